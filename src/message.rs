@@ -1,0 +1,40 @@
+//! A message and where it came from.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use bytes::Bytes;
+
+use crate::id::Id;
+
+/// Whether a message is text or binary (RFC 6455 section 5.6); `Text` is valid UTF-8.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// Opcode 1.
+    Text,
+    /// Opcode 2.
+    Binary,
+}
+
+/// One complete message, fragments joined.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message {
+    /// Text or binary.
+    pub kind: Kind,
+    /// The payload; valid UTF-8 if `kind` is `Text`.
+    pub data: Bytes,
+}
+
+/// The client that a message came from, as the formats that describe it need it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Origin {
+    /// Its session.
+    pub session: Id,
+    /// Its address; `None` on a Unix socket.
+    pub client_ip: Option<IpAddr>,
+    /// Its User-Agent header, if it sent one.
+    pub user_agent: Option<Arc<str>>,
+    /// When its handshake ended.
+    pub connected_at: SystemTime,
+}
