@@ -7,3 +7,4 @@ pub mod config;
 pub mod connection;
 pub mod id;
 pub mod message;
+pub mod path;
