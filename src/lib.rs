@@ -3,5 +3,6 @@
 //! The modules, in reading order; each one imports only from those below it.
 
 pub mod config;
+pub mod format;
 pub mod id;
 pub mod message;
