@@ -132,9 +132,10 @@ impl CorkLimits {
         CorkLimits { messages: u32::try_from(messages / 2).unwrap_or(u32::MAX).max(1), bytes: (bytes / 2).min(JOINED_BYTES) }
     }
 
-    /// Whether two joined frames still make one.
-    pub fn admit(&self, a: &Frame, b: &Frame) -> bool {
-        a.messages + b.messages <= self.messages && a.len() + b.len() <= self.bytes
+    /// Whether `frame` may be joined to these.
+    pub fn admit(&self, group: &[Frame], frame: &Frame) -> bool {
+        let sum = |size: fn(&Frame) -> usize| group.iter().map(size).sum::<usize>() + size(frame);
+        sum(Frame::messages) <= self.messages as usize && sum(Frame::len) <= self.bytes
     }
 }
 
@@ -210,10 +211,14 @@ impl Corked {
     }
 }
 
-/// Joins frames that were made apart into one; the caller has asked [`CorkLimits::admit`].
-pub fn join(frames: &[Frame]) -> Frame {
+/// Joins frames that were made apart into one; the caller has asked [`CorkLimits::admit`]. One
+/// alone is not copied.
+pub fn join(mut frames: Vec<Frame>) -> Frame {
+    if frames.len() == 1 {
+        return frames.remove(0);
+    }
     let mut encoded = Vec::with_capacity(frames.iter().map(Frame::len).sum());
-    for frame in frames {
+    for frame in &frames {
         for slice in frame.slices(0) {
             encoded.extend_from_slice(&slice);
         }
