@@ -25,21 +25,21 @@
 //! | `message` | `{"payload": string or Buffer, "_session"}` | `{"payload": JSON, string or Buffer, "_session"}` | the members, then `_session` |
 //! | `n8n` | `{"message": JSON, string or Buffer, "metadata"}` | the same | the same, without `_session` |
 //!
-//! - A *string* is the text as a JSON string; a *Buffer* is `{"type":"Buffer","data":[1,2,3]}`, the form in which Node.js
-//!   and so Node-RED write binary data. "JSON, string or Buffer" is the first of them that fits: the bytes
+//! - A *string* is the text as a JSON string; a *Buffer* is `{"type":"Buffer","data":[1,2,3]}`, the form in which
+//!   Node.js and so Node-RED write binary data. "JSON, string or Buffer" is the first of them that fits: the bytes
 //!   themselves if they are JSON, a string if they are UTF-8, else a Buffer. Where a payload is a "string or
 //!   Buffer", text is a string and binary a Buffer, as in Node-RED.
-//! - **The payload of a message, as a payload**: a string is sent as the text that it stands for; a Buffer (with an array
-//!   or with base64) as a binary message; any other value as its JSON. A string with a lone surrogate stands for no text,
-//!   so its JSON is sent. A message without `payload` is not sent, as in Node-RED; an empty string is, as an
+//! - **The payload of a message, as a payload**: a string is sent as the text that it stands for; a Buffer (with an
+//!   array or with base64) as a binary message; any other value as its JSON. A string with a lone surrogate stands for
+//!   no text, so its JSON is sent. A message without `payload` is not sent, as in Node-RED; an empty string is, as an
 //!   empty message, which Node-RED swallows. Of several `payload` members the last one counts, as in `JSON.parse`.
-//! - **`_session`**: what a sender of the format `message` wrote there is removed, all of it: every duplicate, however its
-//!   key is escaped, whatever its value. In its place, at the end, stands the sender's own: `{"type":"websocket",
-//!   "id":"<16 hex digits>"}`. So nobody can write in another's name. All other bytes between the braces are as they
-//!   came. A `_session` deeper inside is data, a `_Session` is another member, and so is `_session` in JSON that is a
-//!   payload.
-//! - **`metadata`**: `clientIp` (not on a Unix socket), `userAgent` (if there was one), `connectedAt` and `timestamp`, the
-//!   times as JavaScript writes them: `2026-01-31T23:59:59.999Z`.
+//! - **`_session`**: what a sender of the format `message` wrote there is removed, all of it: every duplicate, however
+//!   its key is escaped, whatever its value. In its place, at the end, stands the sender's own:
+//!   `{"type":"websocket","id":"<16 hex digits>"}`. So nobody can write in another's name. All other bytes between the
+//!   braces are as they came. A `_session` deeper inside is data, and so is one in JSON that is a payload; a
+//!   `_Session` is another member.
+//! - **`metadata`**: `clientIp` (not on a Unix socket), `userAgent` (if there was one), `connectedAt` and `timestamp`,
+//!   the times as JavaScript writes them: `2026-01-31T23:59:59.999Z`.
 //! - What is written in `message` and `n8n` is a text message.
 
 mod json;
