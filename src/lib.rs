@@ -2,6 +2,18 @@
 //!
 //! The modules, in reading order; each one imports only from those below it.
 
+pub mod heartbeat;
+pub mod gateway;
+pub mod flusher;
+pub mod client;
+pub mod accept;
+pub mod thread;
+pub mod shared;
+pub mod scratch;
+pub mod pulse;
+pub mod opening;
+pub mod dispatch;
+pub mod admission;
 pub mod broadcaster;
 pub mod clock;
 pub mod config;
