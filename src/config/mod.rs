@@ -1,8 +1,82 @@
 //! Configuration: from a TOML file to checked [`Settings`].
+//!
+//! In two steps: `raw.rs` reads what is written, value by value; `relations.rs` judges what the
+//! values mean together. Neither stops at a mistake, so that the operator sees all of them at once.
 
+mod mistake;
+mod raw;
+mod relations;
+mod section;
 mod settings;
+mod syntax;
+mod units;
 
+use std::path::Path;
+use std::{env, fs};
+
+use mistake::{Environment, Report};
+
+pub use mistake::{ConfigError, Mistake};
 pub use settings::{
     AtCapacity, Destination, EndpointSettings, Format, GatewaySettings, ListenAddress, ListenerSettings, Origins,
     QueueSettings, Settings, TlsSettings, Welcome, WhenFull,
 };
+pub(crate) use units::{write_duration, write_size};
+
+/// Reads a configuration file.
+///
+/// Relative paths in it are relative to its directory, and `${NAME}` in its strings is a variable
+/// of the environment. The files it names for TLS are opened and must hold what they are named for.
+pub fn load(path: &Path) -> Result<Settings, ConfigError> {
+    let unreadable = |source| ConfigError::Unreadable { file: path.to_owned(), source };
+    let bytes = fs::read(path).map_err(unreadable)?;
+    let file_name = path.display().to_string();
+    let base_dir = path.parent().unwrap_or(Path::new(""));
+    match str::from_utf8(&bytes) {
+        Ok(text) => parse(text, &file_name, base_dir),
+        Err(error) => {
+            let valid = String::from_utf8_lossy(&bytes[..error.valid_up_to()]);
+            let report = Report::new(&valid, &|_| Err(env::VarError::NotPresent));
+            report.mistake(valid.len(), "this is not UTF-8 text: save the file with the encoding UTF-8");
+            Err(ConfigError::Mistakes { file: file_name, mistakes: report.into_mistakes() })
+        }
+    }
+}
+
+/// Reads the text of a configuration file; the same as [`load`] without opening that file.
+///
+/// `file_name` is what mistakes begin with; relative paths are relative to `base_dir`.
+pub fn parse(text: &str, file_name: &str, base_dir: &Path) -> Result<Settings, ConfigError> {
+    parse_in(text, file_name, base_dir, &|name| env::var(name))
+}
+
+fn parse_in(
+    text: &str,
+    file_name: &str,
+    base_dir: &Path,
+    environment: Environment<'_>,
+) -> Result<Settings, ConfigError> {
+    let report = Report::new(text, environment);
+    let raw = syntax::parse(text, &report).map(|table| {
+        let raw = raw::read(table.get_ref(), base_dir, &report);
+        relations::check(&raw, &report);
+        raw
+    });
+    let mistakes = report.into_mistakes();
+    match raw {
+        Some(raw) if mistakes.is_empty() => Ok(settings(raw)),
+        _ => Err(ConfigError::Mistakes { file: file_name.to_owned(), mistakes }),
+    }
+}
+
+/// What was read, with the default listener or endpoint where the file has none.
+fn settings(raw: raw::Raw) -> Settings {
+    let defaults = Settings::default();
+    let listeners: Vec<_> = raw.listeners.into_iter().map(|listener| listener.settings).collect();
+    let endpoints: Vec<_> = raw.endpoints.into_iter().map(|endpoint| endpoint.settings).collect();
+    Settings {
+        gateway: raw.gateway,
+        listeners: if listeners.is_empty() { defaults.listeners } else { listeners },
+        endpoints: if endpoints.is_empty() { defaults.endpoints } else { endpoints },
+    }
+}
