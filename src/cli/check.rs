@@ -79,7 +79,7 @@ fn describe_endpoint(endpoint: &EndpointSettings) -> String {
     }
     let _ = write!(
         text,
-        "; at most {} of {} a message",
+        "; at most {}, {} a message",
         count(endpoint.max_connections, "client"),
         write_size(endpoint.max_message as u64)
     );

@@ -20,6 +20,8 @@ pub enum ConfigError {
         file: String,
         /// At least one, in the order of their places in the file.
         mistakes: Vec<Mistake>,
+        /// Whether the whole file was read. Some slips, as a list that does not end, hide what follows.
+        complete: bool,
     },
 }
 
@@ -45,14 +47,15 @@ impl fmt::Display for ConfigError {
                 }
                 Ok(())
             }
-            ConfigError::Mistakes { file, mistakes } => {
+            ConfigError::Mistakes { file, mistakes, complete } => {
                 for Mistake { line, column, text } in mistakes {
                     writeln!(f, "{file}:{line}:{column}: {text}")?;
                 }
                 match mistakes.len() {
-                    1 => f.write_str("1 mistake found"),
-                    n => write!(f, "{n} mistakes found"),
+                    1 => f.write_str("1 mistake found")?,
+                    n => write!(f, "{n} mistakes found")?,
                 }
+                f.write_str(if *complete { "" } else { "; the values are checked when this is corrected" })
             }
         }
     }
@@ -86,17 +89,27 @@ pub(super) struct Report<'a> {
     pub(super) environment: Environment<'a>,
     // A cell, so that the many small readers need no exclusive borrow of what they share.
     mistakes: RefCell<Vec<Mistake>>,
+    broken_lines: RefCell<Vec<usize>>,
 }
 
 impl<'a> Report<'a> {
     pub(super) fn new(text: &'a str, environment: Environment<'a>) -> Report<'a> {
-        Report { text, environment, mistakes: RefCell::default() }
+        Report { text, environment, mistakes: RefCell::default(), broken_lines: RefCell::default() }
     }
 
     /// Records that something is wrong at this byte of the text.
     pub(super) fn mistake(&self, at: usize, text: impl Into<String>) {
         let (line, column) = self.position(at);
-        self.mistakes.borrow_mut().push(Mistake { line, column, text: text.into() });
+        if !self.broken_lines.borrow().contains(&line) {
+            self.mistakes.borrow_mut().push(Mistake { line, column, text: text.into() });
+        }
+    }
+
+    /// Records that the line of this byte is not TOML. Whatever else is found wrong with the line
+    /// would be wrong about what was meant, so this stays its only mistake.
+    pub(super) fn broken_line(&self, at: usize, text: impl Into<String>) {
+        self.mistake(at, text);
+        self.broken_lines.borrow_mut().push(self.line(at));
     }
 
     /// The line of this byte of the text, from 1.
@@ -105,10 +118,13 @@ impl<'a> Report<'a> {
     }
 
     fn position(&self, at: usize) -> (usize, usize) {
-        let before = &self.text[..self.text.floor_char_boundary(at)];
-        let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
-        let line = before.matches('\n').count() + 1;
-        (line, before[line_start..].trim_start_matches('\u{feff}').chars().count() + 1)
+        // Bytes, because nobody promises that the parser's places are between characters.
+        let before = &self.text.as_bytes()[..at.min(self.text.len())];
+        let lines = before.split(|byte| *byte == b'\n');
+        let last = lines.clone().next_back().unwrap_or_default();
+        let last = last.strip_prefix("\u{feff}".as_bytes()).unwrap_or(last);
+        let starts_character = |byte: &&u8| **byte & 0xc0 != 0x80;
+        (lines.count(), last.iter().filter(starts_character).count() + 1)
     }
 
     /// Ends the reading: the mistakes by position, each once.
@@ -128,7 +144,7 @@ mod tests {
     fn a_place_is_counted_in_lines_and_characters_from_one() {
         let text = "a\nüb\r\n\n";
         let report = Report::new(text, &|_| Err(env::VarError::NotPresent));
-        let cases = [(0, (1, 1)), (1, (1, 2)), (2, (2, 1)), (3, (2, 1)), (4, (2, 2)), (8, (4, 1)), (99, (4, 1))];
+        let cases = [(0, (1, 1)), (1, (1, 2)), (2, (2, 1)), (3, (2, 2)), (4, (2, 2)), (8, (4, 1)), (99, (4, 1))];
         for (at, position) in cases {
             assert_eq!(report.position(at), position, "{at}");
         }

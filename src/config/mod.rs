@@ -38,7 +38,7 @@ pub fn load(path: &Path) -> Result<Settings, ConfigError> {
             let valid = String::from_utf8_lossy(&bytes[..error.valid_up_to()]);
             let report = Report::new(&valid, &|_| Err(env::VarError::NotPresent));
             report.mistake(valid.len(), "this is not UTF-8 text: save the file with the encoding UTF-8");
-            Err(ConfigError::Mistakes { file: file_name, mistakes: report.into_mistakes() })
+            Err(ConfigError::Mistakes { file: file_name, mistakes: report.into_mistakes(), complete: false })
         }
     }
 }
@@ -65,7 +65,7 @@ fn parse_in(
     let mistakes = report.into_mistakes();
     match raw {
         Some(raw) if mistakes.is_empty() => Ok(settings(raw)),
-        _ => Err(ConfigError::Mistakes { file: file_name.to_owned(), mistakes }),
+        raw => Err(ConfigError::Mistakes { file: file_name.to_owned(), mistakes, complete: raw.is_some() }),
     }
 }
 
@@ -86,6 +86,8 @@ mod tests {
     use std::net::SocketAddr;
     use std::path::PathBuf;
     use std::time::Duration;
+
+    use proptest::prelude::*;
 
     use super::section::Keys;
     use super::*;
@@ -388,6 +390,35 @@ mod tests {
         for (key, inside, outside) in cases {
             inside.iter().for_each(|value| drop(read(&format!("{key}{value}"))));
             outside.iter().for_each(|value| assert_eq!(mistakes(&format!("{key}{value}")).len(), 1, "{key}{value}"));
+        }
+    }
+
+    /// The manual with its options on, a line of it replaced: near enough to a config to get deep into the readers.
+    fn mangled_manual(line: usize, replacement: &str) -> String {
+        let mut lines: Vec<&str> = MANUAL.lines().map(|line| commented_default(line).unwrap_or(line)).collect();
+        let line = line % lines.len();
+        lines[line] = replacement;
+        lines.join("\n")
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_the_reader_panic_and_every_mistake_has_a_place(
+            line in 0usize..1000,
+            replacement in "(\\PC|[\\[\\]{}\"'=#,\n$.0-9a-z_]){0,40}",
+            key in prop::sample::select(vec!["address", "path", "to", "queue", "tls", "origins", "heartbeat", "welcome"]),
+        ) {
+            let of_key = mangled_manual(line, &format!("{key} = {replacement}"));
+            for text in [&replacement, &mangled_manual(line, &replacement), &of_key] {
+                if let Err(error) = parse(text, "x.toml", Path::new("")) {
+                    let ConfigError::Mistakes { mistakes, .. } = error else { panic!("{error}") };
+                    prop_assert!(!mistakes.is_empty());
+                    for mistake in mistakes {
+                        prop_assert!((1..=text.lines().count() + 1).contains(&mistake.line) && mistake.column > 0);
+                        prop_assert!(!mistake.text.contains('\n'), "{}", mistake.text);
+                    }
+                }
+            }
         }
     }
 }

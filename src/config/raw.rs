@@ -39,7 +39,7 @@ pub(super) static GATEWAY: Keys = Keys {
         ("handshake_timeout", "\"10s\""),
         ("close_timeout", "\"5s\""),
         ("drain_timeout", "\"10s\""),
-        ("deliverers", "\"auto\""),
+        ("deliverers", "2"),
         ("client_stack", "\"256KiB\""),
     ],
 };
@@ -184,11 +184,11 @@ fn gateway(section: &Section<'_>, settings: &mut GatewaySettings) {
     set(&mut settings.drain_timeout, section.get("drain_timeout").and_then(|v| v.duration()));
     set(&mut settings.client_stack, section.get("client_stack").and_then(|v| v.size(CLIENT_STACK)));
     if let Some(value) = section.get("deliverers") {
-        let deliverers = match value.is_string() {
-            true => value.choice(&[("auto", settings.deliverers)]),
-            false => value.integer(DELIVERERS),
-        };
-        set(&mut settings.deliverers, deliverers);
+        if !value.is_string() {
+            set(&mut settings.deliverers, value.integer(DELIVERERS));
+        } else if let Some(text) = value.text().filter(|text| text.value != "auto") {
+            value.mistake(format_args!("cannot be {:?}: write \"auto\" or a number", text.written));
+        }
     }
 }
 

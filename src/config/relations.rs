@@ -29,8 +29,7 @@ fn check_listeners(earlier: &RawListener, later: &RawListener, report: &Report<'
     let ListenerSettings { name, address, .. } = &later.settings;
     if let Some(why) = same_address(&earlier.settings.address, address) {
         let line = report.line(earlier.address_at);
-        report
-            .mistake(later.address_at, format!("{why} on line {line}: change one of them, or remove this [[listen]]"));
+        report.mistake(later.address_at, format!("{why} by line {line}: change one of them, or remove one"));
     } else if earlier.settings.name == *name {
         let line = report.line(earlier.name_at);
         let advice = "give each listener its own name";
@@ -46,10 +45,10 @@ fn same_address(earlier: &ListenAddress, later: &ListenAddress) -> Option<String
         }
         let covers = |all: &SocketAddr, one: &SocketAddr| all.ip().is_unspecified() && all.is_ipv4() == one.is_ipv4();
         if a != b && (covers(a, b) || covers(b, a)) {
-            return Some(format!("\"{later}\" and \"{earlier}\" overlap, the latter"));
+            return Some(format!("\"{later}\" overlaps with \"{earlier}\", which is taken"));
         }
     }
-    (earlier == later).then(|| format!("\"{later}\" is listened on already,"))
+    (earlier == later).then(|| format!("\"{later}\" is already taken"))
 }
 
 fn check_shape(earlier: &[RawEndpoint], endpoint: &RawEndpoint, report: &Report<'_>) {
@@ -70,11 +69,13 @@ fn check_listen(listeners: &[RawListener], endpoint: &RawEndpoint, report: &Repo
         return;
     }
     let default = ListenerSettings::default().name;
-    let names: Vec<&str> = match listeners {
-        [] => vec![&default],
-        _ => listeners.iter().map(|listener| &*listener.settings.name).collect(),
-    };
-    for text in endpoint.listen.iter().filter(|text| !names.contains(&&*text.value)) {
+    let mut names: Vec<&str> = listeners.iter().map(|listener| &*listener.settings.name).collect();
+    if names.is_empty() {
+        names.push(&default);
+    }
+    names.sort_unstable();
+    names.dedup();
+    for text in endpoint.listen.iter().filter(|text| !names.contains(&text.value.as_str())) {
         let advice = match nearest(&text.value, names.iter().copied()) {
             Some(name) => format!("did you mean {name:?}?"),
             None => format!("write one of {}, or add a [[listen]] with this name", quoted(&names)),

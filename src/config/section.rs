@@ -59,7 +59,10 @@ impl<'a> Section<'a> {
     /// The value of a key that must be there.
     pub(super) fn require(&self, key: &'static str) -> Option<Value<'a>> {
         let value = self.get(key);
-        if value.is_none() {
+        let known = || self.keys.keys.iter().map(|(known, _)| *known);
+        // A key that is there and misspelt is one mistake, not two.
+        let misspelt = || self.entries.keys().any(|written| nearest(written.get_ref(), known()) == Some(key));
+        if value.is_none() && !misspelt() {
             self.report.mistake(self.at, format!("{:?} is missing in {}: add it", key, self.keys.table));
         }
         value

@@ -9,17 +9,18 @@ use super::mistake::Report;
 /// a quote that nothing closes: what stands behind would be judged wrongly.
 pub(super) fn parse<'a>(text: &'a str, report: &Report<'_>) -> Option<Spanned<DeTable<'a>>> {
     let (table, mut errors) = DeTable::parse_recoverable(text);
-    errors.sort_by_key(|error| error.span().map_or(0, |span| span.start));
-    let mut reported_lines = Vec::new();
+    let place = |error: &Error| error.span().map_or(0, |span| span.start);
+    // Of the mistakes of a line, a list that did not end above explains the others.
+    errors.sort_by_key(|error| (report.line(place(error)), !is_in_list(error), place(error)));
     let mut readable = true;
     for error in errors {
-        let at = error.span().map_or(0, |span| span.start);
+        let at = place(&error);
         readable &= is_local(&error);
         // One slip makes the parser stumble several times in a line; the first is the useful one.
-        let line = report.line(at);
-        if !reported_lines.contains(&line) {
-            reported_lines.push(line);
-            report.mistake(at, explain(text, &error));
+        report.broken_line(at, explain(text, &error));
+        if is_in_list(&error) {
+            // The parser takes what follows for entries of the list and stumbles over each of them.
+            break;
         }
     }
     readable.then_some(table)
@@ -31,6 +32,12 @@ fn is_local(error: &Error) -> bool {
     ["string values must be quoted", "duplicate key", "invalid boolean", "invalid float", "unexpected leading zero"]
         .iter()
         .any(|start| message.starts_with(start))
+}
+
+/// Whether a list, or a table in braces, goes on where it should have ended.
+fn is_in_list(error: &Error) -> bool {
+    let message = error.message();
+    message.starts_with("missing comma") || message.contains("in array") || message.contains("in inline table")
 }
 
 /// What is wrong and what to do, by the beginning of the parser's message; a message that is not
@@ -82,6 +89,11 @@ fn explain(text: &str, error: &Error) -> String {
     if starts("unclosed inline table") {
         return "this table does not end: add the missing \"}\"".to_owned();
     }
+    if is_in_list(error) && (line.trim().is_empty() || message.contains("`=`")) {
+        return "the list or table that began before this does not end: close it, or add a comma if it \
+                goes on"
+            .to_owned();
+    }
     if starts("missing comma") {
         return "a comma is missing between the entries of this list: write [\"a\", \"b\"]".to_owned();
     }
@@ -126,6 +138,8 @@ mod tests {
             ("[x\na = 1", false, "the name of this table does not end: add the missing \"]\""),
             ("[[x]\na = 1", false, "the name of this table does not end: add the missing \"]]\""),
             ("a = [1,\n", false, "this list does not end"),
+            ("a = [1\n[b]\nc = 1", false, "the list or table that began before this does not end"),
+            ("a = [1,\nb = 2\nc = 1", false, "the list or table that began before this does not end"),
             ("a = { b = 1\n", false, "this table does not end"),
             ("a = [\"x\" \"y\"]", false, "a comma is missing"),
             ("a = \"x\n", false, "this string does not end"),
