@@ -60,12 +60,20 @@ fn explain(text: &str, error: &Error) -> String {
             return format!("{there:?} is not known: write {lower}");
         }
         let word = there.split([' ', '\t', '"', '#']).next().unwrap_or_default();
-        return format!("the text {word:?} has no quotes: write \"{word}\"");
+        return format!("the text {word:?} has no quotes: write {word:?}");
     }
     if starts("invalid boolean") {
         return format!("{there:?} is not known: write true or false, in lower case");
     }
     if starts("invalid float") || starts("unexpected leading zero") {
+        // The parser points into the middle of what it took for a number, as in 127.0.0.1:8080.
+        let begun = line.rsplit([' ', '\t', '=', '[', ',']).next().unwrap_or_default();
+        let rest = text.get(span.start..).unwrap_or_default();
+        let rest = rest.split([' ', '\t', '\r', '\n', ',', ']', '#']).next().unwrap_or_default();
+        if rest.contains(|c: char| !c.is_ascii_digit()) {
+            let word = format!("{begun}{rest}");
+            return format!("the text {word:?} has no quotes: write {word:?}");
+        }
         return "this is no number: write text in quotes, \"like this\", and a number without leading zeros".to_owned();
     }
     if starts("duplicate key") {
@@ -129,7 +137,8 @@ mod tests {
             ("a = “x”", true, "these are not TOML's quotes"),
             ("a = Off", true, "the text \"Off\" has no quotes"),
             ("a = True", true, "\"True\" is not known: write true"),
-            ("a = 127.0.0.1:80", true, "this is no number"),
+            ("a = 127.0.0.1:80 # here", true, "the text \"127.0.0.1:80\" has no quotes: write \"127.0.0.1:80\""),
+            ("a = [1.2.3.4, 5]", true, "the text \"1.2.3.4\" has no quotes: write \"1.2.3.4\""),
             ("a = 01", true, "this is no number"),
             ("a = 1\na = 2", true, "\"a\" stands in this table twice"),
             ("[a]\n[a]", true, "[a] stands in this file twice"),
