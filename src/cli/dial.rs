@@ -432,7 +432,7 @@ pub(super) enum End {
     /// The peer closed in an orderly way.
     Closed(Closed),
     /// The wait was ended from our side.
-    Woken(Woken),
+    Woken,
     /// The connection or the protocol broke.
     Failed(DialError),
 }
@@ -496,7 +496,7 @@ impl Connection {
         let (code, problem) = match error {
             Error::Io(error) => {
                 return match self.socket.get_mut().wire().woken {
-                    Some(woken) if error.kind() == io::ErrorKind::WouldBlock => End::Woken(woken),
+                    Some(_) if error.kind() == io::ErrorKind::WouldBlock => End::Woken,
                     _ => End::Failed(DialError::Lost { url, cause: cause(&error) }),
                 };
             }

@@ -17,13 +17,13 @@ Examples:
   wsgate listen --raw --count 1 ws://127.0.0.1:8080/ > first
   wsgate listen --ca plant-ca.pem -H 'Authorization: Bearer TOKEN' wss://plc.local/out
 
-A text message is printed as {\"message\":M,\"data\":\"...\"}: 'data' is the text, 'message' is the JSON that it holds,
-digit for digit, or the text itself if it holds none. A binary message is printed as
-{\"message\":{\"type\":\"Buffer\",\"data\":[1,2]},\"data\":\"AQI=\"}: its bytes as numbers, and in base64.
-With '--raw' a text is printed as it came with a line end behind it, and a binary message as it came with nothing.
+A text message is printed as {\"message\":M,\"data\":\"...\"}: 'data' is the text, 'message' is the JSON
+that it holds, digit for digit, or the text itself if it holds none. A binary message is printed
+as {\"message\":{\"type\":\"Buffer\",\"data\":[1,2]},\"data\":\"AQI=\"}: its bytes as numbers, and in base64.
+With '--raw' a text is printed as it came with a line end behind it, a binary message as it came.
 
-It ends with exit code 0 on Ctrl-C, after '--count' messages, when the server closes with 1000, 1001 or no code, and
-when nobody reads its output any more.";
+It ends with exit code 0 on Ctrl-C, after '--count' messages, when the server closes with 1000,
+1001 or no code, and when nobody reads its output any more.";
 
 /// The waits between attempts are random up to a ceiling, which starts here and doubles up to the second.
 const BACK_OFF_FIRST: Duration = Duration::from_millis(500);
@@ -72,6 +72,7 @@ enum Done {
 /// Prints messages until told to stop.
 pub(super) fn run(arguments: ListenArguments) -> Result<(), Failure> {
     let dialer = Dialer::new(arguments.dial.into())?;
+    let stop = Stop::on_interrupt()?;
     if let Some(warning) = dialer.warning() {
         tell(&format!("warning: {warning}"));
     }
@@ -80,7 +81,6 @@ pub(super) fn run(arguments: ListenArguments) -> Result<(), Failure> {
         (false, true) => Shape::Parsed,
         (false, false) => Shape::Unparsed,
     };
-    let stop = Stop::on_interrupt()?;
     let watch = Watch { stop: Some(Arc::clone(&stop)), output: true };
     let mut left = arguments.count;
     let mut failures = 0;
@@ -146,7 +146,7 @@ fn session(
                     }
                 }
             }
-            Err(End::Woken(_)) => break Ok(()),
+            Err(End::Woken) => break Ok(()),
             Err(End::Closed(closed)) => return Done::Ended(DialError::Closed { url: dialer.url().into(), closed }),
             Err(End::Failed(error)) => return Done::Ended(error),
         }

@@ -20,7 +20,7 @@ use dial::{DialError, DialSettings};
 
 /// A WebSocket gateway in one binary: it accepts clients by path and relays what they send.
 #[derive(Debug, Parser)]
-#[command(name = "wsgate", version, about, arg_required_else_help = true, max_term_width = 100, after_help = AFTER_HELP)]
+#[command(name = "wsgate", version, arg_required_else_help = true, max_term_width = 100, after_help = AFTER_HELP)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use tungstenite::Message;
 
-use super::dial::{self, Closed, DialError, Dialer, End, MESSAGE_MAX, Received, Seconds, Watch, Woken};
+use super::dial::{self, Closed, DialError, Dialer, End, MESSAGE_MAX, Received, Seconds, Watch};
 use super::{DialArguments, Failure, exit, output_failed, tell};
 
 pub(super) const AFTER_HELP: &str = "\
@@ -19,9 +19,10 @@ Examples:
   wsgate send --wait 0 ws://127.0.0.1:8080/ -- '-5 degrees'
   wsgate send -H 'Authorization: Bearer TOKEN' wss://api.example/ws '{\"op\":\"state\"}'
 
-The answer is the first message that arrives, whoever caused it. It is printed to standard output as it came, text with
-a line end behind it. Without an answer a line on standard error says what was sent, and the exit code is 0.
-Text from standard input loses one line end at its end; with '--binary' every byte is sent as it is.";
+The answer is the first message that arrives, whoever caused it. It is printed to standard output
+as it came, text with a line end behind it. Without an answer a line on standard error says what
+was sent, and the exit code is 0. Text from standard input loses one line end at its end; with
+'--binary' every byte is sent as it is.";
 
 #[derive(Debug, Args)]
 pub(super) struct SendArguments {
@@ -58,7 +59,7 @@ pub(super) fn run(arguments: SendArguments) -> Result<(), Failure> {
     match connection.send(message) {
         Ok(()) => {}
         // Without a watch and a deadline nothing but the connection can end a write.
-        Err(End::Woken(_)) => return Err(DialError::Woken.into()),
+        Err(End::Woken) => return Err(DialError::Woken.into()),
         Err(End::Closed(frame)) => return Err(closed(frame).into()),
         // A server that refuses us often says why in a Close before it resets the connection.
         Err(End::Failed(error)) => {
@@ -70,17 +71,17 @@ pub(super) fn run(arguments: SendArguments) -> Result<(), Failure> {
     }
 
     let answer = if arguments.wait.is_zero() {
-        Err(End::Woken(Woken::Deadline))
+        Err(End::Woken)
     } else {
         connection.receive(Some(Instant::now() + arguments.wait))
     };
     let outcome = match answer {
         Ok(answer) => print(&answer).or_else(|error| output_failed(&error)),
-        Err(End::Woken(_)) if arguments.wait.is_zero() => {
+        Err(End::Woken) if arguments.wait.is_zero() => {
             tell(&sent);
             Ok(())
         }
-        Err(End::Woken(_)) => {
+        Err(End::Woken) => {
             tell(&format!("{sent}; no answer within {}", Seconds(arguments.wait)));
             Ok(())
         }
