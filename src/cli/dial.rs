@@ -1,21 +1,17 @@
 //! What `send` and `listen` share: from a URL to an open WebSocket, and from there to its close.
 //!
-//! Resolving, connecting, TLS and the handshake run under one deadline. The socket is non-blocking and every wait is
-//! one `poll`, which also ends at that deadline, on Ctrl-C and when nobody reads our output any more.
+//! Resolving, connecting, TLS and the handshake run under one deadline, and Ctrl-C ends each of them.
 
 use std::fmt;
 use std::fs;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs};
-use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, bounded, never, select};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use socket2::{Domain, SockRef, Socket, TcpKeepalive, Type};
+use crossbeam_channel::{bounded, never, select};
+use socket2::{SockRef, TcpKeepalive};
 use tungstenite::handshake::client::{Request, generate_key, generate_request};
 use tungstenite::handshake::derive_accept_key;
 use tungstenite::http::header::{HeaderMap, HeaderName, HeaderValue};
@@ -25,12 +21,11 @@ use tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 use tungstenite::{Message, WebSocket};
 
 use super::exit;
+use super::wire::{Failed, Watch, Wire, Woken, connect_one};
+use super::wording::{self, Seconds, cause, printable};
 
 /// The largest message that we send or accept, in bytes.
 pub(super) const MESSAGE_MAX: usize = 64 << 20;
-
-/// A server that takes no byte for this long is not going to.
-const WRITE_STALL: Duration = Duration::from_secs(30);
 
 /// How long we wait for the answer to our Close; a server that is further away than this is not worth the wait.
 const CLOSE_WAIT: Duration = Duration::from_secs(2);
@@ -138,13 +133,13 @@ impl Dialer {
         let socket = SockRef::from(&tcp);
         let _ = socket.set_tcp_nodelay(true);
         let _ = socket.set_tcp_keepalive(&keepalive);
-        let wire = Wire { tcp, deadline: Some(deadline), watch: watch.clone(), woken: None };
+        let wire = Wire::new(tcp, deadline, watch.clone());
         let mut stream = match &self.tls {
             None => Stream::Plain(wire),
             Some(connector) => Stream::Tls(Box::new(self.tls_handshake(connector, wire)?)),
         };
         let (behind_head, subprotocol) = self.handshake(&mut stream)?;
-        stream.wire().deadline = None;
+        stream.wire().set_deadline(None);
         let config = WebSocketConfig::default()
             .read_buffer_size(64 << 10)
             .max_message_size(Some(MESSAGE_MAX))
@@ -169,7 +164,7 @@ impl Dialer {
                 let _ = answer_to.send((host.as_str(), port).to_socket_addrs().map(Vec::from_iter));
             })
             .map_err(|error| DialError::System(format!("failed to start a thread: {}", cause(&error))))?;
-        let stopped = watch.stop.as_ref().map_or_else(never, |stop| stop.stopped.clone());
+        let stopped = watch.stop.as_ref().map_or_else(never, |stop| stop.channel().clone());
         select! {
             recv(answer) -> result => match result {
                 Ok(Ok(addresses)) if addresses.is_empty() => Err(failed("the name has no address".into())),
@@ -224,7 +219,7 @@ impl Dialer {
         let failed = |cause: String| DialError::Tls { url: self.url.clone(), cause };
         match connector.connect(&self.host, wire) {
             Ok(stream) => Ok(stream),
-            Err(native_tls::HandshakeError::WouldBlock(half)) => match half.get_ref().woken {
+            Err(native_tls::HandshakeError::WouldBlock(half)) => match half.get_ref().woken() {
                 Some(Woken::Stop | Woken::OutputClosed) => Err(DialError::Woken),
                 _ => {
                     Err(failed(format!("no answer within {} (see '--connect-timeout')", Seconds(self.connect_timeout))))
@@ -350,9 +345,7 @@ impl Dialer {
         let length = header(head, "content-length").next().and_then(|value| value.parse::<usize>().ok());
         let chunked = header(head, "transfer-encoding").any(|value| value.to_ascii_lowercase().contains("chunked"));
         let wanted = length.unwrap_or(BODY_MAX).min(BODY_MAX);
-        let soon = Instant::now() + BODY_WAIT;
-        let wire = stream.wire();
-        wire.deadline = Some(wire.deadline.map_or(soon, |deadline| deadline.min(soon)));
+        stream.wire().cap_deadline(BODY_WAIT);
         let mut buffer = [0; 1024];
         while body.len() < wanted && !(chunked && body.ends_with(b"0\r\n\r\n")) {
             match stream.read(&mut buffer) {
@@ -380,7 +373,7 @@ impl Dialer {
 
     /// The stream ended or failed before the whole answer was there.
     fn unanswered(&self, stream: &mut Stream, error: &io::Error, nothing_came: bool) -> DialError {
-        let cause = match stream.wire().woken {
+        let cause = match stream.wire().woken() {
             Some(Woken::Deadline) => {
                 format!("no answer to the handshake within {} (see '--connect-timeout')", Seconds(self.connect_timeout))
             }
@@ -393,7 +386,7 @@ impl Dialer {
                     };
                     format!("the server closed the connection without an answer{hint}")
                 }
-                _ => self::cause(error),
+                _ => wording::cause(error),
             },
         };
         DialError::Unanswered { url: self.url.clone(), cause }
@@ -445,15 +438,13 @@ impl Connection {
 
     /// Sends one message; it has been handed to the system when this returns.
     pub(super) fn send(&mut self, message: Message) -> Result<(), End> {
-        self.socket.get_mut().wire().woken = None;
+        self.socket.get_mut().wire().set_deadline(None);
         self.socket.send(message).map_err(|error| self.end(error))
     }
 
     /// The next data message; pings are answered on the way. Without a `deadline` it waits for ever.
     pub(super) fn receive(&mut self, deadline: Option<Instant>) -> Result<Received, End> {
-        let wire = self.socket.get_mut().wire();
-        wire.deadline = deadline;
-        wire.woken = None;
+        self.socket.get_mut().wire().set_deadline(deadline);
         loop {
             match self.socket.read() {
                 Ok(Message::Text(text)) => return Ok(Received::Text(text)),
@@ -495,7 +486,7 @@ impl Connection {
         let url = self.url.clone();
         let (code, problem) = match error {
             Error::Io(error) => {
-                return match self.socket.get_mut().wire().woken {
+                return match self.socket.get_mut().wire().woken() {
                     Some(_) if error.kind() == io::ErrorKind::WouldBlock => End::Woken,
                     _ => End::Failed(DialError::Lost { url, cause: cause(&error) }),
                 };
@@ -650,132 +641,6 @@ impl fmt::Display for DialError {
 // The causes are texts for a person, so there is no source to give.
 impl std::error::Error for DialError {}
 
-/// What ended a wait from our side.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Woken {
-    /// The time was over.
-    Deadline,
-    /// Ctrl-C.
-    Stop,
-    /// Nobody reads our standard output any more.
-    OutputClosed,
-}
-
-/// What a wait watches besides its socket.
-#[derive(Clone, Default)]
-pub(super) struct Watch {
-    /// Ctrl-C; without it the signal ends the process, as the system does it.
-    pub(super) stop: Option<Arc<Stop>>,
-    /// Whether to notice that the reader of standard output is gone.
-    pub(super) output: bool,
-}
-
-/// Ctrl-C as something that can be waited for.
-pub(super) struct Stop {
-    /// Readable once stopped, for `poll`.
-    wake: UnixStream,
-    /// Disconnected once stopped, for channels.
-    stopped: Receiver<()>,
-}
-
-impl Stop {
-    /// From here on the first Ctrl-C stops in good order, and the second one ends the process at once.
-    pub(super) fn on_interrupt() -> Result<Arc<Stop>, DialError> {
-        let failed = |cause: String| DialError::System(format!("failed to catch Ctrl-C: {cause}"));
-        let (wake, waker) = UnixStream::pair().map_err(|error| failed(cause(&error)))?;
-        let (alive, stopped): (Sender<()>, _) = bounded(0);
-        let ends = Mutex::new(Some((waker, alive)));
-        ctrlc::set_handler(move || {
-            // Dropping both ends is the signal.
-            if ends.lock().unwrap_or_else(PoisonError::into_inner).take().is_none() {
-                std::process::exit(0);
-            }
-        })
-        .map_err(|error| failed(error.to_string()))?;
-        Ok(Arc::new(Stop { wake, stopped }))
-    }
-
-    /// Whether Ctrl-C was pressed.
-    pub(super) fn is_set(&self) -> bool {
-        self.stopped.try_recv() == Err(crossbeam_channel::TryRecvError::Disconnected)
-    }
-}
-
-/// Sleeps for `duration`, or less if `watch` has news, which is then returned.
-pub(super) fn sleep(duration: Duration, watch: &Watch) -> Woken {
-    match wait(None, watch, Some(Instant::now() + duration)) {
-        Err(Failed::Woken(woken)) => woken,
-        // Nothing can be ready when nothing is waited for, and a `poll` that fails is as good as the end of the sleep.
-        Ok(()) | Err(Failed::Io(_)) => Woken::Deadline,
-    }
-}
-
-/// A TCP connection whose reads and writes wait as long as `deadline` and `watch` allow. A wait that ends for one of
-/// them is a `WouldBlock`, after which TLS and tungstenite can go on where they were.
-pub(super) struct Wire {
-    tcp: TcpStream,
-    deadline: Option<Instant>,
-    watch: Watch,
-    woken: Option<Woken>,
-}
-
-impl Wire {
-    /// From here on nothing but the time counts, and there is little of it.
-    fn hurry(&mut self, time: Duration) {
-        self.deadline = Some(Instant::now() + time);
-        self.watch = Watch::default();
-        self.woken = None;
-    }
-
-    fn wait(&mut self, flags: PollFlags, deadline: Option<Instant>) -> io::Result<()> {
-        wait(Some((&self.tcp, flags)), &self.watch, deadline).map_err(|failed| match failed {
-            Failed::Woken(woken) => {
-                self.woken = Some(woken);
-                io::ErrorKind::WouldBlock.into()
-            }
-            Failed::Io(error) => error,
-        })
-    }
-}
-
-impl Read for Wire {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        loop {
-            match self.tcp.read(buffer) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.wait(PollFlags::IN, self.deadline)?,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                result => return result,
-            }
-        }
-    }
-}
-
-impl Write for Wire {
-    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
-        loop {
-            match self.tcp.write(buffer) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    let stall = Instant::now() + WRITE_STALL;
-                    let first = self.deadline.map_or(stall, |deadline| deadline.min(stall));
-                    if let Err(error) = self.wait(PollFlags::OUT, Some(first)) {
-                        if self.woken == Some(Woken::Deadline) && first == stall {
-                            let text = format!("the server took no data for {}", Seconds(WRITE_STALL));
-                            return Err(io::Error::new(io::ErrorKind::TimedOut, text));
-                        }
-                        return Err(error);
-                    }
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                result => return result,
-            }
-        }
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 /// Plain or TLS.
 enum Stream {
     Plain(Wire),
@@ -813,62 +678,6 @@ impl Write for Stream {
             Stream::Plain(wire) => wire.flush(),
             Stream::Tls(tls) => tls.flush(),
         }
-    }
-}
-
-/// Why a wait did not end with a ready socket.
-enum Failed {
-    Woken(Woken),
-    Io(io::Error),
-}
-
-/// Waits until the socket is ready, the deadline is over or the watch has news.
-fn wait(socket: Option<(&TcpStream, PollFlags)>, watch: &Watch, deadline: Option<Instant>) -> Result<(), Failed> {
-    let stdout = io::stdout();
-    loop {
-        let left = match deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())) {
-            Some(Duration::ZERO) => return Err(Failed::Woken(Woken::Deadline)),
-            Some(left) => Some(Timespec::try_from(left).map_err(|error| Failed::Io(io::Error::other(error)))?),
-            None => None,
-        };
-        let mut waits = Vec::with_capacity(3);
-        if let Some(stop) = &watch.stop {
-            waits.push((PollFd::new(&stop.wake, PollFlags::IN), Some(Woken::Stop)));
-        }
-        if watch.output {
-            // No flags: only that the other end is gone is reported.
-            waits.push((PollFd::new(&stdout, PollFlags::empty()), Some(Woken::OutputClosed)));
-        }
-        if let Some((socket, flags)) = socket {
-            waits.push((PollFd::new(socket, flags), None));
-        }
-        let (mut fds, meanings): (Vec<_>, Vec<_>) = waits.into_iter().unzip();
-        match poll(&mut fds, left.as_ref()) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(Failed::Io(error.into())),
-        }
-        let ready = fds.iter().zip(meanings).find(|(fd, _)| !fd.revents().is_empty());
-        match ready {
-            Some((_, Some(woken))) => return Err(Failed::Woken(woken)),
-            Some((_, None)) => return Ok(()),
-            None => {}
-        }
-    }
-}
-
-fn connect_one(address: SocketAddr, watch: &Watch, deadline: Instant) -> Result<TcpStream, Failed> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).map_err(Failed::Io)?;
-    socket.set_nonblocking(true).map_err(Failed::Io)?;
-    match socket.connect(&address.into()) {
-        Ok(()) => {}
-        Err(error) if error.raw_os_error() == Some(rustix::io::Errno::INPROGRESS.raw_os_error()) => {}
-        Err(error) => return Err(Failed::Io(error)),
-    }
-    let tcp = TcpStream::from(socket);
-    wait(Some((&tcp, PollFlags::OUT)), watch, Some(deadline))?;
-    match tcp.take_error().map_err(Failed::Io)? {
-        Some(error) => Err(Failed::Io(error)),
-        None => Ok(tcp),
     }
 }
 
@@ -1048,48 +857,6 @@ fn dechunk(mut body: &[u8]) -> Vec<u8> {
     data
 }
 
-/// The text of an I/O error without the number and the capital.
-pub(super) fn cause(error: &io::Error) -> String {
-    let text = error.to_string();
-    let text = text.strip_prefix("failed to lookup address information: ").unwrap_or(&text);
-    let text = text.rsplit_once(" (os error ").map_or(text, |(text, _)| text);
-    let mut chars = text.chars();
-    match (chars.next(), chars.next()) {
-        // "I/O" and other abbreviations stay as they are.
-        (Some(first), Some(second)) if second.is_ascii_lowercase() => {
-            format!("{}{}", first.to_ascii_lowercase(), &text[first.len_utf8()..])
-        }
-        _ => text.to_owned(),
-    }
-}
-
-/// At most `chars_max` characters of a text of the peer, safe for a terminal: control and direction characters are
-/// escaped, so that nobody can move the cursor, change colours or forge a line.
-fn printable(text: &str, chars_max: usize) -> String {
-    let mut safe = String::new();
-    for (index, c) in text.chars().enumerate() {
-        if index == chars_max {
-            safe.push_str("...");
-            break;
-        }
-        let turns = matches!(c, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}');
-        if c.is_control() || turns { safe.extend(c.escape_default()) } else { safe.push(c) }
-    }
-    safe
-}
-
-/// A duration as the options take it.
-pub(super) struct Seconds(pub(super) Duration);
-
-impl fmt::Display for Seconds {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0.subsec_nanos() {
-            0 => write!(f, "{}s", self.0.as_secs()),
-            _ => write!(f, "{}ms", self.0.as_millis()),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -1131,12 +898,6 @@ mod tests {
             let problem = parse_url(text).unwrap_err();
             assert!(problem.contains(hint), "{text}: {problem}");
         }
-    }
-
-    #[test]
-    fn text_of_the_peer_cannot_move_the_cursor() {
-        assert_eq!(printable("a\u{1b}[2J\r\nb\u{9b}\u{202e}é", 99), "a\\u{1b}[2J\\r\\nb\\u{9b}\\u{202e}é");
-        assert_eq!(printable("abcdef", 3), "abc...");
     }
 
     #[test]

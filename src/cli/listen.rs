@@ -7,8 +7,10 @@ use std::time::{Duration, Instant};
 use clap::{ArgAction, Args};
 use serde_json::value::RawValue;
 
-use super::dial::{self, DialError, Dialer, End, Received, Seconds, Stop, Watch, Woken};
-use super::{DialArguments, Failure, output_failed, tell};
+use super::dial::{DialError, Dialer, End, Received};
+use super::wire::{self, Stop, Watch, Woken};
+use super::wording::{Seconds, cause};
+use super::{DialArguments, Failure, exit, output_failed, tell};
 
 pub(super) const AFTER_HELP: &str = "\
 Examples:
@@ -72,7 +74,10 @@ enum Done {
 /// Prints messages until told to stop.
 pub(super) fn run(arguments: ListenArguments) -> Result<(), Failure> {
     let dialer = Dialer::new(arguments.dial.into())?;
-    let stop = Stop::on_interrupt()?;
+    let stop = Stop::on_interrupt().map_err(|error| Failure {
+        text: format!("failed to catch Ctrl-C: {}", cause(&error)),
+        exit_code: exit::SYSTEM,
+    })?;
     if let Some(warning) = dialer.warning() {
         tell(&format!("warning: {warning}"));
     }
@@ -103,7 +108,7 @@ pub(super) fn run(arguments: ListenArguments) -> Result<(), Failure> {
         let wait = back_off(failures, getrandom::u64().unwrap_or(u64::MAX));
         failures += 1;
         tell(&format!("{error}; connecting again in {}", Seconds(wait)));
-        match dial::sleep(wait, &watch) {
+        match wire::sleep(wait, &watch) {
             Woken::Deadline => {}
             Woken::Stop | Woken::OutputClosed => return Ok(()),
         }

@@ -6,6 +6,8 @@ mod exit;
 mod listen;
 mod send;
 mod serve;
+mod wire;
+mod wording;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -163,7 +165,7 @@ fn output_failed(error: &io::Error) -> Result<(), Failure> {
     match error.kind() {
         io::ErrorKind::BrokenPipe => Ok(()),
         _ => {
-            let text = format!("failed to write to standard output: {}", dial::cause(error));
+            let text = format!("failed to write to standard output: {}", wording::cause(error));
             Err(Failure { text, exit_code: exit::IO })
         }
     }

@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use tungstenite::Message;
 
-use super::dial::{self, Closed, DialError, Dialer, End, MESSAGE_MAX, Received, Seconds, Watch};
+use super::dial::{Closed, DialError, Dialer, End, MESSAGE_MAX, Received};
+use super::wire::Watch;
+use super::wording::{Seconds, cause};
 use super::{DialArguments, Failure, exit, output_failed, tell};
 
 pub(super) const AFTER_HELP: &str = "\
@@ -133,7 +135,7 @@ fn read_stdin() -> Result<Vec<u8>, Failure> {
     let mut bytes = Vec::new();
     // One byte more than allowed is enough to know that it is too much.
     stdin.lock().take(MESSAGE_MAX as u64 + 1).read_to_end(&mut bytes).map_err(|error| Failure {
-        text: format!("failed to read standard input: {}", dial::cause(&error)),
+        text: format!("failed to read standard input: {}", cause(&error)),
         exit_code: exit::IO,
     })?;
     Ok(bytes)

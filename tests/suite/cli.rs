@@ -278,6 +278,14 @@ fn send_with_no_wait_delivers_and_does_not_wait() {
 }
 
 #[test]
+fn send_stops_waiting_although_the_server_never_pauses() {
+    let url = serve_websocket(|mut socket| while socket.send(Message::Ping(vec![0; 100].into())).is_ok() {});
+    let finished = run(&["send", "--wait", "100ms", &url, "x"]);
+    finished.expect(0, &["no answer within 100ms"]);
+    assert!(finished.took < Duration::from_secs(8), "{finished:?}");
+}
+
+#[test]
 fn send_reads_standard_input_for_a_dash_or_nothing() {
     let url = serve_echo();
     for (input, output) in [("a\nb\n", "a\nb\n"), ("a\r\n", "a\n"), ("a", "a\n"), ("a\n\n", "a\n\n"), ("", "\n")] {

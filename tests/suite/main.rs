@@ -1,3 +1,5 @@
 //! One test binary, a module per theme.
 
+#![allow(clippy::unwrap_used, reason = "the helpers of a test may end it")]
+
 mod cli;
