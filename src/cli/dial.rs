@@ -42,8 +42,7 @@ const BODY_WAIT: Duration = Duration::from_secs(1);
 /// How much of a close reason is shown; a Close frame has no room for more.
 const REASON_SHOWN_MAX: usize = 123;
 
-/// Whom to call and how, as the command line has it.
-#[derive(Debug)]
+/// Whom to call and how, as the command line has it. It has no `Debug`: headers hold secrets.
 pub(super) struct DialSettings {
     /// `ws://` or `wss://`.
     pub(super) url: String,
@@ -75,8 +74,9 @@ pub(super) struct Dialer {
 impl Dialer {
     /// Checks everything that can be checked without a network.
     pub(super) fn new(settings: DialSettings) -> Result<Dialer, DialError> {
-        let target = parse_url(&settings.url)
-            .map_err(|problem| DialError::Usage(format!("failed to read the URL '{}': {problem}", settings.url)))?;
+        let target = parse_url(&settings.url).map_err(|problem| {
+            DialError::Usage(format!("failed to read the URL '{}': {problem}", without_user(&settings.url)))
+        })?;
         let headers = settings.headers.iter().map(|line| parse_header(line)).collect::<Result<_, _>>()?;
         for (index, name) in settings.subprotocols.iter().enumerate() {
             if !is_token(name) {
@@ -469,13 +469,18 @@ impl Connection {
         if self.socket.close(Some(normal)).is_err() {
             return None;
         }
-        loop {
+        let closed = loop {
             match self.socket.read() {
-                Ok(Message::Close(frame)) => return Some(Closed::from(frame)),
+                Ok(Message::Close(frame)) => break Some(Closed::from(frame)),
                 Ok(_) => {}
-                Err(_) => return None,
+                Err(_) => break None,
             }
+        };
+        if let Stream::Tls(tls) = self.socket.get_mut() {
+            // Without it a careful server takes the end of the connection for an attack.
+            let _ = tls.shutdown();
         }
+        closed
     }
 
     /// What an error of tungstenite means to us. A broken protocol is answered with the Close code that says so, which
@@ -748,6 +753,16 @@ fn parse_url(text: &str) -> Result<Target, String> {
         .build()
         .map_err(|error| error.to_string())?;
     Ok(Target { tls, host, port, uri })
+}
+
+/// A URL as it may be shown: what stands before an '@' can be a password.
+fn without_user(url: &str) -> String {
+    let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
+    let authority_len = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    match rest[..authority_len].rfind('@') {
+        Some(at) => format!("{scheme}://***{}", printable(&rest[at..], BODY_SHOWN_MAX)),
+        None => printable(url, BODY_SHOWN_MAX),
+    }
 }
 
 /// Reads `Name: value`.

@@ -34,7 +34,7 @@ const BACK_OFF_MAX: Duration = Duration::from_secs(60);
 /// A connection that lasted this long was a good one: the next failure starts from the first ceiling.
 const GOOD_AFTER: Duration = Duration::from_secs(30);
 
-#[derive(Debug, Args)]
+#[derive(Args)]
 pub(super) struct ListenArguments {
     #[command(flatten)]
     dial: DialArguments,

@@ -21,7 +21,7 @@ use clap::{Args, Parser, Subcommand};
 use dial::{DialError, DialSettings};
 
 /// A WebSocket gateway in one binary: it accepts clients by path and relays what they send.
-#[derive(Debug, Parser)]
+#[derive(Parser)]
 #[command(name = "wsgate", version, arg_required_else_help = true, max_term_width = 100, after_help = AFTER_HELP)]
 struct Arguments {
     #[command(subcommand)]
@@ -44,7 +44,7 @@ Exit codes (after sysexits.h):
 
 'wsgate help COMMAND' has more on each command.";
 
-#[derive(Debug, Subcommand)]
+#[derive(Subcommand)]
 enum Command {
     /// Run the gateway until it is told to stop (SIGINT or SIGTERM)
     #[command(after_help = SERVE_HELP)]
@@ -74,15 +74,15 @@ Examples:
 
 It exits with 0 if the file is good and with 78 if it is not.";
 
-#[derive(Debug, Args)]
+#[derive(Args)]
 struct ConfigArguments {
     /// The config file (TOML); without it the built-in defaults count
     #[arg(short, long, value_name = "FILE")]
     config: Option<PathBuf>,
 }
 
-/// What `send` and `listen` need to connect.
-#[derive(Debug, Args)]
+/// What `send` and `listen` need to connect. It has no `Debug`: headers hold secrets.
+#[derive(Args)]
 struct DialArguments {
     /// Where to connect: ws://HOST[:PORT][/PATH][?QUERY], or wss:// for TLS
     #[arg(value_name = "URL")]

@@ -26,7 +26,7 @@ as it came, text with a line end behind it. Without an answer a line on standard
 was sent, and the exit code is 0. Text from standard input loses one line end at its end; with
 '--binary' every byte is sent as it is.";
 
-#[derive(Debug, Args)]
+#[derive(Args)]
 pub(super) struct SendArguments {
     #[command(flatten)]
     dial: DialArguments,

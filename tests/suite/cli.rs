@@ -401,6 +401,9 @@ fn an_ipv6_address_is_a_host() {
 #[test]
 fn wrong_usage_is_64_and_says_what_to_write() {
     run(&["send", "http://h/x", "y"]).expect(64, &["did you mean 'ws://h/x'?"]);
+    let finished = run(&["send", "ws://me:secret@h/", "y"]);
+    finished.expect(64, &["'ws://***@h/'", "--header 'Authorization: "]);
+    assert!(!finished.stderr.contains("secret"));
     run(&["listen", "h:80"]).expect(64, &["did you mean 'ws://h:80'?"]);
     run(&["listen", "ws://h/", "-H", "Upgrade: x"]).expect(64, &["'Upgrade: x'", "handshake sets it itself"]);
     run(&["listen", "ws://h/", "-p", "a,b"]).expect(64, &["'a,b'", "repeat '--subprotocol'"]);
@@ -637,7 +640,7 @@ fn listen_ends_as_the_server_closes() {
 
 #[test]
 fn listen_tells_a_lost_connection_from_a_close() {
-    let url = serve_websocket(|socket| drop(socket));
+    let url = serve_websocket(drop);
     run(&["listen", &url]).expect(74, &["without a Close"]);
 }
 
