@@ -28,7 +28,7 @@ use super::wording::{self, Seconds, cause, printable};
 pub(super) const MESSAGE_MAX: usize = 64 << 20;
 
 /// How long we wait for the answer to our Close; a server that is further away than this is not worth the wait.
-const CLOSE_WAIT: Duration = Duration::from_secs(2);
+const CLOSE_WAIT: Duration = Duration::from_secs(1);
 
 /// The largest response head that we read.
 const HEAD_MAX: usize = 64 << 10;
