@@ -84,8 +84,8 @@ struct ConfigArguments {
 /// What `send` and `listen` need to connect. It has no `Debug`: headers hold secrets.
 #[derive(Args)]
 struct DialArguments {
-    /// Where to connect: ws://HOST[:PORT][/PATH][?QUERY], or wss:// for TLS
-    #[arg(value_name = "URL")]
+    // Not a doc comment: rustdoc would take the brackets for links.
+    #[arg(value_name = "URL", help = "Where to connect: ws://HOST[:PORT][/PATH][?QUERY], or wss:// for TLS")]
     url: String,
     /// A header of the request; repeat it for more
     #[arg(short = 'H', long = "header", value_name = "NAME: VALUE", help_heading = CONNECTION)]
