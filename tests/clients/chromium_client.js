@@ -37,18 +37,19 @@ function end(status, reason) {
   const said = browserSaid.split('\n').filter((line) => line && !/bus/i.test(line));
   if (status !== 0 && said.length > 0) console.error(`the browser said:\n${said.join('\n')}`);
   process.exitCode = status;
-  if (!browser || browser.exitCode !== null || browser.signalCode !== null) return clean();
-  // The browser is asked to end its helpers itself, and made to with its whole process group.
-  const impatience = setTimeout(() => process.kill(-browser.pid, 'SIGKILL'), 5_000);
+  if (!browser) return clean();
+  // The browser is the head of a process group of its own, helpers and all. Only when the
+  // last of them is gone does its standard error close, and nobody writes the profile any more.
   browser.removeAllListeners('exit');
-  browser.once('exit', () => {
-    clearTimeout(impatience);
-    clean();
-  });
-  browser.kill('SIGTERM');
+  browser.once('close', clean);
+  try {
+    process.kill(-browser.pid, 'SIGKILL');
+  } catch (error) {
+    if (error.code !== 'ESRCH') throw error;
+  }
 }
 
-const clean = () => fs.rmSync(profile, { recursive: true, force: true, maxRetries: 10 });
+const clean = () => fs.rmSync(profile, { recursive: true, force: true });
 
 function awaitPage() {
   clearTimeout(silence);
