@@ -119,7 +119,7 @@ fn sigterm_closes_every_client_with_1001_and_ends_with_status_0() {
             assert_eq!(client.frame(), Frame::text("here"));
         }
         gateway.signal(signal);
-        for client in &mut clients {
+        for mut client in clients {
             let close = Frame::close(1001, "Server shutting down");
             assert_eq!(client.frame(), close);
             client.send(&masked(0x88, &close.payload[..2]));
