@@ -74,11 +74,16 @@ const joinTls = (path) => open(`wss://localhost:${tlsPort}${path}`, [], { ca });
 
 function expect(what, actual, expected) {
   const same = Buffer.isBuffer(expected) ? Buffer.isBuffer(actual) && expected.equals(actual) : expected === actual;
-  if (!same) throw new Error(`${what}: expected ${brief(expected)}, got ${brief(actual)}`);
+  if (same) return;
+  if (Buffer.isBuffer(expected) && Buffer.isBuffer(actual)) {
+    const at = expected.findIndex((byte, n) => byte !== actual[n]);
+    throw new Error(`${what}: ${actual.length} of ${expected.length} bytes, wrong from ${at} on`);
+  }
+  throw new Error(`${what}: expected ${brief(expected)}, got ${brief(actual)}`);
 }
 
 function brief(value) {
-  if (Buffer.isBuffer(value)) return `${value.length} bytes ${value.subarray(0, 16).toString('hex')}`;
+  if (Buffer.isBuffer(value)) return `${value.length} bytes`;
   const text = String(JSON.stringify(value));
   return text.length <= 80 ? text : `${text.slice(0, 80)}... (${text.length} long)`;
 }

@@ -36,11 +36,18 @@ def join_tls(path):
 
 
 async def receive(client):
-    return await asyncio.wait_for(client.recv(), DEADLINE)
+    try:
+        return await asyncio.wait_for(client.recv(), DEADLINE)
+    except TimeoutError:
+        raise TimeoutError(f"no message within {DEADLINE} s") from None
 
 
 def expect(what, actual, expected):
     if actual != expected:
+        if type(actual) is type(expected) and len(expected) > 80:
+            # Two long values that look alike: where they part says more than how they begin.
+            at = next((n for n, (a, e) in enumerate(zip(actual, expected)) if a != e), min(len(actual), len(expected)))
+            raise AssertionError(f"{what}: {len(actual)} of {len(expected)} long, wrong from {at} on")
         raise AssertionError(f"{what}: expected {brief(expected)}, got {brief(actual)}")
 
 
