@@ -1,6 +1,11 @@
-//! The tests of the whole program: one test binary, a module per theme.
+//! The tests of the whole program from outside: the real binary, real sockets, real clients. One
+//! test binary, a module per theme.
 
-#![allow(clippy::unwrap_used, reason = "the helpers of a test may end it")]
+#![allow(clippy::unwrap_used, reason = "a step that fails ends its test, helpers included")]
+
+mod harness;
 
 mod cli;
 mod config;
+mod real_clients;
+mod wire;

@@ -1,0 +1,51 @@
+#!/bin/bash
+# Installs the client software that tests/suite/real_clients.rs runs against wsgate:
+# Chromium, Node and Python from Debian packages (as root, or through sudo), the npm package
+# `ws` and the PyPI package `websockets` under target/clients. Re-runnable; does nothing when
+# all is there.
+set -euo pipefail
+
+ws=8.23.0
+websockets=17.4
+
+root=$(cd "$(dirname "$0")/.." && pwd)
+clients=$root/target/clients
+node=$clients/node
+python=$clients/python
+
+has() { command -v "$1" > /dev/null; }
+
+packages=()
+has chromium || packages+=(chromium)
+has node || packages+=(nodejs)
+has npm || packages+=(npm)
+has python3 || packages+=(python3)
+# The venv module is there without its own package, but then it cannot install pip.
+has python3 && python3 -c 'import ensurepip' 2> /dev/null || packages+=(python3-venv)
+
+if [ ${#packages[@]} -gt 0 ]; then
+  has apt-get || { echo "failed to install ${packages[*]}: no apt-get here; install them and run this again" >&2; exit 1; }
+  as_root=()
+  [ "$(id -u)" = 0 ] || as_root=(sudo)
+  echo "installing ${packages[*]}"
+  "${as_root[@]}" apt-get update -qq
+  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "${packages[@]}" > /dev/null
+fi
+
+if [ "$(cat "$node/version" 2> /dev/null)" != "$ws" ]; then
+  echo "installing the npm package ws $ws"
+  mkdir -p "$node"
+  npm install --prefix "$node" --no-audit --no-fund --no-package-lock --loglevel=error "ws@$ws"
+  echo "$ws" > "$node/version"
+fi
+
+if [ "$(cat "$python/version" 2> /dev/null)" != "$websockets" ]; then
+  echo "installing the PyPI package websockets $websockets"
+  rm -rf "$python"
+  python3 -m venv "$python"
+  "$python/bin/pip" install -q --disable-pip-version-check "websockets==$websockets"
+  echo "$websockets" > "$python/version"
+fi
+
+echo "clients: $(chromium --version --no-sandbox 2> /dev/null | head -n 1), Node $(node --version) with ws $ws," \
+  "$("$python/bin/python" --version) with websockets $websockets"

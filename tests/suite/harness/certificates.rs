@@ -1,0 +1,28 @@
+//! An authority and a server certificate, made anew for each gateway under test.
+
+use std::fs;
+use std::path::Path;
+
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, KeyUsagePurpose};
+
+/// Writes `ca.pem`, `cert.pem` (the chain, leaf first) and `key.pem` into `directory`. The leaf
+/// is good for `localhost`, 127.0.0.1 and ::1.
+pub(super) fn write(directory: &Path) {
+    let mut authority = CertificateParams::new(Vec::new()).unwrap();
+    authority.distinguished_name.push(rcgen::DnType::CommonName, "wsgate test authority");
+    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    authority.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    let authority = CertifiedIssuer::self_signed(authority, KeyPair::generate().unwrap()).unwrap();
+
+    let names = ["localhost", "127.0.0.1", "::1"].map(str::to_owned);
+    let mut leaf = CertificateParams::new(names).unwrap();
+    leaf.distinguished_name.push(rcgen::DnType::CommonName, "wsgate under test");
+    // Python's strict verification wants to find the authority by its key's identifier.
+    leaf.use_authority_key_identifier_extension = true;
+    let key = KeyPair::generate().unwrap();
+    let leaf = leaf.signed_by(&key, &authority).unwrap();
+
+    fs::write(directory.join("ca.pem"), authority.pem()).unwrap();
+    fs::write(directory.join("cert.pem"), leaf.pem() + &authority.pem()).unwrap();
+    fs::write(directory.join("key.pem"), key.serialize_pem()).unwrap();
+}

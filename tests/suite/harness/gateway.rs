@@ -1,0 +1,156 @@
+//! A gateway under test: the real binary in a directory of its own.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Instant;
+
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+use super::{DEADLINE, certificates, process};
+
+/// A running `wsgate serve`. Dropping it kills the process; after a failed test its log is printed.
+pub(crate) struct Gateway {
+    child: Child,
+    log: Arc<Log>,
+    directory: TempDir,
+}
+
+/// What the gateway has written to its standard error so far.
+#[derive(Default)]
+struct Log {
+    state: Mutex<LogState>,
+    grown: Condvar,
+}
+
+#[derive(Default)]
+struct LogState {
+    lines: Vec<String>,
+    ended: bool,
+}
+
+impl Gateway {
+    /// Starts a gateway on this configuration and waits until each of its listeners accepts.
+    ///
+    /// Its working directory holds the configuration, as `wsgate.toml`, and `ca.pem`,
+    /// `cert.pem` and `key.pem` for TLS listeners.
+    pub(crate) fn start(config: &str) -> Gateway {
+        Gateway::start_with(config, |_| {})
+    }
+
+    /// The same, after `prepare` has changed the command: its environment, its limits.
+    pub(crate) fn start_with(config: &str, prepare: impl FnOnce(&mut Command)) -> Gateway {
+        let directory = tempfile::tempdir().unwrap();
+        certificates::write(directory.path());
+        fs::write(directory.path().join("wsgate.toml"), config).unwrap();
+
+        let mut command = Command::new(env!("CARGO_BIN_EXE_wsgate"));
+        command.args(["serve", "--config", "wsgate.toml"]).current_dir(directory.path());
+        command.env_remove("RUST_LOG").env_remove("RUST_LOG_STYLE");
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        prepare(&mut command);
+        let mut child = command.spawn().unwrap();
+
+        let log = Arc::new(Log::default());
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        thread::spawn({
+            let log = Arc::clone(&log);
+            move || {
+                for line in stderr.split(b'\n').map_while(Result::ok) {
+                    log.push(String::from_utf8_lossy(&line).into_owned());
+                }
+                log.end();
+            }
+        });
+
+        let gateway = Gateway { child, log, directory };
+        // The log names listeners one by one, so the configuration says how many to await.
+        let listeners = config.lines().filter(|line| line.trim() == "[[listen]]").count().max(1);
+        gateway.log.wait("line for each listener", |lines| {
+            (lines.iter().filter(|line| line.contains(": accepting on ")).count() >= listeners).then_some(())
+        });
+        gateway
+    }
+
+    /// The TCP port on which the listener of this name accepts.
+    pub(crate) fn port(&self, listener: &str) -> u16 {
+        let line = self.wait_for_log(&format!("listener \"{listener}\": accepting on "));
+        let address = line.split(" accepting on ").nth(1).and_then(|rest| rest.split(' ').next());
+        let port = address.and_then(|address| address.rsplit(':').next()).and_then(|port| port.parse().ok());
+        port.unwrap_or_else(|| panic!("no port in the log line {line:?}"))
+    }
+
+    /// A file of its working directory.
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// Waits until a line of the log holds `text` and returns the first such line.
+    pub(crate) fn wait_for_log(&self, text: &str) -> String {
+        self.log.wait(text, |lines| lines.iter().find(|line| line.contains(text)).cloned())
+    }
+
+    /// Sends a signal; SIGTERM is the one that ends it in order.
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    /// Waits until the process has ended by itself; the longest drain is within this deadline.
+    pub(crate) fn wait(&mut self) -> ExitStatus {
+        let status = process::wait(&mut self.child, 2 * DEADLINE);
+        status.unwrap_or_else(|| panic!("the gateway has not ended within {:?}", 2 * DEADLINE))
+    }
+
+    /// Ends it with SIGTERM, which drains, and returns how it ended.
+    pub(crate) fn terminate(&mut self) -> ExitStatus {
+        self.signal(Signal::TERM);
+        self.wait()
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        // An error says that it has ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if thread::panicking() {
+            eprintln!("--- the gateway's log\n{}\n---", self.log.lock().lines.join("\n"));
+        }
+    }
+}
+
+impl Log {
+    fn push(&self, line: String) {
+        self.lock().lines.push(line);
+        self.grown.notify_all();
+    }
+
+    fn end(&self) {
+        self.lock().ended = true;
+        self.grown.notify_all();
+    }
+
+    /// Waits until `find` finds something in the lines so far.
+    fn wait<T>(&self, what: &str, find: impl Fn(&[String]) -> Option<T>) -> T {
+        let late = Instant::now() + DEADLINE;
+        let mut state = self.lock();
+        loop {
+            if let Some(found) = find(&state.lines) {
+                return found;
+            }
+            assert!(!state.ended, "the gateway ended before its log had: {what}");
+            let left = late.saturating_duration_since(Instant::now());
+            assert!(!left.is_zero(), "the log has not had within {DEADLINE:?}: {what}");
+            state = self.grown.wait_timeout(state, left).unwrap().0;
+        }
+    }
+
+    /// A failed wait poisons the lock, but its lines are still good, and are printed then.
+    fn lock(&self) -> MutexGuard<'_, LogState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

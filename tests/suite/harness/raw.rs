@@ -1,0 +1,190 @@
+//! A client that knows only bytes: what it sends is exactly what the test says, right or wrong.
+
+use std::fs;
+use std::io::{self, Read, Write};
+use std::net::{Ipv4Addr, TcpStream};
+use std::path::Path;
+use std::time::Instant;
+
+use native_tls::{Certificate, TlsConnector};
+
+use super::DEADLINE;
+
+/// The key of every handshake here, with the answer that RFC 6455 section 1.3 works out for it.
+const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
+const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
+
+/// One connection, plain or TLS. Every read has a deadline.
+pub(crate) struct Raw {
+    stream: Box<dyn ReadWrite>,
+    /// The socket beneath, for deadlines and half-closing.
+    socket: TcpStream,
+    /// What has arrived and was not asked for yet.
+    inbox: Vec<u8>,
+}
+
+trait ReadWrite: Read + Write + Send {}
+impl<T: Read + Write + Send> ReadWrite for T {}
+
+/// One frame as it came off the wire.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Frame {
+    /// FIN, the reserved bits and the opcode, as they stand in the first byte.
+    pub(crate) first: u8,
+    pub(crate) payload: Vec<u8>,
+}
+
+impl Frame {
+    /// A whole text message.
+    pub(crate) fn text(payload: &str) -> Frame {
+        Frame { first: 0x81, payload: payload.as_bytes().to_vec() }
+    }
+
+    /// A whole binary message.
+    pub(crate) fn binary(payload: &[u8]) -> Frame {
+        Frame { first: 0x82, payload: payload.to_vec() }
+    }
+
+    /// A Close with a code and a reason.
+    pub(crate) fn close(code: u16, reason: &str) -> Frame {
+        Frame { first: 0x88, payload: [&code.to_be_bytes()[..], reason.as_bytes()].concat() }
+    }
+}
+
+/// A client's frame: `first` is the first byte as it goes out, the mask is always the same.
+pub(crate) fn masked(first: u8, payload: &[u8]) -> Vec<u8> {
+    const MASK: [u8; 4] = [0x12, 0x34, 0x56, 0x78];
+    let mut frame = vec![first];
+    match payload.len() {
+        length @ 0..=125 => frame.push(0x80 | length as u8),
+        length @ 126..=0xffff => {
+            frame.push(0x80 | 126);
+            frame.extend((length as u16).to_be_bytes());
+        }
+        length => {
+            frame.push(0x80 | 127);
+            frame.extend((length as u64).to_be_bytes());
+        }
+    }
+    frame.extend(MASK);
+    frame.extend(payload.iter().zip(MASK.iter().cycle()).map(|(byte, mask)| byte ^ mask));
+    frame
+}
+
+impl Raw {
+    /// Connects to a plain listener.
+    pub(crate) fn plain(port: u16) -> Raw {
+        let socket = connect(port);
+        Raw { stream: Box::new(socket.try_clone().unwrap()), socket, inbox: Vec::new() }
+    }
+
+    /// Connects to a TLS listener and trusts what the authority in this PEM file signed.
+    pub(crate) fn tls(port: u16, ca: &Path) -> Raw {
+        let socket = connect(port);
+        let authority = Certificate::from_pem(&fs::read(ca).unwrap()).unwrap();
+        let connector = TlsConnector::builder().add_root_certificate(authority).build().unwrap();
+        let stream = connector.connect("localhost", socket.try_clone().unwrap()).unwrap();
+        Raw { stream: Box::new(stream), socket, inbox: Vec::new() }
+    }
+
+    /// Sends these bytes.
+    pub(crate) fn send(&mut self, bytes: &[u8]) {
+        self.stream.write_all(bytes).unwrap();
+    }
+
+    /// Sends an upgrade request for this path, with more header lines if wanted, and checks
+    /// that the answer is the right 101. Returns its head.
+    pub(crate) fn upgrade(&mut self, path: &str, headers: &[&str]) -> String {
+        self.send(request(path, headers).as_bytes());
+        let head = self.head();
+        assert!(head.starts_with("HTTP/1.1 101 "), "no 101 but {head:?}");
+        let accept = head.lines().find_map(|line| {
+            line.to_ascii_lowercase().starts_with("sec-websocket-accept:").then(|| line[21..].trim().to_owned())
+        });
+        assert_eq!(accept.as_deref(), Some(ACCEPT), "wrong key in {head:?}");
+        head
+    }
+
+    /// The head of an HTTP answer, without the empty line at its end.
+    pub(crate) fn head(&mut self) -> String {
+        let length = self.until("an HTTP head", |inbox| {
+            inbox.windows(4).position(|window| window == b"\r\n\r\n").map(|position| position + 4)
+        });
+        let head: Vec<u8> = self.inbox.drain(..length).collect();
+        String::from_utf8(head).unwrap().trim_end().to_owned()
+    }
+
+    /// The next frame. A server masks nothing, which is checked.
+    pub(crate) fn frame(&mut self) -> Frame {
+        let (header, length) = self.until("a frame", |inbox| {
+            let (header, length) = match *inbox.get(1)? {
+                126 => (4, u16::from_be_bytes(inbox.get(2..4)?.try_into().unwrap()) as usize),
+                127 => (10, u64::from_be_bytes(inbox.get(2..10)?.try_into().unwrap()) as usize),
+                length @ 0..126 => (2, length as usize),
+                masked => panic!("a masked frame from the server, its second byte is {masked:#04x}"),
+            };
+            (inbox.len() >= header + length).then_some((header, length))
+        });
+        let frame: Vec<u8> = self.inbox.drain(..header + length).collect();
+        Frame { first: frame[0], payload: frame[header..].to_vec() }
+    }
+
+    /// Checks that nothing more comes: an orderly end of the stream, not a reset.
+    pub(crate) fn end(&mut self) {
+        let late = Instant::now() + DEADLINE;
+        while self.read(late).unwrap_or_else(|error| panic!("failed to read up to the end: {error}")) > 0 {}
+        assert!(self.inbox.is_empty(), "bytes where the end was due: {:?}", String::from_utf8_lossy(&self.inbox));
+    }
+
+    /// The socket itself, to shut it down or to set its options.
+    pub(crate) fn socket(&self) -> &TcpStream {
+        &self.socket
+    }
+
+    /// Reads on until `find` finds what it wants in all that has arrived.
+    fn until<T>(&mut self, what: &str, find: impl Fn(&[u8]) -> Option<T>) -> T {
+        let late = Instant::now() + DEADLINE;
+        loop {
+            if let Some(found) = find(&self.inbox) {
+                return found;
+            }
+            let read = self.read(late);
+            let seen = String::from_utf8_lossy(&self.inbox[..self.inbox.len().min(200)]);
+            match read {
+                Ok(0) => panic!("the connection ended before {what} came; it began {seen:?}"),
+                Ok(_) => {}
+                Err(error) => panic!("failed to read {what}: {error}; it began {seen:?}"),
+            }
+        }
+    }
+
+    /// Reads once into the inbox; 0 is the end of the stream.
+    fn read(&mut self, late: Instant) -> io::Result<usize> {
+        let left = late.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        self.socket.set_read_timeout(Some(left))?;
+        let mut buffer = [0; 64 << 10];
+        let length = self.stream.read(&mut buffer)?;
+        self.inbox.extend_from_slice(&buffer[..length]);
+        Ok(length)
+    }
+}
+
+/// An upgrade request for this path, with more header lines if wanted.
+pub(crate) fn request(path: &str, headers: &[&str]) -> String {
+    let more: String = headers.iter().map(|line| format!("{line}\r\n")).collect();
+    format!(
+        "GET {path} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {KEY}\r\n{more}\r\n"
+    )
+}
+
+fn connect(port: u16) -> TcpStream {
+    let socket = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
+    socket.set_nodelay(true).unwrap();
+    socket.set_read_timeout(Some(DEADLINE)).unwrap();
+    socket.set_write_timeout(Some(DEADLINE)).unwrap();
+    socket
+}

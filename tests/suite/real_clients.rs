@@ -1,0 +1,96 @@
+//! What people use today against wsgate: the Python `websockets`, the Node `ws` client and
+//! headless Chromium. Each runs its script in tests/clients; tests/install-clients.sh installs them.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use crate::harness::{Gateway, process};
+
+const CHECKS: [&str; 7] = ["echo", "broadcast", "binary", "subprotocol", "large", "wss", "close"];
+
+#[test]
+fn python_websockets_does_all_that_its_users_do() {
+    let python = installed("target/clients/python/bin/python");
+    every_check_passes(Command::new(python).args(["-W", "error"]).arg(source("tests/clients/python_client.py")));
+}
+
+#[test]
+fn node_ws_does_all_that_its_users_do() {
+    let modules = installed("target/clients/node/node_modules");
+    every_check_passes(Command::new("node").env("NODE_PATH", modules).arg(source("tests/clients/node_client.js")));
+}
+
+#[test]
+fn headless_chromium_does_all_that_its_users_do() {
+    // Its script needs Node alone; the browser itself is looked for by the script.
+    installed("target/clients/node");
+    every_check_passes(Command::new("node").arg(source("tests/clients/chromium_client.js")));
+}
+
+/// Runs one client's script against a gateway and expects each of its checks to pass: once
+/// where the broadcaster writes itself, once where deliverers write for it.
+fn every_check_passes(client: &mut Command) {
+    for deliverers in [0, 3] {
+        let mut gateway = Gateway::start(&config(deliverers));
+        // Two runs on one command would add their arguments up.
+        let mut command = Command::new(client.get_program());
+        command.args(client.get_args()).envs(client.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        command.arg(gateway.port("plain").to_string()).arg(gateway.port("tls").to_string()).arg(gateway.file("ca.pem"));
+
+        // Every single wait of a script has a deadline of its own; this one is for all of them.
+        let output = process::run(&mut command, Duration::from_secs(180));
+
+        let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        let passed: Vec<&str> = stdout.lines().filter_map(|line| line.strip_prefix("ok ")).collect();
+        assert!(output.status.success(), "with {deliverers} deliverers, passed {passed:?}, then: {stderr}");
+        assert_eq!(passed, CHECKS, "with {deliverers} deliverers");
+        assert!(gateway.terminate().success(), "with {deliverers} deliverers");
+    }
+}
+
+fn config(deliverers: usize) -> String {
+    format!(
+        r#"
+        [gateway]
+        deliverers = {deliverers}
+
+        [[listen]]
+        name = "plain"
+        address = "127.0.0.1:0"
+
+        [[listen]]
+        name = "tls"
+        address = "127.0.0.1:0"
+        tls = {{ certificate = "cert.pem", private_key = "key.pem" }}
+
+        # The browser's page comes from another port, which makes it another origin.
+        [[endpoint]]
+        path = "/echo"
+        to = ["reply"]
+        origins = "any"
+
+        [[endpoint]]
+        path = "/broadcast"
+        to = ["broadcast"]
+        origins = "any"
+
+        [[endpoint]]
+        path = "/proto"
+        to = ["reply"]
+        subprotocols = ["chat.v2", "chat.v1"]
+        origins = "any"
+        "#
+    )
+}
+
+fn source(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+/// What tests/install-clients.sh has installed; a test without its client fails, it does not pass.
+fn installed(path: &str) -> PathBuf {
+    let path = source(path);
+    assert!(path.exists(), "{} is not installed; run tests/install-clients.sh", path.display());
+    path
+}

@@ -1,0 +1,130 @@
+//! The wire as a client sees it that counts every byte: the handshake, frames, the orderly end.
+
+use std::net::Shutdown;
+
+use rustix::process::Signal;
+
+use crate::harness::{Frame, Gateway, Raw, masked, request};
+
+const CONFIG: &str = r#"
+[[listen]]
+name = "plain"
+address = "127.0.0.1:0"
+
+[[listen]]
+name = "tls"
+address = "127.0.0.1:0"
+tls = { certificate = "cert.pem", private_key = "key.pem" }
+
+[[endpoint]]
+path = "/echo"
+to = ["reply"]
+
+[[endpoint]]
+path = "/broadcast"
+to = ["broadcast"]
+"#;
+
+/// The same client by both kinds of listener.
+fn both(gateway: &Gateway) -> [Raw; 2] {
+    [Raw::plain(gateway.port("plain")), Raw::tls(gateway.port("tls"), &gateway.file("ca.pem"))]
+}
+
+#[test]
+fn a_message_comes_back_in_one_frame_and_unmasked() {
+    let gateway = Gateway::start(CONFIG);
+    for mut client in both(&gateway) {
+        client.upgrade("/echo", &[]);
+        for length in [0, 1, 125, 126, 127, 65_535, 65_536, 1 << 20] {
+            let payload = vec![b'x'; length];
+            client.send(&masked(0x82, &payload));
+            assert_eq!(client.frame(), Frame::binary(&payload), "of {length} bytes");
+        }
+    }
+}
+
+#[test]
+fn a_fragmented_message_with_a_ping_between_comes_back_whole() {
+    let gateway = Gateway::start(CONFIG);
+    for mut client in both(&gateway) {
+        client.upgrade("/echo", &[]);
+        client.send(&masked(0x01, b"hel"));
+        client.send(&masked(0x89, b"still there?"));
+        assert_eq!(client.frame(), Frame { first: 0x8a, payload: b"still there?".to_vec() });
+        client.send(&masked(0x80, b"lo"));
+        assert_eq!(client.frame(), Frame::text("hello"));
+    }
+}
+
+#[test]
+fn frames_that_come_in_the_same_packet_as_the_request_are_answered() {
+    let gateway = Gateway::start(CONFIG);
+    for mut client in both(&gateway) {
+        let mut bytes = request("/echo", &[]).into_bytes();
+        bytes.extend(masked(0x81, b"eager"));
+        client.send(&bytes);
+        assert!(client.head().starts_with("HTTP/1.1 101 "));
+        assert_eq!(client.frame(), Frame::text("eager"));
+    }
+}
+
+#[test]
+fn an_extension_that_we_do_not_have_is_not_agreed() {
+    let gateway = Gateway::start(CONFIG);
+    for mut client in both(&gateway) {
+        let head = client.upgrade("/echo", &["Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits"]);
+        assert!(!head.to_ascii_lowercase().contains("sec-websocket-extensions"), "{head}");
+        client.send(&masked(0x81, b"plain"));
+        assert_eq!(client.frame(), Frame::text("plain"));
+    }
+}
+
+#[test]
+fn answers_come_before_the_close_that_follows_their_requests() {
+    let gateway = Gateway::start(CONFIG);
+    for mut client in both(&gateway) {
+        client.upgrade("/echo", &[]);
+        let close = Frame::close(1000, "done");
+        client.send(&[masked(0x81, b"last"), masked(0x88, &close.payload)].concat());
+        assert_eq!(client.frame(), Frame::text("last"));
+        let answer = client.frame();
+        assert_eq!((answer.first, &answer.payload[..2]), (0x88, &close.payload[..2]));
+        client.end();
+    }
+}
+
+#[test]
+fn a_client_that_leaves_without_a_close_is_logged_and_others_never_notice() {
+    let gateway = Gateway::start(CONFIG);
+    for mut leaver in both(&gateway) {
+        leaver.upgrade("/broadcast", &[]);
+        let mut other = Raw::plain(gateway.port("plain"));
+        other.upgrade("/broadcast", &[]);
+        leaver.socket().shutdown(Shutdown::Both).unwrap();
+        drop(leaver);
+        other.send(&masked(0x81, b"still here"));
+        assert_eq!(other.frame(), Frame::text("still here"));
+    }
+    gateway.wait_for_log("disconnected");
+}
+
+#[test]
+fn sigterm_closes_every_client_with_1001_and_ends_with_status_0() {
+    for signal in [Signal::TERM, Signal::INT] {
+        let mut gateway = Gateway::start(CONFIG);
+        let mut clients = both(&gateway);
+        for client in &mut clients {
+            client.upgrade("/echo", &[]);
+            client.send(&masked(0x81, b"here"));
+            assert_eq!(client.frame(), Frame::text("here"));
+        }
+        gateway.signal(signal);
+        for mut client in clients {
+            let close = Frame::close(1001, "Server shutting down");
+            assert_eq!(client.frame(), close);
+            client.send(&masked(0x88, &close.payload[..2]));
+            client.end();
+        }
+        assert_eq!(gateway.wait().code(), Some(0));
+    }
+}
