@@ -4,6 +4,7 @@
 //! read stops everybody). What one `recv` brought goes out in one `send` per destination, from the reading thread.
 
 use std::net::TcpStream;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
@@ -48,8 +49,8 @@ fn client(socket: TcpStream, subscribers: &Subscribers) {
     let Some(path) = handshake(&socket, &mut read, subscribers) else { return };
     let mut batch = Vec::new();
     loop {
-        let (used, closed) = take_frames(&mut read, path, &mut batch);
-        let answer: &[u8] = &batch;
+        let taken = take_frames(&mut read, path, &mut batch);
+        let answer = if let Some(lone) = taken.lone { &read[lone] } else { &batch[..] };
         if !answer.is_empty() {
             match path {
                 Path::Echo => send_all(&socket, answer),
@@ -64,8 +65,8 @@ fn client(socket: TcpStream, subscribers: &Subscribers) {
             }
         }
         batch.clear();
-        read.drain(..used);
-        if closed {
+        read.drain(..taken.used);
+        if taken.closed {
             send_all(&socket, &[CLOSE, 2, 0x03, 0xe8]);
             break;
         }
@@ -101,29 +102,44 @@ fn handshake(socket: &Arc<TcpStream>, read: &mut Vec<u8>, subscribers: &Subscrib
     Some(path)
 }
 
-/// Unmasks all whole frames of `read` and appends them as server frames to `batch`; says how many bytes they were and
-/// whether the last was a Close.
-fn take_frames(read: &mut [u8], path: Path, batch: &mut Vec<u8>) -> (usize, bool) {
-    let mut at = 0;
-    while let Some((first, header, length)) = parse_header(&read[at..]) {
-        let payload = at + header + 4;
-        if read.len() < payload + length {
+/// The whole frames of a read.
+struct Taken {
+    /// Bytes that they took.
+    used: usize,
+    /// Where the answer lies in the read buffer itself, when all that was read is one frame: nothing is copied.
+    lone: Option<Range<usize>>,
+    /// The last of them was a Close.
+    closed: bool,
+}
+
+/// Unmasks all whole frames of `read`, and appends them as server frames to `batch`.
+fn take_frames(read: &mut [u8], path: Path, batch: &mut Vec<u8>) -> Taken {
+    let mut used = 0;
+    while let Some((first, header, length)) = parse_header(&read[used..]) {
+        let payload = used + header + 4;
+        let end = payload + length;
+        if read.len() < end {
             break;
         }
         if first == CLOSE {
-            return (payload + length, true);
+            return Taken { used: end, lone: None, closed: true };
         }
         let mut mask = [0; 4];
         mask.copy_from_slice(&read[payload - 4..payload]);
-        unmask(&mut read[payload..payload + length], mask);
+        unmask(&mut read[payload..end], mask);
         if path != Path::Ingest {
-            read[at + 1] &= 0x7f;
-            batch.extend_from_slice(&read[at..at + header]);
-            batch.extend_from_slice(&read[payload..payload + length]);
+            read[used + 1] &= 0x7f;
+            if used == 0 && end == read.len() {
+                // The header moves over the mask, up to the payload.
+                read.copy_within(..header, 4);
+                return Taken { used: end, lone: Some(4..end), closed: false };
+            }
+            batch.extend_from_slice(&read[used..used + header]);
+            batch.extend_from_slice(&read[payload..end]);
         }
-        at = payload + length;
+        used = end;
     }
-    (at, false)
+    Taken { used, lone: None, closed: false }
 }
 
 fn unmask(payload: &mut [u8], mask: [u8; 4]) {

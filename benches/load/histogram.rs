@@ -20,7 +20,7 @@ impl Histogram {
         self.total += 1;
     }
 
-    /// The duration, in milliseconds, that `share` (0 to 1) of all stayed within; 0 when nothing was recorded.
+    /// The duration, in milliseconds, that `share` (0 to 1) of all stayed within; not a number when nothing was recorded.
     pub(crate) fn quantile(&self, share: f64) -> f64 {
         let rank = (self.total as f64 * share).ceil().max(1.0) as u64;
         let mut seen = 0;
@@ -30,7 +30,7 @@ impl Histogram {
                 return lower_bound(index as u64) as f64 / 1e6;
             }
         }
-        0.0
+        f64::NAN
     }
 }
 

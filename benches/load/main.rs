@@ -31,7 +31,7 @@ use crate::report::Row;
 #[derive(Parser)]
 #[command(name = "cargo bench --bench load --")]
 struct Arguments {
-    /// Cases whose names contain one of these words; all without any.
+    /// Names of cases, or words that they contain; all cases without any.
     cases: Vec<String>,
     /// Print the names of the cases and end.
     #[arg(long)]
@@ -153,7 +153,10 @@ fn chosen_cases(words: &[String]) -> Result<Vec<Case>, String> {
     if let Some(word) = words.iter().find(|word| !cases.iter().any(|case| case.name().contains(*word))) {
         return Err(format!("no case is called '{word}' (--list prints them)"));
     }
-    cases.retain(|case| words.is_empty() || words.iter().any(|word| case.name().contains(word)));
+    // A full name means that case alone, not those that go on after it.
+    let is_a_name = |word: &String| cases::all().iter().any(|case| case.name() == *word);
+    let means = |word: &String, name: &str| if is_a_name(word) { name == word } else { name.contains(word) };
+    cases.retain(|case| words.is_empty() || words.iter().any(|word| means(word, &case.name())));
     Ok(cases)
 }
 

@@ -104,9 +104,10 @@ fn median(mut values: Vec<f64>) -> f64 {
     if values.len() % 2 == 1 { values[middle] } else { (values[middle - 1] + values[middle]) / 2.0 }
 }
 
-/// Three significant digits, thousands and millions shortened.
+/// Three significant digits, thousands and millions shortened; a dash for what does not apply.
 fn number(value: f64) -> String {
     match value.abs() {
+        size if size.is_nan() => "-".to_owned(),
         size if size >= 1e6 => format!("{:.2}M", value / 1e6),
         size if size >= 1e4 => format!("{:.0}k", value / 1e3),
         size if size >= 100.0 || size == 0.0 => format!("{value:.0}"),
