@@ -93,6 +93,12 @@ pub(crate) fn all() -> Vec<Case> {
     cases
 }
 
+/// Cases that run only when they are asked for by name: they want limits raised that most machines have.
+pub(crate) fn by_name_only() -> Vec<Case> {
+    let idle = |clients| Case { work: Work::Idle { clients }, tls: false };
+    vec![idle(15_000), idle(20_000)]
+}
+
 impl Case {
     /// How it is called on the command line and in the tables.
     pub(crate) fn name(&self) -> String {

@@ -196,13 +196,10 @@ impl Generator {
         self.watch(client, epoll::EventFlags::IN)
     }
 
-    /// The client stops reading; its socket stays open, with a small window.
+    /// The client stops reading; its socket stays open.
     pub(crate) fn freeze(&mut self, client: usize) -> Result<(), String> {
-        let socket = &self.clients[client].socket;
-        SockRef::from(socket)
-            .set_recv_buffer_size(16 * 1024)
-            .map_err(|cause| format!("failed to shrink a receive buffer: {cause}"))?;
-        epoll::delete(&self.epoll, socket).map_err(|cause| format!("failed to leave a client alone: {cause}"))
+        epoll::delete(&self.epoll, &self.clients[client].socket)
+            .map_err(|cause| format!("failed to leave client {client} alone: {cause}"))
     }
 
     /// The client reads again.

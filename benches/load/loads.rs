@@ -364,7 +364,7 @@ impl Aftermath {
 
     /// Listens until it is closed or nothing more comes.
     pub(crate) fn run(&mut self, generator: &mut Generator) -> Result<(), String> {
-        while !self.is_done() && generator.turn(self, Duration::from_secs(1))? {}
+        while !self.is_done() && generator.turn(self, Duration::from_secs(3))? {}
         Ok(())
     }
 }

@@ -121,7 +121,7 @@ fn measure(bench: &Bench, cases: &[Case], servers: &[Kind], runs: u32, open_file
         let first = rows.len();
         rows.extend(kinds.iter().map(|kind| Row {
             case: *case,
-            server: kind.name().to_owned(),
+            kind: (*kind).clone(),
             runs: Vec::new(),
             failures: Vec::new(),
         }));
@@ -149,14 +149,21 @@ fn measure(bench: &Bench, cases: &[Case], servers: &[Kind], runs: u32, open_file
 }
 
 fn chosen_cases(words: &[String]) -> Result<Vec<Case>, String> {
+    let named = |word: &String| cases::by_name_only().into_iter().find(|case| case.name() == *word);
+    let by_name: Vec<Case> = words.iter().filter_map(named).collect();
+    let words: Vec<&String> = words.iter().filter(|word| named(word).is_none()).collect();
+    if !by_name.is_empty() && words.is_empty() {
+        return Ok(by_name);
+    }
     let mut cases = cases::all();
-    if let Some(word) = words.iter().find(|word| !cases.iter().any(|case| case.name().contains(*word))) {
+    if let Some(word) = words.iter().find(|word| !cases.iter().any(|case| case.name().contains(word.as_str()))) {
         return Err(format!("no case is called '{word}' (--list prints them)"));
     }
     // A full name means that case alone, not those that go on after it.
-    let is_a_name = |word: &String| cases::all().iter().any(|case| case.name() == *word);
-    let means = |word: &String, name: &str| if is_a_name(word) { name == word } else { name.contains(word) };
+    let is_a_name = |word: &str| cases::all().iter().any(|case| case.name() == word);
+    let means = |word: &str, name: &str| if is_a_name(word) { name == word } else { name.contains(word) };
     cases.retain(|case| words.is_empty() || words.iter().any(|word| means(word, &case.name())));
+    cases.extend(by_name);
     Ok(cases)
 }
 

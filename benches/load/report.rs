@@ -3,11 +3,12 @@
 use serde_json::{Map, Value, json};
 
 use crate::cases::{Case, Figures, Group, columns};
+use crate::process::Kind;
 
 /// All runs of one server in one case.
 pub(crate) struct Row {
     pub(crate) case: Case,
-    pub(crate) server: String,
+    pub(crate) kind: Kind,
     pub(crate) runs: Vec<Figures>,
     pub(crate) failures: Vec<String>,
 }
@@ -20,11 +21,6 @@ impl Row {
         }
         let figures = columns(self.case.group()).len();
         Some((0..figures).map(|figure| median(self.runs.iter().map(|run| run.values[figure]).collect())).collect())
-    }
-
-    /// The median of the first figure of the group.
-    fn first_median(&self) -> Option<f64> {
-        self.medians().and_then(|medians| medians.first().copied())
     }
 }
 
@@ -39,7 +35,7 @@ pub(crate) fn markdown(rows: &[Row]) -> String {
     }
     let failures = rows.iter().flat_map(|row| row.failures.iter().map(move |what| (row, what)));
     for (row, what) in failures {
-        text += &format!("- FAILED {} {}: {what}\n", row.case.name(), row.server);
+        text += &format!("- FAILED {} {}: {what}\n", row.case.name(), row.kind.name());
     }
     text
 }
@@ -53,7 +49,7 @@ pub(crate) fn json(rows: &[Row]) -> Value {
         .map(|row| {
             json!({
                 "case": row.case.name(),
-                "server": row.server,
+                "server": row.kind.name(),
                 "medians": row.medians().map(|medians| named(&row.case, &medians)),
                 "runs": row.runs.iter().map(|run| named(&row.case, &run.values)).collect::<Vec<_>>(),
                 "notes": row.runs.iter().filter_map(|run| run.note.as_deref()).collect::<Vec<_>>(),
@@ -64,38 +60,51 @@ pub(crate) fn json(rows: &[Row]) -> Value {
 }
 
 fn table(text: &mut String, group: Group, rows: &[&Row]) {
-    let titles: Vec<&str> = columns(group).iter().map(|(_, title)| *title).collect();
-    // The ratio stands behind the figure that it is of.
-    let has_floor = rows.iter().any(|row| row.server == "floor");
-    let (first, rest) = titles.split_at(1);
-    let ratio = if has_floor { vec!["of floor"] } else { vec![] };
-    let header = [&["case", "server"], first, &ratio, rest].concat();
+    let ratios = ratios(group, rows);
+    let mut header = vec!["case".to_owned(), "server".to_owned()];
+    for (at, (_, title)) in columns(group).iter().enumerate() {
+        header.push((*title).to_owned());
+        header.extend(ratios.iter().filter(|ratio| ratio.figure == at).map(|ratio| format!("of {}", ratio.base)));
+    }
     *text += &format!("| {} |\n|{}\n", header.join(" | "), " --- |".repeat(header.len()));
     for row in rows {
-        let mut cells = vec![row.case.name(), row.server.clone()];
-        match row.medians() {
-            Some(medians) => {
-                let floor = rows.iter().find(|other| other.server == "floor" && other.case.name() == row.case.name());
-                let of_floor = floor.and_then(|floor| floor.first_median()).map(|floor| medians[0] / floor);
-                cells.push(number(medians[0]));
-                if has_floor {
-                    cells.push(of_floor.map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.2}")));
+        let mut cells = vec![row.case.name(), row.kind.name().to_owned()];
+        if let Some(medians) = row.medians() {
+            for (at, value) in medians.iter().enumerate() {
+                cells.push(number(*value));
+                for ratio in ratios.iter().filter(|ratio| ratio.figure == at) {
+                    let is_base =
+                        |other: &&&Row| other.kind.name() == ratio.base && other.case.name() == row.case.name();
+                    let base = rows.iter().find(is_base).and_then(|base| base.medians());
+                    cells.push(base.map_or_else(|| "-".to_owned(), |base| format!("{:.2}", value / base[at])));
                 }
-                cells.extend(medians[1..].iter().map(|value| number(*value)));
             }
-            None => {
-                cells.push("failed".to_owned());
-                cells.resize(header.len(), "-".to_owned());
-            }
+        } else {
+            cells.push("failed".to_owned());
+            cells.resize(header.len(), "-".to_owned());
         }
         *text += &format!("| {} |\n", cells.join(" | "));
     }
     text.push('\n');
     for row in rows {
         if let Some(note) = row.runs.last().and_then(|run| run.note.as_deref()) {
-            *text += &format!("{} {}: {note}.\n\n", row.case.name(), row.server);
+            *text += &format!("{} {}: {note}.\n\n", row.case.name(), row.kind.name());
         }
     }
+}
+
+/// A column that shows a figure as a multiple of another server's.
+struct Ratio<'a> {
+    figure: usize,
+    base: &'a str,
+}
+
+/// Every group is compared with the floor by its first figure, and traffic with the peer by messages a second.
+fn ratios<'a>(group: Group, rows: &[&'a Row]) -> Vec<Ratio<'a>> {
+    let floor = rows.iter().find(|row| row.kind == Kind::Floor);
+    let peer = rows.iter().find(|row| group == Group::Relay && matches!(row.kind, Kind::Peer { .. }));
+    let ratio = |figure| move |row: &&'a Row| Ratio { figure, base: row.kind.name() };
+    floor.map(ratio(0)).into_iter().chain(peer.map(ratio(1))).collect()
 }
 
 fn median(mut values: Vec<f64>) -> f64 {

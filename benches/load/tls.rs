@@ -11,7 +11,6 @@ pub(crate) fn context() -> Result<SslContext, String> {
     let mut builder = SslContext::builder(SslMethod::tls_client())
         .map_err(|cause| format!("failed to set TLS up for the clients: {cause}"))?;
     builder.set_verify(SslVerifyMode::NONE);
-    builder.set_read_ahead(true);
     Ok(builder.build())
 }
 
@@ -39,10 +38,12 @@ impl Session {
         self.stream.get_mut().incoming.extend_from_slice(ciphertext);
     }
 
-    /// Decrypts what it was fed into `plaintext`; the number of bytes, 0 when it needs more, `None` at the end.
+    /// Decrypts what it was fed into `plaintext`, which has to hold it; the number of bytes, 0 when it needs more, `None`
+    /// at the end.
     pub(crate) fn read(&mut self, plaintext: &mut [u8]) -> Result<Option<usize>, String> {
         let mut length = 0;
-        while length < plaintext.len() {
+        // Without more to decrypt the call that says so is saved: it costs as much as one that decrypts.
+        while self.stream.ssl().pending() > 0 || !self.stream.get_ref().incoming.is_empty() {
             match self.stream.ssl_read(&mut plaintext[length..]) {
                 Ok(count) => length += count,
                 Err(error) if error.code() == ErrorCode::WANT_READ => break,
