@@ -20,6 +20,12 @@ impl Histogram {
         self.total += 1;
     }
 
+    /// Takes in what another one counted.
+    pub(crate) fn add(&mut self, other: &Histogram) {
+        self.counts.iter_mut().zip(&other.counts).for_each(|(mine, its)| *mine += its);
+        self.total += other.total;
+    }
+
     /// The duration, in milliseconds, that `share` (0 to 1) of all stayed within; not a number when nothing was recorded.
     pub(crate) fn quantile(&self, share: f64) -> f64 {
         let rank = (self.total as f64 * share).ceil().max(1.0) as u64;

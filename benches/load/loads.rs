@@ -81,6 +81,14 @@ impl FanOut {
         self.frozen = Some(client);
     }
 
+    /// Waits for it again, from the next message on.
+    pub(crate) fn take_back(&mut self, client: usize) {
+        self.frozen = None;
+        for (source, its) in self.sources.iter().enumerate() {
+            self.expected[client * self.publishers + source] = its.next;
+        }
+    }
+
     /// Messages that the first publisher has sent so far.
     pub(crate) fn published(&self) -> u64 {
         self.sources[0].next

@@ -16,6 +16,7 @@ mod process;
 mod report;
 mod tls;
 
+use std::env;
 use std::fs;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -67,6 +68,11 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
+    // `cargo test --all-targets` starts benches too, with the arguments of tests; minutes of load help nobody there.
+    if !env::args().any(|argument| argument == "--bench" || argument.starts_with("--serve-")) {
+        println!("load: nothing measured; start it with `cargo bench --bench load`");
+        return ExitCode::SUCCESS;
+    }
     let arguments = Arguments::parse();
     match run(&arguments) {
         Ok(code) => code,
@@ -88,11 +94,6 @@ fn run(arguments: &Arguments) -> Result<ExitCode, String> {
     let cases = chosen_cases(&arguments.cases)?;
     if arguments.list {
         cases.iter().for_each(|case| println!("{}", case.name()));
-        return Ok(ExitCode::SUCCESS);
-    }
-    if !arguments.bench {
-        // `cargo test --all-targets` runs benches too; minutes of load on a debug build help nobody.
-        println!("load: nothing measured; start it with `cargo bench --bench load`");
         return Ok(ExitCode::SUCCESS);
     }
     let cores = Cores::of_this_machine();
