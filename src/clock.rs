@@ -1,0 +1,61 @@
+//! The gateway's coarse clock: a count of heartbeat ticks, half a second each.
+//!
+//! Deadlines that guard against dead and slow peers are counted in ticks that the heartbeat
+//! thread really made. Reading it costs one load, and a process that was suspended for an hour
+//! has aged one tick: its clients are not cut before it has had the chance to read them.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+/// The length of a tick.
+pub const TICK: Duration = Duration::from_millis(500);
+
+/// A moment or a span on the coarse clock, in ticks. 2^32 ticks are 68 years.
+pub type Ticks = u32;
+
+/// The count of ticks since the start, from 1 on: 0 is free to mean "never".
+#[derive(Debug)]
+pub struct Clock(AtomicU32);
+
+impl Clock {
+    /// A clock at tick 1.
+    pub fn new() -> Clock {
+        Clock(AtomicU32::new(1))
+    }
+
+    /// The present tick.
+    pub fn now(&self) -> Ticks {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Makes one tick pass; only the heartbeat thread does.
+    pub fn tick(&self) -> Ticks {
+        self.0.fetch_add(1, Ordering::Relaxed) + 1
+    }
+}
+
+impl Default for Clock {
+    fn default() -> Clock {
+        Clock::new()
+    }
+}
+
+/// How many ticks must pass so that `duration` surely has; one more than fits, since the
+/// first tick may already be nearly over.
+pub fn ticks(duration: Duration) -> Ticks {
+    let whole = duration.as_millis().div_ceil(TICK.as_millis());
+    Ticks::try_from(whole).unwrap_or(Ticks::MAX / 2).min(Ticks::MAX / 2) + 1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_duration_is_never_over_too_early() {
+        for (millis, expected) in [(0, 1), (1, 2), (499, 2), (500, 2), (501, 3), (10_000, 21)] {
+            assert_eq!(ticks(Duration::from_millis(millis)), expected, "{millis} ms");
+        }
+        assert_eq!(ticks(Duration::MAX), Ticks::MAX / 2 + 1);
+    }
+}

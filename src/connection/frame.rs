@@ -1,0 +1,337 @@
+//! Server frames: what stands before an unmasked payload (RFC 6455 section 5.2), and how frames
+//! are collected into as few writes as possible.
+
+use std::io::IoSlice;
+
+use bytes::Bytes;
+
+use crate::message::{Kind, Message};
+
+/// From this size on a payload is written from where it lies instead of being copied behind its header.
+pub const LARGE: usize = 16 << 10;
+
+/// The most bytes and messages of small messages that are joined into one frame.
+const JOINED_BYTES: usize = 64 << 10;
+
+/// The longest header of a server frame: two bytes and a 64-bit length.
+const HEADER_MAX: usize = 10;
+
+/// One piece of an outbox: whole WebSocket frames, encoded, never to be split between peers.
+///
+/// It holds one large message (header and payload apart), or any number of small messages
+/// joined, or control frames. Cloning it copies no payload.
+#[derive(Debug, Clone)]
+pub struct Frame {
+    header: [u8; HEADER_MAX],
+    header_len: u8,
+    body: Bytes,
+    messages: u32,
+}
+
+impl Frame {
+    /// A frame of one message; the payload is not copied.
+    pub fn message(message: &Message) -> Frame {
+        let mut header = [0; HEADER_MAX];
+        let header_len = write_header(&mut header, opcode(message.kind), message.data.len());
+        Frame { header, header_len: header_len as u8, body: message.data.clone(), messages: 1 }
+    }
+
+    /// Encoded frames that hold `messages` messages.
+    pub fn joined(encoded: Bytes, messages: u32) -> Frame {
+        Frame { header: [0; HEADER_MAX], header_len: 0, body: encoded, messages }
+    }
+
+    /// A ping, pong or close frame; the payload has at most 125 bytes (RFC 6455 section 5.5).
+    pub fn control(control: Control, payload: &[u8]) -> Frame {
+        debug_assert!(payload.len() <= CONTROL_MAX);
+        let mut encoded = Vec::with_capacity(2 + payload.len());
+        append_control(&mut encoded, control, payload);
+        Frame::joined(encoded.into(), 0)
+    }
+
+    /// A close frame. The reason is cut at a character boundary where it would not fit.
+    pub fn close(code: Option<u16>, reason: &str) -> Frame {
+        let mut payload = Vec::new();
+        if let Some(code) = code {
+            payload.extend_from_slice(&code.to_be_bytes());
+            let mut end = reason.len().min(CONTROL_MAX - 2);
+            while !reason.is_char_boundary(end) {
+                end -= 1;
+            }
+            payload.extend_from_slice(&reason.as_bytes()[..end]);
+        }
+        Frame::control(Control::Close, &payload)
+    }
+
+    /// How many messages it holds; 0 for control frames, which no policy drops.
+    pub fn messages(&self) -> usize {
+        self.messages as usize
+    }
+
+    /// Its bytes on the wire, headers included.
+    pub fn len(&self) -> usize {
+        usize::from(self.header_len) + self.body.len()
+    }
+
+    /// Whether nothing is in it.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The whole frame as one slice, where it lies in one piece.
+    pub fn as_one(&self) -> Option<&[u8]> {
+        (self.header_len == 0).then_some(&self.body[..])
+    }
+
+    /// Its bytes from `offset` on, as up to two slices.
+    pub fn slices(&self, offset: usize) -> [IoSlice<'_>; 2] {
+        let header = &self.header[..usize::from(self.header_len)];
+        let skipped = offset.min(header.len());
+        [IoSlice::new(&header[skipped..]), IoSlice::new(&self.body[offset - skipped..])]
+    }
+}
+
+/// The largest payload of a control frame.
+pub const CONTROL_MAX: usize = 125;
+
+/// The control frames (RFC 6455 section 5.5).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Control {
+    /// Opcode 8.
+    Close,
+    /// Opcode 9.
+    Ping,
+    /// Opcode 10.
+    Pong,
+}
+
+/// Collects the messages of one turn for one destination into frames.
+///
+/// Small messages are joined up to the limits; a large one keeps its own buffer.
+#[derive(Debug)]
+pub struct Cork {
+    frames: Vec<Frame>,
+    tail: Vec<u8>,
+    tail_messages: u32,
+    limits: CorkLimits,
+}
+
+/// How much one joined frame may hold.
+///
+/// It is at most half of the receiving outbox: a healthy client whose outbox is not yet half full
+/// never loses a message because messages were joined.
+#[derive(Debug, Clone, Copy)]
+pub struct CorkLimits {
+    messages: u32,
+    bytes: usize,
+}
+
+impl CorkLimits {
+    /// The limits for outboxes of `messages` messages and `bytes` bytes.
+    pub fn for_queue(messages: usize, bytes: usize) -> CorkLimits {
+        CorkLimits { messages: u32::try_from(messages / 2).unwrap_or(u32::MAX).max(1), bytes: (bytes / 2).min(JOINED_BYTES) }
+    }
+
+    /// Whether `frame` may be joined to these.
+    pub fn admit(&self, group: &[Frame], frame: &Frame) -> bool {
+        let sum = |size: fn(&Frame) -> usize| group.iter().map(size).sum::<usize>() + size(frame);
+        sum(Frame::messages) <= self.messages as usize && sum(Frame::len) <= self.bytes
+    }
+}
+
+impl Cork {
+    /// An empty cork.
+    pub fn new(limits: CorkLimits) -> Cork {
+        Cork { frames: Vec::new(), tail: Vec::new(), tail_messages: 0, limits }
+    }
+
+    /// Adds a message; `expected` is a guess at the bytes that this turn will bring in all.
+    pub fn push(&mut self, message: &Message, expected: usize) {
+        let len = message.data.len();
+        if len >= LARGE {
+            self.cut();
+            self.frames.push(Frame::message(message));
+            return;
+        }
+        if self.tail_messages >= self.limits.messages || self.tail.len() + HEADER_MAX + len > self.limits.bytes {
+            self.cut();
+        }
+        if self.tail.capacity() == 0 {
+            self.tail.reserve_exact(expected.min(self.limits.bytes).max(HEADER_MAX + len));
+        }
+        let mut header = [0; HEADER_MAX];
+        let header_len = write_header(&mut header, opcode(message.kind), len);
+        self.tail.extend_from_slice(&header[..header_len]);
+        self.tail.extend_from_slice(&message.data);
+        self.tail_messages += 1;
+    }
+
+    /// Whether nothing was pushed since the last [`take`](Cork::take).
+    pub fn is_empty(&self) -> bool {
+        self.tail_messages == 0 && self.frames.is_empty()
+    }
+
+    /// What was collected, as one frame if it is one.
+    pub fn take(&mut self) -> Corked {
+        if self.frames.is_empty() {
+            return Corked::One(self.take_tail());
+        }
+        self.cut();
+        Corked::Many(std::mem::take(&mut self.frames))
+    }
+
+    fn cut(&mut self) {
+        if self.tail_messages > 0 {
+            let frame = self.take_tail();
+            self.frames.push(frame);
+        }
+    }
+
+    fn take_tail(&mut self) -> Frame {
+        Frame::joined(std::mem::take(&mut self.tail).into(), std::mem::take(&mut self.tail_messages))
+    }
+}
+
+/// The frames of one turn.
+#[derive(Debug)]
+pub enum Corked {
+    /// The common case: all in one.
+    One(Frame),
+    /// Several, in order.
+    Many(Vec<Frame>),
+}
+
+impl Corked {
+    /// The frames, in order.
+    pub fn as_slice(&self) -> &[Frame] {
+        match self {
+            Corked::One(frame) => std::slice::from_ref(frame),
+            Corked::Many(frames) => frames,
+        }
+    }
+}
+
+/// Joins frames that were made apart into one; the caller has asked [`CorkLimits::admit`]. One
+/// alone is not copied.
+pub fn join(mut frames: Vec<Frame>) -> Frame {
+    if frames.len() == 1 {
+        return frames.remove(0);
+    }
+    let mut encoded = Vec::with_capacity(frames.iter().map(Frame::len).sum());
+    for frame in &frames {
+        for slice in frame.slices(0) {
+            encoded.extend_from_slice(&slice);
+        }
+    }
+    Frame::joined(encoded.into(), frames.iter().map(|frame| frame.messages).sum())
+}
+
+/// Appends a control frame to encoded frames.
+pub fn append_control(encoded: &mut Vec<u8>, control: Control, payload: &[u8]) {
+    let opcode = match control {
+        Control::Close => 0x8,
+        Control::Ping => 0x9,
+        Control::Pong => 0xA,
+    };
+    let mut header = [0; HEADER_MAX];
+    let header_len = write_header(&mut header, opcode, payload.len());
+    encoded.extend_from_slice(&header[..header_len]);
+    encoded.extend_from_slice(payload);
+}
+
+fn opcode(kind: Kind) -> u8 {
+    match kind {
+        Kind::Text => 0x1,
+        Kind::Binary => 0x2,
+    }
+}
+
+/// Writes FIN, opcode and the shortest form of the length; returns the header's length.
+fn write_header(header: &mut [u8; HEADER_MAX], opcode: u8, len: usize) -> usize {
+    header[0] = 0x80 | opcode;
+    match len {
+        0..=125 => {
+            header[1] = len as u8;
+            2
+        }
+        126..=0xFFFF => {
+            header[1] = 126;
+            header[2..4].copy_from_slice(&(len as u16).to_be_bytes());
+            4
+        }
+        _ => {
+            header[1] = 127;
+            header[2..10].copy_from_slice(&(len as u64).to_be_bytes());
+            10
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bytes_of(frame: &Frame, offset: usize) -> Vec<u8> {
+        frame.slices(offset).iter().flat_map(|slice| slice.to_vec()).collect()
+    }
+
+    fn text(len: usize) -> Message {
+        Message { kind: Kind::Text, data: vec![b'x'; len].into() }
+    }
+
+    #[test]
+    fn a_header_uses_the_shortest_length() {
+        for (len, header) in [
+            (0, vec![0x81, 0]),
+            (125, vec![0x81, 125]),
+            (126, vec![0x81, 126, 0, 126]),
+            (65535, vec![0x81, 126, 0xFF, 0xFF]),
+            (65536, vec![0x81, 127, 0, 0, 0, 0, 0, 1, 0, 0]),
+        ] {
+            let bytes = bytes_of(&Frame::message(&text(len)), 0);
+            assert_eq!(&bytes[..header.len()], &header[..], "{len}");
+            assert_eq!(bytes.len(), header.len() + len);
+        }
+    }
+
+    #[test]
+    fn a_frame_can_be_continued_at_any_byte() {
+        let frame = Frame::message(&text(300));
+        let whole = bytes_of(&frame, 0);
+        for offset in 0..=whole.len() {
+            assert_eq!(bytes_of(&frame, offset), whole[offset..], "{offset}");
+        }
+    }
+
+    #[test]
+    fn a_cork_joins_small_messages_and_keeps_large_ones_apart_and_in_order() {
+        let mut cork = Cork::new(CorkLimits::for_queue(100, 1 << 20));
+        for len in [3, 4, LARGE, 5] {
+            cork.push(&text(len), 64);
+        }
+        let Corked::Many(frames) = cork.take() else { panic!("one frame") };
+        let shape: Vec<_> = frames.iter().map(|frame| (frame.messages(), frame.len())).collect();
+        assert_eq!(shape, [(2, 11), (1, LARGE + 4), (1, 7)]);
+        assert!(cork.is_empty());
+    }
+
+    #[test]
+    fn a_joined_frame_is_at_most_half_of_the_queue() {
+        let mut cork = Cork::new(CorkLimits::for_queue(4, 100));
+        for _ in 0..3 {
+            cork.push(&text(10), 64);
+        }
+        cork.push(&text(40), 64);
+        let frames: Vec<_> = cork.take().as_slice().iter().map(Frame::messages).collect();
+        assert_eq!(frames, [2, 1, 1]);
+    }
+
+    #[test]
+    fn a_close_reason_is_cut_at_a_character() {
+        let frame = Frame::close(Some(1000), &"é".repeat(100));
+        let bytes = bytes_of(&frame, 0);
+        assert_eq!(bytes.len(), 2 + 2 + 122);
+        assert!(std::str::from_utf8(&bytes[4..]).is_ok());
+        assert_eq!(bytes_of(&Frame::close(None, "ignored"), 0), [0x88, 0]);
+    }
+}

@@ -1,0 +1,456 @@
+//! The opening handshake, server side (RFC 6455 section 4.2): reading the request head under one
+//! deadline, judging it, and writing the answer.
+//!
+//! Whatever arrives gets a correct HTTP answer at once. Bytes that came behind the head belong to
+//! the WebSocket and are kept.
+
+use std::fmt::Write as _;
+use std::io;
+use std::time::Instant;
+
+use tungstenite::handshake::derive_accept_key;
+
+use super::outbox::Decrypted;
+use super::socket::Socket;
+use super::tls::Session;
+
+/// The longest request head we read, in bytes; more is 431.
+pub const HEAD_MAX: usize = 16 << 10;
+
+/// The most header fields in a head; more is 431.
+const FIELDS_MAX: usize = 100;
+
+/// How much is read at once; nearly every head fits.
+const CHUNK: usize = 2048;
+
+/// A stream during its handshake: a socket, and a TLS session if the listener has TLS.
+#[derive(Debug)]
+pub struct Stream {
+    /// The socket.
+    pub socket: Socket,
+    /// The TLS session over it.
+    pub session: Option<Session>,
+}
+
+/// Why no request head could be read.
+#[derive(Debug)]
+pub enum HeadError {
+    /// The deadline passed.
+    TimedOut,
+    /// More than [`HEAD_MAX`] bytes without an end.
+    TooLong,
+    /// The peer ended the connection first; `true` if it had sent something.
+    Gone(bool),
+    /// On a TLS listener the first bytes are not TLS but plain HTTP.
+    PlainHttp,
+    /// The socket or the TLS handshake failed.
+    Io(io::Error),
+}
+
+/// A request head and what came behind it.
+#[derive(Debug)]
+pub struct Head {
+    /// The head, up to and with the empty line.
+    pub bytes: Vec<u8>,
+    /// What came after it.
+    pub behind: Vec<u8>,
+}
+
+impl Stream {
+    /// Does the TLS handshake if there is TLS, then reads up to the end of a request head.
+    pub fn read_head(&mut self, deadline: Instant) -> Result<Head, HeadError> {
+        let mut input = self.shake_hands(deadline)?;
+        loop {
+            if let Some(end) = head_end(&input) {
+                let behind = input.split_off(end);
+                return Ok(Head { bytes: input, behind });
+            }
+            if input.len() > HEAD_MAX {
+                return Err(HeadError::TooLong);
+            }
+            if self.read_more(&mut input, deadline)? == 0 {
+                return Err(HeadError::Gone(!input.is_empty()));
+            }
+        }
+    }
+
+    /// Writes an answer, as far as the socket takes it: nothing was written before, so it takes
+    /// every answer of ours whole.
+    pub fn write(&mut self, answer: &[u8]) -> io::Result<()> {
+        match &mut self.session {
+            None => self.socket.send_now(answer).map(drop),
+            Some(session) => {
+                session.seal(answer);
+                self.socket.send_now(&session.take_outgoing()).map(drop)
+            }
+        }
+    }
+
+    /// Ends a refused connection so that the peer can read why: our direction is shut down, and
+    /// what it still sends is discarded until it ends or the deadline passes. Closing with unread
+    /// bytes would make the kernel reset the connection and the answer with it.
+    pub fn linger(&mut self, deadline: Instant) {
+        if let Some(session) = &mut self.session {
+            session.say_goodbye();
+            let goodbye = session.take_outgoing();
+            let _ = self.socket.send_now(&goodbye);
+        }
+        self.socket.shutdown_write();
+        let mut discarded = [0; CHUNK];
+        while let Ok(1..) = recv_until(&self.socket, &mut discarded, deadline) {}
+    }
+
+    /// The TLS handshake; returns what the client has sent behind it already.
+    fn shake_hands(&mut self, deadline: Instant) -> Result<Vec<u8>, HeadError> {
+        let Some(session) = &mut self.session else { return Ok(Vec::new()) };
+        let mut cipher = vec![0; CHUNK];
+        let mut first = true;
+        loop {
+            let count = recv_until(&self.socket, &mut cipher, deadline)?;
+            if count == 0 {
+                return Err(HeadError::Gone(!first));
+            }
+            if first && looks_like_http(&cipher[..count]) {
+                return Err(HeadError::PlainHttp);
+            }
+            first = false;
+            let done = session.handshake(&cipher[..count]);
+            let outgoing = session.take_outgoing();
+            if !outgoing.is_empty() {
+                self.socket.send_now(&outgoing).map_err(HeadError::Io)?;
+            }
+            if done.map_err(HeadError::Io)? {
+                let mut input = Vec::new();
+                decrypt_all(session, &[], &mut input)?;
+                return Ok(input);
+            }
+        }
+    }
+
+    fn read_more(&mut self, input: &mut Vec<u8>, deadline: Instant) -> Result<usize, HeadError> {
+        let Some(session) = &mut self.session else {
+            let have = input.len();
+            input.resize(have + CHUNK, 0);
+            let count = recv_until(&self.socket, &mut input[have..], deadline);
+            input.truncate(have + count.as_ref().copied().unwrap_or(0));
+            return count;
+        };
+        let mut cipher = vec![0; CHUNK];
+        loop {
+            let count = recv_until(&self.socket, &mut cipher, deadline)?;
+            if count == 0 {
+                return Ok(0);
+            }
+            let decrypted = decrypt_all(session, &cipher[..count], input)?;
+            if decrypted > 0 {
+                return Ok(decrypted);
+            }
+        }
+    }
+}
+
+/// Reads what is there, or waits for it, but not beyond the deadline.
+fn recv_until(socket: &Socket, buffer: &mut [u8], deadline: Instant) -> Result<usize, HeadError> {
+    loop {
+        match socket.recv_now(buffer) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            result => return result.map_err(HeadError::Io),
+        }
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(HeadError::TimedOut);
+        }
+        socket.wait_readable(left).map_err(HeadError::Io)?;
+    }
+}
+
+fn decrypt_all(session: &mut Session, cipher: &[u8], input: &mut Vec<u8>) -> Result<usize, HeadError> {
+    let before = input.len();
+    let mut plain = vec![0; CHUNK];
+    let mut cipher = cipher;
+    loop {
+        match session.read(cipher, &mut plain).map_err(HeadError::Io)? {
+            Decrypted::Plain(count) => input.extend_from_slice(&plain[..count]),
+            Decrypted::NeedMore | Decrypted::Closed => return Ok(input.len() - before),
+        }
+        cipher = &[];
+    }
+}
+
+/// Where the head ends, if it does: behind the first empty line.
+fn head_end(input: &[u8]) -> Option<usize> {
+    input.windows(4).position(|window| window == b"\r\n\r\n").map(|at| at + 4)
+}
+
+/// Whether these bytes begin like a request line. A TLS record begins with 22.
+fn looks_like_http(bytes: &[u8]) -> bool {
+    bytes.iter().take(3).all(u8::is_ascii_uppercase)
+}
+
+/// A request to open a WebSocket, or not, as its head says. Borrowed from the head.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Request<'a> {
+    /// The target without the query: what the endpoints are matched against.
+    pub path: &'a str,
+    /// The Host header.
+    pub host: &'a str,
+    /// The Origin header; browsers always send one.
+    pub origin: Option<&'a str>,
+    /// The User-Agent header.
+    pub user_agent: Option<&'a str>,
+    /// The subprotocols offered, in the client's order.
+    pub subprotocols: Vec<&'a str>,
+    /// What the peer wants; only `Upgrade` can become a WebSocket.
+    pub intent: Intent<'a>,
+}
+
+/// What a well-formed request wants.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Intent<'a> {
+    /// To open a WebSocket; the key is valid.
+    Upgrade {
+        /// Sec-WebSocket-Key as sent.
+        key: &'a str,
+    },
+    /// A plain GET.
+    Plain,
+}
+
+/// An answer that ends the connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// The HTTP status.
+    pub status: u16,
+    /// One sentence for whoever reads the body.
+    pub reason: String,
+}
+
+impl Refusal {
+    /// A refusal with this status and body.
+    pub fn new(status: u16, reason: impl Into<String>) -> Refusal {
+        Refusal { status, reason: reason.into() }
+    }
+
+    /// The whole HTTP answer.
+    pub fn to_http(&self) -> Vec<u8> {
+        let phrase = match self.status {
+            400 => "Bad Request",
+            403 => "Forbidden",
+            404 => "Not Found",
+            405 => "Method Not Allowed",
+            408 => "Request Timeout",
+            426 => "Upgrade Required",
+            431 => "Request Header Fields Too Large",
+            505 => "HTTP Version Not Supported",
+            _ => "Service Unavailable",
+        };
+        let extra = match self.status {
+            405 => "Allow: GET\r\n",
+            426 => "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n",
+            503 => "Retry-After: 1\r\n",
+            _ => "",
+        };
+        // RFC 9110 section 7.8: an Upgrade field goes with the connection option of that name.
+        let connection = if self.status == 426 { "upgrade, close" } else { "close" };
+        let Refusal { status, reason } = self;
+        let length = reason.len() + 1;
+        format!(
+            "HTTP/1.1 {status} {phrase}\r\nConnection: {connection}\r\n{extra}Content-Type: text/plain; charset=utf-8\r\n\
+             Content-Length: {length}\r\n\r\n{reason}\n"
+        )
+        .into_bytes()
+    }
+}
+
+/// Judges a request head by itself: is it HTTP/1.1, a GET, and if it wants a WebSocket, is
+/// everything there that RFC 6455 section 4.2.1 demands, once?
+pub fn judge(head: &[u8]) -> Result<Request<'_>, Refusal> {
+    // On the heap: a client thread's stack keeps every page that it ever touched.
+    let mut fields = vec![httparse::EMPTY_HEADER; FIELDS_MAX];
+    let mut parsed = httparse::Request::new(&mut fields);
+    match parsed.parse(head) {
+        Ok(httparse::Status::Complete(_)) => {}
+        Ok(httparse::Status::Partial) => return Err(Refusal::new(400, "the request head is not complete")),
+        Err(httparse::Error::TooManyHeaders) => {
+            return Err(Refusal::new(431, format!("more than {FIELDS_MAX} header fields")));
+        }
+        Err(httparse::Error::Version) => return Err(Refusal::new(505, "only HTTP/1.1 is spoken here")),
+        Err(error) => return Err(Refusal::new(400, format!("not a valid HTTP request: {error}"))),
+    }
+    if parsed.version != Some(1) {
+        return Err(Refusal::new(505, "HTTP/1.0 cannot be upgraded: use HTTP/1.1"));
+    }
+    if parsed.method != Some("GET") {
+        return Err(Refusal::new(405, "a WebSocket is opened with GET"));
+    }
+    let target = parsed.path.unwrap_or_default();
+    if !target.starts_with('/') {
+        return Err(Refusal::new(400, "the request target must be a path that begins with '/'"));
+    }
+    let path = target.split(['?', '#']).next().unwrap_or_default();
+    let fields = Fields(parsed.headers);
+    let host = fields.once("Host")?.ok_or_else(|| Refusal::new(400, "the Host header is missing"))?;
+    fields.no_body()?;
+    Ok(Request {
+        path,
+        host,
+        origin: fields.once("Origin")?,
+        user_agent: fields.first("User-Agent"),
+        subprotocols: fields.tokens("Sec-WebSocket-Protocol"),
+        intent: fields.intent()?,
+    })
+}
+
+/// The header fields of one request. Names are compared without case.
+struct Fields<'h, 'a>(&'h [httparse::Header<'a>]);
+
+impl<'a> Fields<'_, 'a> {
+    fn all(&self, name: &str) -> impl Iterator<Item = &'a [u8]> {
+        self.0.iter().filter(move |field| field.name.eq_ignore_ascii_case(name)).map(|field| field.value)
+    }
+
+    fn first(&self, name: &str) -> Option<&'a str> {
+        self.all(name).next().and_then(|value| std::str::from_utf8(value).ok()).map(str::trim)
+    }
+
+    /// A field that must not be repeated: two of them are how requests are smuggled.
+    fn once(&self, name: &str) -> Result<Option<&'a str>, Refusal> {
+        let mut values = self.all(name);
+        let Some(value) = values.next() else { return Ok(None) };
+        if values.next().is_some() {
+            return Err(Refusal::new(400, format!("more than one {name} header")));
+        }
+        let value = std::str::from_utf8(value).map_err(|_| Refusal::new(400, format!("the {name} header is not text")))?;
+        Ok(Some(value.trim()))
+    }
+
+    /// The comma-separated elements of a field that may be repeated.
+    fn tokens(&self, name: &str) -> Vec<&'a str> {
+        self.all(name)
+            .filter_map(|value| std::str::from_utf8(value).ok())
+            .flat_map(|value| value.split(','))
+            .map(str::trim)
+            .filter(|token| !token.is_empty())
+            .collect()
+    }
+
+    fn has_token(&self, name: &str, wanted: &str) -> bool {
+        self.tokens(name).iter().any(|token| token.eq_ignore_ascii_case(wanted))
+    }
+
+    /// A GET with a body would leave its body to be read as WebSocket frames.
+    fn no_body(&self) -> Result<(), Refusal> {
+        let length = self.once("Content-Length")?.unwrap_or("0");
+        if length != "0" || self.all("Transfer-Encoding").next().is_some() {
+            return Err(Refusal::new(400, "a request with a body cannot be answered here"));
+        }
+        Ok(())
+    }
+
+    fn intent(&self) -> Result<Intent<'a>, Refusal> {
+        if !self.has_token("Upgrade", "websocket") {
+            return Ok(Intent::Plain);
+        }
+        if !self.has_token("Connection", "upgrade") {
+            return Err(Refusal::new(400, "the Connection header does not say upgrade"));
+        }
+        match self.once("Sec-WebSocket-Version")? {
+            Some("13") => {}
+            _ => return Err(Refusal::new(426, "only WebSocket version 13 is spoken here")),
+        }
+        let key = self.once("Sec-WebSocket-Key")?.unwrap_or_default();
+        if !is_key(key) {
+            return Err(Refusal::new(400, "the Sec-WebSocket-Key header is not 16 bytes in base64"));
+        }
+        Ok(Intent::Upgrade { key })
+    }
+}
+
+/// Whether a key is the base64 form of 16 bytes (RFC 6455 section 4.1): 22 digits and two pads.
+fn is_key(key: &str) -> bool {
+    let digit = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
+    key.len() == 24 && key.ends_with("==") && key.as_bytes()[..22].iter().all(digit)
+}
+
+/// The 101 answer to a request with this key (RFC 6455 section 4.2.2).
+pub fn accept(key: &str, subprotocol: Option<&str>) -> Vec<u8> {
+    let accept = derive_accept_key(key.as_bytes());
+    let mut answer = format!(
+        "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: {accept}\r\n"
+    );
+    if let Some(subprotocol) = subprotocol {
+        let _ = write!(answer, "Sec-WebSocket-Protocol: {subprotocol}\r\n");
+    }
+    answer.push_str("\r\n");
+    answer.into_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = "GET /chat?x=1 HTTP/1.1\r\nHost: here:80\r\nUpgrade: WebSocket\r\nConnection: keep-alive, Upgrade\r\n\
+                        Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+
+    #[test]
+    fn a_correct_request_is_understood() {
+        let head = GOOD.replace("\r\n\r\n", "\r\nSec-WebSocket-Protocol: a, b\r\nsec-websocket-protocol: c\r\nOrigin: http://x\r\n\r\n");
+        let request = judge(head.as_bytes()).unwrap();
+        assert_eq!(request.path, "/chat");
+        assert_eq!(request.host, "here:80");
+        assert_eq!(request.origin, Some("http://x"));
+        assert_eq!(request.subprotocols, ["a", "b", "c"]);
+        assert_eq!(request.intent, Intent::Upgrade { key: "dGhlIHNhbXBsZSBub25jZQ==" });
+    }
+
+    #[test]
+    fn the_accept_key_is_that_of_the_rfc() {
+        let answer = String::from_utf8(accept("dGhlIHNhbXBsZSBub25jZQ==", Some("a"))).unwrap();
+        assert!(answer.contains("Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n"), "{answer}");
+        assert!(answer.ends_with("Sec-WebSocket-Protocol: a\r\n\r\n"), "{answer}");
+    }
+
+    #[test]
+    fn each_fault_has_its_status() {
+        let key = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+        let table = [
+            ("post", GOOD.replace("GET", "POST"), 405),
+            ("http/1.0", GOOD.replace("HTTP/1.1", "HTTP/1.0"), 505),
+            ("http/2.0", GOOD.replace("HTTP/1.1", "HTTP/2.0"), 505),
+            ("no version", GOOD.replace("Sec-WebSocket-Version: 13\r\n", ""), 426),
+            ("version 8", GOOD.replace("Version: 13", "Version: 8"), 426),
+            ("no key", GOOD.replace(key, ""), 400),
+            ("short key", GOOD.replace("dGhlIHNhbXBsZSBub25jZQ==", "abc="), 400),
+            ("two keys", GOOD.replace(key, &key.repeat(2)), 400),
+            ("no host", GOOD.replace("Host: here:80\r\n", ""), 400),
+            ("two hosts", GOOD.replace("Host: here:80\r\n", "Host: a\r\nHost: b\r\n"), 400),
+            ("no connection", GOOD.replace("Connection: keep-alive, Upgrade\r\n", ""), 400),
+            ("a body", GOOD.replace("\r\n\r\n", "\r\nContent-Length: 5\r\n\r\n"), 400),
+            ("chunks", GOOD.replace("\r\n\r\n", "\r\nTransfer-Encoding: chunked\r\n\r\n"), 400),
+            ("absolute form", GOOD.replace("/chat?x=1", "http://here/chat"), 400),
+            ("folded line", GOOD.replace("Host: here:80\r\n", "Host: here\r\n :80\r\n"), 400),
+            ("a zero byte", GOOD.replace("here", "he\0re"), 400),
+            ("garbage", "\x16\x03\x01\x02\r\n\r\n".to_owned(), 400),
+            ("many fields", GOOD.replace("\r\n\r\n", &format!("\r\n{}\r\n", "X: y\r\n".repeat(200))), 431),
+        ];
+        for (name, head, status) in table {
+            assert_eq!(judge(head.as_bytes()).map_err(|refusal| refusal.status), Err(status), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_plain_get_is_no_upgrade() {
+        let request = judge(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n").unwrap();
+        assert_eq!(request.intent, Intent::Plain);
+    }
+
+    #[test]
+    fn a_refusal_is_a_whole_http_answer() {
+        let answer = String::from_utf8(Refusal::new(426, "why").to_http()).unwrap();
+        assert_eq!(
+            answer,
+            "HTTP/1.1 426 Upgrade Required\r\nConnection: upgrade, close\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+             Content-Type: text/plain; charset=utf-8\r\nContent-Length: 4\r\n\r\nwhy\n"
+        );
+    }
+}

@@ -1,0 +1,10 @@
+//! One WebSocket connection: its handshake, what it reads, what it writes.
+
+pub mod frame;
+pub mod handshake;
+pub mod outbox;
+pub mod queue;
+pub mod reader;
+pub mod socket;
+pub mod tls;
+pub mod watch;

@@ -1,0 +1,350 @@
+//! From received bytes to messages: tungstenite parses and validates, we decide what it sees.
+//!
+//! tungstenite never touches the socket. It is handed the bytes of one read as a stream that
+//! "would block" at their end; what it wants to write (pongs, Close replies) is swallowed, since
+//! the outbox answers. Its buffers exist only while there is something in them:
+//!
+//! * it has no read buffer before the first byte;
+//! * a large message pins its buffer, so tungstenite is never given bytes beyond a large frame,
+//!   and after the message it is dropped and rebuilt when the next byte comes;
+//! * after nothing but control frames it is dropped as well: an idle client that answers pings
+//!   costs no buffer.
+
+use std::io::{self, Read, Write};
+
+use bytes::Bytes;
+use tungstenite::error::{CapacityError, ProtocolError};
+use tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext};
+
+use super::frame::{CONTROL_MAX, LARGE};
+use crate::message::{Kind, Message};
+
+/// tungstenite's read buffer: what it copies at a time, and what an active client keeps.
+const READ_BUFFER: usize = 4 << 10;
+
+/// What a client has sent.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A complete text or binary message.
+    Message(Message),
+    /// A ping; the payload is to be sent back (RFC 6455 section 5.5.2).
+    Ping(Bytes),
+    /// A pong.
+    Pong,
+    /// A Close: its code, `None` if it had none, and its reason. Codes that must not be on the wire
+    /// have become 1002.
+    Close(Option<u16>, String),
+}
+
+/// What a client did wrong, and the Close that tells it so.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Violation {
+    /// 1002, 1007 or 1009 (RFC 6455 section 7.4.1).
+    pub code: u16,
+    /// For the peer and for the log.
+    pub reason: String,
+}
+
+/// The reading half of a client's connection.
+#[derive(Debug)]
+pub struct Reader {
+    context: Option<WebSocketContext>,
+    walk: FrameWalk,
+    max_message: usize,
+}
+
+impl Reader {
+    /// A reader that refuses messages over `max_message` bytes, fragments together.
+    pub fn new(max_message: usize) -> Reader {
+        Reader { context: None, walk: FrameWalk::default(), max_message }
+    }
+
+    /// The next event in `input`, which is consumed; `None` when more bytes are needed.
+    pub fn next(&mut self, input: &mut &[u8]) -> Result<Option<Event>, Violation> {
+        use tungstenite::Message as Read;
+        if input.is_empty() && self.context.is_none() {
+            return Ok(None);
+        }
+        let max_message = self.max_message;
+        let context = self.context.get_or_insert_with(|| WebSocketContext::new(Role::Server, Some(config(max_message))));
+        let event = match context.read(&mut Feed { input, walk: &mut self.walk }) {
+            Ok(Read::Text(text)) => message(Kind::Text, text.into()),
+            Ok(Read::Binary(data)) => message(Kind::Binary, data),
+            Ok(Read::Ping(payload)) => Event::Ping(payload),
+            Ok(Read::Pong(_)) => Event::Pong,
+            Ok(Read::Close(None)) => Event::Close(None, String::new()),
+            Ok(Read::Close(Some(close))) => Event::Close(Some(close.code.into()), close.reason.to_string()),
+            Ok(Read::Frame(_)) => unreachable!("tungstenite reads no raw frames"),
+            Err(tungstenite::Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+            Err(error) => return Err(violation(&error)),
+        };
+        if matches!(&event, Event::Message(message) if message.data.len() >= LARGE) {
+            // Nothing beyond the large frame was handed out, so nothing is lost with its buffer.
+            self.context = None;
+        }
+        Ok(Some(event))
+    }
+
+    /// Whether a message or a control frame has begun that is not yet complete.
+    pub fn is_inside_message(&self) -> bool {
+        self.walk.is_inside_message()
+    }
+
+    /// Gives the buffers back if they are empty. For clients that sent only control frames.
+    pub fn rest(&mut self) {
+        if !self.is_inside_message() {
+            self.context = None;
+        }
+    }
+}
+
+fn config(max_message: usize) -> WebSocketConfig {
+    WebSocketConfig::default()
+        .read_buffer_size(READ_BUFFER)
+        .write_buffer_size(0)
+        // Pongs and Close replies pass through here on their way to being swallowed.
+        .max_write_buffer_size(READ_BUFFER)
+        .max_message_size(Some(max_message))
+        // A control frame is not a message: even one byte too long for its kind is a 1002, not a 1009.
+        .max_frame_size(Some(max_message.max(CONTROL_MAX + 1)))
+}
+
+/// A small message's payload shares tungstenite's buffer and is copied by whoever keeps it; a
+/// large one owns its buffer alone.
+fn message(kind: Kind, data: Bytes) -> Event {
+    Event::Message(Message { kind, data })
+}
+
+fn violation(error: &tungstenite::Error) -> Violation {
+    use tungstenite::Error;
+    let (code, reason) = match error {
+        Error::Capacity(CapacityError::MessageTooLong { size, max_size }) => {
+            (1009, format!("message of {size} bytes is over the limit of {max_size}"))
+        }
+        Error::Capacity(error) => (1009, error.to_string()),
+        Error::Utf8(_) => (1007, "text is not valid UTF-8".to_owned()),
+        Error::Protocol(error) => (1002, protocol_reason(error)),
+        other => (1002, other.to_string()),
+    };
+    Violation { code, reason }
+}
+
+fn protocol_reason(error: &ProtocolError) -> String {
+    match error {
+        ProtocolError::NonZeroReservedBits => "reserved bits are set but no extension was agreed".to_owned(),
+        ProtocolError::UnmaskedFrameFromClient => "frame is not masked".to_owned(),
+        ProtocolError::ControlFrameTooBig => "control frame has more than 125 bytes".to_owned(),
+        ProtocolError::FragmentedControlFrame => "control frame is fragmented".to_owned(),
+        ProtocolError::UnexpectedContinueFrame => "continuation without a start".to_owned(),
+        ProtocolError::ExpectedFragment(_) => "new message inside a fragmented one".to_owned(),
+        other => other.to_string(),
+    }
+}
+
+/// The bytes of one read as a stream for tungstenite.
+struct Feed<'a, 'b> {
+    input: &'a mut &'b [u8],
+    walk: &'a mut FrameWalk,
+}
+
+impl Read for Feed<'_, '_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.input.is_empty() {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let offered = &self.input[..self.input.len().min(buffer.len())];
+        let count = self.walk.advance(offered);
+        buffer[..count].copy_from_slice(&offered[..count]);
+        *self.input = &self.input[count..];
+        Ok(count)
+    }
+}
+
+impl Write for Feed<'_, '_> {
+    /// Swallows everything, always whole: the outbox answers pings and Closes.
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Walks along the frame boundaries of what is handed out, so that nothing beyond a large frame is.
+#[derive(Debug, Default)]
+struct FrameWalk {
+    /// The bytes of a header that is not complete yet.
+    header: [u8; HEADER_MAX],
+    header_len: usize,
+    /// What is still to come of the present frame's payload.
+    payload_left: u64,
+    /// The present frame's payload is large.
+    large: bool,
+    /// A data frame without FIN was the last data frame.
+    fragmented: bool,
+}
+
+/// The longest header of a client frame: two bytes, a 64-bit length and the mask.
+const HEADER_MAX: usize = 14;
+
+impl FrameWalk {
+    /// How many of these bytes may be handed out: all, or up to the end of a large frame.
+    fn advance(&mut self, bytes: &[u8]) -> usize {
+        let mut at = 0;
+        while at < bytes.len() {
+            if self.payload_left > 0 {
+                let step = self.payload_left.min((bytes.len() - at) as u64);
+                self.payload_left -= step;
+                at += step as usize;
+                if self.payload_left == 0 && self.large {
+                    self.large = false;
+                    return at;
+                }
+                continue;
+            }
+            self.header[self.header_len] = bytes[at];
+            self.header_len += 1;
+            at += 1;
+            if self.header_len >= 2 && self.header_len == header_len(self.header[1]) {
+                self.begin_payload();
+            }
+        }
+        at
+    }
+
+    fn begin_payload(&mut self) {
+        self.payload_left = match self.header[1] & 0x7F {
+            126 => u64::from(u16::from_be_bytes([self.header[2], self.header[3]])),
+            127 => u64::from_be_bytes(std::array::from_fn(|i| self.header[2 + i])),
+            len => u64::from(len),
+        };
+        self.large = self.payload_left >= LARGE as u64;
+        self.header_len = 0;
+        let (fin, opcode) = (self.header[0] & 0x80 != 0, self.header[0] & 0x0F);
+        if opcode < 8 {
+            self.fragmented = !fin;
+        }
+    }
+
+    fn is_inside_message(&self) -> bool {
+        self.header_len > 0 || self.payload_left > 0 || self.fragmented
+    }
+}
+
+/// The length of a client frame's header, from its second byte (RFC 6455 section 5.2).
+fn header_len(second: u8) -> usize {
+    let extended = match second & 0x7F {
+        126 => 2,
+        127 => 8,
+        _ => 0,
+    };
+    2 + extended + if second & 0x80 != 0 { 4 } else { 0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn masked(first: u8, payload: &[u8]) -> Vec<u8> {
+        let mask = [1, 2, 3, 4];
+        let mut frame = vec![first];
+        match payload.len() {
+            len @ 0..=125 => frame.push(0x80 | len as u8),
+            len @ 126..=0xFFFF => {
+                frame.push(0x80 | 126);
+                frame.extend_from_slice(&(len as u16).to_be_bytes());
+            }
+            len => {
+                frame.push(0x80 | 127);
+                frame.extend_from_slice(&(len as u64).to_be_bytes());
+            }
+        }
+        frame.extend_from_slice(&mask);
+        frame.extend(payload.iter().enumerate().map(|(i, byte)| byte ^ mask[i % 4]));
+        frame
+    }
+
+    /// Feeds `wire` in pieces of `step` bytes and collects what comes out.
+    fn read_all(reader: &mut Reader, wire: &[u8], step: usize) -> Result<Vec<Event>, Violation> {
+        let mut events = Vec::new();
+        for mut piece in wire.chunks(step) {
+            while let Some(event) = reader.next(&mut piece)? {
+                events.push(event);
+            }
+        }
+        Ok(events)
+    }
+
+    #[test]
+    fn messages_come_out_whole_however_they_arrive() {
+        let sizes = [0, 1, 125, 126, 4096, LARGE - 1, LARGE, 3, 70_000, 5];
+        let payloads: Vec<Vec<u8>> = sizes.iter().map(|&size| (0..size).map(|i| i as u8).collect()).collect();
+        let wire: Vec<u8> = payloads.iter().flat_map(|payload| masked(0x82, payload)).collect();
+        for step in [1, 2, 7, 4096, 65_536, usize::MAX >> 1] {
+            let mut reader = Reader::new(1 << 20);
+            let events = read_all(&mut reader, &wire, step).unwrap();
+            assert_eq!(events.len(), payloads.len(), "step {step}");
+            for (event, payload) in events.into_iter().zip(&payloads) {
+                let Event::Message(message) = event else { panic!("{event:?}") };
+                assert_eq!(&message.data[..], &payload[..], "step {step}");
+            }
+            assert!(!reader.is_inside_message());
+        }
+    }
+
+    #[test]
+    fn a_control_frame_between_fragments_comes_first() {
+        let wire = [masked(0x01, b"he"), masked(0x89, b"p"), masked(0x80, b"llo")].concat();
+        let mut reader = Reader::new(100);
+        let events = read_all(&mut reader, &wire, 1000).unwrap();
+        let text = Message { kind: Kind::Text, data: "hello".into() };
+        assert_eq!(events, [Event::Ping("p".into()), Event::Message(text)]);
+    }
+
+    #[test]
+    fn a_message_that_has_begun_is_known() {
+        let frame = masked(0x82, b"abc");
+        for cut in 1..frame.len() {
+            let mut reader = Reader::new(100);
+            assert_eq!(read_all(&mut reader, &frame[..cut], 100), Ok(vec![]));
+            assert!(reader.is_inside_message(), "{cut}");
+        }
+        let mut reader = Reader::new(100);
+        read_all(&mut reader, &masked(0x02, b"abc"), 100).unwrap();
+        assert!(reader.is_inside_message(), "a fragment is open");
+        read_all(&mut reader, &masked(0x80, b""), 100).unwrap();
+        assert!(!reader.is_inside_message());
+    }
+
+    #[test]
+    fn each_violation_has_its_close_code() {
+        let table: [(&str, Vec<u8>, u16); 9] = [
+            ("unmasked", vec![0x81, 1, b'x'], 1002),
+            ("reserved bit", masked(0xC1, b"x"), 1002),
+            ("reserved opcode", masked(0x83, b"x"), 1002),
+            ("long ping", masked(0x89, &[0; 126]), 1002),
+            ("fragmented ping", masked(0x09, b"x"), 1002),
+            ("stray continuation", masked(0x80, b"x"), 1002),
+            ("bad utf-8", masked(0x81, b"\xff"), 1007),
+            ("too long", masked(0x82, &[0; 101]), 1009),
+            ("too long in fragments", [masked(0x02, &[0; 60]), masked(0x80, &[0; 60])].concat(), 1009),
+        ];
+        for (name, wire, code) in table {
+            let violation = read_all(&mut Reader::new(100), &wire, 1000).unwrap_err();
+            assert_eq!(violation.code, code, "{name}: {violation:?}");
+        }
+    }
+
+    #[test]
+    fn a_rest_keeps_what_has_begun() {
+        let mut reader = Reader::new(100);
+        let frame = masked(0x81, b"hello");
+        assert_eq!(read_all(&mut reader, &frame[..7], 100), Ok(vec![]));
+        reader.rest();
+        let events = read_all(&mut reader, &frame[7..], 100).unwrap();
+        assert_eq!(events.len(), 1);
+        reader.rest();
+        assert!(reader.context.is_none());
+    }
+}

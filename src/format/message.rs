@@ -1,0 +1,125 @@
+//! The format `message`: Node-RED's "entire message", a JSON object with `payload` and `_session`.
+
+use std::ops::Range;
+
+use bytes::Bytes;
+
+use super::{Address, Content, Decoded, Object, Session, json};
+use crate::id::Id;
+use crate::message::{Kind, Message};
+
+pub(super) fn decode(message: &Message) -> Content {
+    let text = &message.data;
+    // The scanner takes UTF-8 for granted; a text message was checked when it arrived.
+    if message.kind == Kind::Binary && std::str::from_utf8(text).is_err() {
+        return Content::Payload;
+    }
+    if let Some(object) = object(text) {
+        return Content::Object(object);
+    }
+    match json::value(text) {
+        Some(value) => Content::Value(value),
+        None => Content::Payload,
+    }
+}
+
+pub(super) fn encode(decoded: &Decoded, session: Id) -> Message {
+    let data = &decoded.message.data;
+    let mut out = Vec::with_capacity(data.len() + 80);
+    out.push(b'{');
+    match &decoded.content {
+        Content::Object(object) => out.extend_from_slice(&object.members),
+        Content::Value(value) => {
+            out.extend_from_slice(br#""payload":"#);
+            out.extend_from_slice(&data[value.clone()]);
+        }
+        Content::Parsed => {
+            out.extend_from_slice(br#""payload":"#);
+            json::write_parsed(&mut out, data);
+        }
+        Content::Payload => {
+            out.extend_from_slice(br#""payload":"#);
+            match (decoded.message.kind, std::str::from_utf8(data)) {
+                (Kind::Text, Ok(text)) => json::write_string(&mut out, text),
+                _ => json::write_buffer(&mut out, data),
+            }
+        }
+    }
+    // An object without members may hold white space.
+    if out[1..].trim_ascii().is_empty() {
+        out.truncate(1);
+    } else {
+        out.push(b',');
+    }
+    out.extend_from_slice(br#""_session":{"type":"websocket","id":""#);
+    out.extend_from_slice(session.to_string().as_bytes());
+    out.extend_from_slice(br#""}}"#);
+    Message { kind: Kind::Text, data: Bytes::from(out) }
+}
+
+pub(super) fn address(text: &[u8], session: &Session) -> Option<Address> {
+    match session {
+        Session::None => None,
+        Session::One(value) if &text[value.clone()] == b"null" => None,
+        Session::One(value) => Some(session_id(&text[value.clone()]).map_or(Address::Unknown, Address::Session)),
+        Session::Several => Some(Address::Unknown),
+    }
+}
+
+/// The id in the value of `_session`: an object of the type `websocket` that names one id, once.
+fn session_id(value: &[u8]) -> Option<Id> {
+    let (mut types, mut ids) = (Vec::new(), Vec::new());
+    json::object(value, |member| {
+        let key = &value[member.key];
+        if json::string_is(key, "type") {
+            types.push(member.value);
+        } else if json::string_is(key, "id") {
+            ids.push(member.value);
+        }
+    })?;
+    match (&types[..], &ids[..]) {
+        ([kind], [id]) if json::string_is(&value[kind.clone()], "websocket") => {
+            json::string(&value[id.clone()])?.parse().ok()
+        }
+        _ => None,
+    }
+}
+
+/// Takes a JSON object apart; `None` if `text` is none.
+fn object(text: &Bytes) -> Option<Object> {
+    let mut spliced = None;
+    let mut payload = None;
+    let mut session = Session::None;
+    let mut open: Option<usize> = None;
+    let whole = json::object(text, |member| {
+        let open = *open.get_or_insert(member.span.start);
+        let key = &text[member.key];
+        if json::string_is(key, "_session") {
+            spliced.get_or_insert_with(|| before(text, open, &member.span));
+            session = match session {
+                Session::None => Session::One(member.value),
+                _ => Session::Several,
+            };
+            return;
+        }
+        if json::string_is(key, "payload") {
+            payload = Some(member.value);
+        }
+        if let Some(kept) = &mut spliced {
+            if !kept.is_empty() {
+                kept.push(b',');
+            }
+            kept.extend_from_slice(&text[member.span]);
+        }
+    })?;
+    let members = match spliced {
+        Some(kept) => Bytes::from(kept),
+        None => text.slice(whole.start + 1..whole.end - 1),
+    };
+    Some(Object { members, payload, session })
+}
+
+/// The members before the one at `span`, without the comma between them.
+fn before(text: &[u8], open: usize, span: &Range<usize>) -> Vec<u8> {
+    text[open..span.start].strip_suffix(b",").unwrap_or_default().to_vec()
+}

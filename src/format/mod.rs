@@ -1,0 +1,554 @@
+//! The formats: what a sender's message means, and how it looks to a receiver.
+//!
+//! A message is [decoded](decode) once in the format of its sender and [encoded](encode) once for each format that is
+//! received. Both are pure, and both pass on the sender's own bytes: a value is never parsed and written anew, which
+//! would turn long integers into floats, drop duplicate keys and reorder the rest.
+//!
+//! # What is read
+//!
+//! | sent in | what it means |
+//! | --- | --- |
+//! | `payload` | a payload: the text or the bytes, whatever is in them |
+//! | `n8n` | the same; JSON in it is recognised by the receiving format |
+//! | `message`, a JSON object, as text or binary | a message: its members, of which `payload` is the payload |
+//! | `message`, other JSON (`null` and arrays too) | a message whose payload is this value |
+//! | `message`, anything else | a message whose payload is the text or the bytes |
+//!
+//! JSON is RFC 8259 in UTF-8 without a byte order mark. Numbers of any length and size and lone surrogates are valid;
+//! nesting beyond 1,024 levels is not JSON to us, and such a message is a text like any other.
+//!
+//! # What is written
+//!
+//! | received in | sent in `payload` | sent in `n8n` | sent in `message` |
+//! | --- | --- | --- | --- |
+//! | `payload` | as it came, without a look or a copy | as it came | the payload, below |
+//! | `message` | `{"payload": string or Buffer, "_session"}` | `{"payload": JSON, string or Buffer, "_session"}` | the members, then `_session` |
+//! | `n8n` | `{"message": JSON, string or Buffer, "metadata"}` | the same | the same, without `_session` |
+//!
+//! - A *string* is the text as a JSON string; a *Buffer* is `{"type":"Buffer","data":[1,2,3]}`, the form in which
+//!   Node.js and so Node-RED write binary data. "JSON, string or Buffer" is the first of them that fits: the bytes
+//!   themselves if they are JSON, a string if they are UTF-8, else a Buffer. Where a payload is a "string or
+//!   Buffer", text is a string and binary a Buffer, as in Node-RED.
+//! - **The payload of a message, as a payload**: a string is sent as the text that it stands for; a Buffer (with an
+//!   array or with base64) as a binary message; any other value as its JSON. A string with a lone surrogate stands for
+//!   no text, so its JSON is sent. A message without `payload` is not sent, as in Node-RED; an empty string is, as an
+//!   empty message, which Node-RED swallows. Of several `payload` members the last one counts, as in `JSON.parse`.
+//! - **`_session`**: what a sender of the format `message` wrote there is removed, all of it: every duplicate, however
+//!   its key is escaped, whatever its value. In its place, at the end, stands the sender's own:
+//!   `{"type":"websocket","id":"<16 hex digits>"}`. So nobody can write in another's name. All other bytes between the
+//!   braces are as they came. A `_session` deeper inside is data, and so is one in JSON that is a payload; a
+//!   `_Session` is another member.
+//! - **`metadata`**: `clientIp` (not on a Unix socket), `userAgent` (if there was one), `connectedAt` and `timestamp`,
+//!   the times as JavaScript writes them: `2026-01-31T23:59:59.999Z`.
+//! - What is written in `message` and `n8n` is a text message.
+
+mod json;
+mod message;
+mod n8n;
+mod payload;
+
+use std::ops::Range;
+use std::time::SystemTime;
+
+use bytes::Bytes;
+
+use crate::config::Format;
+use crate::id::Id;
+use crate::message::{Message, Origin};
+
+pub use n8n::welcome as welcome_n8n;
+
+/// What a sender's message means. It shares the bytes of the message that it was decoded from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Decoded {
+    message: Message,
+    content: Content,
+}
+
+/// Whom the sender wants to reach, as its `_session` says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Address {
+    /// This client.
+    Session(Id),
+    /// Somebody, but it cannot be said whom: `_session` stands there more than once, is not of the type `websocket` or
+    /// holds no id. Such a message is for nobody: what was meant for one client must not reach all of them.
+    Unknown,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Content {
+    /// The message is a payload: text is a string, binary is bytes.
+    Payload,
+    /// The message is a payload that is JSON if it looks like it.
+    Parsed,
+    /// The payload is the JSON value in this range of the message.
+    Value(Range<usize>),
+    /// The members of a JSON object.
+    Object(Object),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Object {
+    /// What stands between the braces, without `_session`.
+    members: Bytes,
+    /// The value of the last `payload`, as a range of the message.
+    payload: Option<Range<usize>>,
+    session: Session,
+}
+
+/// The `_session` that was removed from an object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Session {
+    None,
+    /// Its value, as a range of the message.
+    One(Range<usize>),
+    Several,
+}
+
+impl Decoded {
+    /// The client that the sender addresses: the `_session` of a message in the format `message`.
+    ///
+    /// `None` if there is no `_session` or if it is `null`. Whether the sender may address anybody is not known here.
+    pub fn address(&self) -> Option<Address> {
+        match &self.content {
+            Content::Object(object) => message::address(&self.message.data, &object.session),
+            Content::Payload | Content::Parsed | Content::Value(_) => None,
+        }
+    }
+}
+
+/// Reads a message in its sender's format. Every message means something: there are no errors.
+pub fn decode(format: Format, message: Message) -> Decoded {
+    let content = match format {
+        Format::Payload => Content::Payload,
+        Format::Message => message::decode(&message),
+        Format::N8n => Content::Parsed,
+    };
+    Decoded { message, content }
+}
+
+/// Writes a message in a receiver's format; `origin` is its sender and `now` the time it arrived.
+///
+/// `None` if there is nothing to send: a message without a payload, for a receiver of payloads.
+pub fn encode(format: Format, decoded: &Decoded, origin: &Origin, now: SystemTime) -> Option<Message> {
+    match format {
+        Format::Payload => payload::encode(decoded),
+        Format::Message => Some(message::encode(decoded, origin.session)),
+        Format::N8n => Some(n8n::encode(decoded, origin, now)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+    use std::time::{Duration, Instant};
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::message::Kind::{self, Binary, Text};
+
+    const OWN: &str = r#""_session":{"type":"websocket","id":"0123456789abcdef"}"#;
+    const FORGED: &str = r#"{"type":"websocket","id":"fedcba9876543210"}"#;
+
+    fn message(kind: Kind, data: impl AsRef<[u8]>) -> Message {
+        Message { kind, data: Bytes::copy_from_slice(data.as_ref()) }
+    }
+
+    fn origin() -> Origin {
+        Origin {
+            session: Id::from(0x0123_4567_89ab_cdef),
+            client_ip: Some("10.0.0.7".parse().unwrap()),
+            user_agent: Some("press \"3\"\n".into()),
+            connected_at: SystemTime::UNIX_EPOCH + Duration::from_millis(1_767_225_599_999),
+        }
+    }
+
+    fn now() -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_millis(1_772_323_200_007)
+    }
+
+    fn convert(from: Format, to: Format, sent: &Message) -> Option<Message> {
+        encode(to, &decode(from, sent.clone()), &origin(), now())
+    }
+
+    /// What a receiver of `message` gets, without the `_session` that every message must end with.
+    fn to_message(from: Format, sent: &Message) -> String {
+        let received = convert(from, Format::Message, sent).unwrap();
+        assert_eq!(received.kind, Text);
+        let text = std::str::from_utf8(&received.data).unwrap();
+        assert!(json::value(text.as_bytes()).is_some(), "{text}");
+        text.strip_suffix('}').unwrap().strip_suffix(OWN).unwrap().to_owned()
+    }
+
+    /// What a receiver of `n8n` gets as its `message`.
+    fn to_n8n(from: Format, sent: &Message) -> String {
+        let received = convert(from, Format::N8n, sent).unwrap();
+        assert_eq!(received.kind, Text);
+        let text = std::str::from_utf8(&received.data).unwrap();
+        assert!(json::value(text.as_bytes()).is_some(), "{text}");
+        let (message, _) = text.strip_prefix(r#"{"message":"#).unwrap().rsplit_once(r#","metadata":{"#).unwrap();
+        message.to_owned()
+    }
+
+    #[test]
+    fn a_payload_is_passed_on_as_the_same_bytes() {
+        for kind in [Text, Binary] {
+            for data in ["", "null", "{\"_session\":1}", "[", "\0"] {
+                let sent = message(kind, data);
+                for from in [Format::Payload, Format::N8n] {
+                    let received = convert(from, Format::Payload, &sent).unwrap();
+                    assert_eq!(received, sent);
+                    assert_eq!(received.data.as_ptr(), sent.data.as_ptr(), "copied");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_payload_becomes_a_string_or_a_buffer_of_a_message() {
+        for (kind, data, expected) in [
+            (Text, &b""[..], r#"{"payload":"","#),
+            (Text, b"on", r#"{"payload":"on","#),
+            (Text, "a\"b\\c\n\0é".as_bytes(), r#"{"payload":"a\"b\\c\n\u0000é","#),
+            (Text, b"5", r#"{"payload":"5","#),
+            (Text, b"null", r#"{"payload":"null","#),
+            (Text, br#"{"_session":1}"#, r#"{"payload":"{\"_session\":1}","#),
+            (Binary, b"", r#"{"payload":{"type":"Buffer","data":[]},"#),
+            (Binary, b"5", r#"{"payload":{"type":"Buffer","data":[53]},"#),
+            (Binary, &[0, 9, 10, 99, 100, 255], r#"{"payload":{"type":"Buffer","data":[0,9,10,99,100,255]},"#),
+        ] {
+            assert_eq!(to_message(Format::Payload, &message(kind, data)), expected);
+        }
+    }
+
+    #[test]
+    fn what_an_n8n_client_sends_is_parsed_for_receivers_of_a_message() {
+        for (kind, data, expected) in [
+            (Text, &b""[..], r#"{"payload":"","#),
+            (Text, b"on", r#"{"payload":"on","#),
+            (Text, b" 12345678901234567890123 ", r#"{"payload":12345678901234567890123,"#),
+            (Text, b"null", r#"{"payload":null,"#),
+            (Text, br#"{"a":1,"a":2,"_session":3}"#, r#"{"payload":{"a":1,"a":2,"_session":3},"#),
+            (Binary, b"[1 ]", r#"{"payload":[1 ],"#),
+            (Binary, b"", r#"{"payload":"","#),
+            (Binary, b"on", r#"{"payload":"on","#),
+            (Binary, b"\xff\"", r#"{"payload":{"type":"Buffer","data":[255,34]},"#),
+        ] {
+            assert_eq!(to_message(Format::N8n, &message(kind, data)), expected);
+        }
+    }
+
+    #[test]
+    fn a_message_is_an_object_or_gets_a_payload() {
+        for (kind, data, expected) in [
+            (Text, &b"{}"[..], "{"),
+            (Text, b" { } ", "{"),
+            (Text, br#"{"payload":1,"topic":"t"}"#, r#"{"payload":1,"topic":"t","#),
+            (Text, b"\n{ \"a\" : 1 , \"a\":[ 2 ] }\t", "{ \"a\" : 1 , \"a\":[ 2 ] ,"),
+            (Text, br#"{"n":12345678901234567890123,"x":1e999}"#, r#"{"n":12345678901234567890123,"x":1e999,"#),
+            (Text, br#"{"s":"\ud800"}"#, r#"{"s":"\ud800","#),
+            (Text, b"null", r#"{"payload":null,"#),
+            (Text, b"true", r#"{"payload":true,"#),
+            (Text, b" -1.50e+7 ", r#"{"payload":-1.50e+7,"#),
+            (Text, br#""\u0061""#, r#"{"payload":"\u0061","#),
+            (Text, b"[]", r#"{"payload":[],"#),
+            (Text, br#"[{"_session":1}, 2]"#, r#"{"payload":[{"_session":1}, 2],"#),
+            (Text, b"", r#"{"payload":"","#),
+            (Text, b" ", r#"{"payload":" ","#),
+            (Text, b"hello", r#"{"payload":"hello","#),
+            (Text, br#"{"a":1"#, r#"{"payload":"{\"a\":1","#),
+            (Text, br#"{"a":01}"#, r#"{"payload":"{\"a\":01}","#),
+            (Text, b"{\"a\":NaN}", r#"{"payload":"{\"a\":NaN}","#),
+            (Binary, br#"{"payload":1}"#, r#"{"payload":1,"#),
+            (Binary, b"5", r#"{"payload":5,"#),
+            (Binary, b"", r#"{"payload":{"type":"Buffer","data":[]},"#),
+            (Binary, b"on", r#"{"payload":{"type":"Buffer","data":[111,110]},"#),
+            (Binary, b"{\"a\":\"\xff\"}", r#"{"payload":{"type":"Buffer","data":[123,34,97,34,58,34,255,34,125]},"#),
+        ] {
+            assert_eq!(to_message(Format::Message, &message(kind, data)), expected);
+        }
+    }
+
+    #[test]
+    fn the_payload_of_a_message_is_what_receivers_of_payloads_get() {
+        let same = |data: &'static str| Some((Text, data.as_bytes()));
+        for (kind, data, expected) in [
+            (Text, r#"{"payload":"on"}"#, same("on")),
+            (Text, r#"{"payload":""}"#, same("")),
+            (Text, r#"{ "payload" : "a\n\u00e9\\" , "topic":1}"#, same("a\né\\")),
+            (Text, r#"{"payload":"\ud800"}"#, same(r#""\ud800""#)),
+            (Text, r#"{"payload":{"b":1, "b":2}}"#, same(r#"{"b":1, "b":2}"#)),
+            (Text, r#"{"payload":[1,2 ]}"#, same("[1,2 ]")),
+            (Text, r#"{"payload":12345678901234567890123}"#, same("12345678901234567890123")),
+            (Text, r#"{"payload":1e999}"#, same("1e999")),
+            (Text, r#"{"payload":null}"#, same("null")),
+            (Text, r#"{"payload":false}"#, same("false")),
+            (Text, r#"{"payload":1,"payload":2}"#, same("2")),
+            (Text, r#"{"payload":1,"p\u0061yload":"x"}"#, same("x")),
+            (Text, r#"{"payload":{"type":"Buffer","data":[0,255]}}"#, Some((Binary, &[0, 255]))),
+            (Text, r#"{"payload":{"type":"Buffer","data":"AP8="}}"#, Some((Binary, &[0, 255]))),
+            (Text, r#"{"payload":{"type":"Buffer","data":[]}}"#, Some((Binary, b""))),
+            (Text, r#"{"payload":{"type":"Buffer","data":[256]}}"#, same(r#"{"type":"Buffer","data":[256]}"#)),
+            (Text, "{}", None),
+            (Text, r#"{"topic":"t","Payload":1,"a":{"payload":1}}"#, None),
+            (Text, "5", same("5")),
+            (Text, " [1] ", same("[1]")),
+            (Text, r#""on""#, same("on")),
+            (Text, "null", same("null")),
+            (Text, "hello", same("hello")),
+            (Text, "", same("")),
+            (Binary, r#"{"payload":5}"#, same("5")),
+            (Binary, "hello", Some((Binary, b"hello"))),
+            (Binary, "", Some((Binary, b""))),
+        ] {
+            let received = convert(Format::Message, Format::Payload, &message(kind, data));
+            assert_eq!(received, expected.map(|(kind, data)| message(kind, data)), "{data}");
+        }
+        let sent = message(Binary, [0, 159, 146, 150]);
+        assert_eq!(convert(Format::Message, Format::Payload, &sent), Some(sent));
+    }
+
+    #[test]
+    fn a_string_payload_without_escapes_is_not_copied() {
+        let sent = message(Text, r#"{"payload":"hello"}"#);
+        let received = convert(Format::Message, Format::Payload, &sent).unwrap();
+        assert!(sent.data.as_ptr_range().contains(&received.data.as_ptr()));
+    }
+
+    #[test]
+    fn n8n_gets_json_a_string_or_a_buffer() {
+        for (kind, data, expected) in [
+            (Text, &b""[..], r#""""#),
+            (Text, b"on", r#""on""#),
+            (Text, b"null", "null"),
+            (Text, b" {\"n\":12345678901234567890123, \"n\":1e999} ", "{\"n\":12345678901234567890123, \"n\":1e999}"),
+            (Text, b"[1", r#""[1""#),
+            (Binary, b"", r#""""#),
+            (Binary, b"on", r#""on""#),
+            (Binary, b"[1]", "[1]"),
+            (Binary, b"\xc3\x28", r#"{"type":"Buffer","data":[195,40]}"#),
+        ] {
+            for from in [Format::Payload, Format::N8n, Format::Message] {
+                assert_eq!(to_n8n(from, &message(kind, data)), expected);
+            }
+        }
+        let sent = message(Text, format!(r#"{{"_session":{FORGED},"payload":{{"_session":1}}}}"#));
+        assert_eq!(to_n8n(Format::Message, &sent), r#"{"payload":{"_session":1}}"#);
+        assert_eq!(to_n8n(Format::Payload, &sent), std::str::from_utf8(&sent.data).unwrap());
+    }
+
+    #[test]
+    fn n8n_gets_metadata_of_what_is_known() {
+        let received = |origin: &Origin| {
+            let decoded = decode(Format::Payload, message(Text, "1"));
+            let received = encode(Format::N8n, &decoded, origin, now()).unwrap();
+            String::from_utf8(received.data.to_vec()).unwrap()
+        };
+        let times = r#""connectedAt":"2025-12-31T23:59:59.999Z","timestamp":"2026-03-01T00:00:00.007Z""#;
+        let mut origin = origin();
+        let expected =
+            format!(r#"{{"message":1,"metadata":{{"clientIp":"10.0.0.7","userAgent":"press \"3\"\n",{times}}}}}"#);
+        assert_eq!(received(&origin), expected);
+        origin.user_agent = None;
+        origin.client_ip = Some("fe80::1".parse::<IpAddr>().unwrap());
+        assert_eq!(received(&origin), format!(r#"{{"message":1,"metadata":{{"clientIp":"fe80::1",{times}}}}}"#));
+        origin.client_ip = None;
+        assert_eq!(received(&origin), format!(r#"{{"message":1,"metadata":{{{times}}}}}"#));
+    }
+
+    #[test]
+    fn the_welcome_of_n8n_holds_the_time() {
+        for (time, text) in [
+            (Duration::ZERO, "1970-01-01T00:00:00.000Z"),
+            (Duration::from_nanos(1_709_251_199_999_999_999), "2024-02-29T23:59:59.999Z"),
+            (Duration::from_secs(253_402_207_200), "9999-12-30T22:00:00.000Z"),
+        ] {
+            let expected =
+                format!(r#"{{"type":"welcome","message":"Connected to n8n WebSocket server","timestamp":"{text}"}}"#);
+            assert_eq!(welcome_n8n(SystemTime::UNIX_EPOCH + time), message(Text, expected));
+        }
+        let never = SystemTime::UNIX_EPOCH + Duration::from_secs(1 << 60);
+        assert_eq!(welcome_n8n(never).kind, Text);
+    }
+
+    #[test]
+    fn nobody_can_forge_a_session() {
+        for (sent, expected) in [
+            (r#"{"_session":%}"#, "{"),
+            (r#" { "_session" : % } "#, "{"),
+            (r#"{"_session":%,"_session":%}"#, "{"),
+            (r#"{"_session":%,"a":1}"#, r#"{"a":1,"#),
+            (r#"{"a":1,"_session":%}"#, r#"{"a":1,"#),
+            (r#"{"a":1,"_session":%,"b":2}"#, r#"{"a":1,"b":2,"#),
+            (r#"{ "a" : 1 , "_session" : % , "b" : 2 }"#, r#"{ "a" : 1 , "b" : 2 ,"#),
+            (r#"{"_session":%,"a":1,"_session":%,"b":2,"_session":%}"#, r#"{"a":1,"b":2,"#),
+            (r#"{"_session":%,"_session":%,"a":1,"_session":%,"_session":%}"#, r#"{"a":1,"#),
+            (r#"{"a":1,"_session":null}"#, r#"{"a":1,"#),
+            (r#"{"_session":"},{","a":1}"#, r#"{"a":1,"#),
+            (r#"{"_session":[[],{"_session":"\""}],"a":1}"#, r#"{"a":1,"#),
+            (r#"{"_\u0073ession":%,"a":1}"#, r#"{"a":1,"#),
+            (r#"{"a":1,"\u005f\u0073\u0065\u0073\u0073\u0069\u006f\u006e":%}"#, r#"{"a":1,"#),
+            (r#"{"a":1,"\u005F\u0073ession":%,"_session":%}"#, r#"{"a":1,"#),
+            // These are other members.
+            (r#"{"_Session":%}"#, r#"{"_Session":%,"#),
+            (r#"{"_SESSION":%,"session":%}"#, r#"{"_SESSION":%,"session":%,"#),
+            (r#"{"_session ":%,"_session\u0000":%}"#, r#"{"_session ":%,"_session\u0000":%,"#),
+            (r#"{"\\u005fsession":%}"#, r#"{"\\u005fsession":%,"#),
+            (r#"{"\ud800_session":%}"#, r#"{"\ud800_session":%,"#),
+            // These are data.
+            (r#"{"payload":{"_session":%}}"#, r#"{"payload":{"_session":%},"#),
+            (r#"{"payload":[{"_session":%}],"_session":%}"#, r#"{"payload":[{"_session":%}],"#),
+            (r#"{"a":"\",\"_session\":@"}"#, r#"{"a":"\",\"_session\":@","#),
+            (r#"[{"_session":%}]"#, r#"{"payload":[{"_session":%}],"#),
+            // These are no JSON, also if a careless parser could think so.
+            (r#"{"_session":%,}"#, r#"{"payload":"{\"_session\":@,}","#),
+            (r#"{"_session":%}{"a":1}"#, r#"{"payload":"{\"_session\":@}{\"a\":1}","#),
+            (r#"{'_session':%}"#, r#"{"payload":"{'_session':@}","#),
+            ("\u{feff}{\"_session\":%}", "{\"payload\":\"\u{feff}{\\\"_session\\\":@}\","),
+        ] {
+            let quoted = FORGED.replace('"', "\\\"");
+            let fill = |text: &str| text.replace('%', FORGED).replace('@', &quoted);
+            let text = Message { kind: Text, data: fill(sent).into() };
+            assert_eq!(to_message(Format::Message, &text), fill(expected), "{sent}");
+            let binary = Message { kind: Binary, ..text.clone() };
+            if json::value(&text.data).is_some() {
+                assert_eq!(to_message(Format::Message, &binary), fill(expected), "{sent}");
+            }
+            // In the other formats it is inside the one value that stands for the message.
+            for from in [Format::Payload, Format::N8n] {
+                assert!(to_message(from, &text).starts_with(r#"{"payload":"#));
+            }
+        }
+    }
+
+    #[test]
+    fn a_session_is_an_address_or_unknown() {
+        let id = Id::from(0xfedc_ba98_7654_3210);
+        let (known, unknown) = (Some(Address::Session(id)), Some(Address::Unknown));
+        for (sent, expected) in [
+            ("{}", None),
+            (r#"{"payload":{"_session":%}}"#, None),
+            (r#"{"_Session":%}"#, None),
+            (r#"[{"_session":%}]"#, None),
+            (r#"{"_session":%"#, None),
+            (r#"{"_session":null}"#, None),
+            (r#"{"_session":%}"#, known),
+            (r#"{"a":1, "\u005fsession" : % , "b":2}"#, known),
+            (r#"{"_session":{ "id" : "fedcba9876543210" , "x":[1], "typ\u0065":"websocket"}}"#, known),
+            (r#"{"_session":{"type":"web\u0073ocket","id":"\u0066edcba9876543210"}}"#, known),
+            (r#"{"_session":%,"_session":%}"#, unknown),
+            (r#"{"_session":null,"_session":%}"#, unknown),
+            (r#"{"_session":{"type":"websocket","id":"fedcba9876543210","id":"fedcba9876543210"}}"#, unknown),
+            (r#"{"_session":{"type":"tcp","type":"websocket","id":"fedcba9876543210"}}"#, unknown),
+            (r#"{"_session":{"type":"tcp","id":"fedcba9876543210"}}"#, unknown),
+            (r#"{"_session":{"id":"fedcba9876543210"}}"#, unknown),
+            (r#"{"_session":{"type":"websocket"}}"#, unknown),
+            (r#"{"_session":{"type":"websocket","id":"FEDCBA9876543210"}}"#, unknown),
+            (r#"{"_session":{"type":"websocket","id":"fedcba987654321"}}"#, unknown),
+            (r#"{"_session":{"type":"websocket","id":18364758544493064720}}"#, unknown),
+            (r#"{"_session":"fedcba9876543210"}"#, unknown),
+            (r#"{"_session":[%]}"#, unknown),
+            (r#"{"_session":{}}"#, unknown),
+            (r#"{"_session":false}"#, unknown),
+        ] {
+            let text = Message { kind: Text, data: sent.replace('%', FORGED).into() };
+            assert_eq!(decode(Format::Message, text.clone()).address(), expected, "{sent}");
+            for format in [Format::Payload, Format::N8n] {
+                assert_eq!(decode(format, text.clone()).address(), None, "{sent}");
+            }
+        }
+    }
+
+    #[test]
+    fn deep_json_is_passed_on_and_needs_no_stack() {
+        let check = || {
+            for depth in [100, 1_000, 100_000] {
+                let text = "[".repeat(depth) + &"]".repeat(depth);
+                let sent = message(Text, &text);
+                let value = if depth > json::DEPTH_MAX { format!("{text:?}") } else { text };
+                assert_eq!(to_message(Format::Message, &sent), format!(r#"{{"payload":{value},"#));
+                assert_eq!(to_n8n(Format::Payload, &sent), value);
+                assert_eq!(convert(Format::Message, Format::Payload, &sent), Some(sent));
+            }
+        };
+        std::thread::Builder::new().stack_size(128 << 10).spawn(check).unwrap().join().unwrap();
+    }
+
+    #[test]
+    fn many_members_take_linear_time() {
+        // Anything quadratic in the 100,000 members would take minutes.
+        let started = Instant::now();
+        for key in ["key", "_session", "payload", "_\\u0073ession"] {
+            let members: Vec<_> = (0..100_000).map(|n| format!(r#""{key}":{n},"k{n}":"""#)).collect();
+            let sent = message(Text, format!("{{{}}}", members.join(",")));
+            let others: Vec<_> = (0..100_000).map(|n| format!(r#""k{n}":"""#)).collect();
+            let expected = if key.ends_with("ession") { others.join(",") } else { members.join(",") };
+            assert!(to_message(Format::Message, &sent) == format!("{{{expected},"), "{key}");
+        }
+        assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
+    }
+
+    fn any_message() -> impl Strategy<Value = Message> {
+        prop_oneof![
+            any::<String>().prop_map(|text| message(Text, text)),
+            any::<Vec<u8>>().prop_map(|bytes| message(Binary, bytes)),
+        ]
+    }
+
+    /// The members of an object as they may be written, each with whether it is a `_session`.
+    fn members() -> impl Strategy<Value = Vec<(bool, String)>> {
+        let key = prop_oneof![
+            prop::sample::select(vec![r#""_session""#, r#""_\u0073ession""#, r#""\u005f\u0073ession""#])
+                .prop_map(|key| (true, key.to_owned())),
+            prop::sample::select(vec![r#""payload""#, r#""_Session""#, r#""_session_""#, r#""\\_session""#, r#""""#])
+                .prop_map(|key| (false, key.to_owned())),
+            "[a-z]{1,4}".prop_map(|key| (false, format!("{key:?}"))),
+        ];
+        let value = prop::sample::select(vec![
+            "1",
+            "12345678901234567890123",
+            "1e999",
+            "null",
+            r#""\ud800""#,
+            r#"",}\"{""#,
+            "[ ]",
+            "[1, {}]",
+            r#"{"_session":{"type":"websocket","id":"fedcba9876543210"}}"#,
+            FORGED,
+        ]);
+        let space = || prop::sample::select(vec!["", " ", "\n\t", "\r"]);
+        let member = (key, value, space(), space(), space(), space())
+            .prop_map(|((own, key), value, a, b, c, d)| (own, format!("{a}{key}{b}:{c}{value}{d}")));
+        prop::collection::vec(member, 0..8)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(1000))]
+
+        #[test]
+        fn a_payload_sent_through_a_message_is_the_same_payload(sent in any_message()) {
+            let wrapped = convert(Format::Payload, Format::Message, &sent).unwrap();
+            prop_assert_eq!(convert(Format::Message, Format::Payload, &wrapped), Some(sent));
+        }
+
+        #[test]
+        fn every_message_can_be_received_in_every_format(sent in any_message()) {
+            for from in [Format::Payload, Format::Message, Format::N8n] {
+                to_message(from, &sent);
+                to_n8n(from, &sent);
+            }
+        }
+
+        #[test]
+        fn all_but_the_session_is_passed_on_as_it_came(members in members()) {
+            let join = |members: Vec<&str>| members.join(",");
+            let sent = join(members.iter().map(|(_, text)| text.as_str()).collect());
+            let kept = join(members.iter().filter(|(own, _)| !own).map(|(_, text)| text.as_str()).collect());
+            let sent = message(Text, format!("{{{sent}}}"));
+            let comma = if kept.is_empty() { "" } else { "," };
+            prop_assert_eq!(to_message(Format::Message, &sent), format!("{{{kept}{comma}"));
+            prop_assert_eq!(to_n8n(Format::Message, &sent), format!("{{{kept}}}"));
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! The format `n8n`: what its WebSocket server trigger hands to a workflow, `message` and `metadata`.
+
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+
+use super::{Content, Decoded, json};
+use crate::message::{Kind, Message, Origin};
+
+/// The message that n8n's trigger sends to each new client; `now` stands in it.
+pub fn welcome(now: SystemTime) -> Message {
+    let text = format!(
+        r#"{{"type":"welcome","message":"Connected to n8n WebSocket server","timestamp":"{}"}}"#,
+        iso_8601(now)
+    );
+    Message { kind: Kind::Text, data: Bytes::from(text) }
+}
+
+pub(super) fn encode(decoded: &Decoded, origin: &Origin, now: SystemTime) -> Message {
+    let data = &decoded.message.data;
+    let mut out = Vec::with_capacity(data.len() + 256);
+    out.extend_from_slice(br#"{"message":"#);
+    match &decoded.content {
+        Content::Payload | Content::Parsed => json::write_parsed(&mut out, data),
+        Content::Value(value) => out.extend_from_slice(&data[value.clone()]),
+        Content::Object(object) => {
+            out.push(b'{');
+            out.extend_from_slice(&object.members);
+            out.push(b'}');
+        }
+    }
+    out.extend_from_slice(br#","metadata":{"#);
+    if let Some(address) = origin.client_ip {
+        out.extend_from_slice(format!(r#""clientIp":"{address}","#).as_bytes());
+    }
+    if let Some(user_agent) = &origin.user_agent {
+        out.extend_from_slice(br#""userAgent":"#);
+        json::write_string(&mut out, user_agent);
+        out.push(b',');
+    }
+    let times = format!(r#""connectedAt":"{}","timestamp":"{}"}}}}"#, iso_8601(origin.connected_at), iso_8601(now));
+    out.extend_from_slice(times.as_bytes());
+    Message { kind: Kind::Text, data: Bytes::from(out) }
+}
+
+/// The time in UTC with milliseconds, as JavaScript's `toISOString` writes it.
+fn iso_8601(time: SystemTime) -> String {
+    // Only a clock that is set beyond the year 9999 is out of range.
+    let timestamp = Timestamp::try_from(time).unwrap_or(Timestamp::MAX);
+    format!("{timestamp:.3}")
+}

@@ -1,0 +1,31 @@
+//! The format `payload`: only what a message carries.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+
+use super::{Content, Decoded, json};
+use crate::message::{Kind, Message};
+
+pub(super) fn encode(decoded: &Decoded) -> Option<Message> {
+    let data = &decoded.message.data;
+    match &decoded.content {
+        Content::Payload | Content::Parsed => Some(decoded.message.clone()),
+        Content::Value(value) => Some(of_value(data.slice(value.clone()))),
+        Content::Object(object) => object.payload.clone().map(|payload| of_value(data.slice(payload))),
+    }
+}
+
+/// The message that a JSON value is, if it is a payload.
+fn of_value(value: Bytes) -> Message {
+    let text = match json::string(&value) {
+        // Without escapes the text is the bytes between the quotes, and they need no copy.
+        Some(Cow::Borrowed(text)) => value.slice_ref(text.as_bytes()),
+        Some(Cow::Owned(text)) => Bytes::from(text),
+        None => match json::buffer(&value) {
+            Some(bytes) => return Message { kind: Kind::Binary, data: Bytes::from(bytes) },
+            None => value,
+        },
+    };
+    Message { kind: Kind::Text, data: text }
+}

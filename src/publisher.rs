@@ -1,0 +1,204 @@
+//! The way to the broadcaster: one bounded channel for joins, leaves and messages, in order.
+//!
+//! It is bounded in entries and in bytes. A full channel holds the sender's own thread, which
+//! then does not read its socket, so TCP tells the client to slow down. Nothing is lost.
+
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, SendTimeoutError, Sender, TrySendError};
+
+use crate::connection::frame::Frame;
+use crate::connection::outbox::Outbox;
+use crate::id::Id;
+use crate::route::Room;
+
+/// Entries in the channel. Full: the sender waits.
+const ENTRIES: usize = 1024;
+
+/// Bytes of frames in the channel. Full: the sender waits; an empty channel takes any one frame.
+const BYTES: usize = 64 << 20;
+
+/// How often a waiting sender looks whether its client has been told to end.
+const WAIT_SLICE: Duration = Duration::from_millis(250);
+
+/// What the broadcaster takes, in the order in which it was sent.
+#[derive(Debug)]
+pub enum Published {
+    /// A client enters a room: it gets everything that is sent after this.
+    Join {
+        /// The room.
+        room: Room,
+        /// The client's outbox.
+        outbox: Arc<Outbox>,
+    },
+    /// A client leaves a room.
+    Leave {
+        /// The room.
+        room: Room,
+        /// The client.
+        id: Id,
+    },
+    /// Messages for a room.
+    Frame {
+        /// The room.
+        room: Room,
+        /// Who does not get them.
+        except: Option<Id>,
+        /// The messages, encoded in the format of the room's endpoint.
+        frame: Frame,
+    },
+    /// Messages for one client.
+    To {
+        /// The client's outbox.
+        outbox: Arc<Outbox>,
+        /// The messages.
+        frame: Frame,
+    },
+    /// The gateway stops: everybody, and everybody who joins later, is closed with 1001.
+    Stop,
+}
+
+impl Published {
+    fn size(&self) -> usize {
+        match self {
+            Published::Frame { frame, .. } | Published::To { frame, .. } => frame.len(),
+            Published::Join { .. } | Published::Leave { .. } | Published::Stop => 0,
+        }
+    }
+}
+
+/// The sending end; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Publisher {
+    sender: Sender<Published>,
+    budget: Arc<Budget>,
+}
+
+/// The receiving end, the broadcaster's.
+#[derive(Debug)]
+pub struct Publications {
+    receiver: Receiver<Published>,
+    budget: Arc<Budget>,
+}
+
+/// The bytes that are in the channel.
+#[derive(Debug, Default)]
+struct Budget {
+    state: Mutex<BudgetState>,
+    freed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct BudgetState {
+    bytes: usize,
+    waiting: usize,
+}
+
+/// Both ends of a new channel.
+pub fn channel() -> (Publisher, Publications) {
+    let (sender, receiver) = crossbeam_channel::bounded(ENTRIES);
+    let budget = Arc::new(Budget::default());
+    (Publisher { sender, budget: Arc::clone(&budget) }, Publications { receiver, budget })
+}
+
+impl Publisher {
+    /// Sends without waiting, or gives the entry back.
+    pub fn try_publish(&self, published: Published) -> Result<(), Published> {
+        let size = published.size();
+        if !self.budget.try_take(size) {
+            return Err(published);
+        }
+        self.sender.try_send(published).map_err(|error| {
+            self.budget.give(size);
+            match error {
+                TrySendError::Full(published) | TrySendError::Disconnected(published) => published,
+            }
+        })
+    }
+
+    /// Sends, waiting for room as long as it takes or until `give_up` says so, which is asked
+    /// every 250 ms. Says whether it was sent; it is not when the broadcaster has ended either.
+    pub fn publish(&self, published: Published, give_up: impl Fn() -> bool) -> bool {
+        let size = published.size();
+        while !self.budget.take(size, WAIT_SLICE) {
+            if give_up() {
+                return false;
+            }
+        }
+        let mut published = published;
+        loop {
+            match self.sender.send_timeout(published, WAIT_SLICE) {
+                Ok(()) => return true,
+                Err(SendTimeoutError::Timeout(back)) if !give_up() => published = back,
+                Err(_) => {
+                    self.budget.give(size);
+                    return false;
+                }
+            }
+        }
+    }
+}
+
+impl Publications {
+    /// Blocks for an entry, then takes what else is there, up to `most` in all. `false` when
+    /// there will never be another.
+    pub fn take(&self, batch: &mut Vec<Published>, most: usize) -> bool {
+        let Ok(first) = self.receiver.recv() else { return false };
+        // Other senders that are about to publish get to do so: one pass for all of them.
+        std::thread::yield_now();
+        batch.push(first);
+        batch.extend(self.receiver.try_iter().take(most - 1));
+        self.budget.give(batch.iter().map(Published::size).sum());
+        true
+    }
+}
+
+impl Budget {
+    fn try_take(&self, size: usize) -> bool {
+        size == 0 || self.lock().take(size)
+    }
+
+    fn take(&self, size: usize, patience: Duration) -> bool {
+        if size == 0 {
+            return true;
+        }
+        let deadline = Instant::now() + patience;
+        let mut state = self.lock();
+        while !state.take(size) {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            state.waiting += 1;
+            state = self.freed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+            state.waiting -= 1;
+        }
+        true
+    }
+
+    fn give(&self, size: usize) {
+        if size == 0 {
+            return;
+        }
+        let mut state = self.lock();
+        state.bytes -= size;
+        if state.waiting > 0 {
+            self.freed.notify_all();
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, BudgetState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl BudgetState {
+    fn take(&mut self, size: usize) -> bool {
+        let fits = self.bytes == 0 || self.bytes + size <= BYTES;
+        if fits {
+            self.bytes += size;
+        }
+        fits
+    }
+}
