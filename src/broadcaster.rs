@@ -11,6 +11,7 @@ use std::sync::Arc;
 use crossbeam_channel::{Receiver, Sender};
 use log::warn;
 
+use crate::clock::Ticks;
 use crate::connection::frame::{CorkLimits, Frame, join};
 use crate::connection::outbox::{Delivery, Outbox};
 use crate::id::Id;
@@ -24,7 +25,7 @@ const PASS: usize = 256;
 /// the broadcaster; the deliverer itself waits for nobody.
 const DELIVERER_ENTRIES: usize = 64;
 
-/// Runs until the last publisher is gone. `limits` are those of each endpoint's outboxes.
+/// Runs until it is told to end. `limits` are those of each endpoint's outboxes.
 pub fn run(publications: &Publications, mut shares: Shares, limits: &[CorkLimits]) {
     let mut batch = Vec::with_capacity(PASS);
     let mut pending = Pending::default();
@@ -44,10 +45,11 @@ pub fn run(publications: &Publications, mut shares: Shares, limits: &[CorkLimits
                     pending.flush(&mut shares, limits);
                     shares.pick(outbox.id()).apply(Task::To { outbox, frame });
                 }
-                Published::Stop => {
+                Published::Stop { within } => {
                     pending.flush(&mut shares, limits);
-                    shares.each(|share| share.apply(Task::Stop));
+                    shares.each(|share| share.apply(Task::Stop { within }));
                 }
+                Published::End => return,
             }
         }
         pending.flush(&mut shares, limits);
@@ -153,7 +155,10 @@ pub enum Task {
         frame: Frame,
     },
     /// See [`Published::Stop`].
-    Stop,
+    Stop {
+        /// How long writing what is queued may take.
+        within: Ticks,
+    },
 }
 
 /// Everybody who delivers: the deliverers, or the broadcaster itself.
@@ -200,7 +205,8 @@ impl Share {
 #[derive(Debug, Default)]
 struct Rooms {
     rooms: HashMap<Room, Members>,
-    stopping: bool,
+    /// Set once the gateway stops: who joins now is closed within this time.
+    stopping: Option<Ticks>,
 }
 
 /// A room's clients, dense for the fan-out, with their places for leaving.
@@ -214,8 +220,8 @@ impl Rooms {
     fn apply(&mut self, task: Task) {
         match task {
             Task::Join { room, outbox } => {
-                if self.stopping {
-                    close_for_stop(&outbox);
+                if let Some(within) = self.stopping {
+                    close_for_stop(&outbox, within);
                 } else {
                     // The 101 and the welcome are waiting there, before anything of the room.
                     outbox.flush();
@@ -235,9 +241,10 @@ impl Rooms {
                 }
             }
             Task::To { outbox, frame } => deliver_to(&outbox, &frame),
-            Task::Stop => {
-                self.stopping = true;
-                self.rooms.values().flat_map(|members| &members.outboxes).for_each(close_for_stop);
+            Task::Stop { within } => {
+                self.stopping = Some(within);
+                let all = self.rooms.values().flat_map(|members| &members.outboxes);
+                all.for_each(|outbox| close_for_stop(outbox, within));
             }
         }
     }
@@ -300,6 +307,6 @@ fn deliver_to(outbox: &Arc<Outbox>, frame: &Frame) {
     }
 }
 
-fn close_for_stop(outbox: &Arc<Outbox>) {
-    outbox.close(Some(1001), "Server shutting down");
+fn close_for_stop(outbox: &Arc<Outbox>, within: Ticks) {
+    outbox.close_within(Some(1001), "Server shutting down", within);
 }

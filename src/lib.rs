@@ -1,17 +1,43 @@
 //! wsgate: a WebSocket gateway of plain blocking threads.
 //!
-//! The modules, in reading order; each one imports only from those below it.
+//! The modules, in reading order; each one imports only from those below it in the layers.
 
+// Wiring: from arguments to running threads.
+pub mod cli;
+pub mod gateway;
+
+// Threads: a file and a name each, as `ps -T` shows it.
+pub mod accept;
 pub mod broadcaster;
+pub mod client;
+pub mod flusher;
+pub mod heartbeat;
+
+// What a client's thread does on its way in and out.
+pub mod dispatch;
+pub mod opening;
+
+// Shared state: what the threads meet through.
+pub mod publisher;
+pub mod registry;
+pub mod scratch;
+pub mod shared;
+pub mod wheel;
+
+// Rules: values in, value out.
+pub mod admission;
+pub mod format;
+pub mod pulse;
+pub mod route;
+
+// One WebSocket connection.
+pub mod connection;
+
+// Leaves.
 pub mod clock;
 pub mod config;
-pub mod connection;
-pub mod format;
 pub mod gate;
 pub mod id;
 pub mod message;
 pub mod path;
-pub mod publisher;
-pub mod registry;
-pub mod route;
-pub mod wheel;
+pub mod thread;

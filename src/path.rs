@@ -191,9 +191,9 @@ impl fmt::Display for PatternError {
                 f.write_str("a path is written as plain text, without \"%\": write \"/café\", not \"/caf%C3%A9\"")
             }
             PatternError::BadCharacter(c @ ('?' | '#')) => {
-                write!(f, "a path has no {c:?}, the query is not part of the match: remove it and what follows")
+                write!(f, "a path has no \"{c}\", the query is not part of the match: remove it and what follows")
             }
-            PatternError::BadCharacter(c) => write!(f, "a path has no control characters: remove {c:?}"),
+            PatternError::BadCharacter(c) => write!(f, "a path has no control characters: remove {:?}", c.to_string()),
             PatternError::DotSegment(segment) => {
                 write!(f, "clients never send the segment {segment:?}: write the path without it")
             }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, SendTimeoutError, Sender, TrySendError};
 
+use crate::clock::Ticks;
 use crate::connection::frame::Frame;
 use crate::connection::outbox::Outbox;
 use crate::id::Id;
@@ -56,14 +57,19 @@ pub enum Published {
         frame: Frame,
     },
     /// The gateway stops: everybody, and everybody who joins later, is closed with 1001.
-    Stop,
+    Stop {
+        /// How long writing what is queued may take.
+        within: Ticks,
+    },
+    /// Nothing comes after this.
+    End,
 }
 
 impl Published {
     fn size(&self) -> usize {
         match self {
             Published::Frame { frame, .. } | Published::To { frame, .. } => frame.len(),
-            Published::Join { .. } | Published::Leave { .. } | Published::Stop => 0,
+            Published::Join { .. } | Published::Leave { .. } | Published::Stop { .. } | Published::End => 0,
         }
     }
 }

@@ -16,7 +16,7 @@ pub struct Settings {
     pub gateway: GatewaySettings,
     /// The addresses we accept on; at least one.
     pub listeners: Vec<ListenerSettings>,
-    /// The paths that clients connect to; at least one, no two of the same shape on one listener.
+    /// The paths that clients connect to; at least one, no two of the same shape.
     pub endpoints: Vec<EndpointSettings>,
 }
 

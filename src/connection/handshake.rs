@@ -43,7 +43,9 @@ pub enum HeadError {
     Gone(bool),
     /// On a TLS listener the first bytes are not TLS but plain HTTP.
     PlainHttp,
-    /// The socket or the TLS handshake failed.
+    /// The TLS handshake failed.
+    Tls(io::Error),
+    /// The socket failed.
     Io(io::Error),
 }
 
@@ -100,6 +102,18 @@ impl Stream {
         while let Ok(1..) = recv_until(&self.socket, &mut discarded, deadline) {}
     }
 
+    /// Whether there is a TLS session that is not ready to carry anything.
+    pub fn is_secret_not_agreed(&self) -> bool {
+        self.session.as_ref().is_some_and(|session| !session.is_ready())
+    }
+
+    /// As [`linger`](Stream::linger), for a peer with which no TLS session came about: it has been
+    /// sent the alert that says why.
+    pub fn abandon(&mut self, deadline: Instant) {
+        self.session = None;
+        self.linger(deadline);
+    }
+
     /// The TLS handshake; returns what the client has sent behind it already.
     fn shake_hands(&mut self, deadline: Instant) -> Result<Vec<u8>, HeadError> {
         let Some(session) = &mut self.session else { return Ok(Vec::new()) };
@@ -119,7 +133,7 @@ impl Stream {
             if !outgoing.is_empty() {
                 self.socket.send_now(&outgoing).map_err(HeadError::Io)?;
             }
-            if done.map_err(HeadError::Io)? {
+            if done.map_err(HeadError::Tls)? {
                 let mut input = Vec::new();
                 decrypt_all(session, &[], &mut input)?;
                 return Ok(input);
@@ -169,7 +183,7 @@ fn decrypt_all(session: &mut Session, cipher: &[u8], input: &mut Vec<u8>) -> Res
     let mut plain = vec![0; CHUNK];
     let mut cipher = cipher;
     loop {
-        match session.read(cipher, &mut plain).map_err(HeadError::Io)? {
+        match session.read(cipher, &mut plain).map_err(HeadError::Tls)? {
             Decrypted::Plain(count) => input.extend_from_slice(&plain[..count]),
             Decrypted::NeedMore | Decrypted::Closed => return Ok(input.len() - before),
         }

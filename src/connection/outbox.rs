@@ -110,7 +110,7 @@ struct State {
     progress: Ticks,
     /// A ping is queued and has not left yet.
     ping_asked: bool,
-    /// When the last unanswered ping left; 0 if there is none.
+    /// When the last ping left; 0 if none has.
     ping_left: Ticks,
     totals: Totals,
     tls: Option<Box<Tls>>,
@@ -283,8 +283,7 @@ impl Outbox {
         }
     }
 
-    /// The heartbeat's view: whether a ping waits to be written, or when the last one left that
-    /// nothing has answered yet.
+    /// The heartbeat's view: whether a ping waits to be written, or when the last one left.
     pub fn ping_state(&self) -> PingState {
         let state = self.lock();
         match state.ping_left {
@@ -294,22 +293,22 @@ impl Outbox {
         }
     }
 
-    /// The peer has given a sign of life.
-    pub fn ping_answered(&self) {
-        self.lock().ping_left = 0;
-    }
-
     /// Ends the connection in order: the Close goes out behind what is queued, then our direction
     /// is shut down. The close deadline runs from now. Without a code the Close is empty, as the
     /// answer to an empty one is.
     pub fn close(self: &Arc<Self>, code: Option<u16>, reason: &str) {
+        self.close_within(code, reason, self.limits.close_timeout);
+    }
+
+    /// As [`close`](Outbox::close), with a deadline of its own.
+    pub fn close_within(self: &Arc<Self>, code: Option<u16>, reason: &str, within: Ticks) {
         let mut state = self.lock();
         if state.stage != Stage::Open {
             return;
         }
         state.stage = Stage::Closing;
         state.queue.push(Frame::close(code, reason));
-        let deadline = self.clock.now().saturating_add(self.limits.close_timeout);
+        let deadline = self.clock.now().saturating_add(within);
         state.end_with(code.unwrap_or(1005), reason, deadline);
         self.changed.notify_all();
         self.pump(state);
@@ -529,11 +528,11 @@ impl Outbox {
 /// What the heartbeat needs to know of pings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PingState {
-    /// None was sent since the peer's last sign of life.
+    /// None was ever sent.
     None,
     /// One waits behind what the socket does not take; the write deadline guards that.
     Waits,
-    /// It left at this tick.
+    /// The last one left at this tick.
     Left(Ticks),
 }
 

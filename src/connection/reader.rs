@@ -78,7 +78,7 @@ impl Reader {
             Err(tungstenite::Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
             Err(error) => return Err(violation(&error)),
         };
-        if matches!(&event, Event::Message(message) if message.data.len() >= LARGE) {
+        if self.walk.at_large_end && matches!(event, Event::Message(_)) {
             // Nothing beyond the large frame was handed out, so nothing is lost with its buffer.
             self.context = None;
         }
@@ -181,6 +181,8 @@ struct FrameWalk {
     payload_left: u64,
     /// The present frame's payload is large.
     large: bool,
+    /// The last byte handed out was the last of a large frame.
+    at_large_end: bool,
     /// A data frame without FIN was the last data frame.
     fragmented: bool,
 }
@@ -192,6 +194,7 @@ impl FrameWalk {
     /// How many of these bytes may be handed out: all, or up to the end of a large frame.
     fn advance(&mut self, bytes: &[u8]) -> usize {
         let mut at = 0;
+        self.at_large_end = false;
         while at < bytes.len() {
             if self.payload_left > 0 {
                 let step = self.payload_left.min((bytes.len() - at) as u64);
@@ -199,6 +202,7 @@ impl FrameWalk {
                 at += step as usize;
                 if self.payload_left == 0 && self.large {
                     self.large = false;
+                    self.at_large_end = true;
                     return at;
                 }
                 continue;
@@ -300,6 +304,27 @@ mod tests {
         let events = read_all(&mut reader, &wire, 1000).unwrap();
         let text = Message { kind: Kind::Text, data: "hello".into() };
         assert_eq!(events, [Event::Ping("p".into()), Event::Message(text)]);
+    }
+
+    #[test]
+    fn what_follows_a_large_message_of_small_fragments_is_not_lost() {
+        let mut wire = masked(0x02, &[7; 1000]);
+        for _ in 0..LARGE / 1000 + 1 {
+            wire.extend(masked(0x00, &[7; 1000]));
+        }
+        wire.extend(masked(0x80, &[7; LARGE]));
+        wire.extend(masked(0x81, b"next"));
+        wire.extend(masked(0x01, &[b'x'; LARGE]));
+        wire.extend(masked(0x80, b"end"));
+        wire.extend(masked(0x81, b"last"));
+        for step in [3, 4096, 1 << 20] {
+            let events = read_all(&mut Reader::new(1 << 20), &wire, step).unwrap();
+            let lengths: Vec<_> = events
+                .iter()
+                .map(|event| if let Event::Message(message) = event { message.data.len() } else { 0 })
+                .collect();
+            assert_eq!(lengths, [(LARGE / 1000 + 2) * 1000 + LARGE, 4, LARGE + 3, 4], "step {step}");
+        }
     }
 
     #[test]

@@ -60,6 +60,11 @@ impl Session {
         }
     }
 
+    /// Whether the handshake is done.
+    pub fn is_ready(&self) -> bool {
+        self.stream.ssl().is_init_finished()
+    }
+
     /// Feeds `cipher` in and decrypts into `plain`.
     pub fn read(&mut self, cipher: &[u8], plain: &mut [u8]) -> io::Result<Decrypted> {
         self.stream.get_mut().incoming.extend_from_slice(cipher);

@@ -1,0 +1,181 @@
+//! The blocking accept loop, one per listener: take a connection, count it, give it a thread.
+//!
+//! Nothing here waits for a peer, and no error ends or spins the loop: out of descriptors it
+//! pauses, out of threads or places it refuses one client.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use log::{error, info, warn};
+use openssl::ssl::SslContext;
+use socket2::SockAddr;
+
+use crate::client;
+use crate::connection::handshake::{Refusal, Stream};
+use crate::connection::socket::Socket;
+use crate::connection::tls::Session;
+use crate::id::Id;
+use crate::opening::Arrival;
+use crate::shared::Shared;
+use crate::thread::spawn_client;
+
+/// The first pause when the system has no descriptor or memory left, doubled up to the second.
+const PAUSE_MIN: Duration = Duration::from_millis(10);
+const PAUSE_MAX: Duration = Duration::from_secs(1);
+
+/// How many refused connections are kept open for a moment so that the peer can read why. One
+/// more, and the oldest goes.
+const LINGERING: usize = 64;
+
+/// How long at the most.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// A bound listener.
+#[derive(Debug)]
+pub struct Listener {
+    /// Its name in the configuration.
+    pub name: Arc<str>,
+    /// The listening socket.
+    pub socket: Arc<socket2::Socket>,
+    /// Its TLS, if it has any.
+    pub tls: Option<SslContext>,
+}
+
+/// Accepts until the gateway stops.
+pub fn run(shared: &Arc<Shared>, listener: &Listener) {
+    let mut trouble = Trouble::default();
+    let mut lingering = Lingering::default();
+    loop {
+        let accepted = listener.socket.accept();
+        if shared.is_stopping() {
+            return;
+        }
+        lingering.expire();
+        match accepted {
+            Ok((socket, peer)) => {
+                trouble.is_over(&listener.name);
+                if let Err((socket, why)) = admit(shared, listener, socket, &peer) {
+                    lingering.refuse(socket, listener, &why);
+                }
+            }
+            Err(error) if is_exhaustion(&error) => trouble.pause(&listener.name, &error),
+            // The connection ended before it was accepted, or a signal came: the next one is another.
+            Err(_) => {}
+        }
+    }
+}
+
+/// Gives a connection its thread, or itself back with the reason why not.
+fn admit(
+    shared: &Arc<Shared>,
+    listener: &Listener,
+    socket: socket2::Socket,
+    peer: &SockAddr,
+) -> Result<(), (Option<socket2::Socket>, String)> {
+    let Some(connection) = shared.connections.enter() else {
+        return Err((Some(socket), format!("the gateway has {} connections", shared.connections.limit())));
+    };
+    let Some(handshake) = shared.handshakes.enter() else {
+        return Err((Some(socket), format!("{} handshakes are not finished", shared.handshakes.limit())));
+    };
+    let from = peer.as_socket().map_or_else(|| "unix".to_owned(), |address| address.to_string());
+    let made = Id::random().map_err(|error| error.to_string()).and_then(|id| {
+        let session = listener.tls.as_ref().map(Session::new).transpose().map_err(|error| error.to_string())?;
+        Ok((id, session))
+    });
+    let (id, session) = match made {
+        Ok(made) => made,
+        Err(error) => return Err((Some(socket), error)),
+    };
+    let arrival = Arrival {
+        id,
+        stream: Stream { socket: Socket::new(socket), session },
+        peer: peer.as_socket().map(|address| address.ip()),
+        listener: Arc::clone(&listener.name),
+        connection,
+        handshake,
+    };
+    let shared_by_thread = Arc::clone(shared);
+    let body = move || client::run(&shared_by_thread, arrival, &from);
+    spawn_client(format!("client {id}"), shared.settings.gateway.client_stack, body)
+        // The connection is lost with the closure that the thread would have run.
+        .map_err(|error| (None, format!("failed to start a thread: {error}")))
+}
+
+/// Whether accepting failed for want of descriptors or memory, which others may give back.
+fn is_exhaustion(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let exhaustion = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
+    error.raw_os_error().is_some_and(|code| exhaustion.iter().any(|errno| errno.raw_os_error() == code))
+}
+
+/// The pauses while the system is exhausted.
+#[derive(Debug, Default)]
+struct Trouble {
+    pause: Option<Duration>,
+}
+
+impl Trouble {
+    fn pause(&mut self, listener: &str, error: &io::Error) {
+        let pause = self.pause.map_or(PAUSE_MIN, |pause| (pause * 2).min(PAUSE_MAX));
+        if self.pause.is_none() || pause == PAUSE_MAX {
+            error!("listener '{listener}': failed to accept: {error} (raise the limit of open files, or lower `max_connections`)");
+        }
+        self.pause = Some(pause);
+        std::thread::sleep(pause);
+    }
+
+    fn is_over(&mut self, listener: &str) {
+        if self.pause.take().is_some() {
+            info!("listener '{listener}': accepts again");
+        }
+    }
+}
+
+/// Connections that were refused here, with the answer on its way.
+#[derive(Debug, Default)]
+struct Lingering {
+    sockets: VecDeque<(Instant, Socket)>,
+    logged: Option<Instant>,
+    unlogged: u64,
+}
+
+impl Lingering {
+    /// Answers 503 on a plain listener. On a TLS listener there is no way to say it: it is closed.
+    fn refuse(&mut self, socket: Option<socket2::Socket>, listener: &Listener, why: &str) {
+        self.log(&listener.name, why);
+        let Some(socket) = socket.filter(|_| listener.tls.is_none()) else { return };
+        let socket = Socket::new(socket);
+        if socket.send_now(&Refusal::new(503, "the server is at capacity").to_http()).is_err() {
+            return;
+        }
+        socket.shutdown_write();
+        if self.sockets.len() == LINGERING {
+            self.sockets.pop_front();
+        }
+        self.sockets.push_back((Instant::now() + LINGER, socket));
+    }
+
+    fn expire(&mut self) {
+        let now = Instant::now();
+        while self.sockets.front().is_some_and(|(until, _)| *until <= now) {
+            self.sockets.pop_front();
+        }
+    }
+
+    /// One line a second: a storm of refusals must not become a storm of lines.
+    fn log(&mut self, listener: &str, why: &str) {
+        let now = Instant::now();
+        if self.logged.is_some_and(|logged| now.duration_since(logged) < Duration::from_secs(1)) {
+            self.unlogged += 1;
+            return;
+        }
+        self.logged = Some(now);
+        match std::mem::take(&mut self.unlogged) {
+            0 => warn!("listener '{listener}': refused a connection: {why}"),
+            more => warn!("listener '{listener}': refused a connection, and {more} before it: {why}"),
+        }
+    }
+}

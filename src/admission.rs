@@ -1,0 +1,126 @@
+//! Who may come in where: from a request to a room, or to the answer that says why not. Pure.
+
+use crate::config::{EndpointSettings, Origins};
+use crate::connection::handshake::{Intent, Refusal, Request};
+use crate::route::{Room, Routes};
+
+/// A request that may become a client, if there is a place left for it.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Admission<'a> {
+    /// The room it asked for.
+    pub room: Room,
+    /// Its Sec-WebSocket-Key.
+    pub key: &'a str,
+    /// The subprotocol that was agreed, in the endpoint's own spelling.
+    pub subprotocol: Option<String>,
+}
+
+/// Admits a request that came in over the listener of this name.
+///
+/// # Errors
+/// 404 for a path that leads nowhere on this listener, 426 for a request that is no upgrade, 403
+/// for a page of a foreign origin.
+pub fn admit<'a>(
+    request: &Request<'a>,
+    routes: &Routes,
+    endpoints: &[&EndpointSettings],
+    listener: &str,
+) -> Result<Admission<'a>, Refusal> {
+    let reachable =
+        |index: usize| endpoints[index].listen.as_ref().is_none_or(|names| names.contains(listener));
+    let room = routes.find(request.path, reachable).ok_or_else(|| Refusal::new(404, "there is no endpoint at this path"))?;
+    let endpoint = endpoints[room.endpoint()];
+    let Intent::Upgrade { key } = request.intent else {
+        return Err(Refusal::new(426, "this is a WebSocket endpoint: connect with ws:// or wss://"));
+    };
+    if !is_welcome(&endpoint.origins, request.origin, request.host) {
+        return Err(Refusal::new(403, "pages of this origin may not connect here"));
+    }
+    let subprotocol =
+        endpoint.subprotocols.iter().find(|ours| request.subprotocols.contains(&ours.as_str())).cloned();
+    Ok(Admission { room, key, subprotocol })
+}
+
+/// Whether a browser page of this origin may connect. No Origin: no browser, no cross-site attack.
+fn is_welcome(origins: &Origins, origin: Option<&str>, host: &str) -> bool {
+    let Some(origin) = origin else { return true };
+    match origins {
+        Origins::Any => true,
+        Origins::List(list) => list.iter().any(|listed| listed.eq_ignore_ascii_case(origin)),
+        Origins::Same => is_same_host(origin, host),
+    }
+}
+
+/// Whether an origin's host and port are those of the Host header. A missing port is that of the
+/// origin's scheme, on both sides: the page and the socket are at the same place.
+fn is_same_host(origin: &str, host: &str) -> bool {
+    let Some((scheme, authority)) = origin.split_once("://") else { return false };
+    let default_port = match scheme.to_ascii_lowercase().as_str() {
+        "http" => "80",
+        "https" => "443",
+        _ => return false,
+    };
+    let (origin_name, origin_port) = split_port(authority);
+    let (host_name, host_port) = split_port(host);
+    origin_name.eq_ignore_ascii_case(host_name)
+        && origin_port.unwrap_or(default_port) == host_port.unwrap_or(default_port)
+}
+
+/// Splits `name:port`; the colons of an IPv6 address are inside its brackets.
+fn split_port(authority: &str) -> (&str, Option<&str>) {
+    match authority.rsplit_once(':') {
+        Some((name, port)) if !port.contains(']') => (name, Some(port)),
+        _ => (authority, None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_is_judged_by_its_origin() {
+        let list = Origins::List(vec!["https://dash.example".to_owned()]);
+        let table: [(&Origins, Option<&str>, &str, bool); 17] = [
+            (&Origins::Same, None, "here:8080", true),
+            (&Origins::Same, Some("http://here:8080"), "here:8080", true),
+            (&Origins::Same, Some("http://HERE:8080"), "here:8080", true),
+            (&Origins::Same, Some("http://here"), "here", true),
+            (&Origins::Same, Some("https://here"), "here:443", true),
+            (&Origins::Same, Some("http://here"), "here:8080", false),
+            (&Origins::Same, Some("http://here:8081"), "here:8080", false),
+            (&Origins::Same, Some("http://here.evil"), "here", false),
+            (&Origins::Same, Some("http://evil"), "here", false),
+            (&Origins::Same, Some("null"), "here", false),
+            (&Origins::Same, Some("file://"), "", false),
+            (&Origins::Same, Some("http://[::1]:8080"), "[::1]:8080", true),
+            (&Origins::Same, Some("http://[::1]"), "[::1]", true),
+            (&list, Some("https://dash.example"), "x", true),
+            (&list, Some("https://dash.example.evil"), "x", false),
+            (&list, Some("http://dash.example"), "dash.example", false),
+            (&Origins::Any, Some("null"), "x", true),
+        ];
+        for (origins, origin, host, expected) in table {
+            assert_eq!(is_welcome(origins, origin, host), expected, "{origins:?} {origin:?} {host}");
+        }
+    }
+
+    #[test]
+    fn the_first_of_our_subprotocols_that_was_offered_is_agreed() {
+        let endpoint =
+            EndpointSettings { subprotocols: vec!["b".to_owned(), "a".to_owned()], ..EndpointSettings::default() };
+        let routes = Routes::new(std::slice::from_ref(&endpoint));
+        for (offered, agreed) in [(vec!["a", "b"], Some("b")), (vec!["a"], Some("a")), (vec!["A"], None), (vec![], None)] {
+            let request = Request {
+                path: "/",
+                host: "h",
+                origin: None,
+                user_agent: None,
+                subprotocols: offered,
+                intent: Intent::Upgrade { key: "k" },
+            };
+            let admission = admit(&request, &routes, &[&endpoint], "main").unwrap();
+            assert_eq!(admission.subprotocol.as_deref(), agreed);
+        }
+    }
+}

@@ -1,0 +1,434 @@
+//! A table of the file and its values: what was written, of the right type and within bounds, or a
+//! mistake with its place. What the values mean together is not known here.
+
+use std::ops::RangeInclusive;
+use std::time::Duration;
+use std::{env, fmt};
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::mistake::Report;
+use super::units::{parse_duration, parse_size, write_duration, write_size};
+
+/// Every duration is at most this, so that a point in time plus a duration always exists.
+const DURATION_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// The keys that a table may hold.
+pub(super) struct Keys {
+    /// The table as it is written and as messages call it: `[gateway]`.
+    pub(super) table: &'static str,
+    /// Each key with a value that a message can show as an example.
+    pub(super) keys: &'static [(&'static str, &'static str)],
+}
+
+/// A table of which the keys are taken one by one.
+pub(super) struct Section<'a> {
+    pub(super) report: &'a Report<'a>,
+    keys: &'static Keys,
+    entries: &'a DeTable<'a>,
+    /// The place of the table's first byte.
+    pub(super) at: usize,
+}
+
+impl<'a> Section<'a> {
+    /// A table; keys that are none of `keys` are reported, with the table of `all` that has them.
+    pub(super) fn new(
+        report: &'a Report<'a>,
+        keys: &'static Keys,
+        all: &[&'static Keys],
+        entries: &'a DeTable<'a>,
+        at: usize,
+    ) -> Section<'a> {
+        for key in entries.keys() {
+            let name: &str = key.get_ref();
+            if !keys.keys.iter().any(|(known, _)| *known == name) {
+                report.mistake(key.span().start, unknown_key(name, keys, all));
+            }
+        }
+        Section { report, keys, entries, at }
+    }
+
+    /// The value of a key, if it is there.
+    pub(super) fn get(&self, key: &'static str) -> Option<Value<'a>> {
+        let (_, example) = self.keys.keys.iter().find(|(known, _)| *known == key).expect("readers ask for known keys");
+        let value = self.entries.get(key)?;
+        Some(Value { report: self.report, table: self.keys.table, key, example, value })
+    }
+
+    /// The value of a key that must be there.
+    pub(super) fn require(&self, key: &'static str) -> Option<Value<'a>> {
+        let value = self.get(key);
+        let known = || self.keys.keys.iter().map(|(known, _)| *known);
+        // A key that is there and misspelt is one mistake, not two.
+        let misspelt = || self.entries.keys().any(|written| nearest(written.get_ref(), known()) == Some(key));
+        if value.is_none() && !misspelt() {
+            self.report.mistake(self.at, format!("{:?} is missing in {}: add it", key, self.keys.table));
+        }
+        value
+    }
+}
+
+fn unknown_key(name: &str, keys: &Keys, all: &[&Keys]) -> String {
+    let what = format!("unknown key {name:?} in {}", keys.table);
+    if let Some(other) = all.iter().find(|other| other.keys.iter().any(|(known, _)| *known == name)) {
+        return format!("{what}: did you mean to put it under {}?", other.table);
+    }
+    let known = || keys.keys.iter().map(|(known, _)| *known);
+    match nearest(name, known()) {
+        Some(known) => format!("{what}: did you mean {known:?}?"),
+        None => format!("{what}: remove it, or use one of {}", known().collect::<Vec<_>>().join(", ")),
+    }
+}
+
+/// The name that was probably meant, if one is near enough not to mislead.
+pub(super) fn nearest<'n>(name: &str, known: impl Iterator<Item = &'n str>) -> Option<&'n str> {
+    let name = name.to_lowercase().replace('-', "_");
+    known
+        .map(|known| (strsim::jaro_winkler(&name, known), known))
+        .filter(|(likeness, _)| *likeness >= 0.8)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, known)| known)
+}
+
+/// A value of the file that no reader has looked at.
+#[derive(Clone, Copy)]
+pub(super) struct Value<'a> {
+    report: &'a Report<'a>,
+    table: &'static str,
+    key: &'static str,
+    example: &'static str,
+    value: &'a Spanned<DeValue<'a>>,
+}
+
+/// A string of the file.
+#[derive(Debug, Clone)]
+pub(super) struct Text {
+    /// What it says, variables of the environment in place.
+    pub(super) value: String,
+    /// What stands in the file. Messages quote this one: a variable may hold a secret.
+    pub(super) written: String,
+    /// Its place.
+    pub(super) at: usize,
+}
+
+impl<'a> Value<'a> {
+    /// The value of a key of the file itself, outside of any table.
+    pub(super) fn of_file(
+        report: &'a Report<'a>,
+        keys: &'static Keys,
+        root: &'a DeTable<'a>,
+        key: &'static str,
+    ) -> Option<Value<'a>> {
+        Section { report, keys, entries: root, at: 0 }.get(key)
+    }
+
+    /// Its place.
+    pub(super) fn at(&self) -> usize {
+        self.value.span().start
+    }
+
+    /// Records a mistake about this value; the text goes on after `"key" in [table] `.
+    pub(super) fn mistake(&self, text: impl fmt::Display) {
+        self.mistake_at(self.at(), text);
+    }
+
+    /// The same about an entry of a list.
+    pub(super) fn mistake_at(&self, at: usize, text: impl fmt::Display) {
+        self.report.mistake(at, format!("{:?} in {} {text}", self.key, self.table));
+    }
+
+    fn wrong_type(&self, value: &Spanned<DeValue<'a>>, expected: &str) {
+        let found = match value.get_ref() {
+            DeValue::String(_) => "a string",
+            DeValue::Integer(_) => "an integer",
+            DeValue::Float(_) => "a number with a fraction",
+            DeValue::Boolean(_) => "a boolean",
+            DeValue::Datetime(_) => "a date",
+            DeValue::Array(_) => "a list",
+            DeValue::Table(_) => "a table",
+        };
+        let text = format!("must be {expected}, not {found}: write for example {} = {}", self.key, self.example);
+        self.mistake_at(value.span().start, text);
+    }
+
+    /// `true` or `false`.
+    pub(super) fn boolean(&self) -> Option<bool> {
+        let value = self.value.get_ref().as_bool();
+        if value.is_none() {
+            self.wrong_type(self.value, "true or false");
+        }
+        value
+    }
+
+    /// Whether a string stands here; what kind of value it is decides how some keys are read.
+    pub(super) fn is_string(&self) -> bool {
+        self.value.get_ref().is_str()
+    }
+
+    /// Whether a boolean stands here.
+    pub(super) fn is_boolean(&self) -> bool {
+        self.value.get_ref().is_bool()
+    }
+
+    /// An integer within the bounds.
+    pub(super) fn integer(&self, bounds: RangeInclusive<usize>) -> Option<usize> {
+        let DeValue::Integer(integer) = self.value.get_ref() else {
+            self.wrong_type(self.value, "an integer");
+            return None;
+        };
+        let number = usize::from_str_radix(integer.as_str(), integer.radix()).ok().filter(|n| bounds.contains(n));
+        if number.is_none() {
+            self.mistake(format_args!("is {integer}, but must be from {} to {}", bounds.start(), bounds.end()));
+        }
+        number
+    }
+
+    /// A size in bytes within the bounds: `"64KiB"`, or a bare integer.
+    pub(super) fn size(&self, bounds: RangeInclusive<usize>) -> Option<usize> {
+        let (bytes, written) = match self.value.get_ref() {
+            DeValue::Integer(integer) => {
+                (u64::from_str_radix(integer.as_str(), integer.radix()).ok(), integer.to_string())
+            }
+            DeValue::String(_) => {
+                let text = self.text()?;
+                let bytes = parse_size(&text.value);
+                if bytes.is_none() {
+                    self.mistake(format_args!(
+                        "is {:?}, which is no size: write a whole number of bytes or of KiB, MiB or GiB, for example \
+                         {} = {}",
+                        text.written, self.key, self.example
+                    ));
+                    return None;
+                }
+                (bytes, format!("{:?}", text.written))
+            }
+            _ => {
+                self.wrong_type(self.value, "a size");
+                return None;
+            }
+        };
+        let size = bytes.and_then(|bytes| usize::try_from(bytes).ok()).filter(|size| bounds.contains(size));
+        if size.is_none() {
+            let (least, most) = (write_size(*bounds.start() as u64), write_size(*bounds.end() as u64));
+            self.mistake(format_args!("is {written}, but must be from {least} to {most}"));
+        }
+        size
+    }
+
+    /// A duration: `"30s"`.
+    pub(super) fn duration(&self) -> Option<Duration> {
+        if self.value.get_ref().as_str() == Some("off") {
+            self.mistake(format_args!("cannot be off: write for example {} = {}", self.key, self.example));
+            return None;
+        }
+        self.duration_or_off()?
+    }
+
+    /// A duration, or `"off"`, which is `Some(None)`.
+    pub(super) fn duration_or_off(&self) -> Option<Option<Duration>> {
+        if !self.is_string() {
+            self.wrong_type(self.value, "a duration");
+            return None;
+        }
+        let text = self.text()?;
+        if text.value == "off" {
+            return Some(None);
+        }
+        let Some(duration) = parse_duration(&text.value) else {
+            self.mistake(format_args!(
+                "is {:?}, which is no duration: write a whole number of ms, s, m or h, for example {} = {}",
+                text.written, self.key, self.example
+            ));
+            return None;
+        };
+        if duration.is_zero() || duration > DURATION_MAX {
+            self.mistake(format_args!(
+                "is {:?}, but must be from 1ms to {}",
+                text.written,
+                write_duration(DURATION_MAX)
+            ));
+            return None;
+        }
+        Some(Some(duration))
+    }
+
+    /// One of a few words.
+    pub(super) fn choice<T: Copy>(&self, choices: &[(&str, T)]) -> Option<T> {
+        let text = self.text()?;
+        let chosen = choices.iter().find(|(word, _)| *word == text.value);
+        if chosen.is_none() {
+            let words = || choices.iter().map(|(word, _)| *word);
+            let advice = match nearest(&text.written, words()) {
+                Some(word) => format!("did you mean {word:?}?"),
+                None => format!("write one of {}", words().map(|w| format!("{w:?}")).collect::<Vec<_>>().join(", ")),
+            };
+            self.mistake(format_args!("cannot be {:?}: {advice}", text.written));
+        }
+        chosen.map(|(_, value)| *value)
+    }
+
+    /// A string.
+    pub(super) fn text(&self) -> Option<Text> {
+        self.text_of(self.value)
+    }
+
+    /// A list of strings, or one string that stands for a list of one. Entries that are wrong are
+    /// reported and left out.
+    pub(super) fn texts(&self) -> Option<Vec<Text>> {
+        match self.value.get_ref() {
+            DeValue::String(_) => self.text().map(|text| vec![text]),
+            DeValue::Array(entries) => Some(entries.iter().filter_map(|entry| self.text_of(entry)).collect()),
+            _ => {
+                self.wrong_type(self.value, "a list of strings");
+                None
+            }
+        }
+    }
+
+    /// Whether a list without entries stands here.
+    pub(super) fn is_empty_list(&self) -> bool {
+        self.value.get_ref().as_array().is_some_and(|entries| entries.is_empty())
+    }
+
+    fn text_of(&self, value: &Spanned<DeValue<'a>>) -> Option<Text> {
+        let Some(written) = value.get_ref().as_str() else {
+            self.wrong_type(value, "a string");
+            return None;
+        };
+        let at = value.span().start;
+        match substitute(written, self.report.environment) {
+            Ok(value) => Some(Text { value, written: written.to_owned(), at }),
+            Err(reason) => {
+                self.mistake_at(at, reason);
+                None
+            }
+        }
+    }
+
+    /// A table in the place of a value: `{ messages = 4096 }`, or `[endpoint.queue]`.
+    pub(super) fn section(&self, keys: &'static Keys) -> Option<Section<'a>> {
+        match self.value.get_ref() {
+            DeValue::Table(entries) => Some(Section::new(self.report, keys, &[], entries, self.at())),
+            _ => {
+                self.wrong_type(self.value, "a table");
+                None
+            }
+        }
+    }
+
+    /// The one table of this name: `[gateway]`.
+    pub(super) fn table(&self, keys: &'static Keys, all: &[&'static Keys]) -> Option<Section<'a>> {
+        match self.value.get_ref() {
+            DeValue::Table(entries) => Some(Section::new(self.report, keys, all, entries, self.at())),
+            _ => {
+                let text = format!("{:?} is one table: write {} on a line of its own", self.key, keys.table);
+                self.report.mistake(self.at(), text);
+                None
+            }
+        }
+    }
+
+    /// The tables of this name: `[[listen]]`.
+    pub(super) fn tables(&self, keys: &'static Keys, all: &[&'static Keys]) -> Vec<Section<'a>> {
+        let tables = self.value.get_ref().as_array().map(|entries| {
+            let tables = entries.iter().filter_map(|entry| Some((entry.get_ref().as_table()?, entry.span().start)));
+            tables.map(|(table, at)| Section::new(self.report, keys, all, table, at)).collect::<Vec<_>>()
+        });
+        match tables {
+            Some(tables) if !tables.is_empty() => tables,
+            _ => {
+                let text = format!("there can be several {:?}: write {} with two brackets", self.key, keys.table);
+                self.report.mistake(self.at(), text);
+                Vec::new()
+            }
+        }
+    }
+}
+
+/// Puts variables of the environment in the place of `${NAME}`; `$${` stands for `${`.
+fn substitute(written: &str, environment: impl Fn(&str) -> Result<String, env::VarError>) -> Result<String, String> {
+    let mut value = String::with_capacity(written.len());
+    let mut rest = written;
+    while let Some(start) = rest.find("${") {
+        let (before, after) = (&rest[..start], &rest[start + 2..]);
+        if let Some(before) = before.strip_suffix('$') {
+            value.push_str(before);
+            value.push_str("${");
+            rest = after;
+            continue;
+        }
+        value.push_str(before);
+        let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        let name = after.split_once('}').map(|(name, _)| name).filter(|name| {
+            !name.is_empty() && name.chars().all(word) && !name.starts_with(|c: char| c.is_ascii_digit())
+        });
+        let Some(name) = name else {
+            return Err("has a \"${\" that no variable's name and \"}\" follow: write \"${NAME}\" for a variable of \
+                        the environment, or \"$${\" for the two characters"
+                .to_owned());
+        };
+        value.push_str(&environment(name).map_err(|error| match error {
+            env::VarError::NotPresent => {
+                format!("needs the environment variable {name:?}, which is not set: set it before wsgate starts")
+            }
+            env::VarError::NotUnicode(_) => {
+                format!("needs the environment variable {name:?}, which is not UTF-8: set it to UTF-8 text")
+            }
+        })?);
+        rest = &after[name.len() + 1..];
+    }
+    value.push_str(rest);
+    Ok(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn variables_of_the_environment_are_put_in_place() {
+        let environment = |name: &str| match name {
+            "A" => Ok("one".to_owned()),
+            "B_2" => Ok("${A}".to_owned()),
+            _ => Err(env::VarError::NotPresent),
+        };
+        let cases = [
+            ("plain $5 } {", Ok("plain $5 } {")),
+            ("${A}", Ok("one")),
+            ("<${A}${A}>", Ok("<oneone>")),
+            ("${B_2}", Ok("${A}")),
+            ("$${A}", Ok("${A}")),
+            ("$${A} ${A}", Ok("${A} one")),
+            ("${C}", Err("needs the environment variable \"C\"")),
+            ("${}", Err("has a \"${\"")),
+            ("${A", Err("has a \"${\"")),
+            ("${1A}", Err("has a \"${\"")),
+            ("${A-b}", Err("has a \"${\"")),
+        ];
+        for (written, expected) in cases {
+            match (substitute(written, environment), expected) {
+                (Ok(value), Ok(expected)) => assert_eq!(value, expected, "{written}"),
+                (Err(reason), Err(beginning)) => assert!(reason.starts_with(beginning), "{written}: {reason}"),
+                (result, _) => panic!("{written}: {result:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn only_a_name_that_is_near_is_suggested() {
+        let known = ["heartbeat", "pong_timeout", "max_message", "max_connections", "to", "path"];
+        let cases = [
+            ("hartbeat", Some("heartbeat")),
+            ("Heartbeat", Some("heartbeat")),
+            ("max-message", Some("max_message")),
+            ("max_conn", Some("max_connections")),
+            ("pongtimeout", Some("pong_timeout")),
+            ("foo", None),
+            ("colour", None),
+        ];
+        for (name, expected) in cases {
+            assert_eq!(nearest(name, known.into_iter()), expected, "{name}");
+        }
+    }
+}

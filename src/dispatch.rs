@@ -1,0 +1,135 @@
+//! From a client's messages to what others get: formats, targets, and the corks that make one
+//! write of all that one read brought.
+
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use log::info;
+
+use crate::config::Format;
+use crate::connection::frame::{Cork, Frame};
+use crate::format::{self, Address, Decoded};
+use crate::message::Message;
+use crate::publisher::Published;
+use crate::registry::{Client, Holder};
+use crate::route::Target;
+use crate::shared::{Endpoint, Shared};
+
+/// One client's way out, used by its own thread only.
+#[derive(Debug)]
+pub struct Dispatch<'a> {
+    shared: &'a Shared,
+    client: &'a Client,
+    endpoint: &'a Endpoint,
+    lanes: Vec<Lane>,
+}
+
+/// One destination and what has been collected for it.
+#[derive(Debug)]
+struct Lane {
+    target: Target,
+    format: Format,
+    cork: Cork,
+}
+
+impl<'a> Dispatch<'a> {
+    /// The way out of a client.
+    pub fn new(shared: &'a Shared, client: &'a Client) -> Dispatch<'a> {
+        let endpoint = &shared.endpoints[client.room.endpoint()];
+        let mut lanes: Vec<Lane> = shared
+            .routes
+            .targets(&client.room)
+            .into_iter()
+            .map(|target| {
+                let to = match &target {
+                    Target::Reply => endpoint,
+                    Target::Room { room, .. } => &shared.endpoints[room.endpoint()],
+                };
+                Lane { target, format: to.settings.format, cork: Cork::new(to.cork) }
+            })
+            .collect();
+        // Replies first: the own outbox is flushed before anything else may hold this thread.
+        lanes.sort_by_key(|lane| lane.target != Target::Reply);
+        Dispatch { shared, client, endpoint, lanes }
+    }
+
+    /// Collects a message for its destinations; `expected` is a guess at what this read brings in all.
+    pub fn message(&mut self, message: Message, expected: usize) {
+        let own = self.endpoint.settings.format;
+        if own == Format::Payload && self.lanes.iter().all(|lane| lane.format == Format::Payload) {
+            // Nothing to translate: the bytes go on as they came.
+            for lane in &mut self.lanes {
+                lane.cork.push(&message, expected);
+            }
+            return;
+        }
+        let whole = message.data.len();
+        let decoded = format::decode(own, message);
+        if self.endpoint.settings.address_sessions {
+            if let Some(address) = decoded.address() {
+                return self.address(address, &decoded, whole);
+            }
+        }
+        let now = SystemTime::now();
+        for lane in &mut self.lanes {
+            if let Some(message) = encode(lane.format, &decoded, self.client, now, whole) {
+                lane.cork.push(&message, expected);
+            }
+        }
+    }
+
+    /// Hands over what was collected. `false` when the connection is ending.
+    pub fn flush(&mut self) -> bool {
+        let Dispatch { shared, client, lanes, .. } = self;
+        lanes.iter_mut().filter(|lane| !lane.cork.is_empty()).all(|lane| {
+            let corked = lane.cork.take();
+            corked.as_slice().iter().all(|frame| match &lane.target {
+                Target::Reply => client.while_held(Holder::Outbox, || shared.clock.now(), || client.outbox.reply(frame)),
+                Target::Room { room, except_sender } => {
+                    let (room, frame) = (room.clone(), frame.clone());
+                    publish(shared, client, Published::Frame { room, except: except_sender.then(|| client.id()), frame })
+                }
+            })
+        })
+    }
+
+    /// Sends a message to the one client that it addresses, if that client's messages come here.
+    fn address(&mut self, address: Address, decoded: &Decoded, whole: usize) {
+        let from = self.client.id();
+        let Address::Session(id) = address else {
+            return info!("client {from}: session_unknown: its _session names no session; the message is dropped");
+        };
+        let Some(to) = self.shared.registry.find(id) else {
+            return info!("client {from}: session_unknown: {id} is not connected; the message is dropped");
+        };
+        let (here, there) = (self.client.room.endpoint(), to.room.endpoint());
+        if here != there && !self.shared.routes.leads(there, here) {
+            return info!("client {from}: session_denied: {id} is on an endpoint that does not send here; the message is dropped");
+        }
+        let format = self.shared.endpoints[there].settings.format;
+        let Some(message) = encode(format, decoded, self.client, SystemTime::now(), whole) else { return };
+        // What was collected before goes first: what one sender sends arrives in its order.
+        if self.flush() {
+            // Its own size: the message may be a part of a buffer that is larger.
+            let frame = Frame::message(&Message { data: Bytes::copy_from_slice(&message.data), ..message });
+            publish(self.shared, self.client, Published::To { outbox: to.outbox.clone(), frame });
+        }
+    }
+}
+
+/// A message in a receiver's format; `whole` is the size of the buffer that it may be a part of.
+fn encode(format: Format, decoded: &Decoded, client: &Client, now: SystemTime, whole: usize) -> Option<Message> {
+    let message = format::encode(format, decoded, &client.origin, now)?;
+    if message.data.len() < whole / 2 {
+        // A small part would keep the whole alive for as long as it is queued.
+        return Some(Message { data: Bytes::copy_from_slice(&message.data), ..message });
+    }
+    Some(message)
+}
+
+/// Publishes, held by the broadcaster while its channel is full. `false` when the connection is ending.
+pub fn publish(shared: &Shared, client: &Client, published: Published) -> bool {
+    let Err(published) = shared.publisher.try_publish(published) else { return true };
+    let wait = || shared.publisher.publish(published, || client.outbox.is_closing());
+    client.while_held(Holder::Broadcaster, || shared.clock.now(), wait)
+}

@@ -1,0 +1,19 @@
+//! The flusher: goes on with stalled outboxes when their sockets take more.
+
+use log::error;
+
+use crate::shared::Shared;
+
+/// Runs until the gateway has stopped and the watch is woken.
+pub fn run(shared: &Shared, ended: impl Fn() -> bool) {
+    while !ended() {
+        match shared.watch.wait() {
+            Ok(writable) => writable.iter().for_each(|outbox| outbox.resume()),
+            Err(error) => {
+                // epoll_wait fails only if its descriptor is not one: nobody would ever be flushed.
+                error!("failed to wait for stalled sockets: {error}");
+                panic!("the flusher cannot go on");
+            }
+        }
+    }
+}

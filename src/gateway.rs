@@ -1,0 +1,289 @@
+//! Starting and stopping: every long-lived thread, in order.
+
+use std::fmt;
+use std::io;
+use std::os::unix::fs::FileTypeExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::Sender;
+use log::{info, warn};
+use openssl::ssl::SslContext;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use socket2::{Domain, SockAddr, Type};
+
+use crate::accept::{self, Listener};
+use crate::broadcaster::{self, Shares};
+use crate::clock;
+use crate::config::{ListenAddress, ListenerSettings, Settings};
+use crate::connection::tls;
+use crate::connection::watch::Watch;
+use crate::flusher;
+use crate::heartbeat;
+use crate::publisher::{self, Published};
+use crate::shared::Shared;
+use crate::thread::spawn_vital;
+
+/// Connections that the kernel keeps for us until they are accepted.
+const BACKLOG: i32 = 4096;
+
+/// The kernel's send buffer of a connection, in bytes (it doubles the figure). Left to itself it
+/// grows to megabytes for a client that reads nothing.
+const SEND_BUFFER: usize = 128 << 10;
+
+/// Descriptors besides those of clients: listeners, epoll, logs, and what the libraries open.
+const SPARE_DESCRIPTORS: u64 = 64;
+
+/// How long the clients that outlived the drain have to notice that they were cut.
+const CUT_PATIENCE: Duration = Duration::from_secs(1);
+
+/// A running gateway.
+#[derive(Debug)]
+pub struct Gateway {
+    shared: Arc<Shared>,
+    listeners: Vec<Listening>,
+    heartbeat: JoinHandle<()>,
+    broadcaster: JoinHandle<()>,
+    deliverers: Vec<JoinHandle<()>>,
+    flusher: JoinHandle<()>,
+    flusher_ended: Arc<AtomicBool>,
+    /// Dropped, it ends the heartbeat.
+    heartbeat_stop: Sender<()>,
+}
+
+#[derive(Debug)]
+struct Listening {
+    name: Arc<str>,
+    address: ListenAddress,
+    socket: Arc<socket2::Socket>,
+    thread: JoinHandle<()>,
+}
+
+/// Why a gateway did not start. Nothing of it is left running.
+#[derive(Debug)]
+pub enum StartError {
+    /// A listener's address cannot be bound.
+    Bind {
+        /// The address as configured.
+        address: String,
+        /// What the system says.
+        cause: io::Error,
+    },
+    /// A listener's certificate or key is not usable.
+    Tls {
+        /// The listener.
+        listener: String,
+        /// Which files, and what is wrong with them.
+        cause: String,
+    },
+    /// The system refused a thread or another resource.
+    System {
+        /// What was wanted.
+        what: &'static str,
+        /// What the system says.
+        cause: io::Error,
+    },
+}
+
+impl Gateway {
+    /// Binds every listener, then starts every thread, those that others rely on first.
+    pub fn start(settings: Settings) -> Result<Gateway, StartError> {
+        let system = |what| move |cause| StartError::System { what, cause };
+        raise_descriptor_limit(settings.gateway.max_connections);
+        let contexts = settings.listeners.iter().map(load_tls).collect::<Result<Vec<_>, _>>()?;
+        let sockets = settings.listeners.iter().map(bind).collect::<Result<Vec<_>, _>>()?;
+
+        let (publisher, publications) = publisher::channel();
+        let watch = Arc::new(Watch::new().map_err(system("create an epoll"))?);
+        let shared = Arc::new(Shared::new(settings, publisher, watch));
+
+        let flusher_ended = Arc::new(AtomicBool::new(false));
+        let flusher = {
+            let (shared, ended) = (Arc::clone(&shared), Arc::clone(&flusher_ended));
+            spawn_vital("flusher", move || flusher::run(&shared, || ended.load(Ordering::Acquire)))
+                .map_err(system("start the flusher"))?
+        };
+        let mut deliverers = Vec::new();
+        let mut shares = Vec::new();
+        for number in 0..shared.settings.gateway.deliverers {
+            let (tasks, inbox) = broadcaster::deliverer_channel();
+            let name = format!("deliver {number}");
+            deliverers.push(spawn_vital(&name, move || broadcaster::deliver(&inbox)).map_err(system("start a deliverer"))?);
+            shares.push(tasks);
+        }
+        let limits: Vec<_> = shared.endpoints.iter().map(|endpoint| endpoint.cork).collect();
+        let broadcaster =
+            spawn_vital("broadcaster", move || broadcaster::run(&publications, Shares::new(shares), &limits))
+                .map_err(system("start the broadcaster"))?;
+        let (heartbeat_stop, stop) = crossbeam_channel::bounded(0);
+        let heartbeat = {
+            let shared = Arc::clone(&shared);
+            spawn_vital("heartbeat", move || heartbeat::run(&shared, &stop)).map_err(system("start the heartbeat"))?
+        };
+        let listeners = sockets
+            .into_iter()
+            .zip(contexts)
+            .enumerate()
+            .map(|(index, (socket, tls))| listen(&shared, index, socket, tls))
+            .collect::<Result<Vec<_>, _>>()?;
+        Ok(Gateway { shared, listeners, heartbeat, broadcaster, deliverers, flusher, flusher_ended, heartbeat_stop })
+    }
+
+    /// Where each listener accepts, by name: the configured address with the port that was bound.
+    pub fn addresses(&self) -> impl Iterator<Item = (&str, String)> {
+        self.listeners.iter().map(|listening| (&*listening.name, bound_address(&listening.address, &listening.socket)))
+    }
+
+    /// Stops in the reverse order: no new clients, close the old with 1001 behind what is queued for
+    /// them, and after the drain timeout cut the rest; then the threads, those that others rely on last.
+    pub fn stop(self) {
+        let drain = self.shared.settings.gateway.drain_timeout;
+        let deadline = Instant::now() + drain;
+        self.shared.begin_stopping();
+        for listening in &self.listeners {
+            // Wakes the accept loop.
+            let _ = listening.socket.shutdown(std::net::Shutdown::Both);
+        }
+        for Listening { address, thread, .. } in self.listeners {
+            let _ = thread.join();
+            if let ListenAddress::Unix(path) = address {
+                let _ = std::fs::remove_file(path);
+            }
+        }
+        let here = self.shared.registry.len();
+        info!("stopping: closing {here} clients, at most {drain:?} long");
+        self.shared.publisher.publish(Published::Stop { within: clock::ticks(drain) }, || Instant::now() >= deadline);
+        let left = self.shared.registry.wait_empty(deadline);
+        if left > 0 {
+            warn!("stopping: {left} clients did not end in time and are cut");
+            self.shared.registry.all().iter().for_each(|client| client.outbox.cut("the server has stopped"));
+            self.shared.registry.wait_empty(Instant::now() + CUT_PATIENCE);
+        }
+        drop(self.heartbeat_stop);
+        let _ = self.heartbeat.join();
+        self.shared.publisher.publish(Published::End, || false);
+        let _ = self.broadcaster.join();
+        for deliverer in self.deliverers {
+            let _ = deliverer.join();
+        }
+        self.flusher_ended.store(true, Ordering::Release);
+        self.shared.watch.wake();
+        let _ = self.flusher.join();
+        info!("stopped");
+    }
+}
+
+fn listen(
+    shared: &Arc<Shared>,
+    index: usize,
+    socket: socket2::Socket,
+    tls: Option<SslContext>,
+) -> Result<Listening, StartError> {
+    let ListenerSettings { name, address, .. } = &shared.settings.listeners[index];
+    let (name, address, socket) = (Arc::<str>::from(name.as_str()), address.clone(), Arc::new(socket));
+    let bound = bound_address(&address, &socket);
+    let secured = if tls.is_some() { " (TLS)" } else { "" };
+    let listener = Listener { name: Arc::clone(&name), socket: Arc::clone(&socket), tls };
+    let thread = {
+        let shared = Arc::clone(shared);
+        spawn_vital(&format!("accept {bound}"), move || accept::run(&shared, &listener))
+            .map_err(|cause| StartError::System { what: "start an accept loop", cause })?
+    };
+    info!("listener \"{name}\": accepting on {bound}{secured}");
+    if !address.is_local() {
+        warn!("listener \"{name}\": {bound} can be reached from other machines, and nothing authenticates the clients");
+    }
+    Ok(Listening { name, address, socket, thread })
+}
+
+fn load_tls(listener: &ListenerSettings) -> Result<Option<SslContext>, StartError> {
+    let Some(files) = &listener.tls else { return Ok(None) };
+    let (certificate, private_key) = (&files.certificate, &files.private_key);
+    tls::server_context(certificate, private_key).map(Some).map_err(|error| StartError::Tls {
+        listener: listener.name.clone(),
+        cause: format!("certificate '{}', private key '{}': {error}", certificate.display(), private_key.display()),
+    })
+}
+
+fn bind(listener: &ListenerSettings) -> Result<socket2::Socket, StartError> {
+    let address = &listener.address;
+    bind_socket(address).map_err(|cause| StartError::Bind { address: address.to_string(), cause })
+}
+
+fn bind_socket(address: &ListenAddress) -> io::Result<socket2::Socket> {
+    let (domain, sockaddr) = match address {
+        ListenAddress::Tcp(address) => (Domain::for_address(*address), SockAddr::from(*address)),
+        ListenAddress::Unix(path) => {
+            remove_stale_socket(path);
+            (Domain::UNIX, SockAddr::unix(path)?)
+        }
+    };
+    let socket = socket2::Socket::new(domain, Type::STREAM, None)?;
+    // What is set here, accepted sockets inherit.
+    socket.set_send_buffer_size(SEND_BUFFER)?;
+    if let ListenAddress::Tcp(_) = address {
+        socket.set_reuse_address(true)?;
+        socket.set_tcp_nodelay(true)?;
+    }
+    socket.bind(&sockaddr)?;
+    socket.listen(BACKLOG)?;
+    Ok(socket)
+}
+
+/// Removes the socket file of a process that is gone. One that still answers is left to make the bind fail.
+fn remove_stale_socket(path: &Path) {
+    let is_socket = std::fs::symlink_metadata(path).is_ok_and(|file| file.file_type().is_socket());
+    if is_socket && std::os::unix::net::UnixStream::connect(path).is_err() {
+        let _ = std::fs::remove_file(path);
+    }
+}
+
+fn bound_address(address: &ListenAddress, socket: &socket2::Socket) -> String {
+    match (address, socket.local_addr().ok().and_then(|bound| bound.as_socket())) {
+        (ListenAddress::Tcp(_), Some(bound)) => bound.to_string(),
+        _ => address.to_string(),
+    }
+}
+
+/// Raises the soft limit of open files to the hard one, and says so if that is too low.
+fn raise_descriptor_limit(max_connections: usize) {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    let current = if setrlimit(Resource::Nofile, raised).is_ok() { limit.maximum } else { limit.current };
+    let wanted = max_connections as u64 + SPARE_DESCRIPTORS;
+    if let Some(current) = current.filter(|&current| current < wanted) {
+        warn!("at most {current} files can be open, fewer than `max_connections` needs ({wanted}): raise LimitNOFILE");
+    }
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StartError::Bind { address, cause } => {
+                write!(f, "failed to bind '{address}': {cause}")?;
+                match cause.kind() {
+                    io::ErrorKind::AddrInUse => write!(f, " (another process listens there: stop it or choose another port)"),
+                    io::ErrorKind::PermissionDenied => {
+                        write!(f, " (choose a port above 1023, or grant CAP_NET_BIND_SERVICE)")
+                    }
+                    io::ErrorKind::AddrNotAvailable => write!(f, " (this machine has no such address)"),
+                    _ => Ok(()),
+                }
+            }
+            StartError::Tls { listener, cause } => write!(f, "failed to set up TLS for listener '{listener}': {cause}"),
+            StartError::System { what, cause } => write!(f, "failed to {what}: {cause}"),
+        }
+    }
+}
+
+impl std::error::Error for StartError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            StartError::Bind { cause, .. } | StartError::System { cause, .. } => Some(cause),
+            StartError::Tls { .. } => None,
+        }
+    }
+}

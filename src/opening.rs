@@ -1,0 +1,199 @@
+//! The first part of a client's life: from an accepted socket to a client in its room, or to an
+//! answer that says why not.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use crate::admission::{self, Admission};
+use crate::config::{AtCapacity, Welcome};
+use crate::connection::frame::Frame;
+use crate::connection::handshake::{self, Head, HeadError, Refusal, Stream};
+use crate::connection::outbox::Outbox;
+use crate::dispatch::publish;
+use crate::format;
+use crate::gate::Pass;
+use crate::id::Id;
+use crate::message::{Kind, Message, Origin};
+use crate::publisher::Published;
+use crate::registry::{Client, Registration};
+use crate::shared::{Endpoint, Shared};
+
+/// How long a refused peer may take to read why.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// A connection as the accept loop hands it over.
+#[derive(Debug)]
+pub struct Arrival {
+    /// Its id, and the client's if it becomes one.
+    pub id: Id,
+    /// The connected socket, with a TLS session if the listener has TLS.
+    pub stream: Stream,
+    /// The peer's address; `None` on a Unix socket.
+    pub peer: Option<IpAddr>,
+    /// The name of the listener it came through.
+    pub listener: Arc<str>,
+    /// It counts as a connection.
+    pub connection: Pass,
+    /// It counts as a handshake.
+    pub handshake: Pass,
+}
+
+/// A client in its room.
+#[derive(Debug)]
+pub struct Opened {
+    /// Its place in the registry.
+    pub registration: Registration,
+    /// Whether its bytes are TLS.
+    pub is_tls: bool,
+    /// The subprotocol that was agreed.
+    pub subprotocol: Option<String>,
+    /// What the peer sent behind its request.
+    pub behind: Vec<u8>,
+}
+
+/// Why an arrival did not become a client.
+#[derive(Debug)]
+pub enum Unopened {
+    /// It was told so, with this status and reason.
+    Refused(Refusal),
+    /// It was let in only to be closed with 1013: the endpoint is full.
+    AtCapacity(usize),
+    /// It ended before it had asked for anything, or the connection failed.
+    Gone(String),
+}
+
+/// Opens an arrival within the handshake timeout.
+pub fn open(shared: &Arc<Shared>, mut arrival: Arrival) -> Result<Opened, Unopened> {
+    let deadline = Instant::now() + shared.settings.gateway.handshake_timeout;
+    let head = match arrival.stream.read_head(deadline) {
+        Ok(head) => head,
+        Err(error) => return Err(refuse_unread(&mut arrival.stream, error, shared)),
+    };
+    let Head { bytes, behind } = head;
+    let refuse = |stream: &mut Stream, refusal: Refusal| {
+        answer(stream, &refusal.to_http());
+        Err(Unopened::Refused(refusal))
+    };
+    let request = match handshake::judge(&bytes) {
+        Ok(request) => request,
+        Err(refusal) => return refuse(&mut arrival.stream, refusal),
+    };
+    let endpoints: Vec<_> = shared.endpoints.iter().map(|endpoint| &endpoint.settings).collect();
+    let admission = match admission::admit(&request, &shared.routes, &endpoints, &arrival.listener) {
+        Ok(admission) => admission,
+        Err(refusal) => return refuse(&mut arrival.stream, refusal),
+    };
+    if shared.is_stopping() {
+        return refuse(&mut arrival.stream, Refusal::new(503, "the server is shutting down"));
+    }
+    let endpoint = &shared.endpoints[admission.room.endpoint()];
+    let Some(place) = endpoint.gate.enter() else {
+        return Err(at_capacity(&mut arrival.stream, &admission, endpoint));
+    };
+    let user_agent = request.user_agent.map(Arc::from);
+    Ok(enter(shared, arrival, admission, endpoint, user_agent, place, behind))
+}
+
+/// Makes a client of an admitted arrival and has it join its room.
+fn enter(
+    shared: &Arc<Shared>,
+    arrival: Arrival,
+    admission: Admission<'_>,
+    endpoint: &Endpoint,
+    user_agent: Option<Arc<str>>,
+    place: Pass,
+    behind: Vec<u8>,
+) -> Opened {
+    let Arrival { id, stream: Stream { socket, session }, peer, connection, handshake, .. } = arrival;
+    if let Some(timeout) = endpoint.settings.write_timeout {
+        socket.set_user_timeout(timeout);
+    }
+    let is_tls = session.is_some();
+    let (clock, watch) = (Arc::clone(&shared.clock), Arc::clone(&shared.watch));
+    let outbox = Arc::new(Outbox::new(id, socket, session, endpoint.limits, clock, watch));
+    let connected_at = SystemTime::now();
+    let origin = Origin { session: id, client_ip: peer, user_agent, connected_at };
+    let now = shared.clock.now();
+    let first_ping = endpoint.pulse.first_ping(id.as_u64(), now);
+    let client = Arc::new(Client::new(admission.room, outbox, origin, now, first_ping));
+    let registration = shared.registry.register(Arc::clone(&client), [connection, place]);
+    // The order of the next steps is a promise: the 101 and the welcome wait in the outbox before the
+    // room can deliver anything, and they are written only once the join is on its way. So
+    // whoever has seen the 101 misses nothing that is published from then on.
+    let answer = handshake::accept(admission.key, admission.subprotocol.as_deref());
+    client.outbox.hold(Frame::joined(answer.into(), 0));
+    if let Some(welcome) = welcome(&endpoint.settings.welcome, connected_at) {
+        client.outbox.hold(Frame::message(&welcome));
+    }
+    publish(shared, &client, Published::Join { room: client.room.clone(), outbox: Arc::clone(&client.outbox) });
+    client.outbox.flush();
+    drop(handshake);
+    shared.visits.add(now + 1, client);
+    Opened { registration, is_tls, subprotocol: admission.subprotocol, behind }
+}
+
+fn welcome(welcome: &Welcome, now: SystemTime) -> Option<Message> {
+    match welcome {
+        Welcome::Off => None,
+        Welcome::N8n => Some(format::welcome_n8n(now)),
+        Welcome::Text(text) => Some(Message { kind: Kind::Text, data: text.clone().into() }),
+    }
+}
+
+/// What the client beyond its endpoint's limit gets, as the endpoint says.
+fn at_capacity(stream: &mut Stream, admission: &Admission<'_>, endpoint: &Endpoint) -> Unopened {
+    match endpoint.settings.at_capacity {
+        AtCapacity::Refuse => {
+            let refusal = Refusal::new(503, "this endpoint is at capacity");
+            answer(stream, &refusal.to_http());
+            Unopened::Refused(refusal)
+        }
+        AtCapacity::Close => {
+            let mut bytes = handshake::accept(admission.key, admission.subprotocol.as_deref());
+            for slice in Frame::close(Some(1013), "Server at capacity").slices(0) {
+                bytes.extend_from_slice(&slice);
+            }
+            answer(stream, &bytes);
+            Unopened::AtCapacity(endpoint.gate.limit())
+        }
+    }
+}
+
+/// What a peer gets of which no request could be read.
+fn refuse_unread(stream: &mut Stream, error: HeadError, shared: &Shared) -> Unopened {
+    let refusal = match error {
+        HeadError::TimedOut => {
+            let timeout = shared.settings.gateway.handshake_timeout;
+            Refusal::new(408, format!("no complete request within {timeout:?}"))
+        }
+        HeadError::TooLong => {
+            Refusal::new(431, format!("the request head is longer than {} bytes", handshake::HEAD_MAX))
+        }
+        HeadError::PlainHttp => {
+            // The session has said nothing yet, and what follows must not be encrypted.
+            stream.session = None;
+            Refusal::new(400, "this port speaks TLS: use https:// or wss://")
+        }
+        HeadError::Gone(true) => return Unopened::Gone("left in the middle of its request".to_owned()),
+        HeadError::Gone(false) => return Unopened::Gone("left without a request".to_owned()),
+        HeadError::Tls(error) => {
+            stream.abandon(Instant::now() + LINGER);
+            return Unopened::Gone(format!("TLS handshake failed: {error}"));
+        }
+        HeadError::Io(error) => return Unopened::Gone(format!("failed to read its request: {error}")),
+    };
+    if stream.is_secret_not_agreed() {
+        // There is no way to say it in.
+        return Unopened::Gone(refusal.reason);
+    }
+    answer(stream, &refusal.to_http());
+    Unopened::Refused(refusal)
+}
+
+/// Writes the last words to a peer and gives it time to read them.
+fn answer(stream: &mut Stream, bytes: &[u8]) {
+    if stream.write(bytes).is_ok() {
+        stream.linger(Instant::now() + LINGER);
+    }
+}

@@ -1,0 +1,126 @@
+//! When a client is late: the rules behind the heartbeat. Ticks in, verdict out.
+
+use crate::clock::Ticks;
+use crate::connection::outbox::PingState;
+
+/// The deadlines of an endpoint's clients, in ticks.
+#[derive(Debug, Clone, Copy)]
+pub struct Pulse {
+    /// Ping a client that was quiet for this long.
+    pub heartbeat: Option<Ticks>,
+    /// From the ping to any sign of life.
+    pub pong_timeout: Ticks,
+    /// From the first byte of a message to its last.
+    pub message_timeout: Option<Ticks>,
+}
+
+/// What is known of a client at the time of a visit.
+#[derive(Debug, Clone, Copy)]
+pub struct Signs {
+    /// When its first ping may go out.
+    pub first_ping: Ticks,
+    /// When it was last heard of.
+    pub heard: Ticks,
+    /// When the message began that is arriving now; 0 if none is.
+    pub message_begun: Ticks,
+    /// What became of the last ping.
+    pub ping: PingState,
+}
+
+/// What a visit leads to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Nothing is due before this tick; `None` if nothing ever will be.
+    Wait(Option<Ticks>),
+    /// It was quiet for long: ping it, and come again at this tick.
+    Ping(Ticks),
+    /// It did not answer a ping.
+    Dead,
+    /// It has begun a message and does not end it.
+    Stuck,
+}
+
+impl Pulse {
+    /// When a client's first ping is due: somewhere in the second half of its first interval,
+    /// picked by its random id, so that clients that came together are not pinged together.
+    pub fn first_ping(&self, id: u64, now: Ticks) -> Ticks {
+        let half = self.heartbeat.unwrap_or(0) / 2;
+        now + half + (id % u64::from(half + 1)) as Ticks
+    }
+
+    /// Judges a client. The tick in a verdict is the earliest at which anything can be due, so
+    /// that visiting then enforces every deadline to the tick.
+    pub fn judge(&self, signs: &Signs, now: Ticks) -> Verdict {
+        let message = match (self.message_timeout, signs.message_begun) {
+            (None, _) => None,
+            (Some(timeout), 0) => Some(now + timeout),
+            (Some(timeout), begun) if now - begun >= timeout => return Verdict::Stuck,
+            (Some(timeout), begun) => Some(begun + timeout),
+        };
+        match self.judge_silence(signs, now) {
+            Verdict::Wait(next) => Verdict::Wait([next, message].into_iter().flatten().min()),
+            Verdict::Ping(next) => Verdict::Ping(message.map_or(next, |message| message.min(next))),
+            verdict => verdict,
+        }
+    }
+
+    fn judge_silence(&self, signs: &Signs, now: Ticks) -> Verdict {
+        let Some(interval) = self.heartbeat else { return Verdict::Wait(None) };
+        let due = match signs.ping {
+            // Behind a stalled socket; the write deadline watches that.
+            PingState::Waits => return Verdict::Wait(Some(now + 1)),
+            PingState::Left(left) if signs.heard < left && now - left >= self.pong_timeout => return Verdict::Dead,
+            PingState::Left(left) if signs.heard < left => return Verdict::Wait(Some(left + self.pong_timeout)),
+            PingState::Left(_) => signs.heard + interval,
+            PingState::None => signs.first_ping.max(signs.heard + interval / 2),
+        };
+        if now < due { Verdict::Wait(Some(due)) } else { Verdict::Ping(now + self.pong_timeout) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PULSE: Pulse = Pulse { heartbeat: Some(60), pong_timeout: 20, message_timeout: Some(120) };
+
+    #[test]
+    fn each_client_gets_what_it_is_due() {
+        let none = PingState::None;
+        let left = PingState::Left;
+        let table = [
+            // (why, heard, message_begun, ping, now, verdict)
+            ("has just come", 1, 0, none, 1, Verdict::Wait(Some(50))),
+            ("its first ping is due", 1, 0, none, 50, Verdict::Ping(70)),
+            ("was heard meanwhile", 45, 0, none, 50, Verdict::Wait(Some(75))),
+            ("was pinged, not yet late", 1, 0, left(50), 60, Verdict::Wait(Some(70))),
+            ("was pinged and is late", 1, 0, left(50), 70, Verdict::Dead),
+            ("answered", 51, 0, left(50), 70, Verdict::Wait(Some(111))),
+            ("answered in the same tick", 50, 0, left(50), 70, Verdict::Wait(Some(110))),
+            ("is quiet again", 51, 0, left(50), 111, Verdict::Ping(131)),
+            ("takes nothing", 1, 0, PingState::Waits, 90, Verdict::Wait(Some(91))),
+            ("has begun a message", 55, 55, left(50), 100, Verdict::Wait(Some(115))),
+            ("does not end its message", 170, 55, left(50), 175, Verdict::Stuck),
+        ];
+        for (why, heard, message_begun, ping, now, verdict) in table {
+            let signs = Signs { first_ping: 50, heard, message_begun, ping };
+            assert_eq!(PULSE.judge(&signs, now), verdict, "{why}");
+        }
+    }
+
+    #[test]
+    fn a_deadline_that_is_off_is_never_due() {
+        let off = Pulse { heartbeat: None, pong_timeout: 1, message_timeout: None };
+        let signs = Signs { first_ping: 1, heard: 1, message_begun: 1, ping: PingState::None };
+        assert_eq!(off.judge(&signs, 1_000_000), Verdict::Wait(None));
+    }
+
+    #[test]
+    fn first_pings_are_spread_over_half_an_interval() {
+        let mut ticks: Vec<_> = (0..10_000).map(|id| PULSE.first_ping(id * 7919, 100)).collect();
+        ticks.sort_unstable();
+        assert_eq!((ticks[0], ticks[9_999]), (130, 160));
+        let busiest = (130..=160).map(|tick| ticks.iter().filter(|&&t| t == tick).count()).max();
+        assert!(busiest < Some(400), "{busiest:?} pings in one tick");
+    }
+}

@@ -1,0 +1,54 @@
+//! Large read buffers, lent to client threads while much is arriving and kept by nobody.
+
+use std::ops::{Deref, DerefMut};
+use std::sync::{Mutex, PoisonError};
+
+/// The size of a scratch buffer in bytes.
+const SIZE: usize = 64 << 10;
+
+/// The most buffers that are kept for the next borrower; more are freed when they come back.
+const KEPT: usize = 16;
+
+/// The buffers that nobody has borrowed.
+#[derive(Debug, Default)]
+pub struct ScratchPool {
+    free: Mutex<Vec<Box<[u8]>>>,
+}
+
+/// A borrowed buffer; dropping it gives it back.
+#[derive(Debug)]
+pub struct Scratch<'a> {
+    pool: &'a ScratchPool,
+    buffer: Box<[u8]>,
+}
+
+impl ScratchPool {
+    /// Lends a buffer; its content is arbitrary.
+    pub fn borrow(&self) -> Scratch<'_> {
+        let free = self.free.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        Scratch { pool: self, buffer: free.unwrap_or_else(|| vec![0; SIZE].into_boxed_slice()) }
+    }
+}
+
+impl Deref for Scratch<'_> {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.buffer
+    }
+}
+
+impl DerefMut for Scratch<'_> {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        &mut self.buffer
+    }
+}
+
+impl Drop for Scratch<'_> {
+    fn drop(&mut self) {
+        let mut free = self.pool.free.lock().unwrap_or_else(PoisonError::into_inner);
+        if free.len() < KEPT {
+            free.push(std::mem::take(&mut self.buffer));
+        }
+    }
+}

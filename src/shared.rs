@@ -1,0 +1,113 @@
+//! What all threads of one gateway share. There is nothing global: two gateways in one process
+//! would not know of each other.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use crate::clock::{self, Clock};
+use crate::config::{EndpointSettings, Settings};
+use crate::connection::frame::CorkLimits;
+use crate::connection::outbox::Limits;
+use crate::connection::watch::Watch;
+use crate::gate::Gate;
+use crate::publisher::Publisher;
+use crate::pulse::Pulse;
+use crate::registry::{Client, Registry};
+use crate::route::Routes;
+use crate::scratch::ScratchPool;
+use crate::wheel::Wheel;
+
+/// The shared state of a running gateway.
+#[derive(Debug)]
+pub struct Shared {
+    /// What it runs on.
+    pub settings: Settings,
+    /// Which path leads where.
+    pub routes: Routes,
+    /// The endpoints, in the order of the settings.
+    pub endpoints: Vec<Endpoint>,
+    /// Who is here.
+    pub registry: Arc<Registry>,
+    /// All connections that were accepted, until their thread ends.
+    pub connections: Arc<Gate>,
+    /// Those whose handshake is not done.
+    pub handshakes: Arc<Gate>,
+    /// The way to the broadcaster.
+    pub publisher: Publisher,
+    /// Stalled and closing outboxes.
+    pub watch: Arc<Watch>,
+    /// The coarse clock.
+    pub clock: Arc<Clock>,
+    /// Whom the heartbeat visits when.
+    pub visits: Wheel<Arc<Client>>,
+    /// Large read buffers, lent.
+    pub scratch: ScratchPool,
+    stopping: AtomicBool,
+}
+
+/// An endpoint while it runs: its settings in the units that the threads use.
+#[derive(Debug)]
+pub struct Endpoint {
+    /// As configured.
+    pub settings: EndpointSettings,
+    /// Its clients.
+    pub gate: Arc<Gate>,
+    /// The bounds of its clients' outboxes.
+    pub limits: Limits,
+    /// How much is joined into one frame for its clients.
+    pub cork: CorkLimits,
+    /// When its clients are visited and for what.
+    pub pulse: Pulse,
+}
+
+impl Shared {
+    /// The state of a gateway that is about to start.
+    pub fn new(settings: Settings, publisher: Publisher, watch: Arc<Watch>) -> Shared {
+        let close_timeout = settings.gateway.close_timeout;
+        Shared {
+            routes: Routes::new(&settings.endpoints),
+            endpoints: settings.endpoints.iter().map(|endpoint| Endpoint::new(endpoint, close_timeout)).collect(),
+            registry: Arc::default(),
+            connections: Gate::new(settings.gateway.max_connections),
+            handshakes: Gate::new(settings.gateway.max_handshakes),
+            publisher,
+            watch,
+            clock: Arc::default(),
+            visits: Wheel::new(),
+            scratch: ScratchPool::default(),
+            stopping: AtomicBool::new(false),
+            settings,
+        }
+    }
+
+    /// Whether the gateway has been told to stop.
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+
+    /// From now on nobody is let in.
+    pub fn begin_stopping(&self) {
+        self.stopping.store(true, Ordering::Release);
+    }
+}
+
+impl Endpoint {
+    fn new(settings: &EndpointSettings, close_timeout: Duration) -> Endpoint {
+        Endpoint {
+            gate: Gate::new(settings.max_connections),
+            limits: Limits {
+                queue: settings.queue,
+                write_timeout: settings.write_timeout.map(clock::ticks),
+                close_timeout: clock::ticks(close_timeout),
+            },
+            cork: CorkLimits::for_queue(settings.queue.messages, settings.queue.bytes),
+            pulse: Pulse {
+                heartbeat: settings.heartbeat.map(clock::ticks),
+                pong_timeout: clock::ticks(settings.pong_timeout),
+                message_timeout: settings.message_timeout.map(clock::ticks),
+            },
+            settings: settings.clone(),
+        }
+    }
+}

@@ -1,0 +1,27 @@
+//! How threads start: named, with the stack they need, and never ending in silence.
+
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::thread::{Builder, JoinHandle};
+
+use log::error;
+
+/// The exit code when a thread of which there is one has panicked (EX_SOFTWARE of sysexits).
+const EXIT_SOFTWARE: i32 = 70;
+
+/// Starts a thread of which there is one. If it panics the process ends with code 70: a gateway
+/// without its broadcaster is worse than none, and systemd starts a new one.
+pub fn spawn_vital(name: &str, body: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
+    let owned = name.to_owned();
+    Builder::new().name(name.to_owned()).spawn(move || {
+        if catch_unwind(AssertUnwindSafe(body)).is_err() {
+            error!("thread '{owned}' panicked; the gateway ends; this is a defect of wsgate");
+            std::process::exit(EXIT_SOFTWARE);
+        }
+    })
+}
+
+/// Starts a client's thread. An error is a normal event: the system has no more threads to give.
+pub fn spawn_client(name: String, stack: usize, body: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    Builder::new().name(name).stack_size(stack).spawn(body).map(drop)
+}

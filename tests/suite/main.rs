@@ -1,0 +1,3 @@
+//! The tests of the whole program, a module for each theme.
+
+mod config;
