@@ -121,7 +121,9 @@ impl Trouble {
     fn pause(&mut self, listener: &str, error: &io::Error) {
         let pause = self.pause.map_or(PAUSE_MIN, |pause| (pause * 2).min(PAUSE_MAX));
         if self.pause.is_none() || pause == PAUSE_MAX {
-            error!("listener '{listener}': failed to accept: {error} (raise the limit of open files, or lower `max_connections`)");
+            error!(
+                "listener '{listener}': failed to accept: {error} (raise the limit of open files, or lower `max_connections`)"
+            );
         }
         self.pause = Some(pause);
         std::thread::sleep(pause);

@@ -26,9 +26,9 @@ pub fn admit<'a>(
     endpoints: &[&EndpointSettings],
     listener: &str,
 ) -> Result<Admission<'a>, Refusal> {
-    let reachable =
-        |index: usize| endpoints[index].listen.as_ref().is_none_or(|names| names.contains(listener));
-    let room = routes.find(request.path, reachable).ok_or_else(|| Refusal::new(404, "there is no endpoint at this path"))?;
+    let reachable = |index: usize| endpoints[index].listen.as_ref().is_none_or(|names| names.contains(listener));
+    let room =
+        routes.find(request.path, reachable).ok_or_else(|| Refusal::new(404, "there is no endpoint at this path"))?;
     let endpoint = endpoints[room.endpoint()];
     let Intent::Upgrade { key } = request.intent else {
         return Err(Refusal::new(426, "this is a WebSocket endpoint: connect with ws:// or wss://"));
@@ -36,8 +36,7 @@ pub fn admit<'a>(
     if !is_welcome(&endpoint.origins, request.origin, request.host) {
         return Err(Refusal::new(403, "pages of this origin may not connect here"));
     }
-    let subprotocol =
-        endpoint.subprotocols.iter().find(|ours| request.subprotocols.contains(&ours.as_str())).cloned();
+    let subprotocol = endpoint.subprotocols.iter().find(|ours| request.subprotocols.contains(&ours.as_str())).cloned();
     Ok(Admission { room, key, subprotocol })
 }
 
@@ -110,7 +109,9 @@ mod tests {
         let endpoint =
             EndpointSettings { subprotocols: vec!["b".to_owned(), "a".to_owned()], ..EndpointSettings::default() };
         let routes = Routes::new(std::slice::from_ref(&endpoint));
-        for (offered, agreed) in [(vec!["a", "b"], Some("b")), (vec!["a"], Some("a")), (vec!["A"], None), (vec![], None)] {
+        for (offered, agreed) in
+            [(vec!["a", "b"], Some("b")), (vec!["a"], Some("a")), (vec!["A"], None), (vec![], None)]
+        {
             let request = Request {
                 path: "/",
                 host: "h",

@@ -37,7 +37,9 @@ pub fn run(shared: &Arc<Shared>, arrival: Arrival, from: &str) {
             info!("client {id} ({from}): refused with {}: {}", refusal.status, refusal.reason);
         }
         Err(Unopened::AtCapacity(limit)) => {
-            info!("client {id} ({from}): closed with 1013: its endpoint has {limit} clients, as `max_connections` says");
+            info!(
+                "client {id} ({from}): closed with 1013: its endpoint has {limit} clients, as `max_connections` says"
+            );
         }
         Err(Unopened::Gone(why)) => debug!("client {id} ({from}): {why}"),
     }
@@ -103,7 +105,14 @@ impl<'a> Connection<'a> {
     fn new(shared: &'a Shared, client: &'a Arc<Client>, is_tls: bool) -> Connection<'a> {
         let settings = &shared.endpoints[client.room.endpoint()].settings;
         let reader = Reader::new(settings.max_message);
-        Connection { shared, client, is_tls, reader, dispatch: Dispatch::new(shared, client), received: Received::default() }
+        Connection {
+            shared,
+            client,
+            is_tls,
+            reader,
+            dispatch: Dispatch::new(shared, client),
+            received: Received::default(),
+        }
     }
 
     fn read_until_end(&mut self, behind: Vec<u8>) {

@@ -84,10 +84,16 @@ impl<'a> Dispatch<'a> {
         lanes.iter_mut().filter(|lane| !lane.cork.is_empty()).all(|lane| {
             let corked = lane.cork.take();
             corked.as_slice().iter().all(|frame| match &lane.target {
-                Target::Reply => client.while_held(Holder::Outbox, || shared.clock.now(), || client.outbox.reply(frame)),
+                Target::Reply => {
+                    client.while_held(Holder::Outbox, || shared.clock.now(), || client.outbox.reply(frame))
+                }
                 Target::Room { room, except_sender } => {
                     let (room, frame) = (room.clone(), frame.clone());
-                    publish(shared, client, Published::Frame { room, except: except_sender.then(|| client.id()), frame })
+                    publish(
+                        shared,
+                        client,
+                        Published::Frame { room, except: except_sender.then(|| client.id()), frame },
+                    )
                 }
             })
         })
@@ -104,7 +110,9 @@ impl<'a> Dispatch<'a> {
         };
         let (here, there) = (self.client.room.endpoint(), to.room.endpoint());
         if here != there && !self.shared.routes.leads(there, here) {
-            return info!("client {from}: session_denied: {id} is on an endpoint that does not send here; the message is dropped");
+            return info!(
+                "client {from}: session_denied: {id} is on an endpoint that does not send here; the message is dropped"
+            );
         }
         let format = self.shared.endpoints[there].settings.format;
         let Some(message) = encode(format, decoded, self.client, SystemTime::now(), whole) else { return };

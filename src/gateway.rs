@@ -111,7 +111,8 @@ impl Gateway {
         for number in 0..shared.settings.gateway.deliverers {
             let (tasks, inbox) = broadcaster::deliverer_channel();
             let name = format!("deliver {number}");
-            deliverers.push(spawn_vital(&name, move || broadcaster::deliver(&inbox)).map_err(system("start a deliverer"))?);
+            deliverers
+                .push(spawn_vital(&name, move || broadcaster::deliver(&inbox)).map_err(system("start a deliverer"))?);
             shares.push(tasks);
         }
         let limits: Vec<_> = shared.endpoints.iter().map(|endpoint| endpoint.cork).collect();
@@ -265,7 +266,9 @@ impl fmt::Display for StartError {
             StartError::Bind { address, cause } => {
                 write!(f, "failed to bind '{address}': {cause}")?;
                 match cause.kind() {
-                    io::ErrorKind::AddrInUse => write!(f, " (another process listens there: stop it or choose another port)"),
+                    io::ErrorKind::AddrInUse => {
+                        write!(f, " (another process listens there: stop it or choose another port)")
+                    }
                     io::ErrorKind::PermissionDenied => {
                         write!(f, " (choose a port above 1023, or grant CAP_NET_BIND_SERVICE)")
                     }

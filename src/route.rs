@@ -51,9 +51,14 @@ struct Bound {
 #[derive(Debug)]
 enum BoundDestination {
     Reply,
-    Own { except_sender: bool },
+    Own {
+        except_sender: bool,
+    },
     /// The endpoint of that pattern; `values[i]` is which of the sender's values is its i-th.
-    Other { endpoint: usize, values: Vec<usize> },
+    Other {
+        endpoint: usize,
+        values: Vec<usize>,
+    },
 }
 
 impl Routes {

@@ -5,13 +5,11 @@ use std::io::{self, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
 
+use super::exit;
 use crate::config::{
     self, ConfigError, Destination, EndpointSettings, Format, ListenerSettings, Origins, Settings, Welcome,
     write_duration, write_size,
 };
-
-/// EX_CONFIG of sysexits: something is wrong with the configuration.
-const EXIT_CONFIG: u8 = 78;
 
 /// Prints what the configuration means and returns 0, or its mistakes on stderr and returns 78.
 /// Nothing is bound and nothing is started. Without a file the built-in defaults are shown.
@@ -24,7 +22,7 @@ pub fn run(config: Option<&Path>) -> ExitCode {
         }
         Err(error) => {
             let _ = writeln!(io::stderr(), "{error}");
-            ExitCode::from(EXIT_CONFIG)
+            ExitCode::from(exit::CONFIG)
         }
     }
 }

@@ -129,7 +129,10 @@ pub struct CorkLimits {
 impl CorkLimits {
     /// The limits for outboxes of `messages` messages and `bytes` bytes.
     pub fn for_queue(messages: usize, bytes: usize) -> CorkLimits {
-        CorkLimits { messages: u32::try_from(messages / 2).unwrap_or(u32::MAX).max(1), bytes: (bytes / 2).min(JOINED_BYTES) }
+        CorkLimits {
+            messages: u32::try_from(messages / 2).unwrap_or(u32::MAX).max(1),
+            bytes: (bytes / 2).min(JOINED_BYTES),
+        }
     }
 
     /// Whether `frame` may be joined to these.

@@ -334,7 +334,8 @@ impl<'a> Fields<'_, 'a> {
         if values.next().is_some() {
             return Err(Refusal::new(400, format!("more than one {name} header")));
         }
-        let value = std::str::from_utf8(value).map_err(|_| Refusal::new(400, format!("the {name} header is not text")))?;
+        let value =
+            std::str::from_utf8(value).map_err(|_| Refusal::new(400, format!("the {name} header is not text")))?;
         Ok(Some(value.trim()))
     }
 
@@ -408,7 +409,10 @@ mod tests {
 
     #[test]
     fn a_correct_request_is_understood() {
-        let head = GOOD.replace("\r\n\r\n", "\r\nSec-WebSocket-Protocol: a, b\r\nsec-websocket-protocol: c\r\nOrigin: http://x\r\n\r\n");
+        let head = GOOD.replace(
+            "\r\n\r\n",
+            "\r\nSec-WebSocket-Protocol: a, b\r\nsec-websocket-protocol: c\r\nOrigin: http://x\r\n\r\n",
+        );
         let request = judge(head.as_bytes()).unwrap();
         assert_eq!(request.path, "/chat");
         assert_eq!(request.host, "here:80");

@@ -539,11 +539,7 @@ pub enum PingState {
 impl State {
     /// Whether a frame can be written without touching the queue.
     fn is_idle(&self) -> bool {
-        self.stage == Stage::Open
-            && !self.writing
-            && !self.stalled
-            && self.tls.is_none()
-            && self.queue.is_empty()
+        self.stage == Stage::Open && !self.writing && !self.stalled && self.tls.is_none() && self.queue.is_empty()
     }
 
     /// Whether a writer would find something to carry.

@@ -66,7 +66,8 @@ impl Reader {
             return Ok(None);
         }
         let max_message = self.max_message;
-        let context = self.context.get_or_insert_with(|| WebSocketContext::new(Role::Server, Some(config(max_message))));
+        let context =
+            self.context.get_or_insert_with(|| WebSocketContext::new(Role::Server, Some(config(max_message))));
         let event = match context.read(&mut Feed { input, walk: &mut self.walk }) {
             Ok(Read::Text(text)) => message(Kind::Text, text.into()),
             Ok(Read::Binary(data)) => message(Kind::Binary, data),

@@ -12,7 +12,8 @@ use std::path::Path;
 
 use openssl::error::ErrorStack;
 use openssl::ssl::{
-    ErrorCode, Ssl, SslAcceptor, SslContext, SslFiletype, SslMethod, SslMode, SslOptions, SslSessionCacheMode, SslStream, SslVersion,
+    ErrorCode, Ssl, SslAcceptor, SslContext, SslFiletype, SslMethod, SslMode, SslOptions, SslSessionCacheMode,
+    SslStream, SslVersion,
 };
 
 use super::outbox::Decrypted;

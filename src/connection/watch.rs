@@ -46,9 +46,7 @@ impl Watch {
         self.stalled.lock().unwrap_or_else(PoisonError::into_inner).insert(id, Arc::clone(outbox));
         let flags = EventFlags::OUT | EventFlags::ONESHOT;
         let armed = match epoll::modify(&self.epoll, outbox.socket(), EventData::new_u64(id), flags) {
-            Err(rustix::io::Errno::NOENT) => {
-                epoll::add(&self.epoll, outbox.socket(), EventData::new_u64(id), flags)
-            }
+            Err(rustix::io::Errno::NOENT) => epoll::add(&self.epoll, outbox.socket(), EventData::new_u64(id), flags),
             result => result,
         };
         if armed.is_err() {

@@ -1,0 +1,234 @@
+//! The command line: what can be asked for, and what the exit code says about how it went.
+
+pub mod check;
+mod dial;
+mod exit;
+mod listen;
+mod logging;
+mod send;
+mod serve;
+mod wire;
+mod wording;
+
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::error::ErrorKind;
+use clap::{Args, Parser, Subcommand};
+
+use dial::{DialError, DialSettings};
+
+/// A WebSocket gateway in one binary: it accepts clients by path and relays what they send.
+#[derive(Parser)]
+#[command(name = "wsgate", version, arg_required_else_help = true, max_term_width = 100, after_help = AFTER_HELP)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const AFTER_HELP: &str = "\
+Examples:
+  wsgate serve                                   the defaults: 127.0.0.1:8080, '/' broadcasts
+  wsgate serve --config /etc/wsgate.toml
+  wsgate check --config /etc/wsgate.toml
+  wsgate listen ws://127.0.0.1:8080/             print what arrives, until Ctrl-C
+  wsgate send ws://127.0.0.1:8080/ 'hello'       send one message, print the answer
+
+Exit codes (after sysexits.h):
+  0 all went well, also Ctrl-C and a closed pipe   64 wrong usage or URL   65 wrong data
+  66 unreadable file   68 unknown host   69 server unavailable (refused, TLS, HTTP error)
+  74 input or output failed, connection lost   75 try again later   76 protocol error
+  77 not permitted (401, 403, close code 1008)   78 wrong configuration
+
+'wsgate help COMMAND' has more on each command.";
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the gateway until it is told to stop (SIGINT or SIGTERM)
+    #[command(after_help = SERVE_HELP)]
+    Serve(ConfigArguments),
+    /// Read a config file and report every mistake in it, without starting anything
+    #[command(after_help = CHECK_HELP)]
+    Check(ConfigArguments),
+    /// Connect, send one message, print the answer
+    #[command(after_help = send::AFTER_HELP)]
+    Send(send::SendArguments),
+    /// Connect and print every message until Ctrl-C, one JSON object a line
+    #[command(after_help = listen::AFTER_HELP)]
+    Listen(listen::ListenArguments),
+}
+
+const SERVE_HELP: &str = "\
+Examples:
+  wsgate serve
+  wsgate serve --config /etc/wsgate.toml
+
+Without '--config' it listens on 127.0.0.1:8080 and '/' broadcasts to all of its clients.
+The first SIGINT or SIGTERM closes every client in good order, a second one ends at once.";
+
+const CHECK_HELP: &str = "\
+Examples:
+  wsgate check --config /etc/wsgate.toml && systemctl restart wsgate
+
+It exits with 0 if the file is good and with 78 if it is not.";
+
+#[derive(Args)]
+struct ConfigArguments {
+    /// The config file (TOML); without it the built-in defaults count
+    #[arg(short, long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+/// What `send` and `listen` need to connect. It has no `Debug`: headers hold secrets.
+#[derive(Args)]
+struct DialArguments {
+    // Not a doc comment: rustdoc would take the brackets for links.
+    #[arg(value_name = "URL", help = "Where to connect: ws://HOST[:PORT][/PATH][?QUERY], or wss:// for TLS")]
+    url: String,
+    /// A header of the request; repeat it for more
+    #[arg(short = 'H', long = "header", value_name = "NAME: VALUE", help_heading = CONNECTION)]
+    headers: Vec<String>,
+    /// A subprotocol to offer; repeat it for more, in order of preference
+    #[arg(short = 'p', long = "subprotocol", value_name = "NAME", help_heading = CONNECTION)]
+    subprotocols: Vec<String>,
+    /// Trust the certificates in this PEM file too, besides those of the system
+    #[arg(long, value_name = "FILE", help_heading = CONNECTION)]
+    ca: Option<PathBuf>,
+    /// Accept any certificate: for tests only, nothing is secret then
+    #[arg(long, help_heading = CONNECTION)]
+    insecure: bool,
+    /// The time for everything from the lookup of the name to the end of the handshake
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = timeout, help_heading = CONNECTION)]
+    connect_timeout: Duration,
+}
+
+const CONNECTION: &str = "Connection";
+
+impl From<DialArguments> for DialSettings {
+    fn from(arguments: DialArguments) -> DialSettings {
+        DialSettings {
+            url: arguments.url,
+            headers: arguments.headers,
+            subprotocols: arguments.subprotocols,
+            ca: arguments.ca,
+            insecure: arguments.insecure,
+            connect_timeout: arguments.connect_timeout,
+        }
+    }
+}
+
+/// Runs the command that the arguments ask for; the first argument is the name of the program.
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let command = match Arguments::try_parse_from(arguments) {
+        Ok(arguments) => arguments.command,
+        Err(error) => {
+            // Nobody may be there to read it; that changes nothing about what was asked.
+            let _ = error.print();
+            return match error.kind() {
+                ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => ExitCode::SUCCESS,
+                _ => ExitCode::from(exit::USAGE),
+            };
+        }
+    };
+    let result = match command {
+        Command::Serve(arguments) => return serve::run(arguments.config.as_deref()),
+        Command::Check(arguments) => return check::run(arguments.config.as_deref()),
+        Command::Send(arguments) => send::run(arguments),
+        Command::Listen(arguments) => listen::run(arguments),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            tell(&format!("error: {}", failure.text));
+            ExitCode::from(failure.exit_code)
+        }
+    }
+}
+
+/// The last words of a command.
+#[derive(Debug)]
+struct Failure {
+    text: String,
+    exit_code: u8,
+}
+
+impl From<DialError> for Failure {
+    fn from(error: DialError) -> Failure {
+        Failure { text: error.to_string(), exit_code: error.exit_code() }
+    }
+}
+
+/// A failure to write to standard output; a closed pipe is a normal end and none.
+fn output_failed(error: &io::Error) -> Result<(), Failure> {
+    match error.kind() {
+        io::ErrorKind::BrokenPipe => Ok(()),
+        _ => {
+            let text = format!("failed to write to standard output: {}", wording::cause(error));
+            Err(Failure { text, exit_code: exit::IO })
+        }
+    }
+}
+
+/// A line on standard error, which may be closed.
+fn tell(line: &str) {
+    let _ = writeln!(io::stderr(), "{line}");
+}
+
+/// The longest duration that an option takes: far above what makes sense, far below what a clock can hold.
+const DURATION_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// A duration with its unit: `500ms`, `2s`, `1.5s`, `5m`; `0` needs none.
+fn duration(text: &str) -> Result<Duration, String> {
+    let number_end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(number_end);
+    let seconds = match unit {
+        "ms" => 0.001,
+        "s" => 1.0,
+        "m" | "min" => 60.0,
+        "h" => 3600.0,
+        "" if number == "0" => 1.0,
+        "" => return Err("the unit is missing (write '500ms', '2s' or '5m')".into()),
+        _ => return Err("this is not a duration (write '500ms', '2s' or '5m')".into()),
+    };
+    let number: f64 = number.parse().map_err(|_| "this is not a duration (write '500ms', '2s' or '5m')")?;
+    Duration::try_from_secs_f64(number * seconds)
+        .ok()
+        .filter(|duration| *duration <= DURATION_MAX)
+        .ok_or_else(|| "this is longer than 24 hours".into())
+}
+
+/// A duration in which something can happen.
+fn timeout(text: &str) -> Result<Duration, String> {
+    match duration(text)? {
+        Duration::ZERO => Err("nothing can be done in no time (write '10s')".into()),
+        duration => Ok(duration),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_tree_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn a_duration_needs_a_unit_and_has_a_limit() {
+        for (text, millis) in
+            [("0", 0), ("0s", 0), ("500ms", 500), ("1.5s", 1500), ("2m", 120_000), ("24h", 86_400_000)]
+        {
+            assert_eq!(duration(text), Ok(Duration::from_millis(millis)), "{text}");
+        }
+        for text in ["", "5", "s", "-1s", "1 s", "1d", "25h", "1e9s", "1..5s"] {
+            assert!(duration(text).is_err(), "{text}");
+        }
+        assert!(timeout("0").is_err());
+    }
+}

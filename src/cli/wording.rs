@@ -1,0 +1,65 @@
+//! How durations, causes and the words of a peer read for a person at a terminal.
+
+use std::fmt;
+use std::io;
+use std::time::Duration;
+
+/// A duration as the options take it.
+pub(super) struct Seconds(pub(super) Duration);
+
+impl fmt::Display for Seconds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.subsec_nanos() {
+            0 => write!(f, "{}s", self.0.as_secs()),
+            _ => write!(f, "{}ms", self.0.as_millis()),
+        }
+    }
+}
+
+/// The text of an I/O error without the number and the capital.
+pub(super) fn cause(error: &io::Error) -> String {
+    let text = error.to_string();
+    let text = text.strip_prefix("failed to lookup address information: ").unwrap_or(&text);
+    let text = text.rsplit_once(" (os error ").map_or(text, |(text, _)| text);
+    let mut chars = text.chars();
+    match (chars.next(), chars.next()) {
+        // "I/O" and other abbreviations stay as they are.
+        (Some(first), Some(second)) if second.is_ascii_lowercase() => {
+            format!("{}{}", first.to_ascii_lowercase(), &text[first.len_utf8()..])
+        }
+        _ => text.to_owned(),
+    }
+}
+
+/// At most `chars_max` characters of a text of the peer, safe for a terminal: control and direction characters are
+/// escaped, so that nobody can move the cursor, change colours or forge a line.
+pub(super) fn printable(text: &str, chars_max: usize) -> String {
+    let mut safe = String::new();
+    for (index, c) in text.chars().enumerate() {
+        if index == chars_max {
+            safe.push_str("...");
+            break;
+        }
+        let turns = matches!(c, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}');
+        if c.is_control() || turns { safe.extend(c.escape_default()) } else { safe.push(c) }
+    }
+    safe
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_of_the_peer_cannot_move_the_cursor() {
+        assert_eq!(printable("a\u{1b}[2J\r\nb\u{9b}\u{202e}é", 99), "a\\u{1b}[2J\\r\\nb\\u{9b}\\u{202e}é");
+        assert_eq!(printable("abcdef", 3), "abc...");
+    }
+
+    #[test]
+    fn a_cause_has_neither_number_nor_capital() {
+        assert_eq!(cause(&io::Error::from_raw_os_error(111)), "connection refused");
+        assert_eq!(cause(&io::Error::other("TLS is off")), "TLS is off");
+        assert_eq!(cause(&io::Error::other("")), "");
+    }
+}
