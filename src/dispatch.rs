@@ -65,10 +65,10 @@ impl<'a> Dispatch<'a> {
         }
         let whole = message.data.len();
         let decoded = format::decode(own, message);
-        if self.endpoint.settings.address_sessions {
-            if let Some(address) = decoded.address() {
-                return self.address(address, &decoded, whole);
-            }
+        if self.endpoint.settings.address_sessions
+            && let Some(address) = decoded.address()
+        {
+            return self.address(address, &decoded, whole);
         }
         let now = SystemTime::now();
         for lane in &mut self.lanes {
