@@ -8,6 +8,7 @@ use log::info;
 
 use crate::config::Format;
 use crate::connection::frame::{Cork, Frame};
+use crate::connection::large;
 use crate::format::{self, Address, Decoded};
 use crate::message::Message;
 use crate::publisher::Published;
@@ -132,7 +133,7 @@ fn encode(format: Format, decoded: &Decoded, client: &Client, now: SystemTime, w
         // A small part would keep the whole alive for as long as it is queued.
         return Some(Message { data: Bytes::copy_from_slice(&message.data), ..message });
     }
-    Some(message)
+    Some(Message { data: large::returning(message.data), ..message })
 }
 
 /// Publishes, held by the broadcaster while its channel is full. `false` when the connection is ending.

@@ -2,6 +2,7 @@
 
 pub mod frame;
 pub mod handshake;
+pub mod large;
 pub mod outbox;
 pub mod queue;
 pub mod reader;

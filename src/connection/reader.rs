@@ -17,6 +17,7 @@ use tungstenite::error::{CapacityError, ProtocolError};
 use tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext};
 
 use super::frame::{CONTROL_MAX, LARGE};
+use super::large;
 use crate::message::{Kind, Message};
 
 /// tungstenite's read buffer: what it copies at a time, and what an active client keeps.
@@ -68,7 +69,7 @@ impl Reader {
         let max_message = self.max_message;
         let context =
             self.context.get_or_insert_with(|| WebSocketContext::new(Role::Server, Some(config(max_message))));
-        let event = match context.read(&mut Feed { input, walk: &mut self.walk }) {
+        let mut event = match context.read(&mut Feed { input, walk: &mut self.walk }) {
             Ok(Read::Text(text)) => message(Kind::Text, text.into()),
             Ok(Read::Binary(data)) => message(Kind::Binary, data),
             Ok(Read::Ping(payload)) => Event::Ping(payload),
@@ -82,6 +83,9 @@ impl Reader {
         if self.walk.at_large_end && matches!(event, Event::Message(_)) {
             // Nothing beyond the large frame was handed out, so nothing is lost with its buffer.
             self.context = None;
+        }
+        if let Event::Message(message) = &mut event {
+            message.data = large::returning(std::mem::take(&mut message.data));
         }
         Ok(Some(event))
     }
