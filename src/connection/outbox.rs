@@ -592,7 +592,8 @@ impl Tls {
     /// connection that is its close_notify.
     fn seal(&mut self, queue: &mut Queue, closing: bool) {
         if let Some(taken) = queue.take(BATCH_FRAMES, SEAL_BYTES) {
-            let mut plain = Vec::with_capacity(SEAL_BYTES);
+            let size = taken.frames.iter().map(Frame::len).sum::<usize>() - taken.offset;
+            let mut plain = Vec::with_capacity(size.min(SEAL_BYTES));
             let mut offset = taken.offset;
             for slice in taken.frames.iter().flat_map(|frame| frame.slices(std::mem::take(&mut offset))) {
                 let room = SEAL_BYTES - plain.len();

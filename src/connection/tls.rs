@@ -69,6 +69,11 @@ impl Session {
     /// Feeds `cipher` in and decrypts into `plain`.
     pub fn read(&mut self, cipher: &[u8], plain: &mut [u8]) -> io::Result<Decrypted> {
         self.stream.get_mut().incoming.extend_from_slice(cipher);
+        if self.stream.get_ref().is_drained() && self.stream.ssl().pending() == 0 {
+            // Asking would only be answered with "feed me", at the price of half a decryption.
+            self.stream.get_mut().release();
+            return Ok(Decrypted::NeedMore);
+        }
         match self.stream.ssl_read(plain) {
             Ok(count) => Ok(Decrypted::Plain(count)),
             Err(error) => match error.code() {
@@ -119,9 +124,14 @@ struct Buffers {
 }
 
 impl Buffers {
+    /// Whether the session has taken everything that came in.
+    fn is_drained(&self) -> bool {
+        self.consumed == self.incoming.len()
+    }
+
     /// Gives the memory back between records; part of a record stays.
     fn release(&mut self) {
-        if self.consumed == self.incoming.len() {
+        if self.is_drained() {
             self.incoming = Vec::new();
         } else {
             self.incoming.drain(..self.consumed);
