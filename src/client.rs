@@ -12,7 +12,7 @@ use log::{debug, error, info};
 use crate::connection::frame::{Control, Frame, append_control};
 use crate::connection::outbox::Decrypted;
 use crate::connection::reader::{Event, Reader};
-use crate::dispatch::{Dispatch, publish};
+use crate::dispatch::Dispatch;
 use crate::opening::{self, Arrival, Opened, Unopened};
 use crate::publisher::Published;
 use crate::registry::Client;
@@ -61,9 +61,8 @@ fn live(shared: &Arc<Shared>, opened: Opened, from: &str) {
         client.outbox.wait_closed();
     }
     let Received { messages, bytes } = connection.received;
-    let left = Published::Leave { room: client.room.clone(), id };
-    publish(shared, client, left);
     let (ending, sent) = client.outbox.finish();
+    leave(shared, client);
     info!(
         "client {id}: disconnected from '{room}': code {}, reason '{}', after {:.1?}, {messages} messages ({bytes} bytes) received, \
          {} messages ({} bytes) sent, {} dropped",
@@ -74,6 +73,12 @@ fn live(shared: &Arc<Shared>, opened: Opened, from: &str) {
         sent.bytes,
         sent.dropped,
     );
+}
+
+/// Leaves the room, however long the broadcaster takes to hear of it: a client that it does not know
+/// to be gone keeps its outbox and its socket open for ever.
+fn leave(shared: &Shared, client: &Client) {
+    shared.publisher.publish(Published::Leave { room: client.room.clone(), id: client.id() }, || false);
 }
 
 /// What a client sent over its life.
@@ -282,5 +287,53 @@ impl Pongs {
         let all = Bytes::from(self.all);
         let latest = || Frame::joined(Bytes::copy_from_slice(&all[self.latest..]), 0);
         client.outbox.pong(&Frame::joined(all.clone(), 0), latest);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixStream;
+    use std::time::{Duration, SystemTime};
+
+    use super::*;
+    use crate::config::Settings;
+    use crate::connection::outbox::Outbox;
+    use crate::connection::socket::Socket;
+    use crate::connection::watch::Watch;
+    use crate::message::Origin;
+    use crate::publisher;
+
+    #[test]
+    fn a_client_leaves_its_room_although_the_broadcaster_is_behind() {
+        let (publisher, publications) = publisher::channel();
+        let shared = Arc::new(Shared::new(Settings::default(), publisher, Arc::new(Watch::new().unwrap())));
+        let (ours, _theirs) = UnixStream::pair().unwrap();
+        let id = 7.into();
+        let (clock, watch) = (Arc::clone(&shared.clock), Arc::clone(&shared.watch));
+        let outbox = Arc::new(Outbox::new(id, Socket::new(ours), None, shared.endpoints[0].limits, clock, watch));
+        let origin = Origin { session: id, client_ip: None, user_agent: None, connected_at: SystemTime::now() };
+        let room = shared.routes.find("/", |_| true).unwrap();
+        let client = Arc::new(Client::new(room.clone(), outbox, origin, 1, 1));
+        while shared.publisher.try_publish(Published::Leave { room: room.clone(), id: 1.into() }).is_ok() {}
+        client.outbox.cut("it is gone");
+        let (ended, end) = std::sync::mpsc::channel();
+        let thread = {
+            let (shared, client) = (Arc::clone(&shared), Arc::clone(&client));
+            std::thread::spawn(move || {
+                leave(&shared, &client);
+                ended.send(()).unwrap();
+            })
+        };
+        assert!(end.recv_timeout(Duration::from_millis(600)).is_err(), "it gave up");
+        let mut batch = Vec::new();
+        let is_ours = |entry: &Published| matches!(entry, Published::Leave { id: left, .. } if *left == id);
+        let deadline = Instant::now() + Duration::from_secs(5);
+        while !batch.iter().any(is_ours) && Instant::now() < deadline {
+            batch.clear();
+            assert!(publications.take(&mut batch, 256));
+        }
+        assert!(batch.iter().any(is_ours));
+        end.recv_timeout(Duration::from_secs(5)).unwrap();
+        thread.join().unwrap();
     }
 }
