@@ -199,6 +199,8 @@ impl<'a> Connection<'a> {
                 Ok(Some(Event::Message(_))) if closing => {}
                 Ok(Some(Event::Message(message))) => {
                     messages += 1;
+                    // It has ended. Dispatching may hold this thread, which is not the client's fault.
+                    self.client.message_begun.store(0, Ordering::Relaxed);
                     self.received.bytes += message.data.len() as u64;
                     self.dispatch.message(message, bytes.len());
                 }
@@ -218,7 +220,7 @@ impl<'a> Connection<'a> {
         }
         match end {
             None => {
-                self.note_begun(now, messages > 0);
+                self.note_begun();
                 Flow::Go
             }
             Some(Ok((code, reason))) => self.closed_by_peer(code, &reason),
@@ -230,12 +232,13 @@ impl<'a> Connection<'a> {
     }
 
     /// Notes for the heartbeat when the message began of which a part has arrived.
-    fn note_begun(&self, now: u32, is_another: bool) {
+    fn note_begun(&self) {
         let begun = &self.client.message_begun;
         if !self.reader.is_inside_message() {
             begun.store(0, Ordering::Relaxed);
-        } else if is_another || begun.load(Ordering::Relaxed) == 0 {
-            begun.store(now, Ordering::Relaxed);
+        } else if begun.load(Ordering::Relaxed) == 0 {
+            // The present tick: this thread may have been held since the read.
+            begun.store(self.shared.clock.now(), Ordering::Relaxed);
         }
     }
 
@@ -301,19 +304,50 @@ mod tests {
     use crate::connection::socket::Socket;
     use crate::connection::watch::Watch;
     use crate::message::Origin;
-    use crate::publisher;
+    use crate::publisher::{self, Publications};
 
-    #[test]
-    fn a_client_leaves_its_room_although_the_broadcaster_is_behind() {
+    fn arrive(settings: Settings) -> (Arc<Shared>, Publications, Arc<Client>, UnixStream) {
         let (publisher, publications) = publisher::channel();
-        let shared = Arc::new(Shared::new(Settings::default(), publisher, Arc::new(Watch::new().unwrap())));
-        let (ours, _theirs) = UnixStream::pair().unwrap();
+        let shared = Arc::new(Shared::new(settings, publisher, Arc::new(Watch::new().unwrap())));
+        let (ours, theirs) = UnixStream::pair().unwrap();
         let id = 7.into();
         let (clock, watch) = (Arc::clone(&shared.clock), Arc::clone(&shared.watch));
         let outbox = Arc::new(Outbox::new(id, Socket::new(ours), None, shared.endpoints[0].limits, clock, watch));
         let origin = Origin { session: id, client_ip: None, user_agent: None, connected_at: SystemTime::now() };
         let room = shared.routes.find("/", |_| true).unwrap();
-        let client = Arc::new(Client::new(room.clone(), outbox, origin, 1, 1));
+        let client = Arc::new(Client::new(room, outbox, origin, 1, 1));
+        (shared, publications, client, theirs)
+    }
+
+    #[test]
+    fn the_time_for_which_a_client_was_held_is_not_held_against_its_message() {
+        let (shared, publications, client, _theirs) = arrive(Settings::default());
+        let room = client.room.clone();
+        while shared.publisher.try_publish(Published::Leave { room: room.clone(), id: 1.into() }).is_ok() {}
+        let thread = {
+            let (shared, client) = (Arc::clone(&shared), Arc::clone(&client));
+            std::thread::spawn(move || {
+                let whole_and_a_part = [0x82, 0x81, 0, 0, 0, 0, b'x', 0x82, 0x85, 0, 0];
+                Connection::new(&shared, &client, false).consume(&whole_and_a_part)
+            })
+        };
+        let deadline = Instant::now() + Duration::from_secs(5);
+        while client.held_by().is_none() {
+            assert!(Instant::now() < deadline, "it was not held");
+            std::thread::park_timeout(Duration::from_millis(1));
+        }
+        while shared.clock.now() < 100 {
+            shared.clock.tick();
+        }
+        assert!(publications.take(&mut Vec::new(), 256));
+        assert_eq!(thread.join().unwrap(), Flow::Go);
+        assert_eq!(client.message_begun.load(Ordering::Relaxed), 100);
+    }
+
+    #[test]
+    fn a_client_leaves_its_room_although_the_broadcaster_is_behind() {
+        let (shared, publications, client, _theirs) = arrive(Settings::default());
+        let (room, id) = (client.room.clone(), client.id());
         while shared.publisher.try_publish(Published::Leave { room: room.clone(), id: 1.into() }).is_ok() {}
         client.outbox.cut("it is gone");
         let (ended, end) = std::sync::mpsc::channel();
