@@ -82,7 +82,7 @@ impl Stream {
         match &mut self.session {
             None => self.socket.send_now(answer).map(drop),
             Some(session) => {
-                session.seal(answer);
+                session.seal(answer)?;
                 self.socket.send_now(&session.take_outgoing()).map(drop)
             }
         }

@@ -235,11 +235,17 @@ mod tests {
 
     #[derive(Debug, Clone)]
     enum Step {
-        Offer { len: usize, messages: u32 },
+        Offer {
+            len: usize,
+            messages: u32,
+        },
         Control,
         Pong,
         Ping,
-        Take { frames: usize, bytes: usize },
+        Take {
+            frames: usize,
+            bytes: usize,
+        },
         /// How much of what is taken the kernel takes, in 1/16.
         Settle(usize),
     }
