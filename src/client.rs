@@ -12,7 +12,7 @@ use log::{debug, error, info};
 use crate::connection::frame::{Control, Frame, append_control};
 use crate::connection::outbox::Decrypted;
 use crate::connection::reader::{Close, Reader, Sink};
-use crate::dispatch::{Dispatch, publish};
+use crate::dispatch::Dispatch;
 use crate::message::Message;
 use crate::opening::{self, Arrival, Opened, Unopened};
 use crate::publisher::Published;
@@ -62,9 +62,8 @@ fn live(shared: &Arc<Shared>, opened: Opened, from: &str) {
         client.outbox.wait_closed();
     }
     let Received { messages, bytes } = connection.received;
-    let left = Published::Leave { room: client.room.clone(), id };
-    publish(shared, client, left);
     let (ending, sent) = client.outbox.finish();
+    leave(shared, client);
     info!(
         "client {id}: disconnected from '{room}': code {}, reason '{}', after {:.1?}, {messages} messages ({bytes} bytes) received, \
          {} messages ({} bytes) sent, {} dropped",
@@ -75,6 +74,12 @@ fn live(shared: &Arc<Shared>, opened: Opened, from: &str) {
         sent.bytes,
         sent.dropped,
     );
+}
+
+/// Leaves the room, however long the broadcaster takes to hear of it: a client that it does not know
+/// to be gone keeps its outbox and its socket open for ever.
+fn leave(shared: &Shared, client: &Client) {
+    shared.publisher.publish(Published::Leave { room: client.room.clone(), id: client.id() }, || false);
 }
 
 /// What a client sent over its life.
@@ -186,6 +191,7 @@ impl<'a> Connection<'a> {
         let now = self.shared.clock.now();
         self.client.heard.store(now, Ordering::Relaxed);
         let mut turn = Turn {
+            client: self.client,
             dispatch: &mut self.dispatch,
             // After our Close the peer may still send; it is read for its Close alone.
             is_closing: self.client.outbox.is_closing(),
@@ -205,7 +211,7 @@ impl<'a> Connection<'a> {
         }
         match end {
             Ok(None) => {
-                self.note_begun(now, received.messages > 0);
+                self.note_begun();
                 Flow::Go
             }
             Ok(Some(close)) => self.closed_by_peer(&close),
@@ -217,12 +223,13 @@ impl<'a> Connection<'a> {
     }
 
     /// Notes for the heartbeat when the message began of which a part has arrived.
-    fn note_begun(&self, now: u32, is_another: bool) {
+    fn note_begun(&self) {
         let begun = &self.client.message_begun;
         if !self.reader.is_inside_message() {
             begun.store(0, Ordering::Relaxed);
-        } else if is_another || begun.load(Ordering::Relaxed) == 0 {
-            begun.store(now, Ordering::Relaxed);
+        } else if begun.load(Ordering::Relaxed) == 0 {
+            // The present tick: this thread may have been held since the read.
+            begun.store(self.shared.clock.now(), Ordering::Relaxed);
         }
     }
 
@@ -256,6 +263,7 @@ impl<'a> Connection<'a> {
 
 /// What one read brings.
 struct Turn<'t, 'a> {
+    client: &'t Client,
     dispatch: &'t mut Dispatch<'a>,
     is_closing: bool,
     /// The bytes read, a guess at what will be sent.
@@ -268,6 +276,8 @@ impl Sink for Turn<'_, '_> {
     fn message(&mut self, message: Message) {
         self.received.messages += 1;
         self.received.bytes += message.data.len() as u64;
+        // It has ended. Dispatching may hold this thread, which is not the client's fault.
+        self.client.message_begun.store(0, Ordering::Relaxed);
         if !self.is_closing {
             self.dispatch.message(message, self.expected);
         }
@@ -298,5 +308,84 @@ impl Pongs {
         let all = Bytes::from(self.all);
         let latest = || Frame::joined(Bytes::copy_from_slice(&all[self.latest..]), 0);
         client.outbox.pong(&Frame::joined(all.clone(), 0), latest);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixStream;
+    use std::time::{Duration, SystemTime};
+
+    use super::*;
+    use crate::config::Settings;
+    use crate::connection::outbox::Outbox;
+    use crate::connection::socket::Socket;
+    use crate::connection::watch::Watch;
+    use crate::message::Origin;
+    use crate::publisher::{self, Publications};
+
+    fn arrive(settings: Settings) -> (Arc<Shared>, Publications, Arc<Client>, UnixStream) {
+        let (publisher, publications) = publisher::channel();
+        let shared = Arc::new(Shared::new(settings, publisher, Arc::new(Watch::new().unwrap())));
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let id = 7.into();
+        let (clock, watch) = (Arc::clone(&shared.clock), Arc::clone(&shared.watch));
+        let outbox = Arc::new(Outbox::new(id, Socket::new(ours), None, shared.endpoints[0].limits, clock, watch));
+        let origin = Origin { session: id, client_ip: None, user_agent: None, connected_at: SystemTime::now() };
+        let room = shared.routes.find("/", |_| true).unwrap();
+        let client = Arc::new(Client::new(room, outbox, origin, 1, 1));
+        (shared, publications, client, theirs)
+    }
+
+    #[test]
+    fn the_time_for_which_a_client_was_held_is_not_held_against_its_message() {
+        let (shared, publications, client, _theirs) = arrive(Settings::default());
+        let room = client.room.clone();
+        while shared.publisher.try_publish(Published::Leave { room: room.clone(), id: 1.into() }).is_ok() {}
+        let thread = {
+            let (shared, client) = (Arc::clone(&shared), Arc::clone(&client));
+            std::thread::spawn(move || {
+                let whole_and_a_part = [0x82, 0x81, 0, 0, 0, 0, b'x', 0x82, 0x85, 0, 0];
+                Connection::new(&shared, &client, false).consume(&whole_and_a_part)
+            })
+        };
+        let deadline = Instant::now() + Duration::from_secs(5);
+        while client.held_by().is_none() {
+            assert!(Instant::now() < deadline, "it was not held");
+            std::thread::park_timeout(Duration::from_millis(1));
+        }
+        while shared.clock.now() < 100 {
+            shared.clock.tick();
+        }
+        assert!(publications.take(&mut Vec::new(), 256));
+        assert_eq!(thread.join().unwrap(), Flow::Go);
+        assert_eq!(client.message_begun.load(Ordering::Relaxed), 100);
+    }
+
+    #[test]
+    fn a_client_leaves_its_room_although_the_broadcaster_is_behind() {
+        let (shared, publications, client, _theirs) = arrive(Settings::default());
+        let (room, id) = (client.room.clone(), client.id());
+        while shared.publisher.try_publish(Published::Leave { room: room.clone(), id: 1.into() }).is_ok() {}
+        client.outbox.cut("it is gone");
+        let (ended, end) = std::sync::mpsc::channel();
+        let thread = {
+            let (shared, client) = (Arc::clone(&shared), Arc::clone(&client));
+            std::thread::spawn(move || {
+                leave(&shared, &client);
+                ended.send(()).unwrap();
+            })
+        };
+        assert!(end.recv_timeout(Duration::from_millis(600)).is_err(), "it gave up");
+        let mut batch = Vec::new();
+        let is_ours = |entry: &Published| matches!(entry, Published::Leave { id: left, .. } if *left == id);
+        let deadline = Instant::now() + Duration::from_secs(5);
+        while !batch.iter().any(is_ours) && Instant::now() < deadline {
+            batch.clear();
+            assert!(publications.take(&mut batch, 256));
+        }
+        assert!(batch.iter().any(is_ours));
+        end.recv_timeout(Duration::from_secs(5)).unwrap();
+        thread.join().unwrap();
     }
 }

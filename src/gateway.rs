@@ -290,3 +290,39 @@ impl std::error::Error for StartError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpStream;
+
+    use super::*;
+
+    #[test]
+    fn a_client_that_has_left_keeps_no_descriptor_until_its_next_ping() {
+        let mut settings = Settings::default();
+        settings.listeners[0].address = ListenAddress::Tcp(([127, 0, 0, 1], 0).into());
+        let gateway = Gateway::start(settings).unwrap();
+        let (_, address) = gateway.addresses().next().unwrap();
+        let mut stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        let request = "GET / HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+                       Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+        stream.write_all(request.as_bytes()).unwrap();
+        assert!(stream.read(&mut [0; 1024]).unwrap() > 0, "no answer");
+        let outbox = Arc::downgrade(&gateway.shared.registry.all()[0].outbox);
+        // By now its next visit is far away.
+        let deadline = Instant::now() + Duration::from_secs(10);
+        let visited = gateway.shared.clock.now() + 2;
+        while gateway.shared.clock.now() < visited && Instant::now() < deadline {
+            std::thread::park_timeout(Duration::from_millis(10));
+        }
+        drop(stream);
+        let deadline = Instant::now() + Duration::from_secs(3);
+        while outbox.strong_count() > 0 && Instant::now() < deadline {
+            std::thread::park_timeout(Duration::from_millis(10));
+        }
+        assert_eq!(outbox.strong_count(), 0, "its socket is still open");
+        gateway.stop();
+    }
+}

@@ -25,9 +25,8 @@ pub fn run(shared: &Shared, stop: &Receiver<()>) {
 fn sweep(shared: &Shared, now: Ticks) {
     shared.watch.sweep(now);
     for client in shared.visits.take(now) {
-        if let Some(next) = visit(shared, &client, now) {
-            shared.visits.add(next, client);
-        }
+        let Some(next) = client.upgrade().and_then(|client| visit(shared, &client, now)) else { continue };
+        shared.visits.add(next, client);
     }
 }
 

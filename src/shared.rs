@@ -1,8 +1,8 @@
 //! What all threads of one gateway share. There is nothing global: two gateways in one process
 //! would not know of each other.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use crate::clock::{self, Clock};
@@ -39,8 +39,9 @@ pub struct Shared {
     pub watch: Arc<Watch>,
     /// The coarse clock.
     pub clock: Arc<Clock>,
-    /// Whom the heartbeat visits when.
-    pub visits: Wheel<Arc<Client>>,
+    /// Whom the heartbeat visits when. An appointment keeps nobody here: a client that has left
+    /// gives its descriptor back at once.
+    pub visits: Wheel<Weak<Client>>,
     /// Large read buffers, lent.
     pub scratch: ScratchPool,
     stopping: AtomicBool,

@@ -82,7 +82,7 @@ impl Stream {
         match &mut self.session {
             None => self.socket.send_now(answer).map(drop),
             Some(session) => {
-                session.seal(answer);
+                session.seal(answer)?;
                 self.socket.send_now(&session.take_outgoing()).map(drop)
             }
         }
@@ -166,13 +166,14 @@ impl Stream {
 /// Reads what is there, or waits for it, but not beyond the deadline.
 fn recv_until(socket: &Socket, buffer: &mut [u8], deadline: Instant) -> Result<usize, HeadError> {
     loop {
-        match socket.recv_now(buffer) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            result => return result.map_err(HeadError::Io),
-        }
+        // Looked at first: a peer that never stops sending would never be late.
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
             return Err(HeadError::TimedOut);
+        }
+        match socket.recv_now(buffer) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            result => return result.map_err(HeadError::Io),
         }
         socket.wait_readable(left).map_err(HeadError::Io)?;
     }
@@ -454,6 +455,19 @@ mod tests {
         for (name, head, status) in table {
             assert_eq!(judge(head.as_bytes()).map_err(|refusal| refusal.status), Err(status), "{name}");
         }
+    }
+
+    #[test]
+    fn a_peer_that_never_stops_sending_does_not_outlast_the_deadline() {
+        let (ours, mut theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+        for _ in 0..4 {
+            std::io::Write::write_all(&mut theirs, &[b'x'; CHUNK]).unwrap();
+        }
+        let mut stream = Stream { socket: Socket::new(ours), session: None };
+        let past = Instant::now();
+        assert!(matches!(stream.read_head(past), Err(HeadError::TimedOut)));
+        stream.linger(past);
+        assert_eq!(stream.socket.recv_now(&mut [0; CHUNK]).unwrap(), CHUNK, "it went on reading after the deadline");
     }
 
     #[test]

@@ -106,7 +106,7 @@ struct State {
     stalled: bool,
     /// A thread waits on `changed`.
     waiting: bool,
-    /// When the kernel last took a byte; meaningful while stalled.
+    /// When the kernel last took a byte, or was first offered one since; meaningful while stalled.
     progress: Ticks,
     /// A ping is queued and has not left yet.
     ping_asked: bool,
@@ -354,16 +354,16 @@ impl Outbox {
     pub fn resume(self: &Arc<Self>) {
         let mut state = self.lock();
         state.stalled = false;
-        self.pump(state);
+        self.write_round(state, 0);
     }
 
     /// Cuts a stalled outbox of which the kernel has taken nothing for the write timeout.
     pub(super) fn check_write_deadline(&self, now: Ticks) {
-        let state = self.lock();
+        let mut state = self.lock();
         let Some(timeout) = self.limits.write_timeout else { return };
         if state.stalled && now.saturating_sub(state.progress) >= timeout {
-            drop(state);
-            self.cut("Too slow: nothing was taken within the write timeout");
+            state.end_with(1006, "Too slow: nothing was taken within the write timeout", 0);
+            self.cut_locked(state);
         }
     }
 
@@ -417,6 +417,7 @@ impl Outbox {
     /// touching the queue.
     fn write_one<'a>(self: &'a Arc<Self>, mut state: MutexGuard<'a, State>, frame: &Frame) {
         state.writing = true;
+        state.progress = self.clock.now();
         state.queue.count(frame);
         drop(state);
         let sent = match frame.as_one() {
@@ -431,7 +432,11 @@ impl Outbox {
     }
 
     /// Writes what is queued, at most `ROUNDS` batches, unless somebody else is at it.
-    fn pump<'a>(self: &'a Arc<Self>, state: MutexGuard<'a, State>) {
+    fn pump<'a>(self: &'a Arc<Self>, mut state: MutexGuard<'a, State>) {
+        if !state.writing && !state.stalled {
+            // Nothing was waiting for the kernel: the write deadline runs from now.
+            state.progress = self.clock.now();
+        }
         self.write_round(state, 0);
     }
 
@@ -442,7 +447,14 @@ impl Outbox {
         if round == ROUNDS && state.has_work() {
             return self.stall(state);
         }
-        let Some(load) = state.load() else { return self.ran_empty(state) };
+        let load = match state.load() {
+            Ok(Some(load)) => load,
+            Ok(None) => return self.ran_empty(state),
+            Err(error) => {
+                state.end_with(1006, &format!("failed to encrypt: {error}"), 0);
+                return self.cut_locked(state);
+            }
+        };
         state.writing = true;
         drop(state);
         let sent = match &load {
@@ -555,14 +567,14 @@ impl State {
     }
 
     /// What to carry to the kernel next.
-    fn load(&mut self) -> Option<Load> {
+    fn load(&mut self) -> io::Result<Option<Load>> {
         let Some(tls) = &mut self.tls else {
-            return self.queue.take(BATCH_FRAMES, BATCH_BYTES).map(Load::Frames);
+            return Ok(self.queue.take(BATCH_FRAMES, BATCH_BYTES).map(Load::Frames));
         };
         if tls.sealed.is_empty() {
-            tls.seal(&mut self.queue, self.stage == Stage::Closing);
+            tls.seal(&mut self.queue, self.stage == Stage::Closing)?;
         }
-        (!tls.sealed.is_empty()).then(|| Load::Sealed(std::mem::take(&mut tls.sealed), tls.sealed_written))
+        Ok((!tls.sealed.is_empty()).then(|| Load::Sealed(std::mem::take(&mut tls.sealed), tls.sealed_written)))
     }
 
     /// Accounts a load of which the kernel took `count` bytes; returns the messages and bytes done.
@@ -590,7 +602,10 @@ impl Tls {
 
     /// Seals the next batch, or what the session itself has to say. At the end of a closing
     /// connection that is its close_notify.
-    fn seal(&mut self, queue: &mut Queue, closing: bool) {
+    ///
+    /// # Errors
+    /// The session seals nothing any more, so the connection cannot go on.
+    fn seal(&mut self, queue: &mut Queue, closing: bool) -> io::Result<()> {
         if let Some(taken) = queue.take(BATCH_FRAMES, SEAL_BYTES) {
             let size = taken.frames.iter().map(Frame::len).sum::<usize>() - taken.offset;
             let mut plain = Vec::with_capacity(size.min(SEAL_BYTES));
@@ -599,12 +614,214 @@ impl Tls {
                 let room = SEAL_BYTES - plain.len();
                 plain.extend_from_slice(&slice[..slice.len().min(room)]);
             }
-            self.session.seal(&plain);
+            self.session.seal(&plain)?;
             self.holds = Some((taken, plain.len()));
         } else if closing && !self.said_goodbye {
             self.said_goodbye = true;
             self.session.say_goodbye();
         }
         self.sealed = self.session.take_outgoing();
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+    use std::io::{Read, Write};
+    use std::os::unix::net::UnixStream;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::thread;
+    use std::time::Instant;
+
+    use openssl::ssl::{SslConnector, SslMethod, SslVerifyMode};
+
+    use super::*;
+    use crate::config::WhenFull;
+    use crate::connection::handshake::Stream;
+    use crate::connection::tls::server_context;
+
+    const PATIENCE: Duration = Duration::from_secs(10);
+
+    fn outbox(socket: Socket, session: Option<Session>, bytes: usize) -> Arc<Outbox> {
+        let queue = QueueSettings { messages: 64, bytes, when_full: WhenFull::DropOldest };
+        let limits = Limits { queue, write_timeout: Some(60), close_timeout: 10 };
+        Arc::new(Outbox::new(7.into(), socket, session, limits, Arc::default(), Arc::new(Watch::new().unwrap())))
+    }
+
+    fn plain_pair() -> (Socket, UnixStream) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        theirs.set_read_timeout(Some(PATIENCE)).unwrap();
+        (Socket::new(ours), theirs)
+    }
+
+    /// A TLS connection whose handshake is done.
+    fn tls_pair() -> (Socket, Session, openssl::ssl::SslStream<UnixStream>) {
+        let directory = tempfile::tempdir().unwrap();
+        let (certificate, key) = (directory.path().join("c.pem"), directory.path().join("k.pem"));
+        let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+        std::fs::write(&certificate, made.cert.pem()).unwrap();
+        std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+        let session = Session::new(&server_context(&certificate, &key).unwrap()).unwrap();
+        let (socket, theirs) = plain_pair();
+        let client = thread::spawn(move || {
+            let mut connector = SslConnector::builder(SslMethod::tls()).unwrap();
+            connector.set_verify(SslVerifyMode::NONE);
+            let mut stream = connector.build().connect("localhost", theirs).unwrap();
+            stream.write_all(b"\r\n\r\n").unwrap();
+            stream
+        });
+        let mut stream = Stream { socket, session: Some(session) };
+        stream.read_head(Instant::now() + PATIENCE).unwrap();
+        (stream.socket, stream.session.unwrap(), client.join().unwrap())
+    }
+
+    fn numbered(sender: u8, number: u32, len: usize) -> Vec<u8> {
+        let mut data = vec![sender; 5 + len];
+        data[1..5].copy_from_slice(&number.to_be_bytes());
+        data
+    }
+
+    fn message(sender: u8, number: u32, len: usize) -> Frame {
+        let data = numbered(sender, number, len).into();
+        Frame::message(&crate::message::Message { kind: crate::message::Kind::Binary, data })
+    }
+
+    /// Reads server frames up to the end of the stream: (opcode, payload).
+    fn read_frames(mut stream: impl Read, pause_every: usize) -> Vec<(u8, Vec<u8>)> {
+        let (mut wire, mut piece) = (Vec::new(), [0; 8192]);
+        for turn in 1.. {
+            match stream.read(&mut piece).unwrap() {
+                0 => break,
+                count => wire.extend_from_slice(&piece[..count]),
+            }
+            if turn % pause_every == 0 {
+                thread::park_timeout(Duration::from_millis(1));
+            }
+        }
+        let (mut frames, mut rest) = (Vec::new(), &wire[..]);
+        while !rest.is_empty() {
+            let (header, len) = match rest[1] {
+                126 => (4, usize::from(u16::from_be_bytes([rest[2], rest[3]]))),
+                127 => (10, u64::from_be_bytes(rest[2..10].try_into().unwrap()) as usize),
+                len => (2, usize::from(len)),
+            };
+            frames.push((rest[0], rest[header..header + len].to_vec()));
+            rest = &rest[header + len..];
+        }
+        frames
+    }
+
+    /// Three deliverers, the client's own replies, its pongs and pings, the flusher, and a slow reader.
+    fn stress(socket: Socket, session: Option<Session>, theirs: impl Read + Send + 'static) {
+        const MESSAGES: u32 = 3000;
+        let outbox = outbox(socket, session, 64 << 10);
+        let ended = Arc::new(AtomicBool::new(false));
+        let flusher = {
+            let (watch, ended) = (Arc::clone(&outbox.watch), Arc::clone(&ended));
+            thread::spawn(move || {
+                while !ended.load(Ordering::Acquire) {
+                    watch.wait().unwrap().iter().for_each(Outbox::resume);
+                }
+            })
+        };
+        let reader = thread::spawn(move || read_frames(theirs, 4));
+        let senders: Vec<_> = (0..4u8)
+            .map(|sender| {
+                let outbox = Arc::clone(&outbox);
+                thread::spawn(move || {
+                    for number in 0..MESSAGES {
+                        // From one byte to more than a TLS record.
+                        let len = (number as usize * 7919 + usize::from(sender) * 31)
+                            % if number % 50 == 0 { 40_000 } else { 2_000 };
+                        let frame = message(sender, number, len);
+                        if sender > 0 {
+                            outbox.deliver(&frame);
+                            continue;
+                        }
+                        assert!(outbox.reply(&frame));
+                        if number % 3 == 0 {
+                            let pong = Frame::control(super::super::frame::Control::Pong, b"p");
+                            outbox.pong(&pong, || pong.clone());
+                        }
+                        if number % 100 == 0 {
+                            outbox.ping();
+                        }
+                    }
+                })
+            })
+            .collect();
+        senders.into_iter().for_each(|sender| sender.join().unwrap());
+        outbox.close(Some(1000), "done");
+        outbox.wait_closed();
+        let frames = reader.join().unwrap();
+        let state = outbox.lock();
+        assert_eq!(state.stage, Stage::Closed);
+        assert!(state.queue.is_empty() && !state.has_work(), "something is left, or counted wrongly");
+        drop(state);
+        let (ending, totals) = outbox.finish();
+        assert_eq!(ending.code, 1000);
+        let closes: Vec<_> = frames.iter().enumerate().filter(|(_, frame)| frame.0 == 0x88).map(|(at, _)| at).collect();
+        assert_eq!(closes, [frames.len() - 1], "the Close is not the last, or not there once");
+        let mut last: HashMap<u8, u32> = HashMap::new();
+        let mut received = 0;
+        for (_, payload) in frames.iter().filter(|frame| frame.0 == 0x82) {
+            let (sender, number) = (payload[0], u32::from_be_bytes(payload[1..5].try_into().unwrap()));
+            assert!(
+                last.insert(sender, number).is_none_or(|before| before < number),
+                "{sender}: {number} out of order"
+            );
+            assert!(payload[5..].iter().all(|&byte| byte == sender), "{sender}: {number} is damaged");
+            received += 1;
+        }
+        assert!(totals.dropped > 0, "the reader was not slow");
+        assert_eq!(totals.messages, received);
+        assert_eq!(received + totals.dropped, u64::from(4 * MESSAGES), "a message is lost that no policy dropped");
+        assert!(frames.iter().any(|frame| frame.0 == 0x8A) && frames.iter().any(|frame| frame.0 == 0x89));
+        assert!(outbox.watch.is_empty(), "the watch still holds it");
+        ended.store(true, Ordering::Release);
+        outbox.watch.wake();
+        flusher.join().unwrap();
+    }
+
+    #[test]
+    fn whoever_writes_at_the_same_time_nothing_is_lost_repeated_or_reordered() {
+        let (socket, theirs) = plain_pair();
+        stress(socket, None, theirs);
+    }
+
+    #[test]
+    fn whoever_writes_at_the_same_time_over_tls_nothing_is_lost_repeated_or_reordered() {
+        let (socket, session, theirs) = tls_pair();
+        stress(socket, Some(session), theirs);
+    }
+
+    #[test]
+    fn the_write_deadline_runs_from_the_first_byte_that_the_kernel_did_not_take() {
+        let (socket, _theirs) = plain_pair();
+        // Fill the socket to the brim, as if every write so far had been taken whole.
+        while socket.send_now(&[0; 4096]).is_ok() {}
+        while socket.send_now(&[0]).is_ok() {}
+        let outbox = outbox(socket, None, 1 << 20);
+        let mut now = 1;
+        while now < 1000 {
+            now = outbox.clock.tick();
+        }
+        assert_eq!(outbox.deliver(&message(1, 1, 10)), Delivery::Taken);
+        assert!(outbox.lock().stalled);
+        outbox.watch.sweep(now + 59);
+        assert!(!outbox.is_closing(), "it was cut before it had the write timeout");
+        outbox.watch.sweep(now + 60);
+        assert!(outbox.is_closing());
+    }
+
+    #[test]
+    fn a_session_that_seals_nothing_any_more_ends_the_connection() {
+        let (socket, mut session, _theirs) = tls_pair();
+        session.say_goodbye();
+        let outbox = outbox(socket, Some(session), 1 << 20);
+        outbox.deliver(&message(1, 1, 10));
+        assert!(outbox.is_closing(), "the message is lost and nobody knows");
+        assert!(outbox.finish().0.reason.starts_with("failed to encrypt"));
     }
 }

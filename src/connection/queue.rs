@@ -69,16 +69,13 @@ impl Queue {
         match bounds.when_full {
             WhenFull::Disconnect => Offer::TooSlow,
             WhenFull::DropNewest => Offer::Dropped(frame.messages()),
-            WhenFull::DropOldest => {
+            WhenFull::DropOldest if self.could_fit(frame, bounds) => {
                 let dropped = self.drop_oldest_for(frame, bounds);
-                if self.fits(frame, bounds) {
-                    self.push(frame.clone());
-                    Offer::Dropped(dropped)
-                } else {
-                    // What is left is being written: there is nothing older to drop.
-                    Offer::Dropped(dropped + frame.messages())
-                }
+                self.push(frame.clone());
+                Offer::Dropped(dropped)
             }
+            // What is being written leaves it no room: to drop the others would help nobody.
+            WhenFull::DropOldest => Offer::Dropped(frame.messages()),
         }
     }
 
@@ -178,8 +175,17 @@ impl Queue {
         self.bytes -= frame.len();
     }
 
-    /// Drops the oldest messages until `frame` fits or nothing is left that may be dropped: not a
-    /// frame that is partly written, not a control frame.
+    /// Whether `frame` would fit if everything were dropped that may be.
+    fn could_fit(&self, frame: &Frame, bounds: &QueueSettings) -> bool {
+        let droppable = || self.frames.iter().skip(usize::from(self.front_written > 0));
+        let messages = self.messages - droppable().map(Frame::messages).sum::<usize>();
+        let of_messages = droppable().filter(|queued| queued.messages() > 0);
+        let bytes = self.bytes - of_messages.map(Frame::len).sum::<usize>();
+        messages == 0 || (messages + frame.messages() <= bounds.messages && bytes + frame.len() <= bounds.bytes)
+    }
+
+    /// Drops the oldest messages until `frame` fits, which it does in the end: not a frame that is
+    /// partly written, not a control frame.
     fn drop_oldest_for(&mut self, frame: &Frame, bounds: &QueueSettings) -> usize {
         let mut dropped = 0;
         let mut at = usize::from(self.front_written > 0);
@@ -200,6 +206,187 @@ impl Queue {
     fn release(&mut self) {
         if self.frames.is_empty() && self.frames.capacity() > 0 {
             self.frames = VecDeque::new();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn frame(fill: u8, len: usize, messages: u32) -> Frame {
+        Frame::joined(Bytes::from(vec![fill; len]), messages)
+    }
+
+    #[test]
+    fn nothing_is_dropped_for_a_frame_that_does_not_fit_anyway() {
+        let bounds = QueueSettings { messages: 10, bytes: 100, when_full: WhenFull::DropOldest };
+        let mut queue = Queue::default();
+        assert_eq!(queue.offer(&frame(1, 40, 1), &bounds), Offer::Taken);
+        let taken = queue.take(1, 100).unwrap();
+        assert_eq!(queue.offer(&frame(2, 40, 1), &bounds), Offer::Taken);
+        assert_eq!(queue.offer(&frame(3, 80, 2), &bounds), Offer::Dropped(2));
+        queue.settle(taken, 40);
+        assert_eq!(queue.take(10, 100).unwrap().frames[0].as_one(), Some(&[2; 40][..]));
+    }
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        Offer {
+            len: usize,
+            messages: u32,
+        },
+        Control,
+        Pong,
+        Ping,
+        Take {
+            frames: usize,
+            bytes: usize,
+        },
+        /// How much of what is taken the kernel takes, in 1/16.
+        Settle(usize),
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let step = prop_oneof![
+            6 => (1usize..60, 1u32..4).prop_map(|(len, messages)| Step::Offer { len, messages }),
+            1 => Just(Step::Control),
+            1 => Just(Step::Pong),
+            1 => Just(Step::Ping),
+            3 => (1usize..6, 1usize..120).prop_map(|(frames, bytes)| Step::Take { frames, bytes }),
+            3 => (0usize..17).prop_map(Step::Settle),
+        ];
+        proptest::collection::vec(step, 1..200)
+    }
+
+    /// What the queue should hold: every frame that is not written whole, the taken ones first.
+    #[derive(Default)]
+    struct Model {
+        entries: VecDeque<(Vec<u8>, usize)>,
+        front_written: usize,
+        taken: usize,
+        pong: Option<Vec<u8>>,
+        ping: bool,
+    }
+
+    impl Model {
+        fn sums(&self) -> (usize, usize) {
+            self.entries.iter().fold((0, 0), |(messages, bytes), entry| (messages + entry.1, bytes + entry.0.len()))
+        }
+
+        fn fits(&self, len: usize, messages: usize, bounds: &QueueSettings) -> bool {
+            let (have_messages, have_bytes) = self.sums();
+            have_messages == 0 || (have_messages + messages <= bounds.messages && have_bytes + len <= bounds.bytes)
+        }
+
+        fn offer(&mut self, bytes: Vec<u8>, messages: usize, bounds: &QueueSettings) -> Offer {
+            if self.fits(bytes.len(), messages, bounds) {
+                self.entries.push_back((bytes, messages));
+                return Offer::Taken;
+            }
+            match bounds.when_full {
+                WhenFull::Disconnect => Offer::TooSlow,
+                WhenFull::DropNewest => Offer::Dropped(messages),
+                WhenFull::DropOldest => {
+                    let before = self.entries.clone();
+                    let mut dropped = 0;
+                    let first = self.taken.max(usize::from(self.front_written > 0));
+                    while !self.fits(bytes.len(), messages, bounds) {
+                        let Some(at) = (first..self.entries.len()).find(|&at| self.entries[at].1 > 0) else {
+                            self.entries = before;
+                            return Offer::Dropped(messages);
+                        };
+                        dropped += self.entries.remove(at).map_or(0, |entry| entry.1);
+                    }
+                    self.entries.push_back((bytes, messages));
+                    Offer::Dropped(dropped)
+                }
+            }
+        }
+
+        /// The controls that wait come to the frame boundary.
+        fn boundary(&mut self) {
+            let boundary = usize::from(self.front_written > 0);
+            let ping = std::mem::take(&mut self.ping).then(|| vec![0x89, 0]);
+            for (at, control) in (boundary..).zip(self.pong.take().into_iter().chain(ping)) {
+                self.entries.insert(at, (control, 0));
+            }
+        }
+    }
+
+    fn wire(taken: &Taken) -> Vec<u8> {
+        let mut offset = taken.offset;
+        let slices = taken.frames.iter().flat_map(|frame| frame.slices(std::mem::take(&mut offset)));
+        slices.flat_map(|slice| slice.to_vec()).collect()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn a_queue_holds_what_a_simple_list_would(steps in steps(), policy in 0usize..3) {
+            let when_full = [WhenFull::DropOldest, WhenFull::DropNewest, WhenFull::Disconnect][policy];
+            let bounds = QueueSettings { messages: 8, bytes: 150, when_full };
+            let (mut queue, mut model) = (Queue::default(), Model::default());
+            let mut taken: Option<Taken> = None;
+            let mut fill = 0u8;
+            // In the end everything is taken and written.
+            let drain = [Step::Settle(16), Step::Take { frames: usize::MAX, bytes: usize::MAX }, Step::Settle(16)];
+            for step in steps.into_iter().chain(drain) {
+                fill = fill.wrapping_add(1);
+                match step {
+                    Step::Offer { len, messages } => {
+                        let expected = model.offer(vec![fill; len], messages as usize, &bounds);
+                        prop_assert_eq!(queue.offer(&frame(fill, len, messages), &bounds), expected);
+                    }
+                    Step::Control => {
+                        queue.push(frame(fill, 4, 0));
+                        model.entries.push_back((vec![fill; 4], 0));
+                    }
+                    Step::Pong => {
+                        queue.set_pong(frame(fill, 3, 0));
+                        model.pong = Some(vec![fill; 3]);
+                    }
+                    Step::Ping => {
+                        queue.set_ping();
+                        model.ping = true;
+                    }
+                    Step::Take { frames, bytes } if taken.is_none() => {
+                        prop_assert_eq!(queue.has_waiting(), !model.entries.is_empty() || model.pong.is_some() || model.ping);
+                        model.boundary();
+                        taken = queue.take(frames, bytes);
+                        let Some(taken) = &taken else {
+                            prop_assert!(model.entries.is_empty());
+                            continue;
+                        };
+                        model.taken = taken.frames.len();
+                        // A begun frame and two controls may be there beyond the bounds.
+                        prop_assert!(model.taken <= frames.max(3));
+                        let expected: Vec<u8> =
+                            model.entries.iter().take(model.taken).flat_map(|entry| entry.0.clone()).skip(model.front_written).collect();
+                        prop_assert_eq!(wire(taken), expected);
+                    }
+                    Step::Settle(part) => {
+                        let Some(taken) = taken.take() else { continue };
+                        let count = wire(&taken).len() * part / 16;
+                        let mut left = model.front_written + count;
+                        let mut messages = 0;
+                        while model.entries.front().is_some_and(|entry| entry.0.len() <= left) {
+                            let (bytes, of_entry) = model.entries.pop_front().unwrap();
+                            left -= bytes.len();
+                            messages += of_entry;
+                        }
+                        (model.front_written, model.taken) = (left, 0);
+                        prop_assert_eq!(queue.settle(taken, count), (messages, count));
+                    }
+                    Step::Take { .. } => {}
+                }
+                prop_assert_eq!((queue.messages, queue.bytes), model.sums());
+            }
+            prop_assert!(queue.is_empty() && !queue.has_waiting());
         }
     }
 }

@@ -88,15 +88,17 @@ impl Session {
     }
 
     /// Encrypts `plain`; the result is part of what [`take_outgoing`](Session::take_outgoing) gives.
-    pub fn seal(&mut self, plain: &[u8]) {
+    ///
+    /// # Errors
+    /// The session is over, or the peer has begun a handshake message and not ended it: bytes of
+    /// `plain` may be lost, so nothing that follows them may be sealed.
+    pub fn seal(&mut self, plain: &[u8]) -> io::Result<()> {
         let mut left = plain;
         while !left.is_empty() {
-            match self.stream.ssl_write(left) {
-                Ok(count) => left = &left[count..],
-                // The session is broken; the reader finds the same and ends the connection.
-                Err(_) => return,
-            }
+            let count = self.stream.ssl_write(left).map_err(|error| io::Error::other(error.to_string()))?;
+            left = &left[count..];
         }
+        Ok(())
     }
 
     /// Queues a close_notify. An error means that the peer has already ended the session.

@@ -90,6 +90,12 @@ impl Watch {
         self.closing.lock().unwrap_or_else(PoisonError::into_inner).append(&mut left);
     }
 
+    /// Whether nobody waits for a socket.
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.stalled.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
     /// Forgets an outbox whose client has ended.
     pub(super) fn forget(&self, outbox: &Outbox) {
         self.stalled.lock().unwrap_or_else(PoisonError::into_inner).remove(&outbox.id().as_u64());
