@@ -11,8 +11,9 @@ use log::{debug, error, info};
 
 use crate::connection::frame::{Control, Frame, append_control};
 use crate::connection::outbox::Decrypted;
-use crate::connection::reader::{Event, Reader};
+use crate::connection::reader::{Close, Reader, Sink};
 use crate::dispatch::{Dispatch, publish};
+use crate::message::Message;
 use crate::opening::{self, Arrival, Opened, Unopened};
 use crate::publisher::Published;
 use crate::registry::Client;
@@ -184,40 +185,31 @@ impl<'a> Connection<'a> {
     fn consume(&mut self, bytes: &[u8]) -> Flow {
         let now = self.shared.clock.now();
         self.client.heard.store(now, Ordering::Relaxed);
-        let closing = self.client.outbox.is_closing();
-        let mut input = bytes;
-        let mut pongs = Pongs::default();
-        let mut messages = 0;
-        let end = loop {
-            match self.reader.next(&mut input) {
-                // After our Close the peer may still send; it is read for its Close alone.
-                Ok(Some(Event::Message(_))) if closing => {}
-                Ok(Some(Event::Message(message))) => {
-                    messages += 1;
-                    self.received.bytes += message.data.len() as u64;
-                    self.dispatch.message(message, bytes.len());
-                }
-                Ok(Some(Event::Ping(payload))) => pongs.answer(&payload),
-                Ok(Some(Event::Pong)) => {}
-                Ok(Some(Event::Close(code, reason))) => break Some(Ok((code, reason))),
-                Ok(None) => break None,
-                Err(violation) => break Some(Err(violation)),
-            }
+        let mut turn = Turn {
+            dispatch: &mut self.dispatch,
+            // After our Close the peer may still send; it is read for its Close alone.
+            is_closing: self.client.outbox.is_closing(),
+            expected: bytes.len(),
+            received: Received::default(),
+            pongs: Pongs::default(),
         };
-        self.received.messages += messages;
+        let end = self.reader.read(bytes, &mut turn);
+        let Turn { received, pongs, .. } = turn;
+        self.received.messages += received.messages;
+        self.received.bytes += received.bytes;
         pongs.send(self.client);
-        if messages > 0 {
+        if received.messages > 0 {
             self.dispatch.flush();
         } else {
             self.reader.rest();
         }
         match end {
-            None => {
-                self.note_begun(now, messages > 0);
+            Ok(None) => {
+                self.note_begun(now, received.messages > 0);
                 Flow::Go
             }
-            Some(Ok((code, reason))) => self.closed_by_peer(code, &reason),
-            Some(Err(violation)) => {
+            Ok(Some(close)) => self.closed_by_peer(&close),
+            Err(violation) => {
                 self.client.outbox.close(Some(violation.code), &violation.reason);
                 self.discard_until_end()
             }
@@ -235,9 +227,9 @@ impl<'a> Connection<'a> {
     }
 
     /// The peer's Close is answered with the same code (RFC 6455 section 5.5.1) behind all that is queued.
-    fn closed_by_peer(&self, code: Option<u16>, reason: &str) -> Flow {
+    fn closed_by_peer(&self, close: &Close) -> Flow {
         let outbox = &self.client.outbox;
-        outbox.close(code, reason);
+        outbox.close(close.code, &close.reason);
         outbox.wait_closed();
         let mut buffer = [0; READ];
         for _ in 0..LEFTOVERS {
@@ -259,6 +251,30 @@ impl<'a> Connection<'a> {
     fn lost(&self, why: &str) -> Flow {
         self.client.outbox.cut(why);
         Flow::End
+    }
+}
+
+/// What one read brings.
+struct Turn<'t, 'a> {
+    dispatch: &'t mut Dispatch<'a>,
+    is_closing: bool,
+    /// The bytes read, a guess at what will be sent.
+    expected: usize,
+    received: Received,
+    pongs: Pongs,
+}
+
+impl Sink for Turn<'_, '_> {
+    fn message(&mut self, message: Message) {
+        self.received.messages += 1;
+        self.received.bytes += message.data.len() as u64;
+        if !self.is_closing {
+            self.dispatch.message(message, self.expected);
+        }
+    }
+
+    fn ping(&mut self, payload: Bytes) {
+        self.pongs.answer(&payload);
     }
 }
 

@@ -23,6 +23,8 @@ pub struct Dispatch<'a> {
     client: &'a Client,
     endpoint: &'a Endpoint,
     lanes: Vec<Lane>,
+    /// Nothing on the way needs another format than the bytes as they came.
+    is_verbatim: bool,
 }
 
 /// One destination and what has been collected for it.
@@ -51,21 +53,21 @@ impl<'a> Dispatch<'a> {
             .collect();
         // Replies first: the own outbox is flushed before anything else may hold this thread.
         lanes.sort_by_key(|lane| lane.target != Target::Reply);
-        Dispatch { shared, client, endpoint, lanes }
+        let own = endpoint.settings.format;
+        let is_verbatim = own == Format::Payload && lanes.iter().all(|lane| lane.format == Format::Payload);
+        Dispatch { shared, client, endpoint, lanes, is_verbatim }
     }
 
     /// Collects a message for its destinations; `expected` is a guess at what this read brings in all.
     pub fn message(&mut self, message: Message, expected: usize) {
-        let own = self.endpoint.settings.format;
-        if own == Format::Payload && self.lanes.iter().all(|lane| lane.format == Format::Payload) {
-            // Nothing to translate: the bytes go on as they came.
+        if self.is_verbatim {
             for lane in &mut self.lanes {
                 lane.cork.push(&message, expected);
             }
             return;
         }
         let whole = message.data.len();
-        let decoded = format::decode(own, message);
+        let decoded = format::decode(self.endpoint.settings.format, message);
         if self.endpoint.settings.address_sessions
             && let Some(address) = decoded.address()
         {

@@ -4,10 +4,10 @@ use std::ops::{Deref, DerefMut};
 use std::sync::{Mutex, PoisonError};
 
 /// The size of a scratch buffer in bytes.
-const SIZE: usize = 64 << 10;
+const SIZE: usize = 256 << 10;
 
 /// The most buffers that are kept for the next borrower; more are freed when they come back.
-const KEPT: usize = 16;
+const KEPT: usize = 8;
 
 /// The buffers that nobody has borrowed.
 #[derive(Debug, Default)]

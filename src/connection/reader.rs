@@ -23,18 +23,22 @@ use crate::message::{Kind, Message};
 /// tungstenite's read buffer: what it copies at a time, and what an active client keeps.
 const READ_BUFFER: usize = 4 << 10;
 
-/// What a client has sent.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Event {
+/// Where what a client has sent goes, in order. Pongs go nowhere: that something came is all they say.
+pub trait Sink {
     /// A complete text or binary message.
-    Message(Message),
+    fn message(&mut self, message: Message);
+
     /// A ping; the payload is to be sent back (RFC 6455 section 5.5.2).
-    Ping(Bytes),
-    /// A pong.
-    Pong,
-    /// A Close: its code, `None` if it had none, and its reason. Codes that must not be on the wire
-    /// have become 1002.
-    Close(Option<u16>, String),
+    fn ping(&mut self, payload: Bytes);
+}
+
+/// The peer's Close.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Close {
+    /// Its code, `None` if it had none. One that must not be on the wire has become 1002.
+    pub code: Option<u16>,
+    /// Its reason.
+    pub reason: String,
 }
 
 /// What a client did wrong, and the Close that tells it so.
@@ -60,34 +64,48 @@ impl Reader {
         Reader { context: None, walk: FrameWalk::default(), max_message }
     }
 
-    /// The next event in `input`, which is consumed; `None` when more bytes are needed.
-    pub fn next(&mut self, input: &mut &[u8]) -> Result<Option<Event>, Violation> {
-        use tungstenite::Message as Read;
-        if input.is_empty() && self.context.is_none() {
-            return Ok(None);
+    /// Reads all of `input` into the sink, or up to the peer's Close or the first violation.
+    pub fn read(&mut self, mut input: &[u8], sink: &mut impl Sink) -> Result<Option<Close>, Violation> {
+        while !input.is_empty() {
+            if let Some(close) = self.read_message(&mut input, sink)? {
+                return Ok(Some(close));
+            }
         }
+        Ok(None)
+    }
+
+    /// Reads messages while the parser has its present buffer.
+    fn read_message(&mut self, input: &mut &[u8], sink: &mut impl Sink) -> Result<Option<Close>, Violation> {
+        use tungstenite::{Error, Message as Read};
         let max_message = self.max_message;
         let context =
             self.context.get_or_insert_with(|| WebSocketContext::new(Role::Server, Some(config(max_message))));
-        let mut event = match context.read(&mut Feed { input, walk: &mut self.walk }) {
-            Ok(Read::Text(text)) => message(Kind::Text, text.into()),
-            Ok(Read::Binary(data)) => message(Kind::Binary, data),
-            Ok(Read::Ping(payload)) => Event::Ping(payload),
-            Ok(Read::Pong(_)) => Event::Pong,
-            Ok(Read::Close(None)) => Event::Close(None, String::new()),
-            Ok(Read::Close(Some(close))) => Event::Close(Some(close.code.into()), close.reason.to_string()),
-            Ok(Read::Frame(_)) => unreachable!("tungstenite reads no raw frames"),
-            Err(tungstenite::Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
-            Err(error) => return Err(violation(&error)),
-        };
-        if self.walk.at_large_end && matches!(event, Event::Message(_)) {
-            // Nothing beyond the large frame was handed out, so nothing is lost with its buffer.
-            self.context = None;
+        loop {
+            let (kind, data) = match context.read(&mut Feed { input, walk: &mut self.walk }) {
+                Ok(Read::Text(text)) => (Kind::Text, text.into()),
+                Ok(Read::Binary(data)) => (Kind::Binary, data),
+                Ok(Read::Ping(payload)) => {
+                    sink.ping(payload);
+                    continue;
+                }
+                Ok(Read::Pong(_)) => continue,
+                Ok(Read::Close(close)) => {
+                    let (code, reason) = close
+                        .map_or((None, String::new()), |close| (Some(close.code.into()), close.reason.to_string()));
+                    return Ok(Some(Close { code, reason }));
+                }
+                Ok(Read::Frame(_)) => unreachable!("tungstenite reads no raw frames"),
+                Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+                Err(error) => return Err(violation(&error)),
+            };
+            if self.walk.at_large_end {
+                // Nothing beyond the large frame was handed out, so nothing is lost with its buffer.
+                self.context = None;
+                sink.message(Message { kind, data: large::returning(data) });
+                return Ok(None);
+            }
+            sink.message(Message { kind, data });
         }
-        if let Event::Message(message) = &mut event {
-            message.data = large::returning(std::mem::take(&mut message.data));
-        }
-        Ok(Some(event))
     }
 
     /// Whether a message or a control frame has begun that is not yet complete.
@@ -112,12 +130,6 @@ fn config(max_message: usize) -> WebSocketConfig {
         .max_message_size(Some(max_message))
         // A control frame is not a message: even one byte too long for its kind is a 1002, not a 1009.
         .max_frame_size(Some(max_message.max(CONTROL_MAX + 1)))
-}
-
-/// A small message's payload shares tungstenite's buffer and is copied by whoever keeps it; a
-/// large one owns its buffer alone.
-fn message(kind: Kind, data: Bytes) -> Event {
-    Event::Message(Message { kind, data })
 }
 
 fn violation(error: &tungstenite::Error) -> Violation {
@@ -200,39 +212,44 @@ impl FrameWalk {
     fn advance(&mut self, bytes: &[u8]) -> usize {
         let mut at = 0;
         self.at_large_end = false;
-        while at < bytes.len() {
-            if self.payload_left > 0 {
-                let step = self.payload_left.min((bytes.len() - at) as u64);
-                self.payload_left -= step;
-                at += step as usize;
-                if self.payload_left == 0 && self.large {
-                    self.large = false;
-                    self.at_large_end = true;
-                    return at;
-                }
-                continue;
+        loop {
+            let step = self.payload_left.min((bytes.len() - at) as u64);
+            self.payload_left -= step;
+            at += step as usize;
+            if self.payload_left == 0 && self.large {
+                self.large = false;
+                self.at_large_end = true;
+                return at;
             }
-            self.header[self.header_len] = bytes[at];
-            self.header_len += 1;
-            at += 1;
-            if self.header_len >= 2 && self.header_len == header_len(self.header[1]) {
-                self.begin_payload();
+            if at == bytes.len() {
+                return at;
             }
+            at += self.walk_header(&bytes[at..]);
         }
-        at
     }
 
-    fn begin_payload(&mut self) {
-        self.payload_left = match self.header[1] & 0x7F {
-            126 => u64::from(u16::from_be_bytes([self.header[2], self.header[3]])),
-            127 => u64::from_be_bytes(std::array::from_fn(|i| self.header[2 + i])),
-            len => u64::from(len),
-        };
-        self.large = self.payload_left >= LARGE as u64;
-        self.header_len = 0;
-        let (fin, opcode) = (self.header[0] & 0x80 != 0, self.header[0] & 0x0F);
-        if opcode < 8 {
-            self.fragmented = !fin;
+    /// Walks through a header, or through as much of it as is there; returns its bytes.
+    fn walk_header(&mut self, bytes: &[u8]) -> usize {
+        if self.header_len == 0
+            && let Some(header) = Header::parse(bytes)
+        {
+            self.begin_payload(&header);
+            return header.len;
+        }
+        self.header[self.header_len] = bytes[0];
+        self.header_len += 1;
+        if let Some(header) = Header::parse(&self.header[..self.header_len]) {
+            self.begin_payload(&header);
+            self.header_len = 0;
+        }
+        1
+    }
+
+    fn begin_payload(&mut self, header: &Header) {
+        self.payload_left = header.payload;
+        self.large = header.payload >= LARGE as u64;
+        if header.is_data {
+            self.fragmented = !header.is_final;
         }
     }
 
@@ -241,14 +258,27 @@ impl FrameWalk {
     }
 }
 
-/// The length of a client frame's header, from its second byte (RFC 6455 section 5.2).
-fn header_len(second: u8) -> usize {
-    let extended = match second & 0x7F {
-        126 => 2,
-        127 => 8,
-        _ => 0,
-    };
-    2 + extended + if second & 0x80 != 0 { 4 } else { 0 }
+/// What the walk needs of a client frame's header (RFC 6455 section 5.2).
+struct Header {
+    len: usize,
+    payload: u64,
+    is_final: bool,
+    is_data: bool,
+}
+
+impl Header {
+    /// The header that these bytes begin with, if all of it is there.
+    fn parse(bytes: &[u8]) -> Option<Header> {
+        let (&first, &second) = (bytes.first()?, bytes.get(1)?);
+        let mask = if second & 0x80 != 0 { 4 } else { 0 };
+        let (len, payload) = match second & 0x7F {
+            126 => (4 + mask, u64::from(u16::from_be_bytes(*bytes.get(2..)?.first_chunk()?))),
+            127 => (10 + mask, u64::from_be_bytes(*bytes.get(2..)?.first_chunk()?)),
+            short => (2 + mask, u64::from(short)),
+        };
+        let is_data = first & 0x0F < 8;
+        (bytes.len() >= len).then_some(Header { len, payload, is_final: first & 0x80 != 0, is_data })
+    }
 }
 
 #[cfg(test)]
@@ -274,13 +304,27 @@ mod tests {
         frame
     }
 
+    #[derive(Debug, PartialEq, Eq)]
+    enum Event {
+        Message(Message),
+        Ping(Bytes),
+    }
+
+    impl Sink for Vec<Event> {
+        fn message(&mut self, message: Message) {
+            self.push(Event::Message(message));
+        }
+
+        fn ping(&mut self, payload: Bytes) {
+            self.push(Event::Ping(payload));
+        }
+    }
+
     /// Feeds `wire` in pieces of `step` bytes and collects what comes out.
     fn read_all(reader: &mut Reader, wire: &[u8], step: usize) -> Result<Vec<Event>, Violation> {
         let mut events = Vec::new();
-        for mut piece in wire.chunks(step) {
-            while let Some(event) = reader.next(&mut piece)? {
-                events.push(event);
-            }
+        for piece in wire.chunks(step) {
+            assert_eq!(reader.read(piece, &mut events)?, None);
         }
         Ok(events)
     }
@@ -364,6 +408,17 @@ mod tests {
             let violation = read_all(&mut Reader::new(100), &wire, 1000).unwrap_err();
             assert_eq!(violation.code, code, "{name}: {violation:?}");
         }
+    }
+
+    #[test]
+    fn a_close_ends_the_reading() {
+        let read = |wire: &[u8]| Reader::new(100).read(wire, &mut Vec::new());
+        let close = |code, reason: &str| Ok(Some(Close { code, reason: reason.to_owned() }));
+        assert_eq!(read(&masked(0x88, b"")), close(None, ""));
+        assert_eq!(read(&masked(0x88, b"\x03\xe8bye")), close(Some(1000), "bye"));
+        assert_eq!(read(&[masked(0x88, b"\x03\xe8"), masked(0x81, b"x")].concat()), close(Some(1000), ""));
+        assert_eq!(read(&masked(0x88, b"\x03\xed")).map(|close| close.and_then(|close| close.code)), Ok(Some(1002)));
+        assert_eq!(read(&masked(0x88, b"\x03")).map_err(|violation| violation.code), Err(1002));
     }
 
     #[test]
