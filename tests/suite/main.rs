@@ -7,5 +7,8 @@ mod harness;
 
 mod cli;
 mod config;
+mod readme;
 mod real_clients;
+mod service;
+mod tidy;
 mod wire;

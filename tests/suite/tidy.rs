@@ -1,0 +1,310 @@
+//! Rules about the source that a compiler does not hold: layers, sizes, and a map that is complete.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The layers, from the top down, as src/lib.rs groups its modules. A module imports only from
+/// the layers below its own.
+const LAYERS: [&[&str]; 7] = [
+    &["cli", "gateway"],
+    &["accept", "broadcaster", "client", "flusher", "heartbeat"],
+    &["dispatch", "opening"],
+    &["publisher", "registry", "scratch", "shared", "wheel"],
+    &["admission", "format", "pulse", "route"],
+    &["connection"],
+    &["clock", "config", "gate", "id", "message", "path", "thread"],
+];
+
+/// The arrows inside a layer, each with its reason. None of them has one back.
+const INSIDE: [(&str, &str); 10] = [
+    // `serve` runs a gateway.
+    ("cli", "gateway"),
+    // An accepted connection gets its thread, which is a client's life.
+    ("accept", "client"),
+    // A client that has been let in joins its room by publishing.
+    ("opening", "dispatch"),
+    // `shared` is what a running gateway has of each of these.
+    ("shared", "publisher"),
+    ("shared", "registry"),
+    ("shared", "scratch"),
+    ("shared", "wheel"),
+    // Who is admitted is admitted to a room.
+    ("admission", "route"),
+    // A path in the configuration has to be a pattern.
+    ("config", "path"),
+    // A message's origin is a session.
+    ("message", "id"),
+];
+
+/// The files of src/connection/, from the top down; a file imports only from those below its own.
+const CONNECTION: [&str; 9] = ["handshake", "outbox", "watch", "reader", "tls", "queue", "socket", "frame", "large"];
+
+/// The arrows that go up in src/connection/.
+const CONNECTION_UP: [(&str, &str); 2] = [
+    // The two know each other: an outbox that stalls is watched, and what is watched is an outbox.
+    ("watch", "outbox"),
+    // What decrypting gave is a type of the outbox, through which all readers of a live client go.
+    ("tls", "outbox"),
+];
+
+/// The most lines of a file above its unit tests.
+const LINES_MAX: usize = 600;
+
+/// Files that are over it, and how far they may be.
+const LONG: [(&str, usize); 2] = [
+    // One story from a URL to an open connection, whose steps share one deadline and one way to fail.
+    ("cli/dial.rs", 900),
+    // Each of its steps relies on what the others do under the same lock.
+    ("connection/outbox.rs", 650),
+];
+
+/// A file of src/.
+struct Source {
+    /// Relative to src/, with slashes.
+    name: String,
+    text: String,
+}
+
+impl Source {
+    /// The module that it belongs to: the first part of its name.
+    fn module(&self) -> &str {
+        let name = self.name.strip_suffix(".rs").unwrap();
+        name.split('/').next().unwrap()
+    }
+
+    /// The lines above the unit tests.
+    fn lines(&self) -> impl Iterator<Item = &str> {
+        self.text.lines().take_while(|line| *line != "#[cfg(test)]")
+    }
+
+    /// What the compiler sees of them: no comments. A `//` in a string ends its line here too.
+    fn code(&self) -> String {
+        self.lines().map(|line| line.split("//").next().unwrap()).collect::<Vec<_>>().join("\n")
+    }
+}
+
+/// Every file under this directory that ends so.
+fn files(directory: &Path, extension: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(directory).expect("tests run in the directory of the package") {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(files(&path, extension));
+        } else if path.extension().is_some_and(|own| own == extension) {
+            found.push(path);
+        }
+    }
+    found.sort();
+    found
+}
+
+fn sources() -> Vec<Source> {
+    let read = |path: &PathBuf| Source {
+        name: path.strip_prefix("src").unwrap().to_str().unwrap().to_owned(),
+        text: fs::read_to_string(path).unwrap(),
+    };
+    let sources: Vec<_> = files(Path::new("src"), "rs").iter().map(read).collect();
+    assert!(sources.len() > 40, "only {} files in src", sources.len());
+    sources
+}
+
+/// The names that stand behind `root::`, also in braces: `crate::{a, b::c}` has a and b.
+fn named_behind(code: &str, root: &str) -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    for (at, _) in code.match_indices(root) {
+        let is_whole = !code[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == ':');
+        let Some(rest) = code[at + root.len()..].strip_prefix("::").filter(|_| is_whole) else { continue };
+        let first = |path: &str| path.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or("").to_owned();
+        match rest.strip_prefix('{') {
+            None => names.extend([first(rest)]),
+            Some(list) => names.extend(outer_items(list).map(|item| first(item.trim_start()))),
+        }
+    }
+    names.remove("");
+    names
+}
+
+/// The items of a list in braces, its opening brace removed; braces inside are part of an item.
+fn outer_items(list: &str) -> impl Iterator<Item = &str> {
+    let mut depth = 0;
+    let end = list.find(|c| {
+        depth += i32::from(c == '{') - i32::from(c == '}');
+        depth < 0
+    });
+    let mut depth = 0;
+    list[..end.unwrap_or(list.len())].split(move |c| {
+        depth += i32::from(c == '{') - i32::from(c == '}');
+        depth == 0 && c == ','
+    })
+}
+
+/// The number of the layer, from the top.
+fn layer(module: &str) -> usize {
+    LAYERS
+        .iter()
+        .position(|layer| layer.contains(&module))
+        .unwrap_or_else(|| panic!("the module {module} is in no layer: say in which one it belongs"))
+}
+
+#[test]
+fn the_layers_are_those_of_the_library() {
+    let library = fs::read_to_string("src/lib.rs").unwrap();
+    let groups: Vec<Vec<&str>> = library
+        .split("\n\n")
+        .map(|group| group.lines().filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';')).collect())
+        .filter(|modules: &Vec<_>| !modules.is_empty())
+        .collect();
+    assert_eq!(groups, LAYERS);
+}
+
+#[test]
+fn modules_import_only_from_the_layers_below() {
+    let mut used: BTreeSet<(&str, &str)> = BTreeSet::new();
+    let mut arrows = 0;
+    for source in sources() {
+        let (from, code) = (source.module(), source.code());
+        if from == "lib" {
+            continue;
+        }
+        if from == "main" {
+            assert_eq!(named_behind(&code, "wsgate"), BTreeSet::from(["cli".to_owned()]), "main.rs");
+            continue;
+        }
+        assert!(!code.contains("super::super"), "src/{}: write crate:: instead", source.name);
+        assert!(source.name.contains('/') || !code.contains("super::"), "src/{}: write crate::", source.name);
+        for to in named_behind(&code, "crate") {
+            arrows += 1;
+            let inside = INSIDE.iter().find(|arrow| **arrow == (from, &to[..]));
+            used.extend(inside);
+            let is_down = from == to || layer(from) < layer(&to) || inside.is_some();
+            assert!(is_down, "src/{}: '{from}' must not import '{to}', which is not below it", source.name);
+        }
+    }
+    assert!(arrows > 60, "only {arrows} arrows were seen");
+    for (from, to) in INSIDE {
+        assert_eq!(layer(from), layer(to), "an exception is for one layer: {from} -> {to}");
+        assert!(used.contains(&(from, to)), "{from} -> {to} is an exception that nobody needs any more");
+        assert!(!INSIDE.contains(&(to, from)), "{from} and {to} import each other");
+    }
+}
+
+#[test]
+fn the_files_of_a_connection_import_only_from_those_below() {
+    let place = |file: &str| {
+        let place = CONNECTION.iter().position(|listed| *listed == file);
+        place.unwrap_or_else(|| panic!("src/connection/{file}.rs has no place in the order"))
+    };
+    let mut used: BTreeSet<(&str, &str)> = BTreeSet::new();
+    for source in sources() {
+        let Some(from) = source.name.strip_prefix("connection/").and_then(|name| name.strip_suffix(".rs")) else {
+            continue;
+        };
+        if from == "mod" {
+            continue;
+        }
+        let code = source.code();
+        assert!(!code.contains("crate::connection"), "src/{}: write super::", source.name);
+        for to in named_behind(&code, "super") {
+            let up = CONNECTION_UP.iter().find(|arrow| **arrow == (from, &to[..]));
+            used.extend(up);
+            assert!(place(from) < place(&to) || up.is_some(), "src/{}: '{to}' is not below it", source.name);
+        }
+    }
+    assert_eq!(used, BTreeSet::from(CONNECTION_UP), "exceptions that nobody needs any more");
+}
+
+#[test]
+fn imports_are_seen_however_they_are_written() {
+    let code = "use crate::a;\nuse crate::{b, c::{d, e}, f::G};\nlet x = crate::h::i();\nmy_crate::j; ::crate::k";
+    let names: Vec<_> = named_behind(code, "crate").into_iter().collect();
+    assert_eq!(names, ["a", "b", "c", "f", "h"]);
+}
+
+#[test]
+fn every_file_says_first_what_it_owns() {
+    for source in sources() {
+        assert!(source.text.starts_with("//! "), "src/{} has no module comment", source.name);
+    }
+}
+
+#[test]
+fn no_file_is_long() {
+    for source in sources() {
+        let lines = source.lines().count();
+        let exception = LONG.iter().find(|(name, _)| *name == source.name);
+        let most = exception.map_or(LINES_MAX, |(_, lines)| *lines);
+        assert!(lines <= most, "src/{} has {lines} lines above its tests, {most} are allowed", source.name);
+        assert!(
+            exception.is_none() || lines > LINES_MAX,
+            "src/{} has {lines} lines: it is no exception any more",
+            source.name
+        );
+    }
+}
+
+#[test]
+fn nothing_is_unsafe_and_nothing_is_unwrapped() {
+    let manifest = fs::read_to_string("Cargo.toml").unwrap();
+    assert!(manifest.contains("\nunsafe_code = \"forbid\"\n"), "the compiler has to forbid unsafe code");
+    for source in sources() {
+        let code = source.code();
+        let has_word = |wanted: &str| code.split(|c: char| !c.is_alphanumeric() && c != '_').any(|word| word == wanted);
+        assert!(!has_word("unsafe"), "src/{} has unsafe code", source.name);
+        assert!(!code.contains(".unwrap()"), "src/{}: use expect(\"why it cannot fail\")", source.name);
+        for macro_name in ["todo!", "unimplemented!", "dbg!"] {
+            assert!(!code.contains(macro_name), "src/{} has {macro_name}", source.name);
+        }
+    }
+}
+
+#[test]
+fn the_map_names_every_file_and_none_that_is_not_there() {
+    let architecture = fs::read_to_string("ARCHITECTURE.md").unwrap();
+    let (_, map) = architecture.split_once("\n## Code map\n").expect("a code map");
+    let map = map.split("\n## ").next().unwrap();
+    let named: BTreeSet<&str> = map.split('`').skip(1).step_by(2).filter(|name| name.ends_with(".rs")).collect();
+    let there: BTreeSet<String> = sources().into_iter().map(|source| format!("src/{}", source.name)).collect();
+    for name in &there {
+        assert!(named.contains(&name[..]), "ARCHITECTURE.md does not name {name}");
+    }
+    for name in named {
+        assert!(Path::new(name).exists(), "ARCHITECTURE.md names {name}, which is not there");
+    }
+}
+
+#[test]
+fn the_map_names_every_thread() {
+    let architecture = fs::read_to_string("ARCHITECTURE.md").unwrap();
+    let (_, threads) = architecture.split_once("\n## Threads\n").expect("a section on the threads");
+    let threads = threads.split("\n## ").next().unwrap();
+    let mut seen = 0;
+    for source in sources() {
+        let code = source.code();
+        // A name is the first argument, as a literal or as the format of one.
+        for call in ["spawn_vital(\"", "spawn_vital(&format!(\"", "spawn_client(format!(\"", "let name = format!(\""] {
+            for rest in code.split(call).skip(1) {
+                let name = rest.split(['"', ' ']).next().unwrap();
+                assert!(threads.contains(&format!("| `{name}")), "ARCHITECTURE.md does not name the thread '{name}'");
+                seen += 1;
+            }
+        }
+    }
+    assert_eq!(seen, 7, "threads that were seen starting");
+}
+
+#[test]
+fn nothing_is_asynchronous() {
+    let lock = fs::read_to_string("Cargo.lock").unwrap();
+    for runtime in ["tokio", "async-std", "smol", "mio", "futures-executor"] {
+        assert!(!lock.contains(&format!("name = \"{runtime}\"\n")), "{runtime} is among the dependencies");
+    }
+    for source in sources() {
+        let code = source.code();
+        assert!(!code.contains("async fn") && !code.contains(".await"), "src/{} is asynchronous", source.name);
+        // Threads have names, and one that panics is noticed.
+        let starts = code.contains("thread::spawn(") || code.contains("Builder::new().name");
+        let may = ["thread.rs", "cli/dial.rs"].contains(&&source.name[..]);
+        assert!(!starts || may, "src/{}: start threads through thread.rs", source.name);
+    }
+}
