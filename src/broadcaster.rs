@@ -15,7 +15,7 @@ use crate::clock::Ticks;
 use crate::connection::frame::{CorkLimits, Frame, join};
 use crate::connection::outbox::{Delivery, Outbox};
 use crate::id::Id;
-use crate::publisher::{Publications, Published};
+use crate::publisher::{Claim, Publications, Published};
 use crate::route::Room;
 
 /// Entries of one pass: the more, the better they join; the fewer, the sooner the first is out.
@@ -29,30 +29,31 @@ const DELIVERER_ENTRIES: usize = 64;
 pub fn run(publications: &Publications, mut shares: Shares, limits: &[CorkLimits]) {
     let mut batch = Vec::with_capacity(PASS);
     let mut pending = Pending::default();
-    while publications.take(&mut batch, PASS) {
+    while let Some(claim) = publications.take(&mut batch, PASS) {
+        let claim = Arc::new(claim);
         for published in batch.drain(..) {
             match published {
                 Published::Frame { room, except, frame } => pending.push(room, except, frame),
                 Published::Join { room, outbox } => {
-                    pending.flush(&mut shares, limits);
+                    pending.flush(&mut shares, limits, &claim);
                     shares.pick(outbox.id()).apply(Task::Join { room, outbox });
                 }
                 Published::Leave { room, id } => {
-                    pending.flush(&mut shares, limits);
+                    pending.flush(&mut shares, limits, &claim);
                     shares.pick(id).apply(Task::Leave { room, id });
                 }
                 Published::To { outbox, frame } => {
-                    pending.flush(&mut shares, limits);
-                    shares.pick(outbox.id()).apply(Task::To { outbox, frame });
+                    pending.flush(&mut shares, limits, &claim);
+                    shares.pick(outbox.id()).apply(Task::To { outbox, frame, claim: Arc::clone(&claim) });
                 }
                 Published::Stop { within } => {
-                    pending.flush(&mut shares, limits);
+                    pending.flush(&mut shares, limits, &claim);
                     shares.each(|share| share.apply(Task::Stop { within }));
                 }
                 Published::End => return,
             }
         }
-        pending.flush(&mut shares, limits);
+        pending.flush(&mut shares, limits, &claim);
     }
 }
 
@@ -90,9 +91,9 @@ impl Pending {
         }
     }
 
-    fn flush(&mut self, shares: &mut Shares, limits: &[CorkLimits]) {
+    fn flush(&mut self, shares: &mut Shares, limits: &[CorkLimits], claim: &Arc<Claim>) {
         for (room, parts) in self.rooms.drain(..) {
-            let fan = Arc::new(Fan::new(parts, &limits[room.endpoint()]));
+            let fan = Arc::new(Fan::new(parts, &limits[room.endpoint()], claim));
             shares.each(|share| share.apply(Task::Fan { room: room.clone(), fan: Arc::clone(&fan) }));
         }
     }
@@ -105,10 +106,12 @@ pub struct Fan {
     joined: Vec<Frame>,
     /// The parts as they came, for those whom one of them excludes; empty if nobody is.
     parts: Vec<Part>,
+    /// Senders are held while too much is on its way to the deliverers.
+    _claim: Arc<Claim>,
 }
 
 impl Fan {
-    fn new(parts: Vec<Part>, limits: &CorkLimits) -> Fan {
+    fn new(parts: Vec<Part>, limits: &CorkLimits, claim: &Arc<Claim>) -> Fan {
         let mut joined = Vec::new();
         let mut group: Vec<Frame> = Vec::new();
         for part in &parts {
@@ -119,7 +122,7 @@ impl Fan {
         }
         joined.push(join(group));
         let parts = if parts.iter().any(|part| part.except.is_some()) { parts } else { Vec::new() };
-        Fan { joined, parts }
+        Fan { joined, parts, _claim: Arc::clone(claim) }
     }
 }
 
@@ -153,6 +156,8 @@ pub enum Task {
         outbox: Arc<Outbox>,
         /// The messages.
         frame: Frame,
+        /// The room that they occupy.
+        claim: Arc<Claim>,
     },
     /// See [`Published::Stop`].
     Stop {
@@ -240,7 +245,7 @@ impl Rooms {
                     members.deliver(&fan);
                 }
             }
-            Task::To { outbox, frame } => deliver_to(&outbox, &frame),
+            Task::To { outbox, frame, claim: _claim } => deliver_to(&outbox, &frame),
             Task::Stop { within } => {
                 self.stopping = Some(within);
                 let all = self.rooms.values().flat_map(|members| &members.outboxes);
@@ -309,4 +314,38 @@ fn deliver_to(outbox: &Arc<Outbox>, frame: &Frame) {
 
 fn close_for_stop(outbox: &Arc<Outbox>, within: Ticks) {
     outbox.close_within(Some(1001), "Server shutting down", within);
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::config::Settings;
+    use crate::publisher;
+    use crate::route::Routes;
+
+    #[test]
+    fn what_waits_for_a_deliverer_is_bounded_in_bytes() {
+        const LEN: usize = 4 << 20;
+        let (publisher, publications) = publisher::channel();
+        let (tasks, inbox) = deliverer_channel();
+        let broadcaster = std::thread::spawn(move || {
+            run(&publications, Shares::new(vec![tasks]), &[CorkLimits::for_queue(4096, 4 << 20)]);
+        });
+        let room = Routes::new(&Settings::default().endpoints).find("/", |_| true).unwrap();
+        let frame = Frame::joined(Bytes::from(vec![0; LEN]), 1);
+        let publish = |count: usize| {
+            let frame = Published::Frame { room: room.clone(), except: None, frame: frame.clone() };
+            count < 1000 && publisher.publish(frame, || true)
+        };
+        let accepted = (0..).take_while(|&count| publish(count)).count();
+        assert_eq!(accepted, (64 << 20) / LEN, "the deliverer does nothing, and senders are not held");
+        // It catches up: there is room again.
+        let deliverer = std::thread::spawn(move || deliver(&inbox));
+        assert!((0..40).any(|_| publish(0)));
+        assert!(publisher.publish(Published::End, || false));
+        broadcaster.join().unwrap();
+        deliverer.join().unwrap();
+    }
 }

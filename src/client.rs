@@ -357,7 +357,7 @@ mod tests {
         while shared.clock.now() < 100 {
             shared.clock.tick();
         }
-        assert!(publications.take(&mut Vec::new(), 256));
+        assert!(publications.take(&mut Vec::new(), 256).is_some());
         assert_eq!(thread.join().unwrap(), Flow::Go);
         assert_eq!(client.message_begun.load(Ordering::Relaxed), 100);
     }
@@ -382,7 +382,7 @@ mod tests {
         let deadline = Instant::now() + Duration::from_secs(5);
         while !batch.iter().any(is_ours) && Instant::now() < deadline {
             batch.clear();
-            assert!(publications.take(&mut batch, 256));
+            assert!(publications.take(&mut batch, 256).is_some());
         }
         assert!(batch.iter().any(is_ours));
         end.recv_timeout(Duration::from_secs(5)).unwrap();

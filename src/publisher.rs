@@ -1,6 +1,6 @@
 //! The way to the broadcaster: one bounded channel for joins, leaves and messages, in order.
 //!
-//! It is bounded in entries and in bytes. A full channel holds the sender's own thread, which
+//! It is bounded in entries and in bytes, and the bytes count until the last deliverer is done. A full channel holds the sender's own thread, which
 //! then does not read its socket, so TCP tells the client to slow down. Nothing is lost.
 
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -17,7 +17,7 @@ use crate::route::Room;
 /// Entries in the channel. Full: the sender waits.
 const ENTRIES: usize = 1024;
 
-/// Bytes of frames in the channel. Full: the sender waits; an empty channel takes any one frame.
+/// Bytes of frames in the channel and on their way to clients' outboxes. Full: the sender waits; an empty channel takes any one frame.
 const BYTES: usize = 64 << 20;
 
 /// How often a waiting sender looks whether its client has been told to end.
@@ -88,7 +88,20 @@ pub struct Publications {
     budget: Arc<Budget>,
 }
 
-/// The bytes that are in the channel.
+/// The room that what was taken still occupies; dropping it gives the room back.
+#[derive(Debug)]
+pub struct Claim {
+    budget: Arc<Budget>,
+    bytes: usize,
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        self.budget.give(self.bytes);
+    }
+}
+
+/// The bytes that are in the channel or claimed.
 #[derive(Debug, Default)]
 struct Budget {
     state: Mutex<BudgetState>,
@@ -147,16 +160,15 @@ impl Publisher {
 }
 
 impl Publications {
-    /// Blocks for an entry, then takes what else is there, up to `most` in all. `false` when
-    /// there will never be another.
-    pub fn take(&self, batch: &mut Vec<Published>, most: usize) -> bool {
-        let Ok(first) = self.receiver.recv() else { return false };
+    /// Blocks for an entry, then takes what else is there, up to `most` in all. `None` when
+    /// there will never be another. Keep the claim until the frames are delivered.
+    pub fn take(&self, batch: &mut Vec<Published>, most: usize) -> Option<Claim> {
+        let first = self.receiver.recv().ok()?;
         // Other senders that are about to publish get to do so: one pass for all of them.
         std::thread::yield_now();
         batch.push(first);
         batch.extend(self.receiver.try_iter().take(most - 1));
-        self.budget.give(batch.iter().map(Published::size).sum());
-        true
+        Some(Claim { budget: Arc::clone(&self.budget), bytes: batch.iter().map(Published::size).sum() })
     }
 }
 
