@@ -10,8 +10,8 @@ use bytes::Bytes;
 use log::{debug, error, info};
 
 use crate::connection::frame::{Control, Frame, append_control};
-use crate::connection::outbox::Decrypted;
 use crate::connection::reader::{Close, Reader, Sink};
+use crate::connection::tls::Decrypted;
 use crate::dispatch::Dispatch;
 use crate::message::Message;
 use crate::opening::{self, Arrival, Opened, Unopened};

@@ -3,14 +3,19 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// The id of a client, which is also its session id. Nobody can guess one.
+/// The id of a client, which is also its session id. Nobody can guess one, and none is 0.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Id(u64);
 
 impl Id {
     /// A new id; an error means that the system has no random generator.
     pub fn random() -> Result<Id, getrandom::Error> {
-        getrandom::u64().map(Id)
+        loop {
+            match getrandom::u64()? {
+                0 => {}
+                number => return Ok(Id(number)),
+            }
+        }
     }
 
     /// The id as a number, for keys that only take one.

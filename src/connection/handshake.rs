@@ -10,9 +10,8 @@ use std::time::Instant;
 
 use tungstenite::handshake::derive_accept_key;
 
-use super::outbox::Decrypted;
 use super::socket::Socket;
-use super::tls::Session;
+use super::tls::{Decrypted, Session};
 
 /// The longest request head we read, in bytes; more is 431.
 pub const HEAD_MAX: usize = 16 << 10;

@@ -6,6 +6,7 @@ pub mod large;
 pub mod outbox;
 pub mod queue;
 pub mod reader;
+pub mod sealer;
 pub mod socket;
 pub mod tls;
 pub mod watch;

@@ -15,8 +15,9 @@ use std::time::Duration;
 
 use super::frame::Frame;
 use super::queue::{Offer, Queue, Taken};
+use super::sealer::{Sealed, Sealer};
 use super::socket::Socket;
-use super::tls::Session;
+use super::tls::{Decrypted, Session};
 use super::watch::Watch;
 use crate::clock::{Clock, Ticks};
 use crate::config::QueueSettings;
@@ -25,9 +26,6 @@ use crate::id::Id;
 /// The most frames and (nearly) the most bytes of one write.
 const BATCH_FRAMES: usize = 64;
 const BATCH_BYTES: usize = 64 << 10;
-
-/// How much is encrypted ahead of the socket: one TLS record.
-const SEAL_BYTES: usize = 16 << 10;
 
 /// How many batches a deliverer writes before it leaves the rest to the flusher: a client with
 /// much to get must not keep a thread from the others.
@@ -77,7 +75,7 @@ pub struct Ending {
 pub struct Totals {
     /// Messages handed to the kernel whole.
     pub messages: u64,
-    /// Bytes of WebSocket frames handed to the kernel.
+    /// Bytes handed to the kernel: the 101 and frames, before encryption.
     pub bytes: u64,
     /// Messages dropped by policy.
     pub dropped: u64,
@@ -113,7 +111,7 @@ struct State {
     /// When the last ping left; 0 if none has.
     ping_left: Ticks,
     totals: Totals,
-    tls: Option<Box<Tls>>,
+    tls: Option<Box<Sealer>>,
     end: Option<Box<End>>,
 }
 
@@ -135,32 +133,10 @@ struct End {
     deadline: Ticks,
 }
 
-/// A TLS session and the one batch that is sealed but not yet with the kernel. What the batch
-/// holds is still counted, and no policy drops it.
-#[derive(Debug)]
-struct Tls {
-    session: Session,
-    sealed: Vec<u8>,
-    sealed_written: usize,
-    holds: Option<(Taken, usize)>,
-    said_goodbye: bool,
-}
-
 /// What a writer carries to the kernel while the lock is free.
 enum Load {
     Frames(Taken),
-    Sealed(Vec<u8>, usize),
-}
-
-/// What a read of the TLS session gave.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Decrypted {
-    /// This many bytes of plaintext; there may be more.
-    Plain(usize),
-    /// The session has to be fed first.
-    NeedMore,
-    /// The peer has ended the session in order.
-    Closed,
+    Sealed(Sealed),
 }
 
 impl Outbox {
@@ -173,9 +149,7 @@ impl Outbox {
         clock: Arc<Clock>,
         watch: Arc<Watch>,
     ) -> Outbox {
-        let tls = session.map(|session| {
-            Box::new(Tls { session, sealed: Vec::new(), sealed_written: 0, holds: None, said_goodbye: false })
-        });
+        let tls = session.map(|session| Box::new(Sealer::new(session)));
         let state = State {
             queue: Queue::default(),
             stage: Stage::Open,
@@ -205,7 +179,7 @@ impl Outbox {
     /// Delivers a frame from somebody else. Never waits: a full outbox does what its policy says.
     pub fn deliver(self: &Arc<Self>, frame: &Frame) -> Delivery {
         let mut state = self.lock();
-        if state.is_idle() {
+        if state.is_idle_for(frame) {
             self.write_one(state, frame);
             return Delivery::Taken;
         }
@@ -246,7 +220,7 @@ impl Outbox {
     /// ends when there is room, or with `false` when the connection is ending.
     pub fn reply(self: &Arc<Self>, frame: &Frame) -> bool {
         let mut state = self.lock();
-        if state.is_idle() {
+        if state.is_idle_for(frame) {
             self.write_one(state, frame);
             return true;
         }
@@ -265,7 +239,7 @@ impl Outbox {
     /// boundary (RFC 6455 section 5.5.3 allows it, and a flood of pings stays one frame).
     pub fn pong(self: &Arc<Self>, all: &Frame, latest: impl FnOnce() -> Frame) {
         let mut state = self.lock();
-        if state.is_idle() {
+        if state.is_idle_for(all) {
             self.write_one(state, all);
         } else if state.stage == Stage::Open {
             state.queue.set_pong(latest());
@@ -416,9 +390,15 @@ impl Outbox {
     /// The short way for the common case: nothing is queued, and one frame is written without
     /// touching the queue.
     fn write_one<'a>(self: &'a Arc<Self>, mut state: MutexGuard<'a, State>, frame: &Frame) {
-        state.writing = true;
         state.progress = self.clock.now();
         state.queue.count(frame);
+        if let Some(sealer) = &mut state.tls {
+            return match sealer.load_one(frame) {
+                Ok(sealed) => self.carry(state, Load::Sealed(sealed), 1),
+                Err(error) => self.give_up(state, &error),
+            };
+        }
+        state.writing = true;
         drop(state);
         let sent = match frame.as_one() {
             Some(bytes) => self.socket.send_now(bytes),
@@ -447,25 +427,32 @@ impl Outbox {
         if round == ROUNDS && state.has_work() {
             return self.stall(state);
         }
-        let load = match state.load() {
-            Ok(Some(load)) => load,
-            Ok(None) => return self.ran_empty(state),
-            Err(error) => {
-                state.end_with(1006, &format!("failed to encrypt: {error}"), 0);
-                return self.cut_locked(state);
-            }
-        };
+        match state.load() {
+            Ok(Some(load)) => self.carry(state, load, round + 1),
+            Ok(None) => self.ran_empty(state),
+            Err(error) => self.give_up(state, &error),
+        }
+    }
+
+    /// Carries a load to the kernel without the lock and accounts what it took.
+    fn carry<'a>(self: &'a Arc<Self>, mut state: MutexGuard<'a, State>, load: Load, round: usize) {
         state.writing = true;
         drop(state);
         let sent = match &load {
             Load::Frames(taken) => self.send_frames(taken),
-            Load::Sealed(sealed, written) => self.socket.send_now(&sealed[*written..]),
+            Load::Sealed(sealed) => self.socket.send_now(sealed.left()),
         };
         let mut state = self.lock();
         state.writing = false;
         let count = *sent.as_ref().unwrap_or(&0);
         let done = state.settle(load, count);
-        self.sent(state, sent, done, round + 1);
+        self.sent(state, sent, done, round);
+    }
+
+    /// The TLS session seals nothing any more: the connection cannot go on.
+    fn give_up(&self, mut state: MutexGuard<'_, State>, error: &io::Error) {
+        state.end_with(1006, &format!("failed to encrypt: {error}"), 0);
+        self.cut_locked(state);
     }
 
     fn send_frames(&self, taken: &Taken) -> io::Result<usize> {
@@ -550,8 +537,12 @@ pub enum PingState {
 
 impl State {
     /// Whether a frame can be written without touching the queue.
-    fn is_idle(&self) -> bool {
-        self.stage == Stage::Open && !self.writing && !self.stalled && self.tls.is_none() && self.queue.is_empty()
+    fn is_idle_for(&self, frame: &Frame) -> bool {
+        self.stage == Stage::Open
+            && !self.writing
+            && !self.stalled
+            && self.queue.is_empty()
+            && self.tls.as_ref().is_none_or(|sealer| Sealer::fits_one(frame) && !sealer.has_work())
     }
 
     /// Whether a writer would find something to carry.
@@ -568,60 +559,19 @@ impl State {
 
     /// What to carry to the kernel next.
     fn load(&mut self) -> io::Result<Option<Load>> {
-        let Some(tls) = &mut self.tls else {
-            return Ok(self.queue.take(BATCH_FRAMES, BATCH_BYTES).map(Load::Frames));
-        };
-        if tls.sealed.is_empty() {
-            tls.seal(&mut self.queue, self.stage == Stage::Closing)?;
+        match &mut self.tls {
+            None => Ok(self.queue.take(BATCH_FRAMES, BATCH_BYTES).map(Load::Frames)),
+            Some(sealer) => Ok(sealer.load(&mut self.queue, self.stage == Stage::Closing)?.map(Load::Sealed)),
         }
-        Ok((!tls.sealed.is_empty()).then(|| Load::Sealed(std::mem::take(&mut tls.sealed), tls.sealed_written)))
     }
 
     /// Accounts a load of which the kernel took `count` bytes; returns the messages and bytes done.
     fn settle(&mut self, load: Load, count: usize) -> (usize, usize) {
         match (load, &mut self.tls) {
             (Load::Frames(taken), _) => self.queue.settle(taken, count),
-            (Load::Sealed(sealed, written), Some(tls)) if written + count < sealed.len() => {
-                tls.sealed = sealed;
-                tls.sealed_written = written + count;
-                (0, 0)
-            }
-            (Load::Sealed(..), Some(tls)) => {
-                tls.sealed_written = 0;
-                tls.holds.take().map_or((0, 0), |(taken, plain)| self.queue.settle(taken, plain))
-            }
-            (Load::Sealed(..), None) => (0, 0),
+            (Load::Sealed(sealed), Some(sealer)) => sealer.settle(&mut self.queue, sealed, count),
+            (Load::Sealed(_), None) => unreachable!("only a sealer seals"),
         }
-    }
-}
-
-impl Tls {
-    fn has_work(&self) -> bool {
-        !self.sealed.is_empty() || self.session.has_outgoing()
-    }
-
-    /// Seals the next batch, or what the session itself has to say. At the end of a closing
-    /// connection that is its close_notify.
-    ///
-    /// # Errors
-    /// The session seals nothing any more, so the connection cannot go on.
-    fn seal(&mut self, queue: &mut Queue, closing: bool) -> io::Result<()> {
-        if let Some(taken) = queue.take(BATCH_FRAMES, SEAL_BYTES) {
-            let size = taken.frames.iter().map(Frame::len).sum::<usize>() - taken.offset;
-            let mut plain = Vec::with_capacity(size.min(SEAL_BYTES));
-            let mut offset = taken.offset;
-            for slice in taken.frames.iter().flat_map(|frame| frame.slices(std::mem::take(&mut offset))) {
-                let room = SEAL_BYTES - plain.len();
-                plain.extend_from_slice(&slice[..slice.len().min(room)]);
-            }
-            self.session.seal(&plain)?;
-            self.holds = Some((taken, plain.len()));
-        } else if closing && !self.said_goodbye {
-            self.said_goodbye = true;
-            self.session.say_goodbye();
-        }
-        self.sealed = self.session.take_outgoing();
-        Ok(())
     }
 }
 

@@ -16,8 +16,6 @@ use openssl::ssl::{
     SslStream, SslVersion,
 };
 
-use super::outbox::Decrypted;
-
 /// The settings of a listener's TLS: TLS 1.2 and 1.3, Mozilla's intermediate profile.
 ///
 /// # Errors
@@ -35,6 +33,17 @@ pub fn server_context(certificate: &Path, private_key: &Path) -> Result<SslConte
     builder.set_private_key_file(private_key, SslFiletype::PEM)?;
     builder.check_private_key()?;
     Ok(builder.build().into_context())
+}
+
+/// What a read of the TLS session gave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decrypted {
+    /// This many bytes of plaintext; there may be more.
+    Plain(usize),
+    /// The session has to be fed first.
+    NeedMore,
+    /// The peer has ended the session in order.
+    Closed,
 }
 
 /// One TLS session, server side.

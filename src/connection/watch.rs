@@ -14,7 +14,7 @@ use crate::clock::Ticks;
 /// How many outboxes one [`wait`](Watch::wait) reports at most.
 const EVENTS: usize = 64;
 
-/// The event that says: stop waiting. No client has this id, since ids are random and this one is reserved.
+/// The event that says: stop waiting. No client has this id.
 const WAKE: u64 = 0;
 
 /// Shared by everybody who writes (and may stall), the flusher and the heartbeat.
