@@ -309,11 +309,10 @@ mod tests {
 
         /// The controls that wait come to the frame boundary.
         fn boundary(&mut self) {
-            let mut at = usize::from(self.front_written > 0);
+            let first = usize::from(self.front_written > 0);
             let ping = std::mem::take(&mut self.ping).then(|| vec![0x89, 0]);
-            for control in self.pong.take().into_iter().chain(ping) {
-                self.entries.insert(at, (control, 0));
-                at += 1;
+            for (at, control) in self.pong.take().into_iter().chain(ping).enumerate() {
+                self.entries.insert(first + at, (control, 0));
             }
         }
     }
