@@ -189,7 +189,7 @@ impl<'a> Connection<'a> {
     fn consume(&mut self, bytes: &[u8]) -> Flow {
         let now = self.shared.clock.now();
         self.client.heard.store(now, Ordering::Relaxed);
-        let closing = self.client.outbox.is_closing();
+        let closing = self.client.outbox.has_close();
         let mut input = bytes;
         let mut pongs = Pongs::default();
         let mut messages = 0;
@@ -342,6 +342,20 @@ mod tests {
         assert!(publications.take(&mut Vec::new(), 256).is_some());
         assert_eq!(thread.join().unwrap(), Flow::Go);
         assert_eq!(client.message_begun.load(Ordering::Relaxed), 100);
+    }
+
+    #[test]
+    fn what_a_client_sent_before_a_write_to_it_failed_is_passed_on() {
+        let (shared, publications, client, theirs) = arrive(Settings::default());
+        drop(theirs);
+        client.outbox.deliver(&Frame::control(Control::Ping, &[]));
+        assert!(client.outbox.is_closing(), "the write did not fail");
+        let message = [0x82, 0x81, 0, 0, 0, 0, b'x'];
+        assert_eq!(Connection::new(&shared, &client, false).consume(&message), Flow::Go);
+        shared.publisher.publish(Published::End, || false);
+        let mut batch = Vec::new();
+        assert!(publications.take(&mut batch, 256).is_some());
+        assert!(matches!(batch[0], Published::Frame { .. }), "{batch:?}");
     }
 
     #[test]
