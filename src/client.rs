@@ -194,7 +194,7 @@ impl<'a> Connection<'a> {
             client: self.client,
             dispatch: &mut self.dispatch,
             // After our Close the peer may still send; it is read for its Close alone.
-            is_closing: self.client.outbox.is_closing(),
+            is_closing: self.client.outbox.has_close(),
             expected: bytes.len(),
             received: Received::default(),
             pongs: Pongs::default(),
@@ -360,6 +360,20 @@ mod tests {
         assert!(publications.take(&mut Vec::new(), 256).is_some());
         assert_eq!(thread.join().unwrap(), Flow::Go);
         assert_eq!(client.message_begun.load(Ordering::Relaxed), 100);
+    }
+
+    #[test]
+    fn what_a_client_sent_before_a_write_to_it_failed_is_passed_on() {
+        let (shared, publications, client, theirs) = arrive(Settings::default());
+        drop(theirs);
+        client.outbox.deliver(&Frame::control(Control::Ping, &[]));
+        assert!(client.outbox.is_closing(), "the write did not fail");
+        let message = [0x82, 0x81, 0, 0, 0, 0, b'x'];
+        assert_eq!(Connection::new(&shared, &client, false).consume(&message), Flow::Go);
+        shared.publisher.publish(Published::End, || false);
+        let mut batch = Vec::new();
+        assert!(publications.take(&mut batch, 256).is_some());
+        assert!(matches!(batch[0], Published::Frame { .. }), "{batch:?}");
     }
 
     #[test]

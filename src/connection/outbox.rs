@@ -301,6 +301,12 @@ impl Outbox {
         self.lock().stage != Stage::Open
     }
 
+    /// Whether a Close was given to it: from then on what the peer sends is not wanted. A connection
+    /// that was cut has none, and what the peer sent before it was lost is still good.
+    pub fn has_close(&self) -> bool {
+        self.lock().end.as_ref().is_some_and(|end| end.ending.code != 1006)
+    }
+
     /// Blocks until everything is written that will be: the Close is out, or the socket is cut.
     /// The close deadline bounds the wait, so the connection must be closing.
     pub fn wait_closed(&self) {
