@@ -12,7 +12,7 @@ use log::{debug, error, info};
 use crate::connection::frame::{Control, Frame, append_control};
 use crate::connection::outbox::Decrypted;
 use crate::connection::reader::{Event, Reader};
-use crate::dispatch::{Dispatch, publish};
+use crate::dispatch::Dispatch;
 use crate::opening::{self, Arrival, Opened, Unopened};
 use crate::publisher::Published;
 use crate::registry::Client;
@@ -61,8 +61,8 @@ fn live(shared: &Arc<Shared>, opened: Opened, from: &str) {
         client.outbox.wait_closed();
     }
     let Received { messages, bytes } = connection.received;
-    let left = Published::Leave { room: client.room.clone(), id };
-    publish(shared, client, left);
+    // However long the broadcaster is busy: a client that did not leave would stay in its room for ever.
+    shared.publisher.publish(Published::Leave { room: client.room.clone(), id }, || false);
     let (ending, sent) = client.outbox.finish();
     info!(
         "client {id}: disconnected from '{room}': code {}, reason '{}', after {:.1?}, {messages} messages ({bytes} bytes) received, \
