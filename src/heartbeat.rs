@@ -24,9 +24,10 @@ pub fn run(shared: &Shared, stop: &Receiver<()>) {
 
 fn sweep(shared: &Shared, now: Ticks) {
     shared.watch.sweep(now);
-    for client in shared.visits.take(now) {
+    for appointment in shared.visits.take(now) {
+        let Some(client) = appointment.upgrade() else { continue };
         if let Some(next) = visit(shared, &client, now) {
-            shared.visits.add(next, client);
+            shared.visits.add(next, appointment);
         }
     }
 }

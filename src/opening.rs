@@ -129,7 +129,7 @@ fn enter(
     publish(shared, &client, Published::Join { room: client.room.clone(), outbox: Arc::clone(&client.outbox) });
     client.outbox.flush();
     drop(handshake);
-    shared.visits.add(now + 1, client);
+    shared.visits.add(now + 1, Arc::downgrade(&client));
     Opened { registration, is_tls, subprotocol: admission.subprotocol, behind }
 }
 

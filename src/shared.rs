@@ -1,7 +1,7 @@
 //! What all threads of one gateway share. There is nothing global: two gateways in one process
 //! would not know of each other.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -39,8 +39,9 @@ pub struct Shared {
     pub watch: Arc<Watch>,
     /// The coarse clock.
     pub clock: Arc<Clock>,
-    /// Whom the heartbeat visits when.
-    pub visits: Wheel<Arc<Client>>,
+    /// Whom the heartbeat visits when. An appointment is no reason to keep a client that has left:
+    /// with it would stay its socket.
+    pub visits: Wheel<Weak<Client>>,
     /// Large read buffers, lent.
     pub scratch: ScratchPool,
     stopping: AtomicBool,
