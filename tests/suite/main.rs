@@ -7,5 +7,6 @@ mod harness;
 
 mod cli;
 mod config;
+mod delivery;
 mod real_clients;
 mod wire;
