@@ -1,8 +1,8 @@
 //! What all threads of one gateway share. There is nothing global: two gateways in one process
 //! would not know of each other.
 
-use std::sync::{Arc, Weak};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use crate::clock::{self, Clock};

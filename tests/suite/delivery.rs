@@ -62,8 +62,7 @@ fn a_room_sees_all_messages_in_one_order_in_which_each_senders_own_order_holds()
         let senders: Vec<_> = (0..SENDERS).map(client).collect();
         let receive = |mut client: Raw| (0..SENDERS * EACH).map(|_| client.text()).collect::<Vec<_>>();
         let orders: Vec<Vec<String>> = thread::scope(|scope| {
-            let receivers: Vec<_> =
-                receivers.into_iter().map(|client| scope.spawn(move || receive(client))).collect();
+            let receivers: Vec<_> = receivers.into_iter().map(|client| scope.spawn(move || receive(client))).collect();
             let senders = senders.into_iter().enumerate().map(|(sender, mut client)| {
                 scope.spawn(move || {
                     (0..EACH).for_each(|number| client.send_text(&format!("{sender} {number}")));
@@ -158,7 +157,8 @@ fn a_message_goes_to_all_its_destinations_and_to_no_other_room() {
 #[test]
 fn a_room_named_as_an_exact_endpoint_does_not_reach_it() {
     with_any_deliverers(CONFIG, |gateway| {
-        let [mut room, mut admin] = [gateway.client(Wire::Plain, "/rooms/admin"), gateway.client(Wire::Plain, "/dash/admin")];
+        let [mut room, mut admin] =
+            [gateway.client(Wire::Plain, "/rooms/admin"), gateway.client(Wire::Plain, "/dash/admin")];
         room.send_text("from the room");
         assert_eq!(room.text(), "from the room");
         admin.send_text("from the admin");
@@ -533,8 +533,7 @@ fn a_client_that_has_left_leaves_no_descriptor_behind() {
         let mut clock = gateway.client(Wire::Plain, "/clock");
         let mut tick = |count| (0..count).for_each(|_| clock.pinged());
         let before = descriptors();
-        let clients: Vec<_> =
-            (0..CLIENTS).map(|index| gateway.client(Wire::BOTH[index % 2], "/broadcast")).collect();
+        let clients: Vec<_> = (0..CLIENTS).map(|index| gateway.client(Wire::BOTH[index % 2], "/broadcast")).collect();
         // They stay long enough for the heartbeat to have made its next appointment with them.
         tick(1);
         for mut client in clients {
@@ -555,7 +554,8 @@ fn what_each_client_is_sent_is_counted() {
         let mut client = gateway.client(Wire::Plain, "/echo");
         let id = gateway.id_of(&client);
         client.send(&[masked(0x81, b"four"), masked(0x82, &[7; 6])].concat());
-        let received: HashMap<_, _> = (0..2).map(|_| client.message()).map(|frame| (frame.first, frame.payload)).collect();
+        let received: HashMap<_, _> =
+            (0..2).map(|_| client.message()).map(|frame| (frame.first, frame.payload)).collect();
         assert_eq!((received[&0x81].len(), received[&0x82].len()), (4, 6));
         client.send(&masked(0x88, &[&1000u16.to_be_bytes()[..], b"done"].concat()));
         assert_eq!(client.frame(), Frame::close(1000, "done"));

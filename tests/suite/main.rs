@@ -8,5 +8,7 @@ mod harness;
 mod cli;
 mod config;
 mod delivery;
+mod heartbeat;
 mod real_clients;
+mod stop;
 mod wire;
