@@ -196,8 +196,11 @@ fn every_connect_disconnect_and_refusal_is_one_line_that_nobody_can_forge() {
 
     let mut origin = Raw::plain(gateway.port("plain"));
     origin.send(crate::harness::request("/", &["Origin: http://evil\u{202e}"]).as_bytes());
-    let status = origin.head();
-    assert!(status.starts_with("HTTP/1.1 40"), "{status}");
+    assert!(origin.head().starts_with("HTTP/1.1 40"));
+    let mut origin = Raw::plain(gateway.port("plain"));
+    origin.send(crate::harness::request("/", &["Origin: http://evil.example"]).as_bytes());
+    assert!(origin.head().starts_with("HTTP/1.1 403 "));
+    gateway.wait_for_log("refused with 403: pages of 'http://evil.example' may not connect to 'localhost'");
 
     let mut client = gateway.client(Wire::Plain, "/");
     let id = gateway.id_of(&client);
@@ -210,10 +213,10 @@ fn every_connect_disconnect_and_refusal_is_one_line_that_nobody_can_forge() {
     assert!(line.contains(r"FORGED \u{1b}[31m'"), "{line}");
     drop(room);
     gateway.wait_for_logs(": disconnected", 2);
-    gateway.wait_for_logs(": refused with ", 2);
+    gateway.wait_for_logs(": refused with ", 3);
     for line in gateway.log() {
         assert!(line.starts_with("20") && !line.contains(char::is_control), "{line:?}");
     }
     let count = |text: &str| gateway.log().iter().filter(|line| line.contains(text)).count();
-    assert_eq!((count(": connected to "), count(": disconnected "), count(": refused with ")), (2, 2, 2));
+    assert_eq!((count(": connected to "), count(": disconnected "), count(": refused with ")), (2, 2, 3));
 }
