@@ -168,11 +168,7 @@ fn a_client_that_takes_nothing_is_cut_and_off_waits_for_it() {
     const MESSAGES: usize = 100;
     let gateway = gateway();
     let endpoints = ["/write", "/write/off"];
-    let mut frozen = endpoints.map(|path| {
-        let mut client = Raw::narrow(gateway.port("plain"));
-        client.upgrade(path, &[]);
-        client
-    });
+    let mut frozen = endpoints.map(|path| gateway.narrow_client(Wire::Plain, path));
     let ids = [gateway.id_of(&frozen[0]), gateway.id_of(&frozen[1])];
     for path in endpoints {
         let mut publisher = gateway.client(Wire::Plain, path);

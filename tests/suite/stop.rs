@@ -22,8 +22,7 @@ fn a_stop_delivers_what_was_queued_and_then_says_goodbye() {
     const MESSAGES: usize = 100;
     const SIZE: usize = 16 << 10;
     with_any_deliverers(ROOM, |gateway| {
-        let mut slow = Raw::narrow(gateway.port("plain"));
-        slow.upgrade("/", &[]);
+        let mut slow = gateway.narrow_client(Wire::Plain, "/");
         let mut idle = gateway.client(Wire::Tls, "/");
         let mut publisher = gateway.client(Wire::Plain, "/");
         let payload = vec![b'x'; SIZE];
@@ -56,8 +55,7 @@ fn a_stop_delivers_what_was_queued_and_then_says_goodbye() {
 fn either_signal_stops_within_the_drain_time_whatever_clients_do() {
     for signal in [Signal::TERM, Signal::INT] {
         let mut gateway = Gateway::start(&format!("[gateway]\ndrain_timeout = \"1s\"\n{ROOM}{LISTENERS}"));
-        let mut frozen = Raw::narrow(gateway.port("plain"));
-        frozen.upgrade("/", &[]);
+        let frozen = gateway.narrow_client(Wire::Plain, "/");
         let half_open = Raw::plain(gateway.port("plain"));
         let mut silent = gateway.client(Wire::Tls, "/");
         let mut publisher = gateway.client(Wire::Plain, "/");
@@ -77,6 +75,57 @@ fn either_signal_stops_within_the_drain_time_whatever_clients_do() {
         assert!(log.last().unwrap().ends_with(" stopped"), "{log:?}");
         drop((frozen, half_open));
     }
+}
+
+#[test]
+fn who_does_not_answer_the_goodbye_is_waited_for_no_longer_than_any_other_close() {
+    let mut gateway =
+        Gateway::start(&format!("[gateway]\ndrain_timeout = \"1h\"\nclose_timeout = \"1s\"\n{ROOM}{LISTENERS}"));
+    let mut silent = Wire::BOTH.map(|wire| gateway.client(wire, "/"));
+    let begin = Instant::now();
+    gateway.signal(Signal::TERM);
+    for client in &mut silent {
+        assert_eq!(client.frame(), Frame::close(GOODBYE.0, GOODBYE.1));
+    }
+    assert_eq!(gateway.wait().code(), Some(0));
+    assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
+}
+
+#[test]
+fn a_client_that_is_held_gets_its_replies_and_the_goodbye() {
+    let config = r#"
+[[endpoint]]
+path = "/echo"
+to = ["reply"]
+queue = { messages = 4, bytes = "1MiB" }
+"#;
+    let mut gateway = Gateway::start(&format!("{config}{LISTENERS}"));
+    let mut held = gateway.narrow_client(Wire::Plain, "/echo");
+    let mut sender = held.writer();
+    thread::scope(|scope| {
+        // It is held long before the last of these, and nobody reads them from then on.
+        let sending = scope.spawn(move || {
+            let frame = masked(0x82, &[b'x'; 16 << 10]);
+            while sender.try_send(&frame).is_ok() {}
+        });
+        let mut other = gateway.client(Wire::Tls, "/echo");
+        other.send_text("in between");
+        assert_eq!(other.text(), "in between");
+        assert_eq!(held.message().payload.len(), 16 << 10);
+        gateway.signal(Signal::TERM);
+        other.closed_with(GOODBYE.0, GOODBYE.1);
+        let close = loop {
+            let frame = held.message();
+            if frame.first == 0x88 {
+                break frame;
+            }
+            assert_eq!(frame.payload.len(), 16 << 10);
+        };
+        assert_eq!(close, Frame::close(GOODBYE.0, GOODBYE.1));
+        held.socket().shutdown(std::net::Shutdown::Both).unwrap();
+        sending.join().unwrap();
+    });
+    assert_eq!(gateway.wait().code(), Some(0));
 }
 
 #[test]

@@ -134,6 +134,17 @@ impl Gateway {
         client
     }
 
+    /// As [`client`](Gateway::client), with a receive buffer of a few KiB: when such a client stops
+    /// reading, the gateway soon knows.
+    pub(crate) fn narrow_client(&self, wire: Wire, path: &str) -> Raw {
+        let mut client = match wire {
+            Wire::Plain => Raw::narrow(self.port("plain")),
+            Wire::Tls => Raw::narrow_tls(self.port("tls"), &self.file("ca.pem")),
+        };
+        client.upgrade(path, &[]);
+        client
+    }
+
     /// The number of the process.
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()

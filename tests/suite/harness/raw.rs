@@ -103,7 +103,15 @@ impl Raw {
 
     /// Connects to a TLS listener and trusts what the authority in this PEM file signed.
     pub(crate) fn tls(port: u16, ca: &Path) -> Raw {
-        let socket = connect(port);
+        Raw::tls_over(connect(port), ca)
+    }
+
+    /// As [`narrow`](Raw::narrow), to a TLS listener.
+    pub(crate) fn narrow_tls(port: u16, ca: &Path) -> Raw {
+        Raw::tls_over(connect_to(&loopback(port), Some(NARROW)), ca)
+    }
+
+    fn tls_over(socket: Socket, ca: &Path) -> Raw {
         let authority = Certificate::from_pem(&fs::read(ca).unwrap()).unwrap();
         let connector = TlsConnector::builder().add_root_certificate(authority).build().unwrap();
         let stream = connector.connect("localhost", socket.try_clone().unwrap()).unwrap();
@@ -113,6 +121,11 @@ impl Raw {
     /// Sends these bytes.
     pub(crate) fn send(&mut self, bytes: &[u8]) {
         self.stream.write_all(bytes).unwrap();
+    }
+
+    /// Sends these bytes, or says why it could not.
+    pub(crate) fn try_send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.stream.write_all(bytes)
     }
 
     /// Sends an upgrade request for this path, with more header lines if wanted, and checks
