@@ -74,7 +74,8 @@ impl Pulse {
             PingState::Left(_) => signs.heard + interval,
             PingState::None => signs.first_ping.max(signs.heard + interval / 2),
         };
-        if now < due { Verdict::Wait(Some(due)) } else { Verdict::Ping(now + self.pong_timeout) }
+        // An answer that came soon is to be followed by the next ping in time, however patient we are.
+        if now < due { Verdict::Wait(Some(due)) } else { Verdict::Ping(now + self.pong_timeout.min(interval)) }
     }
 }
 
@@ -106,6 +107,21 @@ mod tests {
             let signs = Signs { first_ping: 50, heard, message_begun, ping };
             assert_eq!(PULSE.judge(&signs, now), verdict, "{why}");
         }
+    }
+
+    #[test]
+    fn a_patient_pong_timeout_does_not_delay_the_next_ping() {
+        let patient = Pulse { heartbeat: Some(10), pong_timeout: 40, message_timeout: None };
+        let judge = |heard, now| {
+            let ping = PingState::Left(20);
+            patient.judge(&Signs { first_ping: 1, heard, message_begun: 0, ping }, now)
+        };
+        let none = Signs { first_ping: 1, heard: 10, message_begun: 0, ping: PingState::None };
+        assert_eq!(patient.judge(&none, 20), Verdict::Ping(30));
+        assert_eq!(judge(21, 30), Verdict::Wait(Some(31)));
+        assert_eq!(judge(21, 31), Verdict::Ping(41));
+        assert_eq!(judge(10, 30), Verdict::Wait(Some(60)));
+        assert_eq!(judge(10, 60), Verdict::Dead);
     }
 
     #[test]

@@ -523,6 +523,11 @@ impl Outbox {
     fn ran_empty(&self, mut state: MutexGuard<'_, State>) {
         if state.stage == Stage::Closing {
             state.stage = Stage::Closed;
+            // However long the writing was allowed to take, the answer has the close timeout.
+            let answered_by = self.clock.now().saturating_add(self.limits.close_timeout);
+            if let Some(end) = &mut state.end {
+                end.deadline = end.deadline.min(answered_by);
+            }
             drop(state);
             self.socket.shutdown_write();
             self.changed.notify_all();

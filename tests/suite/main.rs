@@ -7,8 +7,13 @@ mod harness;
 
 mod cli;
 mod config;
+mod delivery;
+mod formats;
+mod heartbeat;
 mod readme;
 mod real_clients;
 mod service;
+mod stop;
 mod tidy;
+mod welcome;
 mod wire;

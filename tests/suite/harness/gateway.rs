@@ -11,7 +11,7 @@ use std::time::Instant;
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-use super::{DEADLINE, certificates, process};
+use super::{DEADLINE, Raw, Wire, certificates, process};
 
 /// A running `wsgate serve`. Dropping it kills the process; after a failed test its log is printed.
 pub(crate) struct Gateway {
@@ -44,6 +44,15 @@ impl Gateway {
 
     /// The same, after `prepare` has changed the command: its environment, its limits.
     pub(crate) fn start_with(config: &str, prepare: impl FnOnce(&mut Command)) -> Gateway {
+        let gateway = Gateway::launch(config, prepare);
+        // The log names listeners one by one, so the configuration says how many to await.
+        let listeners = config.lines().filter(|line| line.trim() == "[[listen]]").count().max(1);
+        gateway.wait_for_logs(": accepting on ", listeners);
+        gateway
+    }
+
+    /// Starts the process and waits for nothing.
+    pub(crate) fn launch(config: &str, prepare: impl FnOnce(&mut Command)) -> Gateway {
         let directory = tempfile::tempdir().unwrap();
         certificates::write(directory.path());
         fs::write(directory.path().join("wsgate.toml"), config).unwrap();
@@ -67,13 +76,7 @@ impl Gateway {
             }
         });
 
-        let gateway = Gateway { child, log, directory };
-        // The log names listeners one by one, so the configuration says how many to await.
-        let listeners = config.lines().filter(|line| line.trim() == "[[listen]]").count().max(1);
-        gateway.log.wait("line for each listener", |lines| {
-            (lines.iter().filter(|line| line.contains(": accepting on ")).count() >= listeners).then_some(())
-        });
-        gateway
+        Gateway { child, log, directory }
     }
 
     /// The TCP port on which the listener of this name accepts.
@@ -92,6 +95,59 @@ impl Gateway {
     /// Waits until a line of the log holds `text` and returns the first such line.
     pub(crate) fn wait_for_log(&self, text: &str) -> String {
         self.log.wait(text, |lines| lines.iter().find(|line| line.contains(text)).cloned())
+    }
+
+    /// Waits until this many lines of the log hold `text` and returns them, and those that are more.
+    pub(crate) fn wait_for_logs(&self, text: &str, count: usize) -> Vec<String> {
+        self.log.wait(&format!("{count} times {text:?}"), |lines| {
+            let found: Vec<_> = lines.iter().filter(|line| line.contains(text)).cloned().collect();
+            (found.len() >= count).then_some(found)
+        })
+    }
+
+    /// The log so far.
+    pub(crate) fn log(&self) -> Vec<String> {
+        self.log.lock().lines.clone()
+    }
+
+    /// The log of a gateway that has ended, to its last line.
+    pub(crate) fn whole_log(&self) -> Vec<String> {
+        let state = self.log.lock();
+        let (state, waited) = self.log.grown.wait_timeout_while(state, DEADLINE, |state| !state.ended).unwrap();
+        assert!(!waited.timed_out(), "the log has no end");
+        state.lines.clone()
+    }
+
+    /// The id that the gateway has given this client, from the line of its log.
+    pub(crate) fn id_of(&self, client: &Raw) -> String {
+        let line = self.wait_for_log(&format!(":{}): connected", client.own_port()));
+        line.split("client ").nth(1).unwrap().split(' ').next().unwrap().to_owned()
+    }
+
+    /// Connects over this kind of wire, to the listener of the same name, and upgrades.
+    pub(crate) fn client(&self, wire: Wire, path: &str) -> Raw {
+        let mut client = match wire {
+            Wire::Plain => Raw::plain(self.port("plain")),
+            Wire::Tls => Raw::tls(self.port("tls"), &self.file("ca.pem")),
+        };
+        client.upgrade(path, &[]);
+        client
+    }
+
+    /// As [`client`](Gateway::client), with a receive buffer of a few KiB: when such a client stops
+    /// reading, the gateway soon knows.
+    pub(crate) fn narrow_client(&self, wire: Wire, path: &str) -> Raw {
+        let mut client = match wire {
+            Wire::Plain => Raw::narrow(self.port("plain")),
+            Wire::Tls => Raw::narrow_tls(self.port("tls"), &self.file("ca.pem")),
+        };
+        client.upgrade(path, &[]);
+        client
+    }
+
+    /// The number of the process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// Sends a signal; SIGTERM is the one that ends it in order.

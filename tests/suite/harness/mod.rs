@@ -4,9 +4,11 @@ mod certificates;
 mod gateway;
 pub(crate) mod process;
 mod raw;
+mod story;
 
 pub(crate) use gateway::Gateway;
 pub(crate) use raw::{Frame, Raw, masked, request};
+pub(crate) use story::{LISTENERS, Wire, with_any_deliverers};
 
 use std::time::Duration;
 

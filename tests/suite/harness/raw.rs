@@ -2,11 +2,12 @@
 
 use std::fs;
 use std::io::{self, Read, Write};
-use std::net::{Ipv4Addr, TcpStream};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::time::Instant;
 
 use native_tls::{Certificate, TlsConnector};
+use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::DEADLINE;
 
@@ -14,11 +15,14 @@ use super::DEADLINE;
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 
+/// The receive buffer of a client that is meant to fall behind, in bytes; the kernel doubles it.
+const NARROW: usize = 4 << 10;
+
 /// One connection, plain or TLS. Every read has a deadline.
 pub(crate) struct Raw {
     stream: Box<dyn ReadWrite>,
     /// The socket beneath, for deadlines and half-closing.
-    socket: TcpStream,
+    socket: Socket,
     /// What has arrived and was not asked for yet.
     inbox: Vec<u8>,
 }
@@ -74,13 +78,40 @@ pub(crate) fn masked(first: u8, payload: &[u8]) -> Vec<u8> {
 impl Raw {
     /// Connects to a plain listener.
     pub(crate) fn plain(port: u16) -> Raw {
-        let socket = connect(port);
+        Raw::over(connect(port))
+    }
+
+    /// Connects to a plain listener with a receive buffer of a few KiB: when such a client stops
+    /// reading, the gateway soon knows.
+    pub(crate) fn narrow(port: u16) -> Raw {
+        Raw::over(connect_to(&loopback(port), Some(NARROW)))
+    }
+
+    /// Connects to a plain listener on the IPv6 loopback address.
+    pub(crate) fn ipv6(port: u16) -> Raw {
+        Raw::over(connect_to(&SocketAddr::from((Ipv6Addr::LOCALHOST, port)).into(), None))
+    }
+
+    /// Connects to a plain listener on a Unix socket.
+    pub(crate) fn unix(path: &Path) -> Raw {
+        Raw::over(connect_to(&SockAddr::unix(path).unwrap(), None))
+    }
+
+    fn over(socket: Socket) -> Raw {
         Raw { stream: Box::new(socket.try_clone().unwrap()), socket, inbox: Vec::new() }
     }
 
     /// Connects to a TLS listener and trusts what the authority in this PEM file signed.
     pub(crate) fn tls(port: u16, ca: &Path) -> Raw {
-        let socket = connect(port);
+        Raw::tls_over(connect(port), ca)
+    }
+
+    /// As [`narrow`](Raw::narrow), to a TLS listener.
+    pub(crate) fn narrow_tls(port: u16, ca: &Path) -> Raw {
+        Raw::tls_over(connect_to(&loopback(port), Some(NARROW)), ca)
+    }
+
+    fn tls_over(socket: Socket, ca: &Path) -> Raw {
         let authority = Certificate::from_pem(&fs::read(ca).unwrap()).unwrap();
         let connector = TlsConnector::builder().add_root_certificate(authority).build().unwrap();
         let stream = connector.connect("localhost", socket.try_clone().unwrap()).unwrap();
@@ -90,6 +121,11 @@ impl Raw {
     /// Sends these bytes.
     pub(crate) fn send(&mut self, bytes: &[u8]) {
         self.stream.write_all(bytes).unwrap();
+    }
+
+    /// Sends these bytes, or says why it could not.
+    pub(crate) fn try_send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.stream.write_all(bytes)
     }
 
     /// Sends an upgrade request for this path, with more header lines if wanted, and checks
@@ -129,6 +165,65 @@ impl Raw {
         Frame { first: frame[0], payload: frame[header..].to_vec() }
     }
 
+    /// Sends a text message.
+    pub(crate) fn send_text(&mut self, text: &str) {
+        self.send(&masked(0x81, text.as_bytes()));
+    }
+
+    /// The next frame that is no ping; pings before it are answered, as every client does.
+    pub(crate) fn message(&mut self) -> Frame {
+        loop {
+            let frame = self.frame();
+            if frame.first != 0x89 {
+                return frame;
+            }
+            self.send(&masked(0x8a, &frame.payload));
+        }
+    }
+
+    /// Waits for a ping and answers it. To a test this is a clock: it says that the gateway's
+    /// heartbeat has gone round.
+    pub(crate) fn pinged(&mut self) {
+        let ping = self.frame();
+        assert_eq!(ping.first, 0x89, "no ping but {ping:?}");
+        self.send(&masked(0x8a, &ping.payload));
+    }
+
+    /// The text of the next frame that is no ping.
+    pub(crate) fn text(&mut self) -> String {
+        let frame = self.message();
+        assert_eq!(frame.first, 0x81, "no text message but {frame:?}");
+        String::from_utf8(frame.payload).unwrap()
+    }
+
+    /// Expects this Close, answers it, and expects an orderly end.
+    pub(crate) fn closed_with(&mut self, code: u16, reason: &str) {
+        let close = Frame::close(code, reason);
+        assert_eq!(self.message(), close);
+        self.send(&masked(0x88, &close.payload[..2]));
+        self.end();
+    }
+
+    /// Reads on, whatever comes, until the connection has ended, in order or not.
+    pub(crate) fn cut_off(&mut self) {
+        let late = Instant::now() + DEADLINE;
+        loop {
+            match self.read(late) {
+                Ok(0) => return,
+                Ok(_) => {}
+                Err(error) if matches!(error.kind(), io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock) => {
+                    panic!("the connection has not ended within {DEADLINE:?}")
+                }
+                Err(_) => return,
+            }
+        }
+    }
+
+    /// The port of its own end.
+    pub(crate) fn own_port(&self) -> u16 {
+        self.socket.local_addr().unwrap().as_socket().unwrap().port()
+    }
+
     /// Checks that nothing more comes: an orderly end of the stream, not a reset.
     pub(crate) fn end(&mut self) {
         let late = Instant::now() + DEADLINE;
@@ -136,8 +231,13 @@ impl Raw {
         assert!(self.inbox.is_empty(), "bytes where the end was due: {:?}", String::from_utf8_lossy(&self.inbox));
     }
 
+    /// A plain connection's sending half, for a thread of its own. It reads nothing.
+    pub(crate) fn writer(&self) -> Raw {
+        Raw::over(self.socket.try_clone().unwrap())
+    }
+
     /// The socket itself, to shut it down or to set its options.
-    pub(crate) fn socket(&self) -> &TcpStream {
+    pub(crate) fn socket(&self) -> &Socket {
         &self.socket
     }
 
@@ -181,9 +281,24 @@ pub(crate) fn request(path: &str, headers: &[&str]) -> String {
     )
 }
 
-fn connect(port: u16) -> TcpStream {
-    let socket = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
-    socket.set_nodelay(true).unwrap();
+fn connect(port: u16) -> Socket {
+    connect_to(&loopback(port), None)
+}
+
+fn loopback(port: u16) -> SockAddr {
+    SocketAddr::from((Ipv4Addr::LOCALHOST, port)).into()
+}
+
+/// Connects; the receive buffer has to be set before, since the handshake announces the window.
+fn connect_to(address: &SockAddr, receive_buffer: Option<usize>) -> Socket {
+    let socket = Socket::new(Domain::from(i32::from(address.family())), Type::STREAM, None).unwrap();
+    if let Some(bytes) = receive_buffer {
+        socket.set_recv_buffer_size(bytes).unwrap();
+    }
+    socket.connect(address).unwrap();
+    if !address.is_unix() {
+        socket.set_tcp_nodelay(true).unwrap();
+    }
     socket.set_read_timeout(Some(DEADLINE)).unwrap();
     socket.set_write_timeout(Some(DEADLINE)).unwrap();
     socket
