@@ -42,7 +42,7 @@ const CONNECTION: [&str; 10] =
     ["handshake", "outbox", "watch", "sealer", "reader", "tls", "queue", "socket", "frame", "large"];
 
 /// The arrows that go up in src/connection/.
-const CONNECTION_UP: [(&str, &str); 2] = [
+const CONNECTION_UP: [(&str, &str); 1] = [
     // The two know each other: an outbox that stalls is watched, and what is watched is an outbox.
     ("watch", "outbox"),
 ];
