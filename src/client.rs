@@ -12,7 +12,7 @@ use log::{debug, error, info};
 use crate::connection::frame::{Control, Frame, append_control};
 use crate::connection::reader::{Close, Reader, Sink};
 use crate::connection::tls::Decrypted;
-use crate::dispatch::Dispatch;
+use crate::dispatch::{Dispatch, Misaddressed};
 use crate::message::Message;
 use crate::opening::{self, Arrival, Opened, Unopened};
 use crate::publisher::Published;
@@ -62,6 +62,7 @@ fn live(shared: &Arc<Shared>, opened: Opened, from: &str) {
         client.outbox.wait_closed();
     }
     let Received { messages, bytes } = connection.received;
+    let Misaddressed { unknown, denied } = connection.dispatch.misaddressed();
     let (ending, sent) = client.outbox.finish();
     leave(shared, client);
     info!(
@@ -74,6 +75,9 @@ fn live(shared: &Arc<Shared>, opened: Opened, from: &str) {
         sent.bytes,
         sent.dropped,
     );
+    if unknown + denied > 0 {
+        info!("client {id}: of its messages, session_unknown dropped {unknown} and session_denied {denied}");
+    }
 }
 
 /// Leaves the room, however long the broadcaster takes to hear of it: a client that it does not know

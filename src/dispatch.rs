@@ -1,6 +1,7 @@
 //! From a client's messages to what others get: formats, targets, and the corks that make one
 //! write of all that one read brought.
 
+use std::fmt;
 use std::time::SystemTime;
 
 use bytes::Bytes;
@@ -25,6 +26,7 @@ pub struct Dispatch<'a> {
     lanes: Vec<Lane>,
     /// Nothing on the way needs another format than the bytes as they came.
     is_verbatim: bool,
+    misaddressed: Misaddressed,
 }
 
 /// One destination and what has been collected for it.
@@ -55,7 +57,7 @@ impl<'a> Dispatch<'a> {
         lanes.sort_by_key(|lane| lane.target != Target::Reply);
         let own = endpoint.settings.format;
         let is_verbatim = own == Format::Payload && lanes.iter().all(|lane| lane.format == Format::Payload);
-        Dispatch { shared, client, endpoint, lanes, is_verbatim }
+        Dispatch { shared, client, endpoint, lanes, is_verbatim, misaddressed: Misaddressed::default() }
     }
 
     /// Collects a message for its destinations; `expected` is a guess at what this read brings in all.
@@ -102,20 +104,25 @@ impl<'a> Dispatch<'a> {
         })
     }
 
+    /// How many of the client's messages were dropped because of whom they addressed.
+    pub fn misaddressed(&self) -> Misaddressed {
+        self.misaddressed
+    }
+
     /// Sends a message to the one client that it addresses, if that client's messages come here.
     fn address(&mut self, address: Address, decoded: &Decoded, whole: usize) {
-        let from = self.client.id();
         let Address::Session(id) = address else {
-            return info!("client {from}: session_unknown: its _session names no session; the message is dropped");
+            let why = format_args!("session_unknown: its _session names no session");
+            return self.misaddressed.count(self.client, why, |counts| &mut counts.unknown);
         };
         let Some(to) = self.shared.registry.find(id) else {
-            return info!("client {from}: session_unknown: {id} is not connected; the message is dropped");
+            let why = format_args!("session_unknown: {id} is not connected");
+            return self.misaddressed.count(self.client, why, |counts| &mut counts.unknown);
         };
         let (here, there) = (self.client.room.endpoint(), to.room.endpoint());
-        if here != there && !self.shared.routes.leads(there, here) {
-            return info!(
-                "client {from}: session_denied: {id} is on an endpoint that does not send here; the message is dropped"
-            );
+        if !self.shared.routes.leads(there, here) {
+            let why = format_args!("session_denied: {id} is on an endpoint that does not send here");
+            return self.misaddressed.count(self.client, why, |counts| &mut counts.denied);
         }
         let format = self.shared.endpoints[there].settings.format;
         let Some(message) = encode(format, decoded, self.client, SystemTime::now(), whole) else { return };
@@ -124,6 +131,27 @@ impl<'a> Dispatch<'a> {
             // Its own size: the message may be a part of a buffer that is larger.
             let frame = Frame::message(&Message { data: Bytes::copy_from_slice(&message.data), ..message });
             publish(self.shared, self.client, Published::To { outbox: to.outbox.clone(), frame });
+        }
+    }
+}
+
+/// Messages that were dropped because of whom they addressed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Misaddressed {
+    /// A session that is not here, or none that can be.
+    pub unknown: u64,
+    /// A client whose endpoint does not send to the sender's.
+    pub denied: u64,
+}
+
+/// How many misaddressed messages of one client are logged; the rest is only counted.
+const MISADDRESSED_LOGGED: u64 = 10;
+
+impl Misaddressed {
+    fn count(&mut self, from: &Client, why: fmt::Arguments<'_>, which: impl Fn(&mut Misaddressed) -> &mut u64) {
+        *which(self) += 1;
+        if self.unknown + self.denied <= MISADDRESSED_LOGGED {
+            info!("client {}: {why}; the message is dropped", from.id());
         }
     }
 }
