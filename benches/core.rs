@@ -1,0 +1,114 @@
+//! What routing, reading and the outbox cost a message, without the network.
+//!
+//! `cargo bench --bench core`
+
+use std::hint::black_box;
+use std::io::Read;
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use wsgate::clock::Clock;
+use wsgate::config::{Destination, EndpointSettings, QueueSettings};
+use wsgate::connection::frame::{Cork, CorkLimits, Frame};
+use wsgate::connection::outbox::{Limits, Outbox};
+use wsgate::connection::queue::Queue;
+use wsgate::connection::reader::{Reader, Sink};
+use wsgate::connection::socket::Socket;
+use wsgate::connection::watch::Watch;
+use wsgate::id::Id;
+use wsgate::message::{Kind, Message};
+use wsgate::route::Routes;
+
+/// Messages of one read: what a client with 16 requests in flight sends.
+const BATCH: usize = 16;
+
+fn message() -> Message {
+    Message { kind: Kind::Text, data: Bytes::from_static(&[b'x'; 64]) }
+}
+
+fn routing(c: &mut Criterion) {
+    let endpoint = |path: &str, to| EndpointSettings { path: path.to_owned(), to, ..EndpointSettings::default() };
+    let routes = Routes::new(&[
+        endpoint("/", vec![Destination::Broadcast]),
+        endpoint("/rooms/{room}", vec![Destination::Others, Destination::Endpoint("/dash/{room}".to_owned())]),
+        endpoint("/rooms/lobby", vec![Destination::Reply]),
+        endpoint("/dash/{room}", vec![]),
+    ]);
+    let mut group = c.benchmark_group("route");
+    group.bench_function("find a room with a parameter", |b| {
+        b.iter(|| routes.find(black_box("/rooms/kitchen"), |_| true));
+    });
+    let room = routes.find("/rooms/kitchen", |_| true).expect("the endpoint is there");
+    group.bench_function("bind two targets", |b| b.iter(|| routes.targets(black_box(&room))));
+    group.finish();
+}
+
+fn outbox(c: &mut Criterion) {
+    let bounds = QueueSettings::default();
+    let frame = Frame::message(&message());
+    let mut group = c.benchmark_group("outbox");
+    group.throughput(Throughput::Elements(BATCH as u64));
+    group.bench_function("cork 16 messages", |b| {
+        let mut cork = Cork::new(CorkLimits::for_queue(bounds.messages, bounds.bytes));
+        b.iter(|| {
+            (0..BATCH).for_each(|_| cork.push(&message(), BATCH * 70));
+            cork.take()
+        });
+    });
+    group.bench_function("queue, take and settle 16 frames", |b| {
+        let mut queue = Queue::default();
+        b.iter(|| {
+            for _ in 0..BATCH {
+                black_box(queue.offer(&frame, &bounds));
+            }
+            let taken = queue.take(64, 64 << 10).expect("16 frames are queued");
+            queue.settle(taken, BATCH * frame.len())
+        });
+    });
+    group.throughput(Throughput::Elements(1));
+    group.bench_function("deliver one frame to a socket, and read it there", |b| {
+        let (ours, mut theirs) = UnixStream::pair().expect("a socket pair");
+        let limits = Limits { queue: bounds, write_timeout: None, close_timeout: 10 };
+        let watch = Arc::new(Watch::new().expect("an epoll"));
+        let outbox = Arc::new(Outbox::new(Id::from(1), Socket::new(ours), None, limits, Arc::new(Clock::new()), watch));
+        let mut received = vec![0; frame.len()];
+        b.iter(|| {
+            black_box(outbox.deliver(&frame));
+            theirs.read_exact(&mut received).expect("the frame arrives");
+        });
+    });
+    group.finish();
+}
+
+/// Counts what is read.
+#[derive(Default)]
+struct Count(usize);
+
+impl Sink for Count {
+    fn message(&mut self, message: Message) {
+        self.0 += message.data.len();
+    }
+
+    fn ping(&mut self, _payload: Bytes) {}
+}
+
+fn reading(c: &mut Criterion) {
+    let masked = [&[0x81, 0x80 | 64, 1, 2, 3, 4][..], &[b'x' ^ 1, b'x' ^ 2, b'x' ^ 3, b'x' ^ 4].repeat(16)].concat();
+    let wire = masked.repeat(BATCH);
+    let mut group = c.benchmark_group("reader");
+    group.throughput(Throughput::Elements(BATCH as u64));
+    group.bench_function("16 text messages of 64 bytes", |b| {
+        let mut reader = Reader::new(1 << 20);
+        b.iter(|| {
+            let mut count = Count::default();
+            reader.read(black_box(&wire), &mut count).expect("the frames are valid");
+            assert_eq!(count.0, BATCH * 64);
+        });
+    });
+    group.finish();
+}
+
+criterion_group!(benches, routing, outbox, reading);
+criterion_main!(benches);
