@@ -182,8 +182,7 @@ impl<'a> Connection<'a> {
 
     /// Parses and dispatches. What one read brought goes out together.
     fn consume(&mut self, bytes: &[u8]) -> Flow {
-        let now = self.shared.clock.now();
-        self.client.heard.store(now, Ordering::Relaxed);
+        self.client.heard.store(self.shared.clock.now(), Ordering::Relaxed);
         let closing = self.client.outbox.is_closing();
         let mut input = bytes;
         let mut pongs = Pongs::default();
@@ -213,7 +212,7 @@ impl<'a> Connection<'a> {
         }
         match end {
             None => {
-                self.note_begun(now, messages > 0);
+                self.note_begun(messages > 0);
                 Flow::Go
             }
             Some(Ok((code, reason))) => self.closed_by_peer(code, &reason),
@@ -224,8 +223,10 @@ impl<'a> Connection<'a> {
         }
     }
 
-    /// Notes for the heartbeat when the message began of which a part has arrived.
-    fn note_begun(&self, now: u32, is_another: bool) {
+    /// Notes for the heartbeat when the message began of which a part has arrived. The clock is asked
+    /// anew: the messages before it may have held this thread for long, and that is not its time.
+    fn note_begun(&self, is_another: bool) {
+        let now = self.shared.clock.now();
         let begun = &self.client.message_begun;
         if !self.reader.is_inside_message() {
             begun.store(0, Ordering::Relaxed);
