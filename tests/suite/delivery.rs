@@ -233,7 +233,7 @@ impl Drop for DoneAtEnd<'_> {
 
 #[test]
 fn a_client_that_does_not_read_its_replies_holds_itself_alone_and_is_not_dead() {
-    const MESSAGES: usize = 400;
+    const MESSAGES: usize = 100;
     const SIZE: usize = 16 << 10;
     let config = r#"
 [[endpoint]]
@@ -257,6 +257,7 @@ queue = { messages = 16, bytes = "256KiB" }
             assert_eq!(other.text(), "not held");
             let lines = gateway.log();
             assert!(!lines.iter().any(|line| line.contains("disconnected")), "{lines:?}");
+            held.widen();
             for expected in 0..MESSAGES {
                 let echo = held.message();
                 assert_eq!((number(&echo), echo.payload.len()), (expected, SIZE));
@@ -331,7 +332,7 @@ fn flooded(gateway: &Gateway, wire: Wire) -> (Raw, String, Raw) {
 
 fn with_flooded(when_full: &str, story: impl Fn(&Gateway, Raw, &str, Raw) + Sync) {
     let config = format!(
-        "[[endpoint]]\npath = \"/flood\"\nqueue = {{ messages = {QUEUE}, bytes = \"4MiB\", when_full = \"{when_full}\" }}\n"
+        "close_timeout = \"1m\"\n[[endpoint]]\npath = \"/flood\"\nqueue = {{ messages = {QUEUE}, bytes = \"4MiB\", when_full = \"{when_full}\" }}\n"
     );
     with_any_deliverers(&config, |gateway| {
         for wire in Wire::BOTH {
@@ -343,6 +344,7 @@ fn with_flooded(when_full: &str, story: impl Fn(&Gateway, Raw, &str, Raw) + Sync
 
 /// The numbers of the messages up to and without this text.
 fn numbers_until(client: &mut Raw, last: &str) -> Vec<usize> {
+    client.widen();
     let mut numbers = Vec::new();
     loop {
         let frame = client.message();
@@ -423,6 +425,7 @@ fn drop_newest_keeps_what_came_first() {
 fn disconnect_sends_what_was_queued_and_then_says_too_slow() {
     with_flooded("disconnect", |gateway, mut frozen, id, mut publisher| {
         gateway.wait_for_log(&format!("client {id}: its queue is full: it is closed"));
+        frozen.widen();
         let mut count = 0;
         let close = loop {
             let frame = frozen.message();

@@ -164,6 +164,50 @@ fn pings_do_not_prolong_a_message_and_the_next_message_has_its_own_time() {
 }
 
 #[test]
+fn the_time_in_which_a_client_is_held_is_not_the_time_of_its_message() {
+    let config = r#"
+[[endpoint]]
+path = "/held"
+to = ["reply"]
+heartbeat = "off"
+message_timeout = "5s"
+queue = { messages = 4, bytes = "1MiB", when_full = "drop_newest" }
+
+[[endpoint]]
+path = "/feed"
+to = ["reply", "endpoint:/held"]
+"#;
+    let gateway = Gateway::start(&format!("{LISTENERS}{CONFIG}{config}"));
+    let mut clock = gateway.client(Wire::Plain, "/patient");
+    let mut held = gateway.narrow_client(Wire::Plain, "/held");
+    let id = gateway.id_of(&held);
+    let mut feed = gateway.client(Wire::Plain, "/feed");
+    let mut fill = || {
+        for _ in 0..60 {
+            feed.send(&masked(0x82, &[b'x'; 16 << 10]));
+            assert_eq!(feed.message().payload.len(), 16 << 10);
+        }
+    };
+    fill();
+    gateway.wait_for_log(&format!("client {id}: its queue is full"));
+    // What the kernel finds room for after all comes out of the queue, which is filled again.
+    for _ in 0..2 {
+        clock.pinged();
+        fill();
+    }
+    // The reply to the first holds its thread, with the beginning of the second already read.
+    let second = masked(0x81, b"second");
+    held.send(&[&masked(0x81, b"first")[..], &second[..9]].concat());
+    (0..5).for_each(|_| clock.pinged());
+    // Now it reads on, but the second message takes a while.
+    held.widen();
+    while held.message() != Frame::text("first") {}
+    clock.pinged();
+    held.send(&second[9..]);
+    assert_eq!(held.message(), Frame::text("second"));
+}
+
+#[test]
 fn a_client_that_takes_nothing_is_cut_and_off_waits_for_it() {
     const MESSAGES: usize = 100;
     let gateway = gateway();
@@ -184,6 +228,7 @@ fn a_client_that_takes_nothing_is_cut_and_off_waits_for_it() {
     // The kernel or the heartbeat, whichever looks first.
     assert!(line.contains("nothing was taken within the write timeout") || line.contains("timed out"), "{line}");
     frozen[0].cut_off();
+    frozen[1].widen();
     for _ in 0..MESSAGES {
         assert_eq!(frozen[1].message().payload.len(), 16 << 10);
     }

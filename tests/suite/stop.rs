@@ -37,6 +37,7 @@ fn a_stop_delivers_what_was_queued_and_then_says_goodbye() {
         gateway.signal(Signal::TERM);
         gateway.wait_for_log("stopping: closing 3 clients");
         // Nothing of its 100 messages was read before, and all of them come before the Close.
+        slow.widen();
         for _ in 0..MESSAGES {
             assert_eq!(slow.message().payload.len(), SIZE);
         }
@@ -114,6 +115,7 @@ queue = { messages = 4, bytes = "1MiB" }
         assert_eq!(held.message().payload.len(), 16 << 10);
         gateway.signal(Signal::TERM);
         other.closed_with(GOODBYE.0, GOODBYE.1);
+        held.widen();
         let close = loop {
             let frame = held.message();
             if frame.first == 0x88 {

@@ -236,6 +236,12 @@ impl Raw {
         Raw::over(self.socket.try_clone().unwrap())
     }
 
+    /// Ends the narrowness of a [`narrow`](Raw::narrow) client: through a window of a few KiB everything
+    /// that waits for it would take long.
+    pub(crate) fn widen(&self) {
+        self.socket.set_recv_buffer_size(1 << 20).unwrap();
+    }
+
     /// The socket itself, to shut it down or to set its options.
     pub(crate) fn socket(&self) -> &Socket {
         &self.socket
