@@ -33,16 +33,19 @@ pub fn admit<'a>(
     let Intent::Upgrade { key } = request.intent else {
         return Err(Refusal::new(426, "this is a WebSocket endpoint: connect with ws:// or wss://"));
     };
-    if !is_welcome(&endpoint.origins, request.origin, request.host) {
-        return Err(Refusal::new(403, "pages of this origin may not connect here"));
+    // No Origin: no browser, no cross-site attack.
+    if let Some(origin) = request.origin
+        && !is_welcome(&endpoint.origins, origin, request.host)
+    {
+        let host = request.host;
+        return Err(Refusal::new(403, format!("pages of the origin {origin:?} may not connect to the host {host:?}")));
     }
     let subprotocol = endpoint.subprotocols.iter().find(|ours| request.subprotocols.contains(&ours.as_str())).cloned();
     Ok(Admission { room, key, subprotocol })
 }
 
-/// Whether a browser page of this origin may connect. No Origin: no browser, no cross-site attack.
-fn is_welcome(origins: &Origins, origin: Option<&str>, host: &str) -> bool {
-    let Some(origin) = origin else { return true };
+/// Whether a browser page of this origin may connect.
+fn is_welcome(origins: &Origins, origin: &str, host: &str) -> bool {
     match origins {
         Origins::Any => true,
         Origins::List(list) => list.iter().any(|listed| listed.eq_ignore_ascii_case(origin)),
@@ -80,24 +83,23 @@ mod tests {
     #[test]
     fn a_page_is_judged_by_its_origin() {
         let list = Origins::List(vec!["https://dash.example".to_owned()]);
-        let table: [(&Origins, Option<&str>, &str, bool); 17] = [
-            (&Origins::Same, None, "here:8080", true),
-            (&Origins::Same, Some("http://here:8080"), "here:8080", true),
-            (&Origins::Same, Some("http://HERE:8080"), "here:8080", true),
-            (&Origins::Same, Some("http://here"), "here", true),
-            (&Origins::Same, Some("https://here"), "here:443", true),
-            (&Origins::Same, Some("http://here"), "here:8080", false),
-            (&Origins::Same, Some("http://here:8081"), "here:8080", false),
-            (&Origins::Same, Some("http://here.evil"), "here", false),
-            (&Origins::Same, Some("http://evil"), "here", false),
-            (&Origins::Same, Some("null"), "here", false),
-            (&Origins::Same, Some("file://"), "", false),
-            (&Origins::Same, Some("http://[::1]:8080"), "[::1]:8080", true),
-            (&Origins::Same, Some("http://[::1]"), "[::1]", true),
-            (&list, Some("https://dash.example"), "x", true),
-            (&list, Some("https://dash.example.evil"), "x", false),
-            (&list, Some("http://dash.example"), "dash.example", false),
-            (&Origins::Any, Some("null"), "x", true),
+        let table: [(&Origins, &str, &str, bool); 16] = [
+            (&Origins::Same, "http://here:8080", "here:8080", true),
+            (&Origins::Same, "http://HERE:8080", "here:8080", true),
+            (&Origins::Same, "http://here", "here", true),
+            (&Origins::Same, "https://here", "here:443", true),
+            (&Origins::Same, "http://here", "here:8080", false),
+            (&Origins::Same, "http://here:8081", "here:8080", false),
+            (&Origins::Same, "http://here.evil", "here", false),
+            (&Origins::Same, "http://evil", "here", false),
+            (&Origins::Same, "null", "here", false),
+            (&Origins::Same, "file://", "", false),
+            (&Origins::Same, "http://[::1]:8080", "[::1]:8080", true),
+            (&Origins::Same, "http://[::1]", "[::1]", true),
+            (&list, "https://dash.example", "x", true),
+            (&list, "https://dash.example.evil", "x", false),
+            (&list, "http://dash.example", "dash.example", false),
+            (&Origins::Any, "null", "x", true),
         ];
         for (origins, origin, host, expected) in table {
             assert_eq!(is_welcome(origins, origin, host), expected, "{origins:?} {origin:?} {host}");
