@@ -5,7 +5,10 @@
 
 mod harness;
 
+mod bad_frames;
+mod bad_requests;
 mod cli;
 mod config;
+mod limits;
 mod real_clients;
 mod wire;
