@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use log::{error, info, warn};
@@ -73,7 +73,8 @@ fn admit(
     listener: &Listener,
     socket: socket2::Socket,
     peer: &SockAddr,
-) -> Result<(), (Option<socket2::Socket>, String)> {
+) -> Result<(), (Option<Socket>, String)> {
+    let socket = Socket::new(socket);
     let Some(connection) = shared.connections.enter() else {
         return Err((Some(socket), format!("the gateway has {} connections", shared.connections.limit())));
     };
@@ -91,17 +92,28 @@ fn admit(
     };
     let arrival = Arrival {
         id,
-        stream: Stream { socket: Socket::new(socket), session },
+        stream: Stream { socket, session },
         peer: peer.as_socket().map(|address| address.ip()),
         listener: Arc::clone(&listener.name),
         connection,
         handshake,
     };
-    let shared_by_thread = Arc::clone(shared);
-    let body = move || client::run(&shared_by_thread, arrival, &from);
-    spawn_client(format!("client {id}"), shared.settings.gateway.client_stack, body)
-        // The connection is lost with the closure that the thread would have run.
-        .map_err(|error| (None, format!("failed to start a thread: {error}")))
+    // A closure whose thread does not start is lost with all that it owns, so the connection is
+    // handed over beside it and can be taken back and told.
+    let handover = Arc::new(Mutex::new(Some(arrival)));
+    let (shared_by_thread, handed) = (Arc::clone(shared), Arc::clone(&handover));
+    let body = move || {
+        let arrival = take(&handed).expect("the accept loop takes it back only if this thread has not started");
+        drop(handed);
+        client::run(&shared_by_thread, arrival, &from);
+    };
+    spawn_client(format!("client {id}"), shared.settings.gateway.client_stack, body).map_err(|error| {
+        (take(&handover).map(|arrival| arrival.stream.socket), format!("failed to start a thread: {error}"))
+    })
+}
+
+fn take(handover: &Mutex<Option<Arrival>>) -> Option<Arrival> {
+    handover.lock().unwrap_or_else(PoisonError::into_inner).take()
 }
 
 /// Whether accepting failed for want of descriptors or memory, which others may give back.
@@ -146,10 +158,9 @@ struct Lingering {
 
 impl Lingering {
     /// Answers 503 on a plain listener. On a TLS listener there is no way to say it: it is closed.
-    fn refuse(&mut self, socket: Option<socket2::Socket>, listener: &Listener, why: &str) {
+    fn refuse(&mut self, socket: Option<Socket>, listener: &Listener, why: &str) {
         self.log(&listener.name, why);
         let Some(socket) = socket.filter(|_| listener.tls.is_none()) else { return };
-        let socket = Socket::new(socket);
         if socket.send_now(&Refusal::new(503, "the server is at capacity").to_http()).is_err() {
             return;
         }

@@ -175,6 +175,7 @@ fn refuse_unread(stream: &mut Stream, error: HeadError, shared: &Shared) -> Unop
             stream.session = None;
             Refusal::new(400, "this port speaks TLS: use https:// or wss://")
         }
+        HeadError::NotHttp => Refusal::new(400, "this is no HTTP request; if it is TLS: this port speaks plain ws://"),
         HeadError::Gone(true) => return Unopened::Gone("left in the middle of its request".to_owned()),
         HeadError::Gone(false) => return Unopened::Gone("left without a request".to_owned()),
         HeadError::Tls(error) => {

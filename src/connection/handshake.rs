@@ -42,6 +42,8 @@ pub enum HeadError {
     Gone(bool),
     /// On a TLS listener the first bytes are not TLS but plain HTTP.
     PlainHttp,
+    /// What has arrived cannot become a request, such as TLS on a plain listener.
+    NotHttp,
     /// The TLS handshake failed.
     Tls(io::Error),
     /// The socket failed.
@@ -65,6 +67,10 @@ impl Stream {
             if let Some(end) = head_end(&input) {
                 let behind = input.split_off(end);
                 return Ok(Head { bytes: input, behind });
+            }
+            // Such bytes may never have a line's end: their sender is told at once, not at the deadline.
+            if input.first().is_some_and(|&first| !begins_request(first)) {
+                return Err(HeadError::NotHttp);
             }
             if input.len() > HEAD_MAX {
                 return Err(HeadError::TooLong);
@@ -199,6 +205,12 @@ fn head_end(input: &[u8]) -> Option<usize> {
 /// Whether these bytes begin like a request line. A TLS record begins with 22.
 fn looks_like_http(bytes: &[u8]) -> bool {
     bytes.iter().take(3).all(u8::is_ascii_uppercase)
+}
+
+/// Whether a request can begin with this byte: with a method, or with the empty line that RFC 9112
+/// section 2.2 forgives.
+fn begins_request(byte: u8) -> bool {
+    byte.is_ascii_graphic() || matches!(byte, b'\r' | b'\n')
 }
 
 /// A request to open a WebSocket, or not, as its head says. Borrowed from the head.

@@ -5,11 +5,14 @@
 
 mod harness;
 
+mod bad_frames;
+mod bad_requests;
 mod cli;
 mod config;
 mod delivery;
 mod formats;
 mod heartbeat;
+mod limits;
 mod readme;
 mod real_clients;
 mod service;

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
@@ -42,22 +42,38 @@ impl Gateway {
         Gateway::start_with(config, |_| {})
     }
 
-    /// The same, after `prepare` has changed the command: its environment, its limits.
+    /// The same, after `prepare` has changed the command: its environment, its arguments.
     pub(crate) fn start_with(config: &str, prepare: impl FnOnce(&mut Command)) -> Gateway {
         let gateway = Gateway::launch(config, prepare);
-        // The log names listeners one by one, so the configuration says how many to await.
-        let listeners = config.lines().filter(|line| line.trim() == "[[listen]]").count().max(1);
-        gateway.wait_for_logs(": accepting on ", listeners);
+        gateway.wait_for_listeners(config);
+        gateway
+    }
+
+    /// The same under limits of `prlimit`, such as `--nofile=64`.
+    pub(crate) fn start_limited(config: &str, limit: &str) -> Gateway {
+        let mut command = Command::new("prlimit");
+        command.args([limit, env!("CARGO_BIN_EXE_wsgate")]);
+        let gateway = Gateway::launch_as(config, command, |_| {});
+        gateway.wait_for_listeners(config);
         gateway
     }
 
     /// Starts the process and waits for nothing.
     pub(crate) fn launch(config: &str, prepare: impl FnOnce(&mut Command)) -> Gateway {
+        Gateway::launch_as(config, Command::new(env!("CARGO_BIN_EXE_wsgate")), prepare)
+    }
+
+    /// The log names listeners one by one, so the configuration says how many to await.
+    fn wait_for_listeners(&self, config: &str) {
+        let listeners = config.lines().filter(|line| line.trim() == "[[listen]]").count().max(1);
+        self.wait_for_logs(": accepting on ", listeners);
+    }
+
+    fn launch_as(config: &str, mut command: Command, prepare: impl FnOnce(&mut Command)) -> Gateway {
         let directory = tempfile::tempdir().unwrap();
         certificates::write(directory.path());
         fs::write(directory.path().join("wsgate.toml"), config).unwrap();
 
-        let mut command = Command::new(env!("CARGO_BIN_EXE_wsgate"));
         command.args(["serve", "--config", "wsgate.toml"]).current_dir(directory.path());
         command.env_remove("RUST_LOG").env_remove("RUST_LOG_STYLE");
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
@@ -85,6 +101,41 @@ impl Gateway {
         let address = line.split(" accepting on ").nth(1).and_then(|rest| rest.split(' ').next());
         let port = address.and_then(|address| address.rsplit(':').next()).and_then(|port| port.parse().ok());
         port.unwrap_or_else(|| panic!("no port in the log line {line:?}"))
+    }
+
+    /// A client of the listener of this name; "tls" is the one with TLS.
+    pub(crate) fn raw(&self, listener: &str) -> Raw {
+        let port = self.port(listener);
+        if listener == "tls" { Raw::tls(port, &self.file("ca.pem")) } else { Raw::plain(port) }
+    }
+
+    /// How many threads it has now.
+    pub(crate) fn threads(&self) -> usize {
+        self.entries("task")
+    }
+
+    /// How many descriptors it has open now.
+    pub(crate) fn descriptors(&self) -> usize {
+        self.entries("fd")
+    }
+
+    fn entries(&self, directory: &str) -> usize {
+        fs::read_dir(format!("/proc/{}/{directory}", self.child.id())).unwrap().count()
+    }
+
+    /// The processor time that it has used so far.
+    pub(crate) fn processor_time(&self) -> Duration {
+        // Nanoseconds on a processor, of each thread that lives; those that ended count no more.
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
+        let spent = tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("schedstat")).ok());
+        Duration::from_nanos(spent.map(|line| line.split(' ').next().unwrap().parse::<u64>().unwrap()).sum())
+    }
+
+    /// What it holds in memory now, in KiB.
+    pub(crate) fn memory_kib(&self) -> usize {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse().unwrap()
     }
 
     /// A file of its working directory.

@@ -1,17 +1,29 @@
 //! What the tests stand on: a running gateway, certificates for it, and a client that speaks bytes.
 
+mod canary;
 mod certificates;
 mod gateway;
 pub(crate) mod process;
 mod raw;
 mod story;
 
+pub(crate) use canary::Canary;
 pub(crate) use gateway::Gateway;
 pub(crate) use raw::{Frame, Raw, masked, request};
 pub(crate) use story::{LISTENERS, Wire, with_any_deliverers};
 
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 /// The longest that any single wait of a test may take: far more than a healthy gateway needs
 /// on a busy machine, and short enough that a hang shows its log within one test run.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
+
+/// Looks again and again until this holds: for what the system knows but tells nobody about.
+pub(crate) fn eventually(what: &str, within: Duration, mut holds: impl FnMut() -> bool) {
+    let late = Instant::now() + within;
+    while !holds() {
+        assert!(Instant::now() < late, "not within {within:?}: {what}");
+        thread::sleep(Duration::from_millis(10));
+    }
+}

@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use native_tls::{Certificate, TlsConnector};
 use socket2::{Domain, SockAddr, Socket, Type};
@@ -240,6 +240,43 @@ impl Raw {
     /// that waits for it would take long.
     pub(crate) fn widen(&self) {
         self.socket.set_recv_buffer_size(1 << 20).unwrap();
+    }
+
+    /// Sends as much of these bytes as the other side takes before it ends the connection.
+    pub(crate) fn send_or_end(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.stream.write_all(bytes)
+    }
+
+    /// A whole HTTP answer up to the end of the stream: its head and its body.
+    pub(crate) fn answer(&mut self) -> (String, String) {
+        let head = self.head();
+        let late = Instant::now() + DEADLINE;
+        while self.read(late).unwrap_or_else(|error| panic!("failed to read behind {head:?}: {error}")) > 0 {}
+        (head, String::from_utf8(std::mem::take(&mut self.inbox)).unwrap())
+    }
+
+    /// Whether something has arrived, or the end, within this time; it is kept.
+    pub(crate) fn has_input_within(&mut self, within: Duration) -> bool {
+        !self.inbox.is_empty() || self.read(Instant::now() + within).is_ok()
+    }
+
+    /// Whether the connection has ended within the deadline, in order or by a reset; what still
+    /// comes is thrown away.
+    pub(crate) fn is_gone_within(&mut self, deadline: Duration) -> bool {
+        let late = Instant::now() + deadline;
+        loop {
+            self.inbox.clear();
+            match self.read(late) {
+                Ok(0) => return true,
+                Ok(_) => {}
+                Err(error) => return !matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut),
+            }
+        }
+    }
+
+    /// Ends the connection with a reset, as a peer does whose process was killed.
+    pub(crate) fn reset(self) {
+        socket2::SockRef::from(&self.socket).set_linger(Some(Duration::ZERO)).unwrap();
     }
 
     /// The socket itself, to shut it down or to set its options.

@@ -1,0 +1,262 @@
+//! What one client may take, and what happens when the gateway or the system has no more to give:
+//! who is too many is told so, the others never notice, and it goes on afterwards.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::harness::{Canary, DEADLINE, Frame, Gateway, Raw, eventually, masked, request};
+
+fn config(gateway: &str) -> String {
+    format!(
+        r#"
+[gateway]
+close_timeout = "1s"
+{gateway}
+
+[[listen]]
+name = "plain"
+address = "127.0.0.1:0"
+
+[[endpoint]]
+path = "/canary"
+to = ["reply"]
+heartbeat = "off"
+write_timeout = "2s"
+
+[[endpoint]]
+path = "/two"
+max_connections = 2
+
+[[endpoint]]
+path = "/refuses"
+max_connections = 2
+at_capacity = "refuse"
+
+[[endpoint]]
+path = "/drop_oldest"
+write_timeout = "off"
+heartbeat = "off"
+queue = {{ messages = 64, bytes = "64KiB", when_full = "drop_oldest" }}
+
+[[endpoint]]
+path = "/drop_newest"
+write_timeout = "off"
+heartbeat = "off"
+queue = {{ messages = 64, bytes = "64KiB", when_full = "drop_newest" }}
+
+[[endpoint]]
+path = "/disconnect"
+heartbeat = "off"
+queue = {{ messages = 64, bytes = "64KiB", when_full = "disconnect" }}
+
+[[endpoint]]
+path = "/slow"
+heartbeat = "off"
+write_timeout = "2s"
+"#
+    )
+}
+
+/// The answer to an upgrade request: its status, and the client if it was accepted.
+fn try_upgrade(gateway: &Gateway, path: &str) -> (String, Raw) {
+    let mut client = gateway.raw("plain");
+    client.send(request(path, &[]).as_bytes());
+    (client.head(), client)
+}
+
+fn is_accepted(head: &str) -> bool {
+    head.starts_with("HTTP/1.1 101 ")
+}
+
+fn is_told_to_retry(head: &str) -> bool {
+    head.starts_with("HTTP/1.1 503 ") && head.contains("\r\nRetry-After: ")
+}
+
+/// Broadcasts in closed loop until `enough` or all is sent; the sender sees every message.
+fn broadcast(sender: &mut Raw, messages: usize) {
+    let payload = vec![b'm'; 16 << 10];
+    for number in 0..messages {
+        sender.send(&masked(0x82, &[&number.to_be_bytes()[..], &payload].concat()));
+        let frame = sender.frame();
+        assert_eq!(frame.payload[..8], number.to_be_bytes(), "the reader that reads loses nothing");
+    }
+}
+
+#[test]
+fn a_client_that_never_reads_meets_its_policy_and_the_others_lose_nothing() {
+    let gateway = Gateway::start(&config(""));
+    let mut canary = Canary::enter(&gateway);
+    for path in ["/drop_oldest", "/drop_newest", "/disconnect"] {
+        let mut silent = gateway.raw("plain");
+        silent.upgrade(path, &[]);
+        let mut sender = gateway.raw("plain");
+        sender.upgrade(path, &[]);
+        // 32 MiB: far more than the kernel's buffers on both sides hold.
+        broadcast(&mut sender, 2000);
+        canary.sing(path);
+        silent.socket().shutdown(std::net::Shutdown::Both).unwrap();
+        let line = gateway.wait_for_log(&format!("disconnected from '{path}'"));
+        let dropped: u64 = line.trim_end_matches(" dropped").rsplit(' ').next().unwrap().parse().unwrap();
+        assert!(dropped > 0, "{line}");
+        assert_eq!(line.contains("code 1008, reason 'Too slow'"), path == "/disconnect", "{line}");
+    }
+}
+
+#[test]
+fn a_client_that_takes_nothing_is_cut_at_the_write_timeout() {
+    let gateway = Gateway::start(&config(""));
+    let mut canary = Canary::enter(&gateway);
+    let mut silent = gateway.raw("plain");
+    silent.upgrade("/slow", &[]);
+    let mut sender = gateway.raw("plain");
+    sender.upgrade("/slow", &[]);
+    broadcast(&mut sender, 1000);
+    let line = gateway.wait_for_log("disconnected from '/slow'");
+    assert!(line.contains("code 1006"), "{line}");
+    canary.sing("a cut client");
+}
+
+#[test]
+fn a_flood_of_pings_from_a_client_that_reads_no_pong_costs_no_memory_and_is_cut() {
+    let gateway = Gateway::start(&config(""));
+    let mut canary = Canary::enter(&gateway);
+    let before = gateway.memory_kib();
+    let mut flooder = gateway.raw("plain");
+    flooder.upgrade("/canary", &[]);
+    let flood = masked(0x89, &[b'p'; 125]).repeat(1000);
+    let since = Instant::now();
+    let mut rounds = 0;
+    while flooder.send_or_end(&flood).is_ok() {
+        assert!(since.elapsed() < DEADLINE, "a client that takes nothing was not cut");
+        rounds += 1;
+        if rounds % 100 == 0 {
+            canary.sing("a flood of pings");
+            let grown = gateway.memory_kib().saturating_sub(before);
+            assert!(grown < 8 << 10, "{grown} KiB");
+        }
+    }
+    canary.sing("the end of the flood");
+}
+
+#[test]
+fn who_is_beyond_the_limit_of_the_gateway_gets_503_and_a_place_is_free_again_after_a_close() {
+    let gateway = Gateway::start(&config("max_connections = 5"));
+    let mut canary = Canary::enter(&gateway);
+    let mut held: Vec<Raw> = (0..4)
+        .map(|_| {
+            let mut client = gateway.raw("plain");
+            client.upgrade("/drop_oldest", &[]);
+            client
+        })
+        .collect();
+    for _ in 0..20 {
+        assert!(is_told_to_retry(&try_upgrade(&gateway, "/drop_oldest").0));
+        canary.sing("a refusal");
+    }
+    held[0].send(&masked(0x81, b"all here"));
+    for client in &mut held {
+        assert_eq!(client.frame(), Frame::text("all here"));
+    }
+    drop(held.pop());
+    eventually("a place is free", Duration::from_secs(3), || is_accepted(&try_upgrade(&gateway, "/drop_oldest").0));
+}
+
+#[test]
+fn who_is_beyond_the_limit_of_an_endpoint_is_told_as_it_says() {
+    let gateway = Gateway::start(&config(""));
+    let mut canary = Canary::enter(&gateway);
+    for path in ["/two", "/refuses"] {
+        let mut held: Vec<Raw> = (0..2)
+            .map(|_| {
+                let (head, client) = try_upgrade(&gateway, path);
+                assert!(is_accepted(&head), "{head}");
+                client
+            })
+            .collect();
+        for _ in 0..5 {
+            let (head, mut beyond) = try_upgrade(&gateway, path);
+            if path == "/two" {
+                assert!(is_accepted(&head), "{head}");
+                assert_eq!(beyond.frame(), Frame::close(1013, "Server at capacity"));
+                beyond.end();
+            } else {
+                assert!(is_told_to_retry(&head), "{head}");
+            }
+            canary.sing(path);
+        }
+        held[0].send(&masked(0x88, &[3, 0xe8]));
+        assert_eq!(held[0].frame().first, 0x88);
+        eventually("a place is free", Duration::from_secs(3), || {
+            let (head, mut next) = try_upgrade(&gateway, path);
+            next.send(&masked(0x81, b"mine"));
+            is_accepted(&head) && next.frame() == Frame::text("mine")
+        });
+    }
+}
+
+#[test]
+fn handshakes_beyond_their_limit_get_503_until_one_is_done() {
+    let gateway = Gateway::start(&config("max_handshakes = 3\nhandshake_timeout = \"2s\""));
+    let mut canary = Canary::enter(&gateway);
+    let silent: Vec<Raw> = (0..3).map(|_| gateway.raw("plain")).collect();
+    assert!(is_told_to_retry(&try_upgrade(&gateway, "/canary").0));
+    canary.sing("a refusal");
+    drop(silent);
+    eventually("a handshake is free", DEADLINE / 2, || is_accepted(&try_upgrade(&gateway, "/canary").0));
+}
+
+#[test]
+fn a_thread_that_cannot_be_started_refuses_one_client_with_503() {
+    // 32 MiB of address space a client in 1 GiB: some get a thread, the others cannot.
+    let gateway = Gateway::start_limited(&config("client_stack = \"32MiB\""), "--as=1073741824");
+    let mut canary = Canary::enter(&gateway);
+    let mut held = Vec::new();
+    let mut refused = 0;
+    for _ in 0..100 {
+        let (head, client) = try_upgrade(&gateway, "/drop_oldest");
+        if is_accepted(&head) {
+            held.push(client);
+        } else {
+            assert!(is_told_to_retry(&head), "{head}");
+            refused += 1;
+        }
+        canary.sing("a thread that was not started");
+    }
+    assert!(!held.is_empty() && refused > 0, "{} held, {refused} refused", held.len());
+    assert!(gateway.wait_for_log("refused a connection").contains("failed to start a thread"));
+    drop(held);
+    eventually("threads start again", DEADLINE / 2, || is_accepted(&try_upgrade(&gateway, "/drop_oldest").0));
+}
+
+#[test]
+fn without_descriptors_the_accept_loop_waits_without_spinning_and_goes_on() {
+    let gateway = Gateway::start_limited(&config(""), "--nofile=64");
+    let mut canary = Canary::enter(&gateway);
+    let beyond: Vec<Raw> = (0..100).map(|_| gateway.raw("plain")).collect();
+    gateway.wait_for_log("failed to accept");
+    let before = gateway.processor_time();
+    // What is measured is time in which nothing happens, so there is nothing to wait for.
+    let until = Instant::now() + Duration::from_secs(3);
+    while Instant::now() < until {
+        canary.sing("the last descriptor");
+        thread::park_timeout(Duration::from_millis(100));
+    }
+    let spent = gateway.processor_time().saturating_sub(before);
+    assert!(spent < Duration::from_millis(200), "{spent:?} of processor time in 3 s");
+    drop(beyond);
+    let freed = Instant::now();
+    assert!(is_accepted(&try_upgrade(&gateway, "/canary").0));
+    assert!(freed.elapsed() < Duration::from_secs(2), "served {:?} after", freed.elapsed());
+    gateway.wait_for_log("accepts again");
+}
+
+#[test]
+fn connections_that_are_reset_at_once_do_not_end_the_accept_loop() {
+    let gateway = Gateway::start(&config(""));
+    let mut canary = Canary::enter(&gateway);
+    for _ in 0..300 {
+        gateway.raw("plain").reset();
+    }
+    canary.sing("300 resets");
+    assert!(is_accepted(&try_upgrade(&gateway, "/canary").0));
+}
