@@ -3,7 +3,6 @@
 //! Nothing here waits for a peer, and no error ends or spins the loop: out of descriptors it
 //! pauses, out of threads or places it refuses one client.
 
-use std::collections::VecDeque;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -13,6 +12,7 @@ use openssl::ssl::SslContext;
 use socket2::SockAddr;
 
 use crate::client;
+use crate::clock;
 use crate::connection::handshake::{Refusal, Stream};
 use crate::connection::socket::Socket;
 use crate::connection::tls::Session;
@@ -25,11 +25,7 @@ use crate::thread::spawn_client;
 const PAUSE_MIN: Duration = Duration::from_millis(10);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 
-/// How many refused connections are kept open for a moment so that the peer can read why. One
-/// more, and the oldest goes.
-const LINGERING: usize = 64;
-
-/// How long at the most.
+/// How long a refused connection is kept open at the most, so that the peer can read why.
 const LINGER: Duration = Duration::from_secs(1);
 
 /// A bound listener.
@@ -46,18 +42,20 @@ pub struct Listener {
 /// Accepts until the gateway stops.
 pub fn run(shared: &Arc<Shared>, listener: &Listener) {
     let mut trouble = Trouble::default();
-    let mut lingering = Lingering::default();
+    let mut refusals = Refusals::default();
     loop {
         let accepted = listener.socket.accept();
         if shared.is_stopping() {
             return;
         }
-        lingering.expire();
         match accepted {
             Ok((socket, peer)) => {
                 trouble.is_over(&listener.name);
                 if let Err((socket, why)) = admit(shared, listener, socket, &peer) {
-                    lingering.refuse(socket, listener, &why);
+                    refusals.log(&listener.name, &why);
+                    if let Some(socket) = socket {
+                        say_farewell(shared, socket, listener);
+                    }
                 }
             }
             Err(error) if is_exhaustion(&error) => trouble.pause(&listener.name, &error),
@@ -134,7 +132,7 @@ impl Trouble {
         let pause = self.pause.map_or(PAUSE_MIN, |pause| (pause * 2).min(PAUSE_MAX));
         if self.pause.is_none() || pause == PAUSE_MAX {
             error!(
-                "listener '{listener}': failed to accept: {error} (raise the limit of open files, or lower `max_connections`)"
+                "listener \"{listener}\": failed to accept: {error} (raise the limit of open files, or lower `max_connections`)"
             );
         }
         self.pause = Some(pause);
@@ -143,42 +141,19 @@ impl Trouble {
 
     fn is_over(&mut self, listener: &str) {
         if self.pause.take().is_some() {
-            info!("listener '{listener}': accepts again");
+            info!("listener \"{listener}\": accepts again");
         }
     }
 }
 
-/// Connections that were refused here, with the answer on its way.
+/// The log of refusals: one line a second, so that a storm of refusals is no storm of lines.
 #[derive(Debug, Default)]
-struct Lingering {
-    sockets: VecDeque<(Instant, Socket)>,
+struct Refusals {
     logged: Option<Instant>,
     unlogged: u64,
 }
 
-impl Lingering {
-    /// Answers 503 on a plain listener. On a TLS listener there is no way to say it: it is closed.
-    fn refuse(&mut self, socket: Option<Socket>, listener: &Listener, why: &str) {
-        self.log(&listener.name, why);
-        let Some(socket) = socket.filter(|_| listener.tls.is_none()) else { return };
-        if socket.send_now(&Refusal::new(503, "the server is at capacity").to_http()).is_err() {
-            return;
-        }
-        socket.shutdown_write();
-        if self.sockets.len() == LINGERING {
-            self.sockets.pop_front();
-        }
-        self.sockets.push_back((Instant::now() + LINGER, socket));
-    }
-
-    fn expire(&mut self) {
-        let now = Instant::now();
-        while self.sockets.front().is_some_and(|(until, _)| *until <= now) {
-            self.sockets.pop_front();
-        }
-    }
-
-    /// One line a second: a storm of refusals must not become a storm of lines.
+impl Refusals {
     fn log(&mut self, listener: &str, why: &str) {
         let now = Instant::now();
         if self.logged.is_some_and(|logged| now.duration_since(logged) < Duration::from_secs(1)) {
@@ -187,8 +162,21 @@ impl Lingering {
         }
         self.logged = Some(now);
         match std::mem::take(&mut self.unlogged) {
-            0 => warn!("listener '{listener}': refused a connection: {why}"),
-            more => warn!("listener '{listener}': refused a connection, and {more} before it: {why}"),
+            0 => warn!("listener \"{listener}\": refused a connection: {why}"),
+            more => warn!("listener \"{listener}\": refused a connection, and {more} before it: {why}"),
         }
+    }
+}
+
+/// Answers 503 on a plain listener, and leaves the closing to the heartbeat: closed at once, with
+/// its request unread, the connection would be reset and the answer lost. On a TLS listener there
+/// is no way to say it.
+fn say_farewell(shared: &Shared, socket: Socket, listener: &Listener) {
+    if listener.tls.is_some() || socket.send_now(&Refusal::new(503, "the server is at capacity").to_http()).is_err() {
+        return;
+    }
+    socket.shutdown_write();
+    if let Some(pass) = shared.farewell_gate.enter() {
+        shared.farewells.add(shared.clock.now() + clock::ticks(LINGER), (socket, pass));
     }
 }

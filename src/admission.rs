@@ -4,6 +4,9 @@ use crate::config::{EndpointSettings, Origins};
 use crate::connection::handshake::{Intent, Refusal, Request};
 use crate::route::{Room, Routes};
 
+/// How many characters of a path that leads nowhere stand in the answer and the log.
+const PATH_SHOWN: usize = 200;
+
 /// A request that may become a client, if there is a place left for it.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Admission<'a> {
@@ -27,8 +30,9 @@ pub fn admit<'a>(
     listener: &str,
 ) -> Result<Admission<'a>, Refusal> {
     let reachable = |index: usize| endpoints[index].listen.as_ref().is_none_or(|names| names.contains(listener));
-    let room =
-        routes.find(request.path, reachable).ok_or_else(|| Refusal::new(404, "there is no endpoint at this path"))?;
+    let room = routes
+        .find(request.path, reachable)
+        .ok_or_else(|| Refusal::new(404, format!("there is no endpoint at '{:.PATH_SHOWN$}'", request.path)))?;
     let endpoint = endpoints[room.endpoint()];
     let Intent::Upgrade { key } = request.intent else {
         return Err(Refusal::new(426, "this is a WebSocket endpoint: connect with ws:// or wss://"));

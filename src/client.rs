@@ -170,6 +170,7 @@ impl<'a> Connection<'a> {
 
     /// Takes what one read brought, decrypted if need be.
     fn take(&mut self, bytes: &[u8]) -> Flow {
+        self.client.heard.store(self.shared.clock.now(), Ordering::Relaxed);
         if !self.is_tls {
             return self.consume(bytes);
         }
@@ -192,8 +193,6 @@ impl<'a> Connection<'a> {
 
     /// Parses and dispatches. What one read brought goes out together.
     fn consume(&mut self, bytes: &[u8]) -> Flow {
-        let now = self.shared.clock.now();
-        self.client.heard.store(now, Ordering::Relaxed);
         let mut turn = Turn {
             client: self.client,
             dispatch: &mut self.dispatch,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crossbeam_channel::Receiver;
+use log::info;
 
 use crate::clock::{TICK, Ticks};
 use crate::pulse::{Signs, Verdict};
@@ -24,6 +25,8 @@ pub fn run(shared: &Shared, stop: &Receiver<()>) {
 
 fn sweep(shared: &Shared, now: Ticks) {
     shared.watch.sweep(now);
+    // Closed with a dropping of the socket.
+    drop(shared.farewells.take(now));
     for client in shared.visits.take(now) {
         let Some(next) = client.upgrade().and_then(|client| visit(shared, &client, now)) else { continue };
         shared.visits.add(next, client);
@@ -35,8 +38,11 @@ fn visit(shared: &Shared, client: &Arc<Client>, now: Ticks) -> Option<Ticks> {
     if client.outbox.is_closing() {
         return None;
     }
-    if client.held_by().is_some() {
-        // We do not read it: its silence is ours.
+    if let Some((holder, first)) = client.held_by() {
+        if first {
+            info!("client {}: held by {holder}: it is not read until there is room", client.id());
+        }
+        // Its silence is ours.
         return Some(now + 1);
     }
     let signs = Signs {

@@ -85,14 +85,14 @@ pub fn open(shared: &Arc<Shared>, mut arrival: Arrival) -> Result<Opened, Unopen
         Err(refusal) => return refuse(&mut arrival.stream, refusal),
     };
     if shared.is_stopping() {
-        return refuse(&mut arrival.stream, Refusal::new(503, "the server is shutting down"));
+        return refuse(&mut arrival.stream, stopping());
     }
     let endpoint = &shared.endpoints[admission.room.endpoint()];
     let Some(place) = endpoint.gate.enter() else {
         return Err(at_capacity(&mut arrival.stream, &admission, endpoint));
     };
     let user_agent = request.user_agent.map(Arc::from);
-    Ok(enter(shared, arrival, admission, endpoint, user_agent, place, behind))
+    enter(shared, arrival, admission, endpoint, user_agent, place, behind)
 }
 
 /// Makes a client of an admitted arrival and has it join its room.
@@ -104,7 +104,7 @@ fn enter(
     user_agent: Option<Arc<str>>,
     place: Pass,
     behind: Vec<u8>,
-) -> Opened {
+) -> Result<Opened, Unopened> {
     let Arrival { id, stream: Stream { socket, session }, peer, connection, handshake, .. } = arrival;
     if let Some(timeout) = endpoint.settings.write_timeout {
         socket.set_user_timeout(timeout);
@@ -117,7 +117,13 @@ fn enter(
     let now = shared.clock.now();
     let first_ping = endpoint.pulse.first_ping(id.as_u64(), now);
     let client = Arc::new(Client::new(admission.room, outbox, origin, now, first_ping));
-    let registration = shared.registry.register(Arc::clone(&client), [connection, place]);
+    let Some(registration) = shared.registry.register(Arc::clone(&client), [connection, place]) else {
+        let refusal = stopping();
+        client.outbox.hold(Frame::joined(refusal.to_http().into(), 0));
+        client.outbox.flush();
+        client.outbox.cut("the server is shutting down");
+        return Err(Unopened::Refused(refusal));
+    };
     // The order of the next steps is a promise: the 101 and the welcome wait in the outbox before the
     // room can deliver anything, and they are written only once the join is on its way. So
     // whoever has seen the 101 misses nothing that is published from then on.
@@ -130,7 +136,11 @@ fn enter(
     client.outbox.flush();
     drop(handshake);
     shared.visits.add(now + 1, Arc::downgrade(&client));
-    Opened { registration, is_tls, subprotocol: admission.subprotocol, behind }
+    Ok(Opened { registration, is_tls, subprotocol: admission.subprotocol, behind })
+}
+
+fn stopping() -> Refusal {
+    Refusal::new(503, "the server is shutting down")
 }
 
 fn welcome(welcome: &Welcome, now: SystemTime) -> Option<Message> {

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::clock::Ticks;
@@ -41,6 +41,9 @@ pub enum Holder {
     Outbox = 2,
 }
 
+/// Beside the holder: somebody has asked already.
+const ASKED: u8 = 0x80;
+
 impl Client {
     /// A client that has just arrived.
     pub fn new(room: Room, outbox: Arc<Outbox>, origin: Origin, now: Ticks, first_ping: Ticks) -> Client {
@@ -69,13 +72,18 @@ impl Client {
         result
     }
 
-    /// What its thread is held by right now.
-    pub fn held_by(&self) -> Option<Holder> {
-        match self.held_by.load(Ordering::Relaxed) {
-            0 => None,
-            held if held == Holder::Broadcaster as u8 => Some(Holder::Broadcaster),
-            _ => Some(Holder::Outbox),
-        }
+    /// What its thread is held by right now, and whether that is asked for the first time.
+    pub fn held_by(&self) -> Option<(Holder, bool)> {
+        let held = self.held_by.load(Ordering::Relaxed);
+        let holder = match held & !ASKED {
+            0 => return None,
+            holder if holder == Holder::Broadcaster as u8 => Holder::Broadcaster,
+            _ => Holder::Outbox,
+        };
+        // It may have been let go in between: then there was nothing to ask for.
+        let first = held & ASKED == 0
+            && self.held_by.compare_exchange(held, held | ASKED, Ordering::Relaxed, Ordering::Relaxed).is_ok();
+        Some((holder, first))
     }
 }
 
@@ -91,8 +99,15 @@ impl fmt::Display for Holder {
 /// All clients. An entry lives as long as its [`Registration`], which only the client's own thread holds.
 #[derive(Debug, Default)]
 pub struct Registry {
-    clients: Mutex<HashMap<Id, Arc<Client>>>,
+    state: Mutex<State>,
     emptied: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    clients: HashMap<Id, Arc<Client>>,
+    /// Nobody is let in any more.
+    closed: bool,
 }
 
 /// A client's place in the registry; dropping it, also by a panic, leaves.
@@ -105,20 +120,30 @@ pub struct Registration {
 }
 
 impl Registry {
-    /// Enters a client.
-    pub fn register(self: &Arc<Self>, client: Arc<Client>, passes: [Pass; 2]) -> Registration {
-        self.lock().insert(client.id(), Arc::clone(&client));
-        Registration { registry: Arc::clone(self), client, _passes: passes }
+    /// Enters a client, unless the registry is closed. Whoever was let in before it closed is there
+    /// to be waited for.
+    pub fn register(self: &Arc<Self>, client: Arc<Client>, passes: [Pass; 2]) -> Option<Registration> {
+        let mut state = self.lock();
+        if state.closed {
+            return None;
+        }
+        state.clients.insert(client.id(), Arc::clone(&client));
+        Some(Registration { registry: Arc::clone(self), client, _passes: passes })
+    }
+
+    /// Lets nobody in any more.
+    pub fn close(&self) {
+        self.lock().closed = true;
     }
 
     /// The client of this id, if it is here.
     pub fn find(&self, id: Id) -> Option<Arc<Client>> {
-        self.lock().get(&id).map(Arc::clone)
+        self.lock().clients.get(&id).map(Arc::clone)
     }
 
     /// How many are here.
     pub fn len(&self) -> usize {
-        self.lock().len()
+        self.lock().clients.len()
     }
 
     /// Whether nobody is here.
@@ -128,24 +153,24 @@ impl Registry {
 
     /// Waits until nobody is here, but not beyond the deadline; says how many are left.
     pub fn wait_empty(&self, deadline: Instant) -> usize {
-        let mut clients = self.lock();
-        while !clients.is_empty() {
+        let mut state = self.lock();
+        while !state.clients.is_empty() {
             let left = deadline.saturating_duration_since(Instant::now());
             if left == Duration::ZERO {
                 break;
             }
-            clients = self.emptied.wait_timeout(clients, left).unwrap_or_else(PoisonError::into_inner).0;
+            state = self.emptied.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
         }
-        clients.len()
+        state.clients.len()
     }
 
     /// Every client that is here now.
     pub fn all(&self) -> Vec<Arc<Client>> {
-        self.lock().values().map(Arc::clone).collect()
+        self.lock().clients.values().map(Arc::clone).collect()
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Id, Arc<Client>>> {
-        self.clients.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -158,9 +183,9 @@ impl Registration {
 
 impl Drop for Registration {
     fn drop(&mut self) {
-        let mut clients = self.registry.lock();
-        clients.remove(&self.client.id());
-        if clients.is_empty() {
+        let mut state = self.registry.lock();
+        state.clients.remove(&self.client.id());
+        if state.clients.is_empty() {
             self.registry.emptied.notify_all();
         }
     }

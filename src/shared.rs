@@ -9,14 +9,19 @@ use crate::clock::{self, Clock};
 use crate::config::{EndpointSettings, Settings};
 use crate::connection::frame::CorkLimits;
 use crate::connection::outbox::Limits;
+use crate::connection::socket::Socket;
 use crate::connection::watch::Watch;
-use crate::gate::Gate;
+use crate::gate::{Gate, Pass};
 use crate::publisher::Publisher;
 use crate::pulse::Pulse;
 use crate::registry::{Client, Registry};
 use crate::route::Routes;
 use crate::scratch::ScratchPool;
 use crate::wheel::Wheel;
+
+/// How many refused connections are kept open for a moment so that their peers can read why. More
+/// are closed at once, and may lose the answer.
+const FAREWELLS: usize = 64;
 
 /// The shared state of a running gateway.
 #[derive(Debug)]
@@ -44,6 +49,10 @@ pub struct Shared {
     pub visits: Wheel<Weak<Client>>,
     /// Large read buffers, lent.
     pub scratch: ScratchPool,
+    /// Connections that were refused without a thread, until they are closed.
+    pub farewells: Wheel<(Socket, Pass)>,
+    /// How many of them there may be.
+    pub farewell_gate: Arc<Gate>,
     stopping: AtomicBool,
 }
 
@@ -77,6 +86,8 @@ impl Shared {
             clock: Arc::default(),
             visits: Wheel::new(),
             scratch: ScratchPool::default(),
+            farewells: Wheel::new(),
+            farewell_gate: Gate::new(FAREWELLS),
             stopping: AtomicBool::new(false),
             settings,
         }
@@ -90,6 +101,7 @@ impl Shared {
     /// From now on nobody is let in.
     pub fn begin_stopping(&self) {
         self.stopping.store(true, Ordering::Release);
+        self.registry.close();
     }
 }
 

@@ -95,7 +95,14 @@ impl Reader {
                     return Ok(Some(Close { code, reason }));
                 }
                 Ok(Read::Frame(_)) => unreachable!("tungstenite reads no raw frames"),
-                Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+                Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {
+                    // All that was handed out is parsed: what is too long by now is still to come.
+                    return if self.walk.message > max_message as u64 {
+                        Err(too_long(self.walk.message, max_message))
+                    } else {
+                        Ok(None)
+                    };
+                }
                 Err(error) => return Err(violation(&error)),
             };
             if self.walk.at_large_end {
@@ -136,7 +143,7 @@ fn violation(error: &tungstenite::Error) -> Violation {
     use tungstenite::Error;
     let (code, reason) = match error {
         Error::Capacity(CapacityError::MessageTooLong { size, max_size }) => {
-            (1009, format!("message of {size} bytes is over the limit of {max_size}"))
+            return too_long(*size as u64, *max_size);
         }
         Error::Capacity(error) => (1009, error.to_string()),
         Error::Utf8(_) => (1007, "text is not valid UTF-8".to_owned()),
@@ -144,6 +151,10 @@ fn violation(error: &tungstenite::Error) -> Violation {
         other => (1002, other.to_string()),
     };
     Violation { code, reason }
+}
+
+fn too_long(size: u64, limit: usize) -> Violation {
+    Violation { code: 1009, reason: format!("message of {size} bytes is over the limit of {limit}") }
 }
 
 fn protocol_reason(error: &ProtocolError) -> String {
@@ -202,6 +213,8 @@ struct FrameWalk {
     at_large_end: bool,
     /// A data frame without FIN was the last data frame.
     fragmented: bool,
+    /// What the fragments of the present message announce together, in bytes.
+    message: u64,
 }
 
 /// The longest header of a client frame: two bytes, a 64-bit length and the mask.
@@ -249,6 +262,8 @@ impl FrameWalk {
         self.payload_left = header.payload;
         self.large = header.payload >= LARGE as u64;
         if header.is_data {
+            let before = if self.fragmented { self.message } else { 0 };
+            self.message = before.saturating_add(header.payload);
             self.fragmented = !header.is_final;
         }
     }
@@ -419,6 +434,16 @@ mod tests {
         assert_eq!(read(&[masked(0x88, b"\x03\xe8"), masked(0x81, b"x")].concat()), close(Some(1000), ""));
         assert_eq!(read(&masked(0x88, b"\x03\xed")).map(|close| close.and_then(|close| close.code)), Ok(Some(1002)));
         assert_eq!(read(&masked(0x88, b"\x03")).map_err(|violation| violation.code), Err(1002));
+    }
+
+    #[test]
+    fn fragments_that_announce_too_much_are_refused_before_they_come() {
+        let mut wire = masked(0x02, &[0; 60]);
+        wire.extend_from_slice(&[0x80, 0x80 | 60, 1, 2, 3, 4]);
+        let violation = read_all(&mut Reader::new(100), &wire, 1000).unwrap_err();
+        assert_eq!(violation.code, 1009);
+        let fits = [masked(0x02, &[0; 60]), masked(0x80, &[0; 40]), masked(0x82, &[0; 100])].concat();
+        assert_eq!(read_all(&mut Reader::new(100), &fits, 1000).unwrap().len(), 2);
     }
 
     #[test]

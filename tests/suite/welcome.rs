@@ -170,7 +170,7 @@ fn an_endpoint_is_reachable_on_its_listeners_alone() {
     plain.send(request("/secret", &[]).as_bytes());
     let [off, nothing] = [plain.head(), {
         let mut other = Raw::plain(gateway.port("plain"));
-        other.send(request("/nothing", &[]).as_bytes());
+        other.send(request("/absent", &[]).as_bytes());
         other.head()
     }];
     assert!(off.starts_with("HTTP/1.1 404 "), "{off}");
