@@ -90,9 +90,10 @@ pub enum StartError {
 
 impl Gateway {
     /// Binds every listener, then starts every thread, those that others rely on first.
-    pub fn start(settings: Settings) -> Result<Gateway, StartError> {
+    pub fn start(mut settings: Settings) -> Result<Gateway, StartError> {
         let system = |what| move |cause| StartError::System { what, cause };
         raise_descriptor_limit(settings.gateway.max_connections);
+        limit_to_mappings(&mut settings.gateway.max_connections);
         let contexts = settings.listeners.iter().map(load_tls).collect::<Result<Vec<_>, _>>()?;
         let sockets = settings.listeners.iter().map(bind).collect::<Result<Vec<_>, _>>()?;
 
@@ -260,6 +261,36 @@ fn raise_descriptor_limit(max_connections: usize) {
     }
 }
 
+/// Lowers `max_connections` to what the kernel's limit of memory mappings has room for, and says so.
+///
+/// This is not left to a failing spawn: near the limit the stack of a new thread may still be
+/// mapped and its signal stack no more, and then the standard library aborts the process.
+fn limit_to_mappings(max_connections: &mut usize) {
+    let setting = std::fs::read_to_string("/proc/sys/vm/max_map_count").ok();
+    let mappings = setting.and_then(|text| text.trim().parse().ok()).unwrap_or(MAPPINGS_DEFAULT);
+    let room = clients_within(mappings);
+    if *max_connections > room {
+        warn!(
+            "at most {room} clients fit into vm.max_map_count = {mappings}, fewer than `max_connections` ({max_connections}): \
+             raise it with sysctl"
+        );
+        *max_connections = room;
+    }
+}
+
+/// The kernel's limit of mappings where it does not tell.
+const MAPPINGS_DEFAULT: usize = 65_530;
+
+/// What a client takes: the thread's stack and its guard, its signal stack and its guard, and a large buffer.
+const MAPPINGS_OF_CLIENT: usize = 5;
+
+/// What is left to everything else: the program, its libraries and heaps, the other threads.
+const MAPPINGS_SPARE: usize = 1024;
+
+fn clients_within(mappings: usize) -> usize {
+    (mappings.saturating_sub(MAPPINGS_SPARE) / MAPPINGS_OF_CLIENT).max(1)
+}
+
 impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -297,6 +328,13 @@ mod tests {
     use std::net::TcpStream;
 
     use super::*;
+
+    #[test]
+    fn the_limit_of_mappings_bounds_the_clients() {
+        for (mappings, clients) in [(65_530, 12_901), (262_144, 52_224), (1_024, 1), (0, 1)] {
+            assert_eq!(clients_within(mappings), clients, "{mappings}");
+        }
+    }
 
     #[test]
     fn a_client_that_has_left_keeps_no_descriptor_until_its_next_ping() {
