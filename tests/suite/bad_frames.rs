@@ -3,20 +3,12 @@
 
 use std::time::{Duration, Instant};
 
-use crate::harness::{Canary, DEADLINE, Frame, Gateway, Raw, eventually, masked};
+use crate::harness::{Canary, DEADLINE, Frame, Gateway, LISTENERS, Raw, eventually, masked};
 
+/// [`LISTENERS`] are added to it.
 const CONFIG: &str = r#"
 [gateway]
 close_timeout = "1s"
-
-[[listen]]
-name = "plain"
-address = "127.0.0.1:0"
-
-[[listen]]
-name = "tls"
-address = "127.0.0.1:0"
-tls = { certificate = "cert.pem", private_key = "key.pem" }
 
 [[endpoint]]
 path = "/echo"
@@ -27,6 +19,10 @@ max_message = "64KiB"
 path = "/canary"
 to = ["reply"]
 "#;
+
+fn start() -> Gateway {
+    Gateway::start(&format!("{CONFIG}{LISTENERS}"))
+}
 
 const LIMIT: usize = 64 << 10;
 
@@ -44,7 +40,7 @@ fn close_code(frame: &Frame) -> Option<u16> {
 /// Plays each of these to an echo endpoint over plain and TLS, and expects this code, an orderly end
 /// and a canary that sings on.
 fn each_is_closed_with(cases: &[(&str, Vec<u8>, u16)]) {
-    let gateway = Gateway::start(CONFIG);
+    let gateway = start();
     let mut canary = Canary::enter(&gateway);
     for (name, bytes, code) in cases {
         for listener in ["plain", "tls"] {
@@ -100,7 +96,7 @@ fn text_that_is_not_utf_8_is_closed_with_1007() {
 
 #[test]
 fn a_code_point_split_over_fragments_is_accepted() {
-    let gateway = Gateway::start(CONFIG);
+    let gateway = start();
     for listener in ["plain", "tls"] {
         let mut client = gateway.raw(listener);
         client.upgrade("/echo", &[]);
@@ -129,7 +125,7 @@ fn a_good_close_is_answered_with_its_code() {
         codes.iter().map(|&code| ("a good close", masked(0x88, &Frame::close(code, "bye").payload), code)).collect();
     each_is_closed_with(&cases);
 
-    let gateway = Gateway::start(CONFIG);
+    let gateway = start();
     let mut client = gateway.raw("plain");
     client.upgrade("/echo", &[]);
     client.send(&masked(0x88, b""));
@@ -147,7 +143,7 @@ fn a_message_over_the_limit_is_closed_with_1009_before_its_payload_is_there() {
 
 #[test]
 fn a_message_just_within_the_limit_is_accepted() {
-    let gateway = Gateway::start(CONFIG);
+    let gateway = start();
     for listener in ["plain", "tls"] {
         let mut client = gateway.raw(listener);
         client.upgrade("/echo", &[]);
@@ -160,7 +156,7 @@ fn a_message_just_within_the_limit_is_accepted() {
 
 #[test]
 fn the_1009_reaches_a_peer_that_keeps_sending() {
-    let gateway = Gateway::start(CONFIG);
+    let gateway = start();
     let mut canary = Canary::enter(&gateway);
     let one_frame = masked(0x82, &vec![0; 4 << 20]);
     let fragments = [masked(0x02, &[0; 1000]), masked(0x00, &[0; 1000]).repeat(4 << 10)].concat();
@@ -179,7 +175,7 @@ fn the_1009_reaches_a_peer_that_keeps_sending() {
 
 #[test]
 fn fragments_without_number_cost_no_memory() {
-    let gateway = Gateway::start(CONFIG);
+    let gateway = start();
     let mut canary = Canary::enter(&gateway);
     let before = gateway.memory_kib();
     let mut client = gateway.raw("plain");
@@ -196,7 +192,7 @@ fn fragments_without_number_cost_no_memory() {
 
 #[test]
 fn announced_payloads_that_never_come_cost_no_memory() {
-    let gateway = Gateway::start(CONFIG);
+    let gateway = start();
     let mut canary = Canary::enter(&gateway);
     let before = gateway.memory_kib();
     let clients: Vec<Raw> = (0..50)
@@ -215,7 +211,7 @@ fn announced_payloads_that_never_come_cost_no_memory() {
 
 #[test]
 fn a_peer_that_leaves_tcp_open_after_a_close_is_gone_within_the_close_timeout() {
-    let gateway = Gateway::start(CONFIG);
+    let gateway = start();
     let mut canary = Canary::enter(&gateway);
     let violation = vec![0x81, 1, b'x'];
     for (name, bytes) in [("its close", masked(0x88, &[3, 0xe8])), ("a violation", violation)] {
@@ -237,7 +233,7 @@ fn a_peer_that_leaves_tcp_open_after_a_close_is_gone_within_the_close_timeout() 
 
 #[test]
 fn resets_in_mid_message_give_back_descriptors_and_threads() {
-    let gateway = Gateway::start(CONFIG);
+    let gateway = start();
     let mut canary = Canary::enter(&gateway);
     canary.sing("nothing");
     let (threads, descriptors) = (gateway.threads(), gateway.descriptors());

@@ -3,20 +3,12 @@
 
 use std::time::{Duration, Instant};
 
-use crate::harness::{Canary, Frame, Gateway, Raw, masked, request};
+use crate::harness::{Canary, Frame, Gateway, LISTENERS, Raw, masked, request};
 
+/// [`LISTENERS`] are added to it.
 const CONFIG: &str = r#"
 [gateway]
 handshake_timeout = "1s"
-
-[[listen]]
-name = "plain"
-address = "127.0.0.1:0"
-
-[[listen]]
-name = "tls"
-address = "127.0.0.1:0"
-tls = { certificate = "cert.pem", private_key = "key.pem" }
 
 [[endpoint]]
 path = "/canary"
@@ -35,6 +27,10 @@ origins = ["https://dash.example"]
 path = "/any"
 origins = "any"
 "#;
+
+fn start() -> Gateway {
+    Gateway::start(&format!("{CONFIG}{LISTENERS}"))
+}
 
 /// The deadline of a handshake, and how much later its answer may come on a busy machine.
 const HANDSHAKE: Duration = Duration::from_secs(1);
@@ -84,7 +80,7 @@ fn each_bad_request_is_answered_with_its_status_at_once() {
         ("a head of 80 KiB of spaces", more(&format!("Sec-WebSocket-Protocol: {}", " ".repeat(80 << 10))), 431, ""),
         ("garbage", "\u{1}\u{2}\r\n\r\n".to_owned(), 400, ""),
     ];
-    let gateway = Gateway::start(CONFIG);
+    let gateway = start();
     let mut canary = Canary::enter(&gateway);
     for (name, bytes, expected, holds) in cases {
         for listener in ["plain", "tls"] {
@@ -103,7 +99,7 @@ fn each_bad_request_is_answered_with_its_status_at_once() {
 
 #[test]
 fn no_path_leads_out_of_the_endpoints() {
-    let gateway = Gateway::start(CONFIG);
+    let gateway = start();
     let mut canary = Canary::enter(&gateway);
     let long = format!("/rooms/{}", "x".repeat(8 << 10));
     let paths = [
@@ -140,7 +136,7 @@ fn no_path_leads_out_of_the_endpoints() {
 
 #[test]
 fn half_a_request_and_a_byte_at_a_time_are_both_answered_with_408_at_the_deadline() {
-    let gateway = Gateway::start(CONFIG);
+    let gateway = start();
     let mut canary = Canary::enter(&gateway);
     for listener in ["plain", "tls"] {
         let mut client = gateway.raw(listener);
@@ -171,7 +167,7 @@ fn expect_timeout(client: &mut Raw, since: Instant) {
 
 #[test]
 fn silent_connections_are_ended_at_the_deadline() {
-    let gateway = Gateway::start(CONFIG);
+    let gateway = start();
     let mut canary = Canary::enter(&gateway);
     // Bytes, not a TLS session: on the TLS port the handshake itself is what never comes.
     let mut silent: Vec<Raw> =
@@ -185,7 +181,7 @@ fn silent_connections_are_ended_at_the_deadline() {
 
 #[test]
 fn the_wrong_language_for_the_port_is_told_so() {
-    let gateway = Gateway::start(CONFIG);
+    let gateway = start();
     let mut canary = Canary::enter(&gateway);
 
     let mut plain_on_tls = Raw::plain(gateway.port("tls"));
@@ -212,7 +208,7 @@ fn the_wrong_language_for_the_port_is_told_so() {
 
 #[test]
 fn a_page_of_a_foreign_origin_is_refused_and_the_log_names_it() {
-    let gateway = Gateway::start(CONFIG);
+    let gateway = start();
     for (path, origin, expected) in [
         ("/canary", "http://localhost", 101),
         ("/canary", "http://evil.example", 403),
@@ -234,7 +230,7 @@ fn a_page_of_a_foreign_origin_is_refused_and_the_log_names_it() {
 
 #[test]
 fn what_a_client_sends_never_becomes_a_header_or_a_line_of_the_log() {
-    let gateway = Gateway::start(CONFIG);
+    let gateway = start();
     for (offered, agreed) in [("chat.v1", Some("chat.v1")), ("a, b\tc", None), ("chat.v1x, CHAT.V2", None)] {
         let mut client = gateway.raw("plain");
         let head = client.upgrade("/rooms/1", &[&format!("Sec-WebSocket-Protocol: {offered}")]);
@@ -254,7 +250,7 @@ fn what_a_client_sends_never_becomes_a_header_or_a_line_of_the_log() {
 
 #[test]
 fn a_head_that_arrives_in_two_halves_within_the_deadline_is_accepted() {
-    let gateway = Gateway::start(CONFIG);
+    let gateway = start();
     for listener in ["plain", "tls"] {
         let mut client = gateway.raw(listener);
         let bytes = [request("/canary", &[]).as_bytes(), &masked(0x81, b"eager")].concat();

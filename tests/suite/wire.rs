@@ -4,18 +4,10 @@ use std::net::Shutdown;
 
 use rustix::process::Signal;
 
-use crate::harness::{Frame, Gateway, Raw, masked, request};
+use crate::harness::{Frame, Gateway, LISTENERS, Raw, masked, request};
 
+/// [`LISTENERS`] are added to it.
 const CONFIG: &str = r#"
-[[listen]]
-name = "plain"
-address = "127.0.0.1:0"
-
-[[listen]]
-name = "tls"
-address = "127.0.0.1:0"
-tls = { certificate = "cert.pem", private_key = "key.pem" }
-
 [[endpoint]]
 path = "/echo"
 to = ["reply"]
@@ -25,6 +17,10 @@ path = "/broadcast"
 to = ["broadcast"]
 "#;
 
+fn start() -> Gateway {
+    Gateway::start(&format!("{CONFIG}{LISTENERS}"))
+}
+
 /// The same client by both kinds of listener.
 fn both(gateway: &Gateway) -> [Raw; 2] {
     [Raw::plain(gateway.port("plain")), Raw::tls(gateway.port("tls"), &gateway.file("ca.pem"))]
@@ -32,7 +28,7 @@ fn both(gateway: &Gateway) -> [Raw; 2] {
 
 #[test]
 fn a_message_comes_back_in_one_frame_and_unmasked() {
-    let gateway = Gateway::start(CONFIG);
+    let gateway = start();
     for mut client in both(&gateway) {
         client.upgrade("/echo", &[]);
         for length in [0, 1, 125, 126, 127, 65_535, 65_536, 1 << 20] {
@@ -45,7 +41,7 @@ fn a_message_comes_back_in_one_frame_and_unmasked() {
 
 #[test]
 fn a_fragmented_message_with_a_ping_between_comes_back_whole() {
-    let gateway = Gateway::start(CONFIG);
+    let gateway = start();
     for mut client in both(&gateway) {
         client.upgrade("/echo", &[]);
         client.send(&masked(0x01, b"hel"));
@@ -58,7 +54,7 @@ fn a_fragmented_message_with_a_ping_between_comes_back_whole() {
 
 #[test]
 fn frames_that_come_in_the_same_packet_as_the_request_are_answered() {
-    let gateway = Gateway::start(CONFIG);
+    let gateway = start();
     for mut client in both(&gateway) {
         let mut bytes = request("/echo", &[]).into_bytes();
         bytes.extend(masked(0x81, b"eager"));
@@ -70,7 +66,7 @@ fn frames_that_come_in_the_same_packet_as_the_request_are_answered() {
 
 #[test]
 fn an_extension_that_we_do_not_have_is_not_agreed() {
-    let gateway = Gateway::start(CONFIG);
+    let gateway = start();
     for mut client in both(&gateway) {
         let head = client.upgrade("/echo", &["Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits"]);
         assert!(!head.to_ascii_lowercase().contains("sec-websocket-extensions"), "{head}");
@@ -81,7 +77,7 @@ fn an_extension_that_we_do_not_have_is_not_agreed() {
 
 #[test]
 fn answers_come_before_the_close_that_follows_their_requests() {
-    let gateway = Gateway::start(CONFIG);
+    let gateway = start();
     for mut client in both(&gateway) {
         client.upgrade("/echo", &[]);
         let close = Frame::close(1000, "done");
@@ -95,7 +91,7 @@ fn answers_come_before_the_close_that_follows_their_requests() {
 
 #[test]
 fn a_client_that_leaves_without_a_close_is_logged_and_others_never_notice() {
-    let gateway = Gateway::start(CONFIG);
+    let gateway = start();
     for mut leaver in both(&gateway) {
         leaver.upgrade("/broadcast", &[]);
         let mut other = Raw::plain(gateway.port("plain"));
@@ -111,7 +107,7 @@ fn a_client_that_leaves_without_a_close_is_logged_and_others_never_notice() {
 #[test]
 fn sigterm_closes_every_client_with_1001_and_ends_with_status_0() {
     for signal in [Signal::TERM, Signal::INT] {
-        let mut gateway = Gateway::start(CONFIG);
+        let mut gateway = start();
         let mut clients = both(&gateway);
         for client in &mut clients {
             client.upgrade("/echo", &[]);
