@@ -76,6 +76,9 @@ fn live(shared: &Arc<Shared>, opened: Opened, from: &str) {
         sent.bytes,
         sent.dropped,
     );
+    if sent.lost > 0 {
+        info!("client {id}: {} messages were still queued for it and are lost", sent.lost);
+    }
     if unknown + denied > 0 {
         info!("client {id}: of its messages, session_unknown dropped {unknown} and session_denied {denied}");
     }

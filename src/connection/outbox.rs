@@ -79,6 +79,8 @@ pub struct Totals {
     pub bytes: u64,
     /// Messages dropped by policy.
     pub dropped: u64,
+    /// Messages that were still queued when the connection ended.
+    pub lost: u64,
 }
 
 /// See the module's documentation.
@@ -321,7 +323,7 @@ impl Outbox {
     pub fn finish(&self) -> (Ending, Totals) {
         let mut state = self.lock();
         state.stage = Stage::Cut;
-        state.queue.clear();
+        state.forget_queued();
         let end = state.end.take();
         let totals = state.totals;
         drop(state);
@@ -387,7 +389,7 @@ impl Outbox {
 
     fn cut_locked(&self, mut state: MutexGuard<'_, State>) {
         state.stage = Stage::Cut;
-        state.queue.clear();
+        state.forget_queued();
         drop(state);
         self.socket.shutdown_both();
         self.changed.notify_all();
@@ -482,7 +484,7 @@ impl Outbox {
         state.totals.messages += messages as u64;
         state.totals.bytes += bytes as u64;
         if state.stage == Stage::Cut {
-            return state.queue.clear();
+            return state.forget_queued();
         }
         match sent {
             Ok(_) => {
@@ -559,6 +561,11 @@ impl State {
     /// Whether a writer would find something to carry.
     fn has_work(&self) -> bool {
         self.queue.has_waiting() || self.tls.as_ref().is_some_and(|tls| tls.has_work())
+    }
+
+    /// Gives up what is queued: the connection has ended.
+    fn forget_queued(&mut self) {
+        self.totals.lost += self.queue.clear() as u64;
     }
 
     /// The first reason for the end stays.

@@ -160,14 +160,18 @@ impl Queue {
         }
     }
 
-    /// Forgets everything that is queued; what is taken stays counted until it is settled.
-    pub fn clear(&mut self) {
+    /// Forgets everything that is queued, and says how many messages that were; what is taken stays
+    /// counted until it is settled.
+    pub fn clear(&mut self) -> usize {
+        let mut forgotten = 0;
         for frame in std::mem::take(&mut self.frames) {
             self.uncount(&frame);
+            forgotten += frame.messages();
         }
         self.front_written = 0;
         self.pong = None;
         self.ping = false;
+        forgotten
     }
 
     fn uncount(&mut self, frame: &Frame) {
@@ -388,5 +392,18 @@ mod tests {
             }
             prop_assert!(queue.is_empty() && !queue.has_waiting());
         }
+    }
+
+    #[test]
+    fn what_is_forgotten_is_counted_and_what_is_taken_is_not() {
+        let message = Frame::joined(bytes::Bytes::from_static(b"xx"), 3);
+        let mut queue = Queue::default();
+        for frame in [message.clone(), message.clone(), Frame::control(Control::Ping, b""), message.clone()] {
+            queue.push(frame);
+        }
+        let taken = queue.take(1, 1).unwrap();
+        assert_eq!(queue.clear(), 6);
+        assert_eq!(queue.settle(taken, message.len()), (3, message.len()));
+        assert!(queue.is_empty());
     }
 }
