@@ -2,12 +2,14 @@
 
 mod canary;
 mod certificates;
+mod figure;
 mod gateway;
 pub(crate) mod process;
 mod raw;
 mod story;
 
 pub(crate) use canary::Canary;
+pub(crate) use figure::measured;
 pub(crate) use gateway::Gateway;
 pub(crate) use raw::{Frame, Raw, masked, request};
 pub(crate) use story::{LISTENERS, Wire, with_any_deliverers};
