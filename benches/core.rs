@@ -11,7 +11,7 @@ use bytes::Bytes;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use wsgate::clock::Clock;
 use wsgate::config::{Destination, EndpointSettings, QueueSettings};
-use wsgate::connection::frame::{Cork, CorkLimits, Frame};
+use wsgate::connection::frame::{Cork, CorkLimits, Frame, Role};
 use wsgate::connection::outbox::{Limits, Outbox};
 use wsgate::connection::queue::Queue;
 use wsgate::connection::reader::{Reader, Sink};
@@ -72,7 +72,15 @@ fn outbox(c: &mut Criterion) {
         let (ours, mut theirs) = UnixStream::pair().expect("a socket pair");
         let limits = Limits { queue: bounds, write_timeout: None, close_timeout: 10 };
         let watch = Arc::new(Watch::new().expect("an epoll"));
-        let outbox = Arc::new(Outbox::new(Id::from(1), Socket::new(ours), None, limits, Arc::new(Clock::new()), watch));
+        let outbox = Arc::new(Outbox::new(
+            Id::from(1),
+            Role::Server,
+            Socket::new(ours),
+            None,
+            limits,
+            Arc::new(Clock::new()),
+            watch,
+        ));
         let mut received = vec![0; frame.len()];
         b.iter(|| {
             black_box(outbox.deliver(&frame));
@@ -100,7 +108,7 @@ fn reading(c: &mut Criterion) {
     let mut group = c.benchmark_group("reader");
     group.throughput(Throughput::Elements(BATCH as u64));
     group.bench_function("16 text messages of 64 bytes", |b| {
-        let mut reader = Reader::new(1 << 20);
+        let mut reader = Reader::new(Role::Server, 1 << 20);
         b.iter(|| {
             let mut count = Count::default();
             reader.read(black_box(&wire), &mut count).expect("the frames are valid");

@@ -10,7 +10,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use log::{debug, error, info};
 
-use crate::connection::frame::{Control, Frame, append_control};
+use crate::connection::frame::{Control, Frame, Role, append_control};
 use crate::connection::reader::{Close, Reader, Sink};
 use crate::connection::tls::Decrypted;
 use crate::dispatch::{Dispatch, Misaddressed};
@@ -118,7 +118,7 @@ enum Flow {
 impl<'a> Connection<'a> {
     fn new(shared: &'a Shared, client: &'a Arc<Client>, is_tls: bool) -> Connection<'a> {
         let settings = &shared.endpoints[client.room.endpoint()].settings;
-        let reader = Reader::new(settings.max_message);
+        let reader = Reader::new(Role::Server, settings.max_message);
         Connection {
             shared,
             client,
@@ -322,7 +322,7 @@ struct Pongs {
 impl Pongs {
     fn answer(&mut self, payload: &[u8]) {
         self.latest = self.all.len();
-        append_control(&mut self.all, Control::Pong, payload);
+        append_control(Role::Server, &mut self.all, Control::Pong, payload);
     }
 
     fn send(self, client: &Client) {
@@ -354,7 +354,8 @@ mod tests {
         let (ours, theirs) = UnixStream::pair().unwrap();
         let id = 7.into();
         let (clock, watch) = (Arc::clone(&shared.clock), Arc::clone(&shared.watch));
-        let outbox = Arc::new(Outbox::new(id, Socket::new(ours), None, shared.endpoints[0].limits, clock, watch));
+        let outbox =
+            Arc::new(Outbox::new(id, Role::Server, Socket::new(ours), None, shared.endpoints[0].limits, clock, watch));
         let origin = Origin { session: id, client_ip: None, user_agent: None, connected_at: SystemTime::now() };
         let room = shared.routes.find("/", |_| true).unwrap();
         let client = Arc::new(Client::new(room, outbox, origin, 1, 1));
@@ -390,7 +391,7 @@ mod tests {
     fn what_a_client_sent_before_a_write_to_it_failed_is_passed_on() {
         let (shared, publications, client, theirs) = arrive(Settings::default());
         drop(theirs);
-        client.outbox.deliver(&Frame::control(Control::Ping, &[]));
+        client.outbox.deliver(&Frame::control(Role::Server, Control::Ping, &[]));
         assert!(client.outbox.is_closing(), "the write did not fail");
         let message = [0x82, 0x81, 0, 0, 0, 0, b'x'];
         assert_eq!(Connection::new(&shared, &client, false).consume(&message), Flow::Go);

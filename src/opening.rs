@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crate::admission::{self, Admission};
 use crate::config::{AtCapacity, Welcome};
-use crate::connection::frame::Frame;
+use crate::connection::frame::{Frame, Role};
 use crate::connection::handshake::{self, Head, HeadError, Refusal, Stream};
 use crate::connection::outbox::Outbox;
 use crate::dispatch::publish;
@@ -111,7 +111,7 @@ fn enter(
     }
     let is_tls = session.is_some();
     let (clock, watch) = (Arc::clone(&shared.clock), Arc::clone(&shared.watch));
-    let outbox = Arc::new(Outbox::new(id, socket, session, endpoint.limits, clock, watch));
+    let outbox = Arc::new(Outbox::new(id, Role::Server, socket, session, endpoint.limits, clock, watch));
     let connected_at = SystemTime::now();
     let origin = Origin { session: id, client_ip: peer, user_agent, connected_at };
     let now = shared.clock.now();
@@ -161,7 +161,7 @@ fn at_capacity(stream: &mut Stream, admission: &Admission<'_>, endpoint: &Endpoi
         }
         AtCapacity::Close => {
             let mut bytes = handshake::accept(admission.key, admission.subprotocol.as_deref());
-            for slice in Frame::close(Some(1013), "Server at capacity").slices(0) {
+            for slice in Frame::close(Role::Server, Some(1013), "Server at capacity").slices(0) {
                 bytes.extend_from_slice(&slice);
             }
             answer(stream, &bytes);

@@ -1,11 +1,15 @@
-//! Server frames: what stands before an unmasked payload (RFC 6455 section 5.2), and how frames
+//! Frames as they are written (RFC 6455 section 5.2), masked where we are the client, and how they
 //! are collected into as few writes as possible.
 
 use std::io::IoSlice;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
+use super::large;
 use crate::message::{Kind, Message};
+
+/// Which end of a connection we are: a client masks its frames, a server does not (RFC 6455 section 5.1).
+pub use tungstenite::protocol::Role;
 
 /// From this size on a payload is written from where it lies instead of being copied behind its header.
 pub const LARGE: usize = 16 << 10;
@@ -13,8 +17,8 @@ pub const LARGE: usize = 16 << 10;
 /// The most bytes and messages of small messages that are joined into one frame.
 const JOINED_BYTES: usize = 64 << 10;
 
-/// The longest header of a server frame: two bytes and a 64-bit length.
-const HEADER_MAX: usize = 10;
+/// The longest header: two bytes, a 64-bit length and a masking key.
+const HEADER_MAX: usize = 14;
 
 /// One piece of an outbox: whole WebSocket frames, encoded, never to be split between peers.
 ///
@@ -29,11 +33,30 @@ pub struct Frame {
 }
 
 impl Frame {
-    /// A frame of one message; the payload is not copied.
+    /// A server's frame of one message; the payload is not copied.
     pub fn message(message: &Message) -> Frame {
         let mut header = [0; HEADER_MAX];
         let header_len = write_header(&mut header, opcode(message.kind), message.data.len());
         Frame { header, header_len: header_len as u8, body: message.data.clone(), messages: 1 }
+    }
+
+    /// A client's frame of one message. The payload is masked where it lies, unless others share it.
+    pub fn masked(message: Message) -> Frame {
+        let mut header = [0; HEADER_MAX];
+        let unmasked_len = write_header(&mut header, opcode(message.kind), message.data.len());
+        let (header_len, key) = add_masking_key(&mut header, unmasked_len);
+        let body = match message.data.try_into_mut() {
+            Ok(mut own) => {
+                mask(&mut own, key);
+                own.freeze()
+            }
+            Err(shared) => {
+                let mut copy = BytesMut::from(&shared[..]);
+                mask(&mut copy, key);
+                large::returning(copy.freeze())
+            }
+        };
+        Frame { header, header_len: header_len as u8, body, messages: 1 }
     }
 
     /// Encoded frames that hold `messages` messages.
@@ -42,15 +65,15 @@ impl Frame {
     }
 
     /// A ping, pong or close frame; the payload has at most 125 bytes (RFC 6455 section 5.5).
-    pub fn control(control: Control, payload: &[u8]) -> Frame {
+    pub fn control(role: Role, control: Control, payload: &[u8]) -> Frame {
         debug_assert!(payload.len() <= CONTROL_MAX);
-        let mut encoded = Vec::with_capacity(2 + payload.len());
-        append_control(&mut encoded, control, payload);
+        let mut encoded = Vec::with_capacity(6 + payload.len());
+        append_control(role, &mut encoded, control, payload);
         Frame::joined(encoded.into(), 0)
     }
 
     /// A close frame. The reason is cut at a character boundary where it would not fit.
-    pub fn close(code: Option<u16>, reason: &str) -> Frame {
+    pub fn close(role: Role, code: Option<u16>, reason: &str) -> Frame {
         let mut payload = Vec::new();
         if let Some(code) = code {
             payload.extend_from_slice(&code.to_be_bytes());
@@ -60,7 +83,7 @@ impl Frame {
             }
             payload.extend_from_slice(&reason.as_bytes()[..end]);
         }
-        Frame::control(Control::Close, &payload)
+        Frame::control(role, Control::Close, &payload)
     }
 
     /// How many messages it holds; 0 for control frames, which no policy drops.
@@ -110,6 +133,7 @@ pub enum Control {
 /// Small messages are joined up to the limits; a large one keeps its own buffer.
 #[derive(Debug)]
 pub struct Cork {
+    role: Role,
     frames: Vec<Frame>,
     tail: Vec<u8>,
     tail_messages: u32,
@@ -143,9 +167,14 @@ impl CorkLimits {
 }
 
 impl Cork {
-    /// An empty cork.
+    /// An empty cork for frames of a server.
     pub fn new(limits: CorkLimits) -> Cork {
-        Cork { frames: Vec::new(), tail: Vec::new(), tail_messages: 0, limits }
+        Cork { role: Role::Server, frames: Vec::new(), tail: Vec::new(), tail_messages: 0, limits }
+    }
+
+    /// An empty cork for frames of a client.
+    pub fn masked(limits: CorkLimits) -> Cork {
+        Cork { role: Role::Client, ..Cork::new(limits) }
     }
 
     /// Adds a message; `expected` is a guess at the bytes that this turn will bring in all.
@@ -153,7 +182,10 @@ impl Cork {
         let len = message.data.len();
         if len >= LARGE {
             self.cut();
-            self.frames.push(Frame::message(message));
+            self.frames.push(match self.role {
+                Role::Server => Frame::message(message),
+                Role::Client => Frame::masked(message.clone()),
+            });
             return;
         }
         if self.tail_messages >= self.limits.messages || self.tail.len() + HEADER_MAX + len > self.limits.bytes {
@@ -162,10 +194,7 @@ impl Cork {
         if self.tail.capacity() == 0 {
             self.tail.reserve_exact(expected.min(self.limits.bytes).max(HEADER_MAX + len));
         }
-        let mut header = [0; HEADER_MAX];
-        let header_len = write_header(&mut header, opcode(message.kind), len);
-        self.tail.extend_from_slice(&header[..header_len]);
-        self.tail.extend_from_slice(&message.data);
+        append_frame(self.role, &mut self.tail, opcode(message.kind), &message.data);
         self.tail_messages += 1;
     }
 
@@ -230,16 +259,52 @@ pub fn join(mut frames: Vec<Frame>) -> Frame {
 }
 
 /// Appends a control frame to encoded frames.
-pub fn append_control(encoded: &mut Vec<u8>, control: Control, payload: &[u8]) {
+pub fn append_control(role: Role, encoded: &mut Vec<u8>, control: Control, payload: &[u8]) {
     let opcode = match control {
         Control::Close => 0x8,
         Control::Ping => 0x9,
         Control::Pong => 0xA,
     };
+    append_frame(role, encoded, opcode, payload);
+}
+
+fn append_frame(role: Role, encoded: &mut Vec<u8>, opcode: u8, payload: &[u8]) {
     let mut header = [0; HEADER_MAX];
     let header_len = write_header(&mut header, opcode, payload.len());
-    encoded.extend_from_slice(&header[..header_len]);
-    encoded.extend_from_slice(payload);
+    match role {
+        Role::Server => {
+            encoded.extend_from_slice(&header[..header_len]);
+            encoded.extend_from_slice(payload);
+        }
+        Role::Client => {
+            let (header_len, key) = add_masking_key(&mut header, header_len);
+            encoded.extend_from_slice(&header[..header_len]);
+            let start = encoded.len();
+            encoded.extend_from_slice(payload);
+            mask(&mut encoded[start..], key);
+        }
+    }
+}
+
+/// Makes a header one of a masked frame, with a key that nobody can foresee (RFC 6455 section 5.3).
+fn add_masking_key(header: &mut [u8; HEADER_MAX], len: usize) -> (usize, [u8; 4]) {
+    let key: [u8; 4] = rand::random();
+    header[1] |= 0x80;
+    header[len..len + 4].copy_from_slice(&key);
+    (len + 4, key)
+}
+
+/// Masks a payload in place, eight bytes at a time.
+fn mask(payload: &mut [u8], key: [u8; 4]) {
+    let [a, b, c, d] = key;
+    let wide = u64::from_ne_bytes([a, b, c, d, a, b, c, d]);
+    let (chunks, rest) = payload.as_chunks_mut::<8>();
+    for chunk in chunks {
+        *chunk = (u64::from_ne_bytes(*chunk) ^ wide).to_ne_bytes();
+    }
+    for (byte, key) in rest.iter_mut().zip(key.iter().cycle()) {
+        *byte ^= key;
+    }
 }
 
 fn opcode(kind: Kind) -> u8 {
@@ -331,10 +396,47 @@ mod tests {
 
     #[test]
     fn a_close_reason_is_cut_at_a_character() {
-        let frame = Frame::close(Some(1000), &"é".repeat(100));
+        let frame = Frame::close(Role::Server, Some(1000), &"é".repeat(100));
         let bytes = bytes_of(&frame, 0);
         assert_eq!(bytes.len(), 2 + 2 + 122);
         assert!(std::str::from_utf8(&bytes[4..]).is_ok());
-        assert_eq!(bytes_of(&Frame::close(None, "ignored"), 0), [0x88, 0]);
+        assert_eq!(bytes_of(&Frame::close(Role::Server, None, "ignored"), 0), [0x88, 0]);
+    }
+
+    /// What a server reads in a masked frame: its header without the key, and the payload.
+    fn unmasked(frame: &[u8]) -> (Vec<u8>, Vec<u8>) {
+        assert_eq!(frame[1] & 0x80, 0x80, "not masked");
+        let len = match frame[1] & 0x7F {
+            126 => 4,
+            127 => 10,
+            _ => 2,
+        };
+        let key = &frame[len..len + 4];
+        let payload = frame[len + 4..].iter().enumerate().map(|(i, byte)| byte ^ key[i % 4]).collect();
+        let mut header = frame[..len].to_vec();
+        header[1] &= 0x7F;
+        (header, payload)
+    }
+
+    #[test]
+    fn a_client_masks_what_a_server_then_reads() {
+        for len in [0, 1, 3, 7, 8, 9, 125, 126, 1000, LARGE, 200_000] {
+            let payload: Bytes = (0..len).map(|i| i as u8).collect::<Vec<_>>().into();
+            let message = Message { kind: Kind::Binary, data: payload.clone() };
+            let plain = bytes_of(&Frame::message(&message), 0);
+            let mut cork = Cork::masked(CorkLimits::for_queue(100, 1 << 20));
+            cork.push(&message, 0);
+            let corked = bytes_of(&cork.take().as_slice()[0], 0);
+            let shared = bytes_of(&Frame::masked(message.clone()), 0);
+            assert_eq!(message.data, payload, "a payload that is shared was changed");
+            drop(payload);
+            let own = bytes_of(&Frame::masked(message), 0);
+            for frame in [corked, shared, own] {
+                let (header, payload) = unmasked(&frame);
+                assert_eq!([header, payload].concat(), plain, "{len}");
+            }
+        }
+        let close = bytes_of(&Frame::close(Role::Client, Some(1000), "bye"), 0);
+        assert_eq!(unmasked(&close), (vec![0x88, 5], b"\x03\xe8bye".to_vec()));
     }
 }

@@ -13,7 +13,7 @@ use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::frame::Frame;
+use super::frame::{Control, Frame, Role};
 use super::queue::{Offer, Queue, Taken};
 use super::sealer::{Sealed, Sealer};
 use super::socket::Socket;
@@ -90,6 +90,7 @@ pub struct Outbox {
     /// Signalled when bytes leave or the stage changes, if somebody waits.
     changed: Condvar,
     socket: Socket,
+    role: Role,
     id: Id,
     limits: Limits,
     clock: Arc<Clock>,
@@ -145,6 +146,7 @@ impl Outbox {
     /// An empty outbox over a connected socket, whose TLS handshake is done if it has a session.
     pub fn new(
         id: Id,
+        role: Role,
         socket: Socket,
         session: Option<Session>,
         limits: Limits,
@@ -165,7 +167,7 @@ impl Outbox {
             tls,
             end: None,
         };
-        Outbox { state: Mutex::new(state), changed: Condvar::new(), socket, id, limits, clock, watch }
+        Outbox { state: Mutex::new(state), changed: Condvar::new(), socket, role, id, limits, clock, watch }
     }
 
     /// The id of the client it belongs to.
@@ -253,7 +255,7 @@ impl Outbox {
     pub fn ping(self: &Arc<Self>) {
         let mut state = self.lock();
         if state.stage == Stage::Open {
-            state.queue.set_ping();
+            state.queue.set_ping(Frame::control(self.role, Control::Ping, &[]));
             state.ping_asked = true;
             self.pump(state);
         }
@@ -283,7 +285,7 @@ impl Outbox {
             return;
         }
         state.stage = Stage::Closing;
-        state.queue.push(Frame::close(code, reason));
+        state.queue.push(Frame::close(self.role, code, reason));
         let deadline = self.clock.now().saturating_add(within);
         state.end_with(code.unwrap_or(1005), reason, deadline);
         self.changed.notify_all();
@@ -614,7 +616,15 @@ mod tests {
     fn outbox(socket: Socket, session: Option<Session>, bytes: usize) -> Arc<Outbox> {
         let queue = QueueSettings { messages: 64, bytes, when_full: WhenFull::DropOldest };
         let limits = Limits { queue, write_timeout: Some(60), close_timeout: 10 };
-        Arc::new(Outbox::new(7.into(), socket, session, limits, Arc::default(), Arc::new(Watch::new().unwrap())))
+        Arc::new(Outbox::new(
+            7.into(),
+            Role::Server,
+            socket,
+            session,
+            limits,
+            Arc::default(),
+            Arc::new(Watch::new().unwrap()),
+        ))
     }
 
     fn plain_pair() -> (Socket, UnixStream) {
@@ -709,7 +719,7 @@ mod tests {
                         }
                         assert!(outbox.reply(&frame));
                         if number % 3 == 0 {
-                            let pong = Frame::control(super::super::frame::Control::Pong, b"p");
+                            let pong = Frame::control(Role::Server, Control::Pong, b"p");
                             outbox.pong(&pong, || pong.clone());
                         }
                         if number % 100 == 0 {

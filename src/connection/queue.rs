@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 
-use super::frame::{Control, Frame};
+use super::frame::Frame;
 use crate::config::{QueueSettings, WhenFull};
 
 /// What became of a frame that was offered.
@@ -30,8 +30,8 @@ pub struct Queue {
     bytes: usize,
     /// The latest unsent pong; it goes out at the next frame boundary.
     pong: Option<Box<Frame>>,
-    /// Whether a ping is to go out at the next frame boundary.
-    ping: bool,
+    /// The ping that is to go out at the next frame boundary.
+    ping: Option<Box<Frame>>,
 }
 
 /// Frames that a writer took out, and how much of the first is written already.
@@ -46,12 +46,12 @@ pub struct Taken {
 impl Queue {
     /// Whether nothing is queued or taken.
     pub fn is_empty(&self) -> bool {
-        self.bytes == 0 && !self.ping && self.pong.is_none()
+        self.bytes == 0 && self.ping.is_none() && self.pong.is_none()
     }
 
     /// Whether there is something to take.
     pub fn has_waiting(&self) -> bool {
-        !self.frames.is_empty() || self.ping || self.pong.is_some()
+        !self.frames.is_empty() || self.ping.is_some() || self.pong.is_some()
     }
 
     /// Whether a frame is within the bounds; with no message in it, a queue takes any one frame.
@@ -97,8 +97,8 @@ impl Queue {
     }
 
     /// Queues a ping for the next frame boundary.
-    pub fn set_ping(&mut self) {
-        self.ping = true;
+    pub fn set_ping(&mut self, ping: Frame) {
+        self.ping = Some(Box::new(ping));
     }
 
     /// Takes out what the next write should carry, about `bytes` and at most `frames` frames.
@@ -111,9 +111,7 @@ impl Queue {
             size = frames.iter().map(Frame::len).sum::<usize>() - offset;
         }
         // A frame boundary.
-        let pong = self.pong.take().map(|pong| *pong);
-        let ping = std::mem::take(&mut self.ping).then(|| Frame::control(Control::Ping, &[]));
-        for control in pong.into_iter().chain(ping) {
+        for control in [self.pong.take(), self.ping.take()].into_iter().flatten().map(|control| *control) {
             self.count(&control);
             size += control.len();
             frames.push(control);
@@ -170,7 +168,7 @@ impl Queue {
         }
         self.front_written = 0;
         self.pong = None;
-        self.ping = false;
+        self.ping = None;
         forgotten
     }
 
@@ -219,6 +217,7 @@ mod tests {
     use bytes::Bytes;
     use proptest::prelude::*;
 
+    use super::super::frame::{Control, Role};
     use super::*;
 
     fn frame(fill: u8, len: usize, messages: u32) -> Frame {
@@ -355,7 +354,7 @@ mod tests {
                         model.pong = Some(vec![fill; 3]);
                     }
                     Step::Ping => {
-                        queue.set_ping();
+                        queue.set_ping(Frame::control(Role::Server, Control::Ping, &[]));
                         model.ping = true;
                     }
                     Step::Take { frames, bytes } if taken.is_none() => {
@@ -398,7 +397,9 @@ mod tests {
     fn what_is_forgotten_is_counted_and_what_is_taken_is_not() {
         let message = Frame::joined(bytes::Bytes::from_static(b"xx"), 3);
         let mut queue = Queue::default();
-        for frame in [message.clone(), message.clone(), Frame::control(Control::Ping, b""), message.clone()] {
+        for frame in
+            [message.clone(), message.clone(), Frame::control(Role::Server, Control::Ping, b""), message.clone()]
+        {
             queue.push(frame);
         }
         let taken = queue.take(1, 1).unwrap();

@@ -14,9 +14,9 @@ use std::io::{self, Read, Write};
 
 use bytes::Bytes;
 use tungstenite::error::{CapacityError, ProtocolError};
-use tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext};
+use tungstenite::protocol::{WebSocketConfig, WebSocketContext};
 
-use super::frame::{CONTROL_MAX, LARGE};
+use super::frame::{CONTROL_MAX, LARGE, Role};
 use super::large;
 use crate::message::{Kind, Message};
 
@@ -41,7 +41,7 @@ pub struct Close {
     pub reason: String,
 }
 
-/// What a client did wrong, and the Close that tells it so.
+/// What a peer did wrong, and the Close that tells it so.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Violation {
     /// 1002, 1007 or 1009 (RFC 6455 section 7.4.1).
@@ -50,18 +50,19 @@ pub struct Violation {
     pub reason: String,
 }
 
-/// The reading half of a client's connection.
+/// The reading half of a connection.
 #[derive(Debug)]
 pub struct Reader {
+    role: Role,
     context: Option<WebSocketContext>,
     walk: FrameWalk,
     max_message: usize,
 }
 
 impl Reader {
-    /// A reader that refuses messages over `max_message` bytes, fragments together.
-    pub fn new(max_message: usize) -> Reader {
-        Reader { context: None, walk: FrameWalk::default(), max_message }
+    /// A reader at our end, `role`, that refuses messages over `max_message` bytes, fragments together.
+    pub fn new(role: Role, max_message: usize) -> Reader {
+        Reader { role, context: None, walk: FrameWalk::default(), max_message }
     }
 
     /// Reads all of `input` into the sink, or up to the peer's Close or the first violation.
@@ -77,9 +78,8 @@ impl Reader {
     /// Reads messages while the parser has its present buffer.
     fn read_message(&mut self, input: &mut &[u8], sink: &mut impl Sink) -> Result<Option<Close>, Violation> {
         use tungstenite::{Error, Message as Read};
-        let max_message = self.max_message;
-        let context =
-            self.context.get_or_insert_with(|| WebSocketContext::new(Role::Server, Some(config(max_message))));
+        let (role, max_message) = (self.role, self.max_message);
+        let context = self.context.get_or_insert_with(|| WebSocketContext::new(role, Some(config(max_message))));
         loop {
             let (kind, data) = match context.read(&mut Feed { input, walk: &mut self.walk }) {
                 Ok(Read::Text(text)) => (Kind::Text, text.into()),
@@ -161,6 +161,7 @@ fn protocol_reason(error: &ProtocolError) -> String {
     match error {
         ProtocolError::NonZeroReservedBits => "reserved bits are set but no extension was agreed".to_owned(),
         ProtocolError::UnmaskedFrameFromClient => "frame is not masked".to_owned(),
+        ProtocolError::MaskedFrameFromServer => "frame of a server is masked".to_owned(),
         ProtocolError::ControlFrameTooBig => "control frame has more than 125 bytes".to_owned(),
         ProtocolError::FragmentedControlFrame => "control frame is fragmented".to_owned(),
         ProtocolError::UnexpectedContinueFrame => "continuation without a start".to_owned(),
@@ -350,7 +351,7 @@ mod tests {
         let payloads: Vec<Vec<u8>> = sizes.iter().map(|&size| (0..size).map(|i| i as u8).collect()).collect();
         let wire: Vec<u8> = payloads.iter().flat_map(|payload| masked(0x82, payload)).collect();
         for step in [1, 2, 7, 4096, 65_536, usize::MAX >> 1] {
-            let mut reader = Reader::new(1 << 20);
+            let mut reader = Reader::new(Role::Server, 1 << 20);
             let events = read_all(&mut reader, &wire, step).unwrap();
             assert_eq!(events.len(), payloads.len(), "step {step}");
             for (event, payload) in events.into_iter().zip(&payloads) {
@@ -364,7 +365,7 @@ mod tests {
     #[test]
     fn a_control_frame_between_fragments_comes_first() {
         let wire = [masked(0x01, b"he"), masked(0x89, b"p"), masked(0x80, b"llo")].concat();
-        let mut reader = Reader::new(100);
+        let mut reader = Reader::new(Role::Server, 100);
         let events = read_all(&mut reader, &wire, 1000).unwrap();
         let text = Message { kind: Kind::Text, data: "hello".into() };
         assert_eq!(events, [Event::Ping("p".into()), Event::Message(text)]);
@@ -382,7 +383,7 @@ mod tests {
         wire.extend(masked(0x80, b"end"));
         wire.extend(masked(0x81, b"last"));
         for step in [3, 4096, 1 << 20] {
-            let events = read_all(&mut Reader::new(1 << 20), &wire, step).unwrap();
+            let events = read_all(&mut Reader::new(Role::Server, 1 << 20), &wire, step).unwrap();
             let lengths: Vec<_> = events
                 .iter()
                 .map(|event| if let Event::Message(message) = event { message.data.len() } else { 0 })
@@ -395,11 +396,11 @@ mod tests {
     fn a_message_that_has_begun_is_known() {
         let frame = masked(0x82, b"abc");
         for cut in 1..frame.len() {
-            let mut reader = Reader::new(100);
+            let mut reader = Reader::new(Role::Server, 100);
             assert_eq!(read_all(&mut reader, &frame[..cut], 100), Ok(vec![]));
             assert!(reader.is_inside_message(), "{cut}");
         }
-        let mut reader = Reader::new(100);
+        let mut reader = Reader::new(Role::Server, 100);
         read_all(&mut reader, &masked(0x02, b"abc"), 100).unwrap();
         assert!(reader.is_inside_message(), "a fragment is open");
         read_all(&mut reader, &masked(0x80, b""), 100).unwrap();
@@ -420,14 +421,14 @@ mod tests {
             ("too long in fragments", [masked(0x02, &[0; 60]), masked(0x80, &[0; 60])].concat(), 1009),
         ];
         for (name, wire, code) in table {
-            let violation = read_all(&mut Reader::new(100), &wire, 1000).unwrap_err();
+            let violation = read_all(&mut Reader::new(Role::Server, 100), &wire, 1000).unwrap_err();
             assert_eq!(violation.code, code, "{name}: {violation:?}");
         }
     }
 
     #[test]
     fn a_close_ends_the_reading() {
-        let read = |wire: &[u8]| Reader::new(100).read(wire, &mut Vec::new());
+        let read = |wire: &[u8]| Reader::new(Role::Server, 100).read(wire, &mut Vec::new());
         let close = |code, reason: &str| Ok(Some(Close { code, reason: reason.to_owned() }));
         assert_eq!(read(&masked(0x88, b"")), close(None, ""));
         assert_eq!(read(&masked(0x88, b"\x03\xe8bye")), close(Some(1000), "bye"));
@@ -440,15 +441,15 @@ mod tests {
     fn fragments_that_announce_too_much_are_refused_before_they_come() {
         let mut wire = masked(0x02, &[0; 60]);
         wire.extend_from_slice(&[0x80, 0x80 | 60, 1, 2, 3, 4]);
-        let violation = read_all(&mut Reader::new(100), &wire, 1000).unwrap_err();
+        let violation = read_all(&mut Reader::new(Role::Server, 100), &wire, 1000).unwrap_err();
         assert_eq!(violation.code, 1009);
         let fits = [masked(0x02, &[0; 60]), masked(0x80, &[0; 40]), masked(0x82, &[0; 100])].concat();
-        assert_eq!(read_all(&mut Reader::new(100), &fits, 1000).unwrap().len(), 2);
+        assert_eq!(read_all(&mut Reader::new(Role::Server, 100), &fits, 1000).unwrap().len(), 2);
     }
 
     #[test]
     fn a_rest_keeps_what_has_begun() {
-        let mut reader = Reader::new(100);
+        let mut reader = Reader::new(Role::Server, 100);
         let frame = masked(0x81, b"hello");
         assert_eq!(read_all(&mut reader, &frame[..7], 100), Ok(vec![]));
         reader.rest();
