@@ -1,34 +1,19 @@
-//! The life of one client, from the first byte to the last, in its own thread: open, then read,
-//! dispatch, repeat, until the end.
+//! The life of one client, from the first byte to the last, in its own thread: open, take in what it
+//! sends until the end, leave.
 
-use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use bytes::Bytes;
 use log::{debug, error, info};
 
-use crate::connection::frame::{Control, Frame, Role, append_control};
-use crate::connection::reader::{Close, Reader, Sink};
-use crate::connection::tls::Decrypted;
+use crate::connection::frame::Role;
 use crate::dispatch::{Dispatch, Misaddressed};
-use crate::message::Message;
+use crate::intake::{Intake, Received};
 use crate::opening::{self, Arrival, Opened, Unopened};
 use crate::publisher::Published;
 use crate::registry::Client;
 use crate::shared::Shared;
-
-/// What is read at a time while little arrives. It lies on the thread's stack.
-const READ: usize = 2 << 10;
-
-/// How much plaintext is decrypted at a time: a TLS record at most.
-const PLAIN: usize = 16 << 10;
-
-/// How many reads a connection that has ended may still have waiting for us: closing a socket with
-/// unread bytes would reset it, and the peer would lose our last words.
-const LEFTOVERS: usize = 64;
 
 /// Runs the whole life of a client.
 pub fn run(shared: &Arc<Shared>, arrival: Arrival, from: &str) {
@@ -56,15 +41,18 @@ fn live(shared: &Arc<Shared>, opened: Opened, from: &str) {
         None => info!("client {id} ({from}): connected to '{room}'"),
         Some(subprotocol) => info!("client {id} ({from}): connected to '{room}' with subprotocol '{subprotocol}'"),
     }
-    let mut connection = Connection::new(shared, client, is_tls);
-    if catch_unwind(AssertUnwindSafe(|| connection.read_until_end(behind))).is_err() {
+    let settings = &shared.endpoints[client.room.endpoint()].settings;
+    let mut dispatch = Dispatch::new(shared, client);
+    let mut intake =
+        Intake::new(&client.peer, Role::Server, is_tls, settings.max_message, &shared.clock, &shared.scratch);
+    if catch_unwind(AssertUnwindSafe(|| intake.run(behind, &mut dispatch))).is_err() {
         error!("client {id}: its thread panicked; this is a defect of wsgate");
-        client.outbox.close(Some(1011), "Internal error");
-        client.outbox.wait_closed();
+        client.outbox().close(Some(1011), "Internal error");
+        client.outbox().wait_closed();
     }
-    let Received { messages, bytes } = connection.received;
-    let Misaddressed { unknown, denied } = connection.dispatch.misaddressed();
-    let (ending, sent) = client.outbox.finish();
+    let Received { messages, bytes } = intake.received();
+    let Misaddressed { unknown, denied } = dispatch.misaddressed();
+    let (ending, sent) = client.outbox().finish();
     leave(shared, client);
     info!(
         "client {id}: disconnected from '{room}': code {}, reason '{}', after {:.1?}, {messages} messages ({bytes} bytes) received, \
@@ -90,251 +78,6 @@ fn leave(shared: &Shared, client: &Client) {
     shared.publisher.publish(Published::Leave { room: client.room.clone(), id: client.id() }, || false);
 }
 
-/// What a client sent over its life.
-#[derive(Debug, Clone, Copy, Default)]
-struct Received {
-    messages: u64,
-    /// Of payload.
-    bytes: u64,
-}
-
-/// The reading half of a live client.
-struct Connection<'a> {
-    shared: &'a Shared,
-    client: &'a Arc<Client>,
-    is_tls: bool,
-    reader: Reader,
-    dispatch: Dispatch<'a>,
-    received: Received,
-}
-
-/// Whether there is more to read.
-#[derive(Debug, PartialEq, Eq)]
-enum Flow {
-    Go,
-    End,
-}
-
-impl<'a> Connection<'a> {
-    fn new(shared: &'a Shared, client: &'a Arc<Client>, is_tls: bool) -> Connection<'a> {
-        let settings = &shared.endpoints[client.room.endpoint()].settings;
-        let reader = Reader::new(Role::Server, settings.max_message);
-        Connection {
-            shared,
-            client,
-            is_tls,
-            reader,
-            dispatch: Dispatch::new(shared, client),
-            received: Received::default(),
-        }
-    }
-
-    fn read_until_end(&mut self, behind: Vec<u8>) {
-        if !behind.is_empty() && self.consume(&behind) == Flow::End {
-            return;
-        }
-        drop(behind);
-        let mut buffer = [0; READ];
-        loop {
-            let flow = match self.receive(&mut buffer) {
-                Ok(0) => self.lost("the peer ended the connection without a Close"),
-                Ok(count) if count == READ => match self.take(&buffer) {
-                    Flow::Go => self.read_rest(),
-                    Flow::End => Flow::End,
-                },
-                Ok(count) => self.take(&buffer[..count]),
-                Err(error) => self.lost(&format!("failed to read: {error}")),
-            };
-            if flow == Flow::End {
-                return;
-            }
-        }
-    }
-
-    /// Blocks until something arrives.
-    ///
-    /// A TLS client's thread first lets the others run and looks again. Measured: with 50 clients that
-    /// each wait for their answer, the next request is there by then, and not being put to sleep and
-    /// woken saves a quarter of the processor time. Plain clients, which take less time each, gain nothing.
-    fn receive(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        let socket = self.client.outbox.socket();
-        if self.is_tls {
-            std::thread::yield_now();
-            match socket.recv_now(buffer) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                result => return result,
-            }
-        }
-        socket.recv(buffer)
-    }
-
-    /// Much is arriving: reads on in large pieces until the socket is empty.
-    #[inline(never)]
-    fn read_rest(&mut self) -> Flow {
-        let mut scratch = self.shared.scratch.borrow();
-        loop {
-            match self.client.outbox.socket().recv_now(&mut scratch) {
-                Ok(0) => return self.lost("the peer ended the connection without a Close"),
-                Ok(count) => {
-                    if self.take(&scratch[..count]) == Flow::End {
-                        return Flow::End;
-                    }
-                    if count < scratch.len() {
-                        return Flow::Go;
-                    }
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Flow::Go,
-                Err(error) => return self.lost(&format!("failed to read: {error}")),
-            }
-        }
-    }
-
-    /// Takes what one read brought, decrypted if need be.
-    fn take(&mut self, bytes: &[u8]) -> Flow {
-        self.client.heard.store(self.shared.clock.now(), Ordering::Relaxed);
-        if !self.is_tls {
-            return self.consume(bytes);
-        }
-        let mut plain = vec![0; bytes.len().min(PLAIN)];
-        let mut cipher = bytes;
-        loop {
-            match self.client.outbox.decrypt(cipher, &mut plain) {
-                Ok(Decrypted::Plain(count)) => {
-                    if self.consume(&plain[..count]) == Flow::End {
-                        return Flow::End;
-                    }
-                }
-                Ok(Decrypted::NeedMore) => return Flow::Go,
-                Ok(Decrypted::Closed) => return self.lost("the peer ended the TLS session without a Close"),
-                Err(error) => return self.lost(&format!("TLS failed: {error}")),
-            }
-            cipher = &[];
-        }
-    }
-
-    /// Parses and dispatches. What one read brought goes out together.
-    fn consume(&mut self, bytes: &[u8]) -> Flow {
-        let mut turn = Turn {
-            client: self.client,
-            dispatch: &mut self.dispatch,
-            // After our Close the peer may still send; it is read for its Close alone.
-            is_closing: self.client.outbox.has_close(),
-            expected: bytes.len(),
-            received: Received::default(),
-            pongs: Pongs::default(),
-        };
-        let end = self.reader.read(bytes, &mut turn);
-        let Turn { received, pongs, .. } = turn;
-        self.received.messages += received.messages;
-        self.received.bytes += received.bytes;
-        pongs.send(self.client);
-        if received.messages > 0 {
-            self.dispatch.flush();
-        } else {
-            self.reader.rest();
-        }
-        match end {
-            Ok(None) => {
-                self.note_begun();
-                Flow::Go
-            }
-            Ok(Some(close)) => self.closed_by_peer(&close),
-            Err(violation) => {
-                self.client.outbox.close(Some(violation.code), &violation.reason);
-                self.discard_until_end()
-            }
-        }
-    }
-
-    /// Notes for the heartbeat when the message began of which a part has arrived.
-    fn note_begun(&self) {
-        let begun = &self.client.message_begun;
-        if !self.reader.is_inside_message() {
-            begun.store(0, Ordering::Relaxed);
-        } else if begun.load(Ordering::Relaxed) == 0 {
-            // The present tick: this thread may have been held since the read.
-            begun.store(self.shared.clock.now(), Ordering::Relaxed);
-        }
-    }
-
-    /// The peer's Close is answered with the same code (RFC 6455 section 5.5.1) behind all that is queued.
-    fn closed_by_peer(&self, close: &Close) -> Flow {
-        let outbox = &self.client.outbox;
-        outbox.close(close.code, &close.reason);
-        outbox.wait_closed();
-        let mut buffer = [0; READ];
-        for _ in 0..LEFTOVERS {
-            if !matches!(outbox.socket().recv_now(&mut buffer), Ok(1..)) {
-                break;
-            }
-        }
-        Flow::End
-    }
-
-    /// After a violation nothing can be understood any more: waits for the peer to have read why,
-    /// at most until the close deadline.
-    fn discard_until_end(&self) -> Flow {
-        let mut buffer = [0; READ];
-        while let Ok(1..) = self.client.outbox.socket().recv(&mut buffer) {}
-        Flow::End
-    }
-
-    fn lost(&self, why: &str) -> Flow {
-        self.client.outbox.cut(why);
-        Flow::End
-    }
-}
-
-/// What one read brings.
-struct Turn<'t, 'a> {
-    client: &'t Client,
-    dispatch: &'t mut Dispatch<'a>,
-    is_closing: bool,
-    /// The bytes read, a guess at what will be sent.
-    expected: usize,
-    received: Received,
-    pongs: Pongs,
-}
-
-impl Sink for Turn<'_, '_> {
-    fn message(&mut self, message: Message) {
-        self.received.messages += 1;
-        self.received.bytes += message.data.len() as u64;
-        // It has ended. Dispatching may hold this thread, which is not the client's fault.
-        self.client.message_begun.store(0, Ordering::Relaxed);
-        if !self.is_closing {
-            self.dispatch.message(message, self.expected);
-        }
-    }
-
-    fn ping(&mut self, payload: Bytes) {
-        self.pongs.answer(&payload);
-    }
-}
-
-/// The answers to the pings of one read.
-#[derive(Debug, Default)]
-struct Pongs {
-    all: Vec<u8>,
-    latest: usize,
-}
-
-impl Pongs {
-    fn answer(&mut self, payload: &[u8]) {
-        self.latest = self.all.len();
-        append_control(Role::Server, &mut self.all, Control::Pong, payload);
-    }
-
-    fn send(self, client: &Client) {
-        if self.all.is_empty() {
-            return;
-        }
-        let all = Bytes::from(self.all);
-        let latest = || Frame::joined(Bytes::copy_from_slice(&all[self.latest..]), 0);
-        client.outbox.pong(&Frame::joined(all.clone(), 0), latest);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::os::unix::net::UnixStream;
@@ -342,10 +85,14 @@ mod tests {
 
     use super::*;
     use crate::config::Settings;
+    use std::sync::atomic::Ordering;
+
+    use crate::connection::frame::{Control, Frame};
     use crate::connection::outbox::Outbox;
     use crate::connection::socket::Socket;
     use crate::connection::watch::Watch;
     use crate::message::Origin;
+    use crate::peer::Peer;
     use crate::publisher::{self, Publications};
 
     fn arrive(settings: Settings) -> (Arc<Shared>, Publications, Arc<Client>, UnixStream) {
@@ -358,24 +105,31 @@ mod tests {
             Arc::new(Outbox::new(id, Role::Server, Socket::new(ours), None, shared.endpoints[0].limits, clock, watch));
         let origin = Origin { session: id, client_ip: None, user_agent: None, connected_at: SystemTime::now() };
         let room = shared.routes.find("/", |_| true).unwrap();
-        let client = Arc::new(Client::new(room, outbox, origin, 1, 1));
+        let peer = Arc::new(Peer::new(outbox, shared.endpoints[0].pulse, 1));
+        let client = Arc::new(Client { room, peer, origin });
         (shared, publications, client, theirs)
+    }
+
+    /// Takes in `bytes`, then what the socket has, until its end.
+    fn take_in(shared: &Shared, client: &Client, bytes: &[u8]) {
+        let mut intake = Intake::new(&client.peer, Role::Server, false, 1 << 20, &shared.clock, &shared.scratch);
+        intake.run(bytes.to_vec(), &mut Dispatch::new(shared, client));
     }
 
     #[test]
     fn the_time_for_which_a_client_was_held_is_not_held_against_its_message() {
-        let (shared, publications, client, _theirs) = arrive(Settings::default());
+        let (shared, publications, client, theirs) = arrive(Settings::default());
         let room = client.room.clone();
         while shared.publisher.try_publish(Published::Leave { room: room.clone(), id: 1.into() }).is_ok() {}
         let thread = {
             let (shared, client) = (Arc::clone(&shared), Arc::clone(&client));
             std::thread::spawn(move || {
                 let whole_and_a_part = [0x82, 0x81, 0, 0, 0, 0, b'x', 0x82, 0x85, 0, 0];
-                Connection::new(&shared, &client, false).consume(&whole_and_a_part)
+                take_in(&shared, &client, &whole_and_a_part);
             })
         };
         let deadline = Instant::now() + Duration::from_secs(5);
-        while client.held_by().is_none() {
+        while client.peer.held_by().is_none() {
             assert!(Instant::now() < deadline, "it was not held");
             std::thread::park_timeout(Duration::from_millis(1));
         }
@@ -383,18 +137,19 @@ mod tests {
             shared.clock.tick();
         }
         assert!(publications.take(&mut Vec::new(), 256).is_some());
-        assert_eq!(thread.join().unwrap(), Flow::Go);
-        assert_eq!(client.message_begun.load(Ordering::Relaxed), 100);
+        drop(theirs);
+        thread.join().unwrap();
+        assert_eq!(client.peer.message_begun.load(Ordering::Relaxed), 100);
     }
 
     #[test]
     fn what_a_client_sent_before_a_write_to_it_failed_is_passed_on() {
         let (shared, publications, client, theirs) = arrive(Settings::default());
         drop(theirs);
-        client.outbox.deliver(&Frame::control(Role::Server, Control::Ping, &[]));
-        assert!(client.outbox.is_closing(), "the write did not fail");
+        client.outbox().deliver(&Frame::control(Role::Server, Control::Ping, &[]));
+        assert!(client.outbox().is_closing(), "the write did not fail");
         let message = [0x82, 0x81, 0, 0, 0, 0, b'x'];
-        assert_eq!(Connection::new(&shared, &client, false).consume(&message), Flow::Go);
+        take_in(&shared, &client, &message);
         shared.publisher.publish(Published::End, || false);
         let mut batch = Vec::new();
         assert!(publications.take(&mut batch, 256).is_some());
@@ -406,7 +161,7 @@ mod tests {
         let (shared, publications, client, _theirs) = arrive(Settings::default());
         let (room, id) = (client.room.clone(), client.id());
         while shared.publisher.try_publish(Published::Leave { room: room.clone(), id: 1.into() }).is_ok() {}
-        client.outbox.cut("it is gone");
+        client.outbox().cut("it is gone");
         let (ended, end) = std::sync::mpsc::channel();
         let thread = {
             let (shared, client) = (Arc::clone(&shared), Arc::clone(&client));

@@ -2,6 +2,7 @@
 //! write of all that one read brought.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use bytes::Bytes;
@@ -11,9 +12,11 @@ use crate::config::Format;
 use crate::connection::frame::{Cork, Frame};
 use crate::connection::large;
 use crate::format::{self, Address, Decoded};
+use crate::intake::Handler;
 use crate::message::Message;
+use crate::peer::Holder;
 use crate::publisher::Published;
-use crate::registry::{Client, Holder};
+use crate::registry::Client;
 use crate::route::Target;
 use crate::shared::{Endpoint, Shared};
 
@@ -60,37 +63,14 @@ impl<'a> Dispatch<'a> {
         Dispatch { shared, client, endpoint, lanes, is_verbatim, misaddressed: Misaddressed::default() }
     }
 
-    /// Collects a message for its destinations; `expected` is a guess at what this read brings in all.
-    pub fn message(&mut self, message: Message, expected: usize) {
-        if self.is_verbatim {
-            for lane in &mut self.lanes {
-                lane.cork.push(&message, expected);
-            }
-            return;
-        }
-        let whole = message.data.len();
-        let decoded = format::decode(self.endpoint.settings.format, message);
-        if self.endpoint.settings.address_sessions
-            && let Some(address) = decoded.address()
-        {
-            return self.address(address, &decoded, whole);
-        }
-        let now = SystemTime::now();
-        for lane in &mut self.lanes {
-            if let Some(message) = encode(lane.format, &decoded, self.client, now, whole) {
-                lane.cork.push(&message, expected);
-            }
-        }
-    }
-
     /// Hands over what was collected. `false` when the connection is ending.
-    pub fn flush(&mut self) -> bool {
+    fn hand_over(&mut self) -> bool {
         let Dispatch { shared, client, lanes, .. } = self;
         lanes.iter_mut().filter(|lane| !lane.cork.is_empty()).all(|lane| {
             let corked = lane.cork.take();
             corked.as_slice().iter().all(|frame| match &lane.target {
                 Target::Reply => {
-                    client.while_held(Holder::Outbox, || shared.clock.now(), || client.outbox.reply(frame))
+                    client.peer.while_held(Holder::Outbox, || shared.clock.now(), || client.outbox().reply(frame))
                 }
                 Target::Room { room, except_sender } => {
                     let (room, frame) = (room.clone(), frame.clone());
@@ -127,11 +107,40 @@ impl<'a> Dispatch<'a> {
         let format = self.shared.endpoints[there].settings.format;
         let Some(message) = encode(format, decoded, self.client, SystemTime::now(), whole) else { return };
         // What was collected before goes first: what one sender sends arrives in its order.
-        if self.flush() {
+        if self.hand_over() {
             // Its own size: the message may be a part of a buffer that is larger.
             let frame = Frame::message(&Message { data: Bytes::copy_from_slice(&message.data), ..message });
-            publish(self.shared, self.client, Published::To { outbox: to.outbox.clone(), frame });
+            publish(self.shared, self.client, Published::To { outbox: Arc::clone(to.outbox()), frame });
         }
+    }
+}
+
+impl Handler for Dispatch<'_> {
+    /// Collects a message for its destinations.
+    fn message(&mut self, message: Message, expected: usize) {
+        if self.is_verbatim {
+            for lane in &mut self.lanes {
+                lane.cork.push(&message, expected);
+            }
+            return;
+        }
+        let whole = message.data.len();
+        let decoded = format::decode(self.endpoint.settings.format, message);
+        if self.endpoint.settings.address_sessions
+            && let Some(address) = decoded.address()
+        {
+            return self.address(address, &decoded, whole);
+        }
+        let now = SystemTime::now();
+        for lane in &mut self.lanes {
+            if let Some(message) = encode(lane.format, &decoded, self.client, now, whole) {
+                lane.cork.push(&message, expected);
+            }
+        }
+    }
+
+    fn flush(&mut self) {
+        self.hand_over();
     }
 }
 
@@ -169,6 +178,6 @@ fn encode(format: Format, decoded: &Decoded, client: &Client, now: SystemTime, w
 /// Publishes, held by the broadcaster while its channel is full. `false` when the connection is ending.
 pub fn publish(shared: &Shared, client: &Client, published: Published) -> bool {
     let Err(published) = shared.publisher.try_publish(published) else { return true };
-    let wait = || shared.publisher.publish(published, || client.outbox.is_closing());
-    client.while_held(Holder::Broadcaster, || shared.clock.now(), wait)
+    let wait = || shared.publisher.publish(published, || client.outbox().is_closing());
+    client.peer.while_held(Holder::Broadcaster, || shared.clock.now(), wait)
 }

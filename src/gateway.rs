@@ -161,7 +161,7 @@ impl Gateway {
         let left = self.shared.registry.wait_empty(deadline);
         if left > 0 {
             warn!("stopping: {left} clients did not end in time and are cut");
-            self.shared.registry.all().iter().for_each(|client| client.outbox.cut("the server has stopped"));
+            self.shared.registry.all().iter().for_each(|client| client.outbox().cut("the server has stopped"));
             self.shared.registry.wait_empty(Instant::now() + CUT_PATIENCE);
         }
         drop(self.heartbeat_stop);
@@ -348,7 +348,7 @@ mod tests {
                        Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
         stream.write_all(request.as_bytes()).unwrap();
         assert!(stream.read(&mut [0; 1024]).unwrap() > 0, "no answer");
-        let outbox = Arc::downgrade(&gateway.shared.registry.all()[0].outbox);
+        let outbox = Arc::downgrade(gateway.shared.registry.all()[0].outbox());
         // By now its next visit is far away.
         let deadline = Instant::now() + Duration::from_secs(10);
         let visited = gateway.shared.clock.now() + 2;

@@ -1,15 +1,14 @@
-//! The heartbeat: makes the coarse clock tick, and visits every client when one of its deadlines
+//! The heartbeat: makes the coarse clock tick, and visits every peer when one of its deadlines
 //! may have passed. What is due when is said by `pulse.rs`; here it is done.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use crossbeam_channel::Receiver;
 use log::info;
 
 use crate::clock::{TICK, Ticks};
-use crate::pulse::{Signs, Verdict};
-use crate::registry::Client;
+use crate::peer::Peer;
+use crate::pulse::Verdict;
 use crate::shared::Shared;
 
 /// Runs until `stop` is disconnected.
@@ -27,42 +26,36 @@ fn sweep(shared: &Shared, now: Ticks) {
     shared.watch.sweep(now);
     // Closed with a dropping of the socket.
     drop(shared.farewells.take(now));
-    for client in shared.visits.take(now) {
-        let Some(next) = client.upgrade().and_then(|client| visit(shared, &client, now)) else { continue };
-        shared.visits.add(next, client);
+    for peer in shared.visits.take(now) {
+        let Some(next) = peer.upgrade().and_then(|peer| visit(&peer, now)) else { continue };
+        shared.visits.add(next, peer);
     }
 }
 
-/// Does what is due and says when to come again; `None` if the client is ending.
-fn visit(shared: &Shared, client: &Arc<Client>, now: Ticks) -> Option<Ticks> {
-    if client.outbox.is_closing() {
+/// Does what is due and says when to come again; `None` if the peer is ending.
+fn visit(peer: &Arc<Peer>, now: Ticks) -> Option<Ticks> {
+    if peer.outbox.is_closing() {
         return None;
     }
-    if let Some((holder, first)) = client.held_by() {
+    if let Some((holder, first)) = peer.held_by() {
         if first {
-            info!("client {}: held by {holder}: it is not read until there is room", client.id());
+            info!("client {}: held by {holder}: it is not read until there is room", peer.id());
         }
         // Its silence is ours.
         return Some(now + 1);
     }
-    let signs = Signs {
-        first_ping: client.first_ping,
-        heard: client.heard.load(Ordering::Relaxed),
-        message_begun: client.message_begun.load(Ordering::Relaxed),
-        ping: client.outbox.ping_state(),
-    };
-    match shared.endpoints[client.room.endpoint()].pulse.judge(&signs, now) {
+    match peer.pulse.judge(&peer.signs(), now) {
         Verdict::Wait(next) => next,
         Verdict::Ping(next) => {
-            client.outbox.ping();
+            peer.outbox.ping();
             Some(next)
         }
         Verdict::Dead => {
-            client.outbox.cut("no sign of life after a ping");
+            peer.outbox.cut("no sign of life after a ping");
             None
         }
         Verdict::Stuck => {
-            client.outbox.close(Some(1008), "Message not complete in time");
+            peer.outbox.close(Some(1008), "Message not complete in time");
             None
         }
     }

@@ -15,9 +15,11 @@ pub mod heartbeat;
 
 // What a client's thread does on its way in and out.
 pub mod dispatch;
+pub mod intake;
 pub mod opening;
 
 // Shared state: what the threads meet through.
+pub mod peer;
 pub mod publisher;
 pub mod registry;
 pub mod scratch;

@@ -15,6 +15,7 @@ use crate::format;
 use crate::gate::Pass;
 use crate::id::Id;
 use crate::message::{Kind, Message, Origin};
+use crate::peer::Peer;
 use crate::publisher::Published;
 use crate::registry::{Client, Registration};
 use crate::shared::{Endpoint, Shared};
@@ -115,27 +116,27 @@ fn enter(
     let connected_at = SystemTime::now();
     let origin = Origin { session: id, client_ip: peer, user_agent, connected_at };
     let now = shared.clock.now();
-    let first_ping = endpoint.pulse.first_ping(id.as_u64(), now);
-    let client = Arc::new(Client::new(admission.room, outbox, origin, now, first_ping));
+    let peer = Arc::new(Peer::new(outbox, endpoint.pulse, now));
+    let client = Arc::new(Client { room: admission.room, peer, origin });
     let Some(registration) = shared.registry.register(Arc::clone(&client), [connection, place]) else {
         let refusal = stopping();
-        client.outbox.hold(Frame::joined(refusal.to_http().into(), 0));
-        client.outbox.flush();
-        client.outbox.cut("the server is shutting down");
+        client.outbox().hold(Frame::joined(refusal.to_http().into(), 0));
+        client.outbox().flush();
+        client.outbox().cut("the server is shutting down");
         return Err(Unopened::Refused(refusal));
     };
     // The order of the next steps is a promise: the 101 and the welcome wait in the outbox before the
     // room can deliver anything, and they are written only once the join is on its way. So
     // whoever has seen the 101 misses nothing that is published from then on.
     let answer = handshake::accept(admission.key, admission.subprotocol.as_deref());
-    client.outbox.hold(Frame::joined(answer.into(), 0));
+    client.outbox().hold(Frame::joined(answer.into(), 0));
     if let Some(welcome) = welcome(&endpoint.settings.welcome, connected_at) {
-        client.outbox.hold(Frame::message(&welcome));
+        client.outbox().hold(Frame::message(&welcome));
     }
-    publish(shared, &client, Published::Join { room: client.room.clone(), outbox: Arc::clone(&client.outbox) });
-    client.outbox.flush();
+    publish(shared, &client, Published::Join { room: client.room.clone(), outbox: Arc::clone(client.outbox()) });
+    client.outbox().flush();
     drop(handshake);
-    shared.visits.add(now + 1, Arc::downgrade(&client));
+    shared.visits.add(now + 1, Arc::downgrade(&client.peer));
     Ok(Opened { registration, is_tls, subprotocol: admission.subprotocol, behind })
 }
 

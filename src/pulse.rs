@@ -1,12 +1,12 @@
-//! When a client is late: the rules behind the heartbeat. Ticks in, verdict out.
+//! When a peer is late: the rules behind the heartbeat. Ticks in, verdict out.
 
 use crate::clock::Ticks;
 use crate::connection::outbox::PingState;
 
-/// The deadlines of an endpoint's clients, in ticks.
+/// The deadlines of a peer, in ticks.
 #[derive(Debug, Clone, Copy)]
 pub struct Pulse {
-    /// Ping a client that was quiet for this long.
+    /// Ping a peer that was quiet for this long.
     pub heartbeat: Option<Ticks>,
     /// From the ping to any sign of life.
     pub pong_timeout: Ticks,
@@ -14,7 +14,7 @@ pub struct Pulse {
     pub message_timeout: Option<Ticks>,
 }
 
-/// What is known of a client at the time of a visit.
+/// What is known of a peer at the time of a visit.
 #[derive(Debug, Clone, Copy)]
 pub struct Signs {
     /// When its first ping may go out.
@@ -41,14 +41,14 @@ pub enum Verdict {
 }
 
 impl Pulse {
-    /// When a client's first ping is due: somewhere in the second half of its first interval,
-    /// picked by its random id, so that clients that came together are not pinged together.
+    /// When a peer's first ping is due: somewhere in the second half of its first interval,
+    /// picked by its random id, so that peers that came together are not pinged together.
     pub fn first_ping(&self, id: u64, now: Ticks) -> Ticks {
         let half = self.heartbeat.unwrap_or(0) / 2;
         now + half + (id % u64::from(half + 1)) as Ticks
     }
 
-    /// Judges a client. The tick in a verdict is the earliest at which anything can be due, so
+    /// Judges a peer. The tick in a verdict is the earliest at which anything can be due, so
     /// that visiting then enforces every deadline to the tick.
     pub fn judge(&self, signs: &Signs, now: Ticks) -> Verdict {
         let message = match (self.message_timeout, signs.message_begun) {

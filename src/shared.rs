@@ -12,9 +12,10 @@ use crate::connection::outbox::Limits;
 use crate::connection::socket::Socket;
 use crate::connection::watch::Watch;
 use crate::gate::{Gate, Pass};
+use crate::peer::Peer;
 use crate::publisher::Publisher;
 use crate::pulse::Pulse;
-use crate::registry::{Client, Registry};
+use crate::registry::Registry;
 use crate::route::Routes;
 use crate::scratch::ScratchPool;
 use crate::wheel::Wheel;
@@ -44,9 +45,9 @@ pub struct Shared {
     pub watch: Arc<Watch>,
     /// The coarse clock.
     pub clock: Arc<Clock>,
-    /// Whom the heartbeat visits when. An appointment keeps nobody here: a client that has left
+    /// Whom the heartbeat visits when. An appointment keeps nobody here: a peer that has left
     /// gives its descriptor back at once.
-    pub visits: Wheel<Weak<Client>>,
+    pub visits: Wheel<Weak<Peer>>,
     /// Large read buffers, lent.
     pub scratch: ScratchPool,
     /// Connections that were refused without a thread, until they are closed.

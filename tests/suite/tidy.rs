@@ -9,22 +9,27 @@ use std::path::{Path, PathBuf};
 const LAYERS: [&[&str]; 7] = [
     &["cli", "gateway"],
     &["accept", "broadcaster", "client", "flusher", "heartbeat"],
-    &["dispatch", "opening"],
-    &["publisher", "registry", "scratch", "shared", "wheel"],
+    &["dispatch", "intake", "opening"],
+    &["peer", "publisher", "registry", "scratch", "shared", "wheel"],
     &["admission", "format", "pulse", "route"],
     &["connection"],
     &["clock", "config", "gate", "id", "message", "path", "thread"],
 ];
 
 /// The arrows inside a layer, each with its reason. None of them has one back.
-const INSIDE: [(&str, &str); 10] = [
+const INSIDE: [(&str, &str); 13] = [
     // `serve` runs a gateway.
     ("cli", "gateway"),
     // An accepted connection gets its thread, which is a client's life.
     ("accept", "client"),
     // A client that has been let in joins its room by publishing.
     ("opening", "dispatch"),
+    // What a client's intake brings is dispatched.
+    ("dispatch", "intake"),
+    // A client is known by its connection.
+    ("registry", "peer"),
     // `shared` is what a running gateway has of each of these.
+    ("shared", "peer"),
     ("shared", "publisher"),
     ("shared", "registry"),
     ("shared", "scratch"),

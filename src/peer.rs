@@ -1,0 +1,101 @@
+//! A live connection as others see it: where to write, whether it is alive, and what holds its thread.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+
+use crate::clock::Ticks;
+use crate::connection::outbox::Outbox;
+use crate::id::Id;
+use crate::pulse::{Pulse, Signs};
+
+/// One end of a WebSocket whose handshake is done, accepted or dialled.
+#[derive(Debug)]
+pub struct Peer {
+    /// What it has yet to get.
+    pub outbox: Arc<Outbox>,
+    /// Its deadlines.
+    pub pulse: Pulse,
+    /// When its first ping may go out: spread, so that peers that came together are not pinged together.
+    first_ping: Ticks,
+    /// When it was last heard of.
+    pub heard: AtomicU32,
+    /// When the message began that is arriving now; 0 if none is.
+    pub message_begun: AtomicU32,
+    held_by: AtomicU8,
+}
+
+/// What a peer's thread can be held by; its silence then says nothing about the peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Holder {
+    /// The broadcaster's channel is full.
+    Broadcaster = 1,
+    /// Its own outbox has no room for its replies: it does not read its answers.
+    Outbox = 2,
+}
+
+/// Beside the holder: somebody has asked already.
+const ASKED: u8 = 0x80;
+
+impl Peer {
+    /// A peer that has just connected.
+    pub fn new(outbox: Arc<Outbox>, pulse: Pulse, now: Ticks) -> Peer {
+        let first_ping = pulse.first_ping(outbox.id().as_u64(), now);
+        Peer {
+            outbox,
+            pulse,
+            first_ping,
+            heard: AtomicU32::new(now),
+            message_begun: AtomicU32::new(0),
+            held_by: AtomicU8::new(0),
+        }
+    }
+
+    /// Its id.
+    pub fn id(&self) -> Id {
+        self.outbox.id()
+    }
+
+    /// What is known of it, for the heartbeat.
+    pub fn signs(&self) -> Signs {
+        Signs {
+            first_ping: self.first_ping,
+            heard: self.heard.load(Ordering::Relaxed),
+            message_begun: self.message_begun.load(Ordering::Relaxed),
+            ping: self.outbox.ping_state(),
+        }
+    }
+
+    /// Marks it as held while `work` may block, and as heard of when that is over.
+    pub fn while_held<T>(&self, holder: Holder, now: impl FnOnce() -> Ticks, work: impl FnOnce() -> T) -> T {
+        self.held_by.store(holder as u8, Ordering::Relaxed);
+        let result = work();
+        self.heard.store(now(), Ordering::Relaxed);
+        self.held_by.store(0, Ordering::Relaxed);
+        result
+    }
+
+    /// What its thread is held by right now, and whether that is asked for the first time.
+    pub fn held_by(&self) -> Option<(Holder, bool)> {
+        let held = self.held_by.load(Ordering::Relaxed);
+        let holder = match held & !ASKED {
+            0 => return None,
+            holder if holder == Holder::Broadcaster as u8 => Holder::Broadcaster,
+            _ => Holder::Outbox,
+        };
+        // It may have been let go in between: then there was nothing to ask for.
+        let first = held & ASKED == 0
+            && self.held_by.compare_exchange(held, held | ASKED, Ordering::Relaxed, Ordering::Relaxed).is_ok();
+        Some((holder, first))
+    }
+}
+
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Holder::Broadcaster => "broadcaster",
+            Holder::Outbox => "its own outbox",
+        })
+    }
+}
