@@ -24,6 +24,7 @@ pub mod publisher;
 pub mod registry;
 pub mod scratch;
 pub mod shared;
+pub mod upstream;
 pub mod wheel;
 
 // Rules: values in, value out.
