@@ -25,6 +25,7 @@ pub mod registry;
 pub mod scratch;
 pub mod shared;
 pub mod upstream;
+pub mod waiting;
 pub mod wheel;
 
 // Rules: values in, value out.

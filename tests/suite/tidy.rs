@@ -10,7 +10,7 @@ const LAYERS: [&[&str]; 7] = [
     &["cli", "gateway"],
     &["accept", "broadcaster", "client", "flusher", "heartbeat"],
     &["dispatch", "intake", "opening"],
-    &["peer", "publisher", "registry", "scratch", "shared", "upstream", "wheel"],
+    &["peer", "publisher", "registry", "scratch", "shared", "upstream", "waiting", "wheel"],
     &["admission", "format", "pulse", "route"],
     &["connection"],
     &["clock", "config", "gate", "id", "message", "path", "thread"],
