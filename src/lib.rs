@@ -38,6 +38,7 @@ pub mod route;
 pub mod connection;
 
 // Leaves.
+pub mod backoff;
 pub mod clock;
 pub mod config;
 pub mod gate;

@@ -13,7 +13,7 @@ const LAYERS: [&[&str]; 7] = [
     &["peer", "publisher", "registry", "scratch", "shared", "upstream", "waiting", "wheel"],
     &["admission", "format", "pulse", "route"],
     &["connection"],
-    &["clock", "config", "gate", "id", "message", "path", "thread"],
+    &["backoff", "clock", "config", "gate", "id", "message", "path", "thread"],
 ];
 
 /// The arrows inside a layer, each with its reason. None of them has one back.
