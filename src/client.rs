@@ -51,7 +51,7 @@ fn live(shared: &Arc<Shared>, opened: Opened, from: &str) {
         client.outbox().wait_closed();
     }
     let Received { messages, bytes } = intake.received();
-    let Misaddressed { unknown, denied } = dispatch.misaddressed();
+    let Misaddressed { unknown, denied, .. } = dispatch.misaddressed();
     let (ending, sent) = client.outbox().finish();
     leave(shared, client);
     info!(

@@ -17,7 +17,7 @@ use crate::message::{Message, Origin};
 use crate::peer::{Holder, Peer};
 use crate::publisher::Published;
 use crate::registry::Client;
-use crate::route::{Place, Target};
+use crate::route::{Place, Room, Target};
 use crate::shared::Shared;
 
 /// Who sends, and what its messages are taken for.
@@ -50,8 +50,54 @@ pub struct Dispatch<'a> {
 #[derive(Debug)]
 struct Lane {
     target: Target,
+    /// The room that the collected messages have picked, where that is how the target works.
+    picked: Option<Room>,
     format: Format,
     cork: Cork,
+}
+
+impl Lane {
+    /// The lane to a target for senders of this place.
+    fn new(shared: &Shared, place: Place, target: Target) -> Lane {
+        let place = match &target {
+            Target::Reply => place,
+            Target::Room { room, .. } => Place::Endpoint(room.endpoint()),
+            Target::Picked(pick) => Place::Endpoint(pick.endpoint()),
+            Target::Link(index) => Place::Link(*index),
+        };
+        let (format, cork) = match place {
+            Place::Endpoint(index) => {
+                let endpoint = &shared.endpoints[index];
+                (endpoint.settings.format, Cork::new(endpoint.cork))
+            }
+            Place::Link(index) => {
+                let link = &shared.links[index];
+                (link.settings.format, Cork::masked(link.cork))
+            }
+        };
+        Lane { target, picked: None, format, cork }
+    }
+
+    /// Hands over what was collected. `false` when the sender's connection is ending.
+    fn hand_over(&mut self, shared: &Shared, peer: &Peer) -> bool {
+        if self.cork.is_empty() {
+            return true;
+        }
+        let corked = self.cork.take();
+        let to_room = |room: &Room, except, frame: &Frame| {
+            publish(shared, peer, Published::Frame { room: room.clone(), except, frame: frame.clone() })
+        };
+        corked.as_slice().iter().all(|frame| match &self.target {
+            Target::Reply => peer.while_held(Holder::Outbox, || shared.clock.now(), || peer.outbox.reply(frame)),
+            Target::Room { room, except_sender } => to_room(room, except_sender.then(|| peer.id()), frame),
+            Target::Picked(_) => self.picked.as_ref().is_none_or(|room| to_room(room, None, frame)),
+            Target::Link(index) => {
+                let push = || shared.links[*index].push(frame, || peer.outbox.is_closing());
+                peer.while_held(Holder::Link, || shared.clock.now(), push);
+                true
+            }
+        })
+    }
 }
 
 impl<'a> Dispatch<'a> {
@@ -65,40 +111,32 @@ impl<'a> Dispatch<'a> {
             format: endpoint.settings.format,
             addresses: endpoint.settings.address_sessions,
         };
-        let mut lanes: Vec<Lane> = shared
-            .routes
-            .targets(&client.room)
-            .into_iter()
-            .map(|target| {
-                let to = match &target {
-                    Target::Reply => endpoint,
-                    Target::Room { room, .. } => &shared.endpoints[room.endpoint()],
-                };
-                Lane { target, format: to.settings.format, cork: Cork::new(to.cork) }
-            })
-            .collect();
+        Dispatch::new(shared, source, shared.routes.targets(&client.room))
+    }
+
+    /// The way out of a link's remote.
+    pub fn of_link(shared: &'a Shared, index: usize, peer: &'a Peer, origin: &'a Origin) -> Dispatch<'a> {
+        let format = shared.links[index].settings.format;
+        let source = Source { peer, origin, place: Place::Link(index), format, addresses: true };
+        Dispatch::new(shared, source, shared.routes.targets_of_link(index))
+    }
+
+    fn new(shared: &'a Shared, source: Source<'a>, targets: Vec<Target>) -> Dispatch<'a> {
+        let mut lanes: Vec<_> = targets.into_iter().map(|target| Lane::new(shared, source.place, target)).collect();
         // Replies first: the own outbox is flushed before anything else may hold this thread.
         lanes.sort_by_key(|lane| lane.target != Target::Reply);
-        let is_verbatim = source.format == Format::Payload && lanes.iter().all(|lane| lane.format == Format::Payload);
+        let is_verbatim = source.format == Format::Payload
+            && lanes.iter().all(|lane| lane.format == Format::Payload && !matches!(lane.target, Target::Picked(_)));
         Dispatch { shared, source, lanes, is_verbatim, misaddressed: Misaddressed::default() }
     }
 
     /// Hands over what was collected. `false` when the connection is ending.
     fn hand_over(&mut self) -> bool {
         let Dispatch { shared, source: Source { peer, .. }, lanes, .. } = self;
-        lanes.iter_mut().filter(|lane| !lane.cork.is_empty()).all(|lane| {
-            let corked = lane.cork.take();
-            corked.as_slice().iter().all(|frame| match &lane.target {
-                Target::Reply => peer.while_held(Holder::Outbox, || shared.clock.now(), || peer.outbox.reply(frame)),
-                Target::Room { room, except_sender } => {
-                    let (room, frame) = (room.clone(), frame.clone());
-                    publish(shared, peer, Published::Frame { room, except: except_sender.then(|| peer.id()), frame })
-                }
-            })
-        })
+        lanes.iter_mut().all(|lane| lane.hand_over(shared, peer))
     }
 
-    /// How many of the client's messages were dropped because of whom they addressed.
+    /// How many of the sender's messages were dropped because of whom they addressed.
     pub fn misaddressed(&self) -> Misaddressed {
         self.misaddressed
     }
@@ -119,7 +157,8 @@ impl<'a> Dispatch<'a> {
             return self.misaddressed.count(self.source.peer, why, |counts| &mut counts.denied);
         }
         let format = self.shared.endpoints[there].settings.format;
-        let Some(message) = encode(format, decoded, self.source.origin, SystemTime::now(), whole) else { return };
+        let message = format::encode(format, decoded, self.source.origin, SystemTime::now());
+        let Some(message) = message.map(|message| own_size(message, whole)) else { return };
         // What was collected before goes first: what one sender sends arrives in its order.
         if self.hand_over() {
             // Its own size: the message may be a part of a buffer that is larger.
@@ -147,7 +186,18 @@ impl Handler for Dispatch<'_> {
         }
         let now = SystemTime::now();
         for lane in &mut self.lanes {
-            if let Some(message) = encode(lane.format, &decoded, self.source.origin, now, whole) {
+            if let Target::Picked(pick) = &lane.target {
+                let Some(room) = pick.room(|path| decoded.field(path)) else {
+                    let why = format_args!("unroutable: it picks no room of a destination");
+                    self.misaddressed.count(self.source.peer, why, |counts| &mut counts.unroutable);
+                    continue;
+                };
+                if lane.picked.as_ref() != Some(&room) {
+                    lane.hand_over(self.shared, self.source.peer);
+                    lane.picked = Some(room);
+                }
+            }
+            if let Some(message) = encode(lane, &decoded, self.source.origin, now, whole) {
                 lane.cork.push(&message, expected);
             }
         }
@@ -158,13 +208,15 @@ impl Handler for Dispatch<'_> {
     }
 }
 
-/// Messages that were dropped because of whom they addressed.
+/// Messages that were dropped because of whom or what they named.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Misaddressed {
     /// A session that is not here, or none that can be.
     pub unknown: u64,
     /// A client whose endpoint does not send to the sender's.
     pub denied: u64,
+    /// No room of a link's destination: a field is missing, or is no value of a parameter.
+    pub unroutable: u64,
 }
 
 /// How many misaddressed messages of one client are logged; the rest is only counted.
@@ -173,20 +225,27 @@ const MISADDRESSED_LOGGED: u64 = 10;
 impl Misaddressed {
     fn count(&mut self, from: &Peer, why: fmt::Arguments<'_>, which: impl Fn(&mut Misaddressed) -> &mut u64) {
         *which(self) += 1;
-        if self.unknown + self.denied <= MISADDRESSED_LOGGED {
+        if self.unknown + self.denied + self.unroutable <= MISADDRESSED_LOGGED {
             info!("{from}: {why}; the message is dropped");
         }
     }
 }
 
-/// A message in a receiver's format; `whole` is the size of the buffer that it may be a part of.
-fn encode(format: Format, decoded: &Decoded, origin: &Origin, now: SystemTime, whole: usize) -> Option<Message> {
-    let message = format::encode(format, decoded, origin, now)?;
+/// A message in the format of a lane's receivers; `whole` is the size of the buffer that it may be a part of.
+fn encode(lane: &Lane, decoded: &Decoded, origin: &Origin, now: SystemTime, whole: usize) -> Option<Message> {
+    let encode = match &lane.target {
+        Target::Link(_) => format::encode_for_link,
+        _ => format::encode,
+    };
+    Some(own_size(encode(lane.format, decoded, origin, now)?, whole))
+}
+
+fn own_size(message: Message, whole: usize) -> Message {
     if message.data.len() < whole / 2 {
         // A small part would keep the whole alive for as long as it is queued.
-        return Some(Message { data: Bytes::copy_from_slice(&message.data), ..message });
+        return Message { data: Bytes::copy_from_slice(&message.data), ..message };
     }
-    Some(Message { data: large::returning(message.data), ..message })
+    Message { data: large::returning(message.data), ..message }
 }
 
 /// Publishes, held by the broadcaster while its channel is full. `false` when the connection is ending.

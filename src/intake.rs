@@ -52,6 +52,7 @@ pub struct Intake<'a> {
     scratch: &'a ScratchPool,
     reader: Reader,
     received: Received,
+    close: Option<Close>,
 }
 
 /// Whether there is more to read.
@@ -72,7 +73,7 @@ impl<'a> Intake<'a> {
         scratch: &'a ScratchPool,
     ) -> Intake<'a> {
         let reader = Reader::new(role, max_message);
-        Intake { peer, role, is_tls, clock, scratch, reader, received: Received::default() }
+        Intake { peer, role, is_tls, clock, scratch, reader, received: Received::default(), close: None }
     }
 
     /// What has arrived so far.
@@ -80,10 +81,11 @@ impl<'a> Intake<'a> {
         self.received
     }
 
-    /// Reads until the connection has ended; `behind` is what came behind the handshake.
-    pub fn run(&mut self, behind: Vec<u8>, handler: &mut impl Handler) {
+    /// Reads until the connection has ended, and gives back the peer's Close, if that is how it ended.
+    /// `behind` is what came behind the handshake.
+    pub fn run(&mut self, behind: Vec<u8>, handler: &mut impl Handler) -> Option<Close> {
         if !behind.is_empty() && self.consume(&behind, handler) == Flow::End {
-            return;
+            return self.close.take();
         }
         drop(behind);
         let mut buffer = [0; READ];
@@ -98,7 +100,7 @@ impl<'a> Intake<'a> {
                 Err(error) => self.lost(&format!("failed to read: {error}")),
             };
             if flow == Flow::End {
-                return;
+                return self.close.take();
             }
         }
     }
@@ -190,7 +192,7 @@ impl<'a> Intake<'a> {
                 self.note_begun();
                 Flow::Go
             }
-            Ok(Some(close)) => self.closed_by_peer(&close),
+            Ok(Some(close)) => self.closed_by_peer(close),
             Err(violation) => {
                 self.peer.outbox.close(Some(violation.code), &violation.reason);
                 self.discard_until_end()
@@ -210,7 +212,7 @@ impl<'a> Intake<'a> {
     }
 
     /// The peer's Close is answered with the same code (RFC 6455 section 5.5.1) behind all that is queued.
-    fn closed_by_peer(&self, close: &Close) -> Flow {
+    fn closed_by_peer(&mut self, close: Close) -> Flow {
         let outbox = &self.peer.outbox;
         outbox.close(close.code, &close.reason);
         outbox.wait_closed();
@@ -220,6 +222,7 @@ impl<'a> Intake<'a> {
                 break;
             }
         }
+        self.close = Some(close);
         Flow::End
     }
 

@@ -137,6 +137,12 @@ impl fmt::Display for Pattern {
     }
 }
 
+/// Whether a text that came from elsewhere than a path may be the value of a parameter; the rules are
+/// those of [`Pattern::matches`].
+pub fn is_value(text: &str) -> bool {
+    allowed_value(text.as_bytes()).is_some()
+}
+
 /// The bytes that a segment stands for; `None` if a `%` is not followed by two hex digits.
 fn percent_decoded(segment: &str) -> Option<Cow<'_, [u8]>> {
     if !segment.contains('%') {

@@ -4,8 +4,9 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::config::{Destination, EndpointSettings};
-use crate::path::{Pattern, Segment};
+use crate::config::{Destination, EndpointSettings, LinkSettings};
+use crate::path::{self, Pattern, Segment};
+use crate::template::{Source, Template};
 
 /// One concrete path under an endpoint: the endpoint's index in the configuration, and the values
 /// of its parameters from left to right. Cloning it copies no text.
@@ -31,7 +32,7 @@ pub enum Place {
     Link(usize),
 }
 
-/// Where a message of a given room goes.
+/// Where a sender's messages go.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Target {
     /// Back to its sender.
@@ -43,12 +44,48 @@ pub enum Target {
         /// The sender is left out.
         except_sender: bool,
     },
+    /// To a room that each message of a link picks.
+    Picked(Pick),
+    /// To the remote of the link with this index.
+    Link(usize),
+}
+
+/// How a message picks its room on an endpoint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pick {
+    endpoint: usize,
+    sources: Box<[Source]>,
+    link: Box<str>,
+}
+
+impl Pick {
+    /// The index of the endpoint.
+    pub fn endpoint(&self) -> usize {
+        self.endpoint
+    }
+
+    /// The room for a message with these fields; `None` if one is missing or is no value of a parameter.
+    pub fn room(&self, field: impl Fn(&[Box<str>]) -> Option<String>) -> Option<Room> {
+        let value = |source: &Source| match source {
+            Source::Link => Some(self.link.clone()),
+            Source::Field(path) => field(path).filter(|value| path::is_value(value)).map(String::into_boxed_str),
+        };
+        let values = self.sources.iter().map(value).collect::<Option<Vec<_>>>()?;
+        Some(Room { endpoint: self.endpoint, values: values.into() })
+    }
+
+    /// Whether every message picks the same room.
+    fn is_fixed(&self) -> bool {
+        self.sources.iter().all(|source| *source == Source::Link)
+    }
 }
 
 /// The paths and routes of all endpoints, bound once when the configuration is loaded.
 #[derive(Debug)]
 pub struct Routes {
     endpoints: Vec<Bound>,
+    /// The targets of each link.
+    links: Vec<Vec<Target>>,
 }
 
 #[derive(Debug)]
@@ -68,12 +105,17 @@ enum BoundDestination {
         endpoint: usize,
         values: Vec<usize>,
     },
+    Link(usize),
 }
 
 impl Routes {
     /// Binds checked settings: the patterns are valid, and each `endpoint:` destination is the
     /// pattern of an endpoint, its parameters among the sender's.
-    pub fn new(settings: &[EndpointSettings]) -> Routes {
+    pub fn new(settings: &[EndpointSettings], links: &[LinkSettings]) -> Routes {
+        let link = |name: &String| {
+            let named = links.iter().position(|link| link.name == *name);
+            named.expect("a link that is a destination exists: the configuration was checked")
+        };
         let patterns: Vec<Pattern> = settings
             .iter()
             .map(|endpoint| Pattern::parse(&endpoint.path).expect("the configuration was checked"))
@@ -82,6 +124,7 @@ impl Routes {
             Destination::Reply => BoundDestination::Reply,
             Destination::Broadcast => BoundDestination::Own { except_sender: false },
             Destination::Others => BoundDestination::Own { except_sender: true },
+            Destination::Link(name) => BoundDestination::Link(link(name)),
             Destination::Endpoint(path) => {
                 let endpoint = patterns
                     .iter()
@@ -99,7 +142,27 @@ impl Routes {
                 to: endpoint.to.iter().map(|destination| bind(pattern, destination)).collect(),
             })
             .collect();
-        Routes { endpoints }
+        let bind_of_link = |from: &LinkSettings, destination: &Destination| match destination {
+            Destination::Reply => Target::Link(link(&from.name)),
+            Destination::Link(name) => Target::Link(link(name)),
+            Destination::Endpoint(path) => {
+                let template = Template::parse(path).expect("the configuration was checked");
+                let endpoint = patterns
+                    .iter()
+                    .position(|pattern| template.leads_to(pattern))
+                    .expect("a destination has the shape of an endpoint: the configuration was checked");
+                let pick = Pick { endpoint, sources: template.sources().into(), link: from.name.as_str().into() };
+                match pick.room(|_| None).filter(|_| pick.is_fixed()) {
+                    Some(room) => Target::Room { room, except_sender: false },
+                    None => Target::Picked(pick),
+                }
+            }
+            Destination::Broadcast | Destination::Others => {
+                unreachable!("a link is in no room: the configuration was checked")
+            }
+        };
+        let links = links.iter().map(|from| from.to.iter().map(|to| bind_of_link(from, to)).collect()).collect();
+        Routes { endpoints, links }
     }
 
     /// The room that a request's path (without the query) leads to, among the endpoints that
@@ -126,8 +189,19 @@ impl Routes {
                 let values = values.iter().map(|&index| room.values[index].clone()).collect();
                 Target::Room { room: Room { endpoint: *endpoint, values }, except_sender: false }
             }
+            BoundDestination::Link(index) => Target::Link(*index),
         };
         self.endpoints[room.endpoint].to.iter().map(target).collect()
+    }
+
+    /// Where the messages of a link's remote go, in the order of the configuration.
+    pub fn targets_of_link(&self, link: usize) -> Vec<Target> {
+        self.links[link].clone()
+    }
+
+    /// The parameters of a room, by name, from left to right.
+    pub fn parameters<'a>(&'a self, room: &'a Room) -> impl Iterator<Item = (&'a str, &'a str)> {
+        self.endpoints[room.endpoint].pattern.names().zip(room.values.iter().map(|value| &**value))
     }
 
     /// Whether what the clients of endpoint `from` send goes to `to`, so that an answer from there may
@@ -137,6 +211,7 @@ impl Routes {
             BoundDestination::Reply => false,
             BoundDestination::Own { .. } => to == Place::Endpoint(from),
             BoundDestination::Other { endpoint, .. } => to == Place::Endpoint(*endpoint),
+            BoundDestination::Link(index) => to == Place::Link(*index),
         })
     }
 
@@ -164,13 +239,14 @@ mod tests {
     }
 
     fn routes(endpoints: &[(&str, &[Destination])]) -> Routes {
-        Routes::new(&endpoints.iter().map(|(path, to)| endpoint(path, to)).collect::<Vec<_>>())
+        Routes::new(&endpoints.iter().map(|(path, to)| endpoint(path, to)).collect::<Vec<_>>(), &[])
     }
 
     fn shown(routes: &Routes, path: &str) -> Vec<String> {
         let room = routes.find(path, |_| true).unwrap();
         let show = |target: &Target| match target {
             Target::Reply => "reply".to_owned(),
+            Target::Picked(_) | Target::Link(_) => unreachable!("no link here"),
             Target::Room { room, except_sender } => {
                 format!("{}{}", routes.show(room), if *except_sender { " but the sender" } else { "" })
             }

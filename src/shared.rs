@@ -12,6 +12,7 @@ use crate::connection::outbox::Limits;
 use crate::connection::socket::Socket;
 use crate::connection::watch::Watch;
 use crate::gate::{Gate, Pass};
+use crate::links::Link;
 use crate::peer::Peer;
 use crate::publisher::Publisher;
 use crate::pulse::Pulse;
@@ -33,6 +34,8 @@ pub struct Shared {
     pub routes: Routes,
     /// The endpoints, in the order of the settings.
     pub endpoints: Vec<Endpoint>,
+    /// The links, in the order of the settings.
+    pub links: Vec<Link>,
     /// Who is here.
     pub registry: Arc<Registry>,
     /// All connections that were accepted, until their thread ends.
@@ -77,8 +80,9 @@ impl Shared {
     pub fn new(settings: Settings, publisher: Publisher, watch: Arc<Watch>) -> Shared {
         let close_timeout = settings.gateway.close_timeout;
         Shared {
-            routes: Routes::new(&settings.endpoints),
+            routes: Routes::new(&settings.endpoints, &settings.links),
             endpoints: settings.endpoints.iter().map(|endpoint| Endpoint::new(endpoint, close_timeout)).collect(),
+            links: settings.links.iter().map(|link| Link::new(link, close_timeout)).collect(),
             registry: Arc::default(),
             connections: Gate::new(settings.gateway.max_connections),
             handshakes: Gate::new(settings.gateway.max_handshakes),

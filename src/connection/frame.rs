@@ -193,15 +193,32 @@ impl Cork {
 
     /// Adds a message; `expected` is a guess at the bytes that this turn will bring in all.
     pub fn push(&mut self, message: &Message, expected: usize) {
-        let len = message.data.len();
-        if len >= LARGE {
-            self.cut();
-            self.frames.push(match self.role {
-                Role::Server => Frame::message(message),
-                Role::Client => Frame::masked(message.clone()),
-            });
-            return;
+        if message.data.len() >= LARGE {
+            self.push_large(message.clone());
+        } else {
+            self.push_small(message, expected);
         }
+    }
+
+    /// As [`push`](Cork::push), for a message that nobody else gets: it is masked where it lies.
+    pub fn push_owned(&mut self, message: Message, expected: usize) {
+        if message.data.len() >= LARGE {
+            self.push_large(message);
+        } else {
+            self.push_small(&message, expected);
+        }
+    }
+
+    fn push_large(&mut self, message: Message) {
+        self.cut();
+        self.frames.push(match self.role {
+            Role::Server => Frame::message(&message),
+            Role::Client => Frame::masked(message),
+        });
+    }
+
+    fn push_small(&mut self, message: &Message, expected: usize) {
+        let len = message.data.len();
         if self.tail_messages >= self.limits.messages || self.tail.len() + HEADER_MAX + len > self.limits.bytes {
             self.cut();
         }

@@ -1,0 +1,167 @@
+//! A link: one thread dials, reads until the connection ends, and dials again; another one sends
+//! what waits for it.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Instant, SystemTime};
+
+use log::{error, info, warn};
+
+use crate::backoff;
+use crate::connection::frame::{Frame, Role};
+use crate::connection::outbox::Outbox;
+use crate::dial::{DialError, Dialed, Dialer, RequestExtras, Watch, Woken};
+use crate::dispatch::Dispatch;
+use crate::id::Id;
+use crate::intake::{Intake, Received};
+use crate::links::{Link, LinkState};
+use crate::message::{Kind, Message, Origin};
+use crate::peer::{Name, Peer};
+use crate::shared::Shared;
+use crate::waiting::Next;
+use crate::wording::Seconds;
+
+/// Dials and reads until `watch` has news, or until the link is given up.
+pub fn run(shared: &Arc<Shared>, index: usize, dialer: &Dialer, watch: &Watch) {
+    let link = &shared.links[index];
+    if let Some(host) = dialer.unverified() {
+        warn!("link {link}: the certificate of '{host}' is not checked (`verify = false`): whoever is on the way can read and change what is sent");
+    }
+    let backoff = &link.settings.backoff;
+    let mut failures = 0;
+    let why = loop {
+        link.set_state(LinkState::Dialling);
+        let why = match dialer.dial(&RequestExtras::default(), watch) {
+            Ok(dialed) => {
+                let since = Instant::now();
+                let why = live(shared, index, dialed);
+                if since.elapsed() >= backoff.reset_after {
+                    failures = 0;
+                }
+                why
+            }
+            Err(DialError::Stopped) => return end(link),
+            Err(error) => {
+                link.counters.failures.fetch_add(1, Ordering::Relaxed);
+                error.with(&crate::dial::Names::CONFIGURATION).to_string()
+            }
+        };
+        if shared.is_stopping() {
+            return end(link);
+        }
+        if backoff.attempts.is_some_and(|most| failures + 1 >= most) {
+            break why;
+        }
+        // Without random numbers the ceiling itself is a safe wait.
+        let wait = backoff::wait(backoff.first, backoff.most, failures, getrandom::u64().unwrap_or(u64::MAX));
+        failures += 1;
+        warn!("link {link}: {why}; dialling again in {}", Seconds(wait));
+        link.set_state(LinkState::Waiting(Instant::now() + wait, why));
+        if watch.sleep(wait) == Woken::Stop {
+            return end(link);
+        }
+    };
+    error!("link {link}: {why}; given up after {} attempts, as `attempts` says", failures + 1);
+    link.set_state(LinkState::GivenUp(why));
+    end(link);
+}
+
+/// There will be no further connection: what waits for one is dropped and counted.
+fn end(link: &Link) {
+    let lost = link.waiting.abandon() + link.upstream.end();
+    if lost > 0 {
+        warn!("link {link}: {lost} messages were still waiting for it and are lost");
+        link.count_dropped(lost);
+    }
+}
+
+/// The life of one connection; says how it ended.
+fn live(shared: &Arc<Shared>, index: usize, dialed: Dialed) -> String {
+    let link = &shared.links[index];
+    let Dialed { socket, session, behind, subprotocol } = dialed;
+    let id = match Id::random() {
+        Ok(id) => id,
+        Err(error) => return format!("failed to make an id: {error}"),
+    };
+    if let Some(timeout) = link.settings.write_timeout {
+        socket.set_user_timeout(timeout);
+    }
+    let (is_tls, since) = (session.is_some(), Instant::now());
+    let (clock, watch) = (Arc::clone(&shared.clock), Arc::clone(&shared.watch));
+    let outbox = Arc::new(Outbox::new(id, Role::Client, socket, session, link.limits, clock, watch));
+    let now = shared.clock.now();
+    let peer = Arc::new(Peer::new(Name::Link(Arc::clone(&link.name)), Arc::clone(&outbox), link.pulse, now));
+    let origin = Origin { session: id, client_ip: None, user_agent: None, connected_at: SystemTime::now() };
+    shared.visits.add(now + 1, Arc::downgrade(&peer));
+    match &subprotocol {
+        None => info!("link {link}: connected to '{}' as {id}", link.settings.shown),
+        Some(subprotocol) => {
+            info!("link {link}: connected to '{}' as {id} with subprotocol '{subprotocol}'", link.settings.shown);
+        }
+    }
+    link.counters.connects.fetch_add(1, Ordering::Relaxed);
+    link.set_state(LinkState::Up(since, subprotocol));
+    link.upstream.connected(&outbox, link.settings.open_messages.iter().map(|text| unkept(text.expose())));
+    link.waiting.set_up(true);
+    link.say_what_was_dropped();
+
+    let mut dispatch = Dispatch::of_link(shared, index, &peer, &origin);
+    let settings = &link.settings;
+    let mut intake =
+        Intake::new(&peer, Role::Client, is_tls, settings.max_message, &shared.clock, &shared.scratch);
+    if catch_unwind(AssertUnwindSafe(|| intake.run(behind, &mut dispatch))).is_err() {
+        error!("link {link}: its thread panicked; this is a defect of wsgate");
+        outbox.close(Some(1011), "Internal error");
+        outbox.wait_closed();
+    }
+    let Received { messages, bytes } = intake.received();
+    link.waiting.set_up(false);
+    let (ending, sent) = link.upstream.lost(&outbox);
+    link.counters.received.fetch_add(messages, Ordering::Relaxed);
+    link.counters.sent.fetch_add(sent.messages, Ordering::Relaxed);
+    info!(
+        "link {link}: disconnected: code {}, reason '{}', after {:.1?}, {messages} messages ({bytes} bytes) received, \
+         {} messages ({} bytes) sent",
+        ending.code,
+        ending.reason,
+        since.elapsed(),
+        sent.messages,
+        sent.bytes,
+    );
+    format!("the connection ended with code {} ('{}')", ending.code, ending.reason)
+}
+
+/// Sends what waits for a link, and its application ping, until the link ends.
+pub fn send(shared: &Shared, index: usize) {
+    let link = &shared.links[index];
+    let ping = link.settings.ping.as_ref();
+    let mut due = ping.map(|(_, every)| Instant::now() + *every);
+    loop {
+        match link.waiting.take(due) {
+            Next::Frame(frame) => {
+                if !link.upstream.send(&frame, || false) {
+                    link.count_dropped(frame.messages());
+                }
+            }
+            Next::Nothing => {}
+            Next::End => return,
+        }
+        if let (Some((text, every)), Some(at)) = (ping, &mut due)
+            && Instant::now() >= *at
+        {
+            *at = Instant::now() + *every;
+            // One that is not connected is not pinged, and a ping waits for nobody.
+            if let Some(outbox) = link.upstream.current() {
+                outbox.deliver(&unkept(text));
+            }
+        }
+    }
+}
+
+/// A text of our own: one that is not sent again over another connection, and no policy drops.
+fn unkept(text: &str) -> Frame {
+    let message = Message { kind: Kind::Text, data: text.to_owned().into() };
+    let encoded: Vec<u8> = Frame::masked(message).slices(0).iter().flat_map(|slice| slice.to_vec()).collect();
+    Frame::joined(encoded.into(), 0)
+}

@@ -1,0 +1,149 @@
+//! The links as others see them: what is handed to them, how they are, and what they have counted.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use log::warn;
+
+use crate::clock;
+use crate::config::{LinkSettings, QueueSettings, WhenDown, WhenFull};
+use crate::connection::frame::{CorkLimits, Frame};
+use crate::connection::outbox::Limits;
+use crate::pulse::Pulse;
+use crate::upstream::Upstream;
+use crate::waiting::{Handed, Waiting};
+
+/// A link while the gateway runs.
+#[derive(Debug)]
+pub struct Link {
+    /// As configured.
+    pub settings: LinkSettings,
+    /// Its name, for threads and log lines.
+    pub name: Arc<str>,
+    /// What waits for it.
+    pub waiting: Waiting,
+    /// Its connection, one after the other.
+    pub upstream: Upstream,
+    /// The bounds of a connection's outbox.
+    pub limits: Limits,
+    /// The deadlines of a connection.
+    pub pulse: Pulse,
+    /// How much is joined into one frame for it.
+    pub cork: CorkLimits,
+    /// What it has counted.
+    pub counters: Counters,
+    dropped_while_down: AtomicU64,
+    state: Mutex<LinkState>,
+}
+
+/// How a link is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LinkState {
+    /// It is being dialled.
+    Dialling,
+    /// It is connected, since then, with this subprotocol.
+    Up(Instant, Option<String>),
+    /// It is dialled again at this time; why it is not connected.
+    Waiting(Instant, String),
+    /// It is not dialled any more; why.
+    GivenUp(String),
+}
+
+/// What a link has counted since the start.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Connections that came about.
+    pub connects: AtomicU64,
+    /// Attempts that failed.
+    pub failures: AtomicU64,
+    /// Messages from the remote.
+    pub received: AtomicU64,
+    /// Messages that a connection's kernel has taken.
+    pub sent: AtomicU64,
+    /// Messages that were dropped because the link was down and its queue full, or given up.
+    pub dropped: AtomicU64,
+    /// Messages from the remote for which a destination had no room of that name.
+    pub unroutable: AtomicU64,
+}
+
+impl Link {
+    /// A link that has not been dialled yet.
+    pub fn new(settings: &LinkSettings, close_timeout: Duration) -> Link {
+        let queue = &settings.queue;
+        let when_full = match queue.when_full {
+            WhenDown::DropNewest => WhenFull::DropNewest,
+            WhenDown::DropOldest | WhenDown::Block => WhenFull::DropOldest,
+        };
+        let bounds = QueueSettings { messages: queue.messages, bytes: queue.bytes, when_full };
+        Link {
+            name: settings.name.as_str().into(),
+            waiting: Waiting::new(bounds, queue.when_full == WhenDown::Block),
+            upstream: Upstream::default(),
+            limits: Limits {
+                queue: QueueSettings::default(),
+                write_timeout: settings.write_timeout.map(clock::ticks),
+                close_timeout: clock::ticks(close_timeout),
+            },
+            pulse: Pulse {
+                heartbeat: settings.heartbeat.map(clock::ticks),
+                pong_timeout: clock::ticks(settings.pong_timeout),
+                message_timeout: settings.message_timeout.map(clock::ticks),
+            },
+            cork: CorkLimits::for_queue(queue.messages, queue.bytes),
+            counters: Counters::default(),
+            dropped_while_down: AtomicU64::new(0),
+            state: Mutex::new(LinkState::Dialling),
+            settings: settings.clone(),
+        }
+    }
+
+    /// Hands a frame over to be sent; waits as the link's queue demands. What is dropped is counted.
+    pub fn push(&self, frame: &Frame, give_up: impl Fn() -> bool) {
+        match self.waiting.push(frame, give_up) {
+            Handed::Taken => {}
+            Handed::Dropped(count) => self.count_dropped(count),
+            Handed::Refused => self.count_dropped(frame.messages()),
+        }
+    }
+
+    /// Hands a frame over if there is room right now, else counts it as dropped.
+    pub fn try_push(&self, frame: &Frame) {
+        if !self.waiting.try_push(frame) {
+            self.count_dropped(frame.messages());
+        }
+    }
+
+    /// Counts messages that will not be sent, and says so when they are the first since it was up.
+    pub fn count_dropped(&self, messages: usize) {
+        self.counters.dropped.fetch_add(messages as u64, Ordering::Relaxed);
+        if messages > 0 && self.dropped_while_down.fetch_add(messages as u64, Ordering::Relaxed) == 0 {
+            warn!("link {self}: it is down and its queue is full: messages for it are dropped from now on");
+        }
+    }
+
+    /// Says how many were dropped while it was down, now that it is up.
+    pub fn say_what_was_dropped(&self) {
+        match self.dropped_while_down.swap(0, Ordering::Relaxed) {
+            0 => {}
+            dropped => warn!("link {self}: while it was down {dropped} messages were dropped"),
+        }
+    }
+
+    /// How it is.
+    pub fn state(&self) -> LinkState {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Says how it is; its own thread does.
+    pub fn set_state(&self, state: LinkState) {
+        *self.state.lock().unwrap_or_else(PoisonError::into_inner) = state;
+    }
+}
+
+impl fmt::Display for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name)
+    }
+}
