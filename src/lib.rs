@@ -40,4 +40,5 @@ pub mod gate;
 pub mod id;
 pub mod message;
 pub mod path;
+pub mod sync;
 pub mod thread;

@@ -10,7 +10,6 @@
 //! next frame boundary. The Close is always last: after it nothing is accepted.
 
 use std::io;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::frame::Frame;
@@ -22,6 +21,7 @@ use super::watch::Watch;
 use crate::clock::{Clock, Ticks};
 use crate::config::QueueSettings;
 use crate::id::Id;
+use crate::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 /// The most frames and (nearly) the most bytes of one write.
 const BATCH_FRAMES: usize = 64;

@@ -13,7 +13,7 @@ const LAYERS: [&[&str]; 7] = [
     &["publisher", "registry", "scratch", "shared", "wheel"],
     &["admission", "format", "pulse", "route"],
     &["connection"],
-    &["clock", "config", "gate", "id", "message", "path", "thread"],
+    &["clock", "config", "gate", "id", "message", "path", "sync", "thread"],
 ];
 
 /// The arrows inside a layer, each with its reason. None of them has one back.
