@@ -593,6 +593,11 @@ impl State {
     }
 }
 
+/// What the model checker looks at whenever the lock is free.
+#[cfg(wsgate_model)]
+#[path = "../../model/src/audit.rs"]
+pub(crate) mod audit;
+
 #[cfg(test)]
 mod tests {
     use std::collections::HashMap;
