@@ -324,6 +324,10 @@ impl Outbox {
         let mut state = self.lock();
         state.stage = Stage::Cut;
         state.forget_queued();
+        // Somebody may be in the middle of a write. It does not wait for the peer, and what it does still counts.
+        while state.writing {
+            state = self.wait(state);
+        }
         let end = state.end.take();
         let totals = state.totals;
         drop(state);
@@ -403,7 +407,10 @@ impl Outbox {
         if let Some(sealer) = &mut state.tls {
             return match sealer.load_one(frame) {
                 Ok(sealed) => self.carry(state, Load::Sealed(sealed), 1),
-                Err(error) => self.give_up(state, &error),
+                Err(error) => {
+                    state.queue.settle_one(frame, 0);
+                    self.give_up(state, &error)
+                }
             };
         }
         state.writing = true;
@@ -484,7 +491,11 @@ impl Outbox {
         state.totals.messages += messages as u64;
         state.totals.bytes += bytes as u64;
         if state.stage == Stage::Cut {
-            return state.forget_queued();
+            state.forget_queued();
+            if state.waiting {
+                self.changed.notify_all();
+            }
+            return;
         }
         match sent {
             Ok(_) => {
@@ -563,8 +574,12 @@ impl State {
         self.queue.has_waiting() || self.tls.as_ref().is_some_and(|tls| tls.has_work())
     }
 
-    /// Gives up what is queued: the connection has ended.
+    /// Gives up what is queued or sealed: the connection has ended. What a writer carries is
+    /// accounted when it comes back.
     fn forget_queued(&mut self) {
+        if let Some(sealer) = &mut self.tls {
+            sealer.give_back(&mut self.queue);
+        }
         self.totals.lost += self.queue.clear() as u64;
     }
 
@@ -795,6 +810,33 @@ mod tests {
         let outbox = outbox(socket, Some(session), 1 << 20);
         outbox.deliver(&message(1, 1, 10));
         assert!(outbox.is_closing(), "the message is lost and nobody knows");
-        assert!(outbox.finish().0.reason.starts_with("failed to encrypt"));
+        let (ending, totals) = outbox.finish();
+        assert!(ending.reason.starts_with("failed to encrypt"));
+        assert_eq!((totals.messages, totals.lost), (0, 1));
+    }
+
+    #[test]
+    fn a_queued_message_that_cannot_be_sealed_is_lost_and_counted() {
+        let (socket, mut session, _theirs) = tls_pair();
+        session.say_goodbye();
+        let outbox = outbox(socket, Some(session), 1 << 20);
+        outbox.hold(message(1, 1, 10));
+        outbox.flush();
+        assert_eq!(outbox.finish().1.lost, 1);
+    }
+
+    #[test]
+    fn what_is_sealed_and_not_sent_when_the_connection_is_cut_is_lost_and_counted() {
+        let (socket, session, _theirs) = tls_pair();
+        let outbox = outbox(socket, Some(session), 1 << 20);
+        let mut delivered = 0;
+        while !outbox.lock().stalled {
+            assert_eq!(outbox.deliver(&message(1, delivered, 10_000)), Delivery::Taken);
+            delivered += 1;
+        }
+        outbox.cut("it is gone");
+        assert!(outbox.lock().queue.is_empty(), "what is gone is still counted");
+        let totals = outbox.finish().1;
+        assert_eq!(totals.messages + totals.lost, u64::from(delivered));
     }
 }
