@@ -617,12 +617,16 @@ pub(crate) mod audit;
 mod tests {
     use std::collections::HashMap;
     use std::io::{Read, Write};
+    use std::net::{TcpListener, TcpStream};
     use std::os::unix::net::UnixStream;
     use std::sync::atomic::{AtomicBool, Ordering};
+    use std::sync::mpsc;
     use std::thread;
     use std::time::Instant;
 
     use openssl::ssl::{SslConnector, SslMethod, SslVerifyMode};
+    use proptest::collection::vec;
+    use proptest::prelude::*;
 
     use super::*;
     use crate::config::WhenFull;
@@ -687,17 +691,273 @@ mod tests {
                 thread::park_timeout(Duration::from_millis(1));
             }
         }
-        let (mut frames, mut rest) = (Vec::new(), &wire[..]);
-        while !rest.is_empty() {
-            let (header, len) = match rest[1] {
-                126 => (4, usize::from(u16::from_be_bytes([rest[2], rest[3]]))),
-                127 => (10, u64::from_be_bytes(rest[2..10].try_into().unwrap()) as usize),
-                len => (2, usize::from(len)),
+        let (frames, is_whole) = parse(&wire);
+        assert!(is_whole, "the last frame was cut off");
+        frames
+    }
+
+    /// Server frames, (opcode, payload), and whether the last is whole.
+    fn parse(mut rest: &[u8]) -> (Vec<(u8, Vec<u8>)>, bool) {
+        let mut frames = Vec::new();
+        loop {
+            let (header, len) = match *rest {
+                [] => return (frames, true),
+                [_, 126, high, low, ..] => (4, usize::from(u16::from_be_bytes([high, low]))),
+                [_, len @ ..=125, ..] => (2, usize::from(len)),
+                [_, 127, ..] => panic!("nobody sent so much"),
+                _ => return (frames, false),
             };
-            frames.push((rest[0], rest[header..header + len].to_vec()));
+            let Some(payload) = rest.get(header..header + len) else { return (frames, false) };
+            frames.push((rest[0], payload.to_vec()));
             rest = &rest[header + len..];
         }
-        frames
+    }
+
+    /// Who has what to say over which line, and how it ends.
+    #[derive(Debug, Clone)]
+    struct Schedule {
+        line: Line,
+        /// What the kernel is asked to hold at most.
+        kernel_buffer: usize,
+        bounds: QueueSettings,
+        /// The frames of each deliverer: how many messages, and how long each.
+        deliverers: Vec<Vec<(u32, usize)>>,
+        own: Vec<Own>,
+        /// How much the peer reads at a time, over and over; at 0 it pauses.
+        reads: Vec<usize>,
+        end: Ends,
+    }
+
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    enum Line {
+        Unix,
+        Tcp,
+        Tls,
+    }
+
+    /// What the client's own thread does.
+    #[derive(Debug, Clone, Copy)]
+    enum Own {
+        Reply(usize),
+        Pong,
+        Ping,
+    }
+
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    enum Ends {
+        CloseBehindAll,
+        Close,
+        Cut,
+        Finish,
+    }
+
+    fn schedules() -> impl Strategy<Value = Schedule> {
+        let own = prop_oneof![6 => (0usize..3000).prop_map(Own::Reply), 1 => Just(Own::Pong), 1 => Just(Own::Ping)];
+        let frame = (1u32..4, prop_oneof![3 => 0usize..200, 1 => 200usize..1300]);
+        let policy = prop_oneof![Just(WhenFull::DropOldest), Just(WhenFull::DropNewest), Just(WhenFull::Disconnect)];
+        let end = prop_oneof![3 => Just(Ends::CloseBehindAll), 1 => Just(Ends::Close), 1 => Just(Ends::Cut), 1 => Just(Ends::Finish)];
+        // Any one frame is within the bounds: what is larger is allowed in an empty outbox alone.
+        let bounds = (3usize..60, 4_000usize..30_000, policy);
+        let lists = (vec(vec(frame, 1..150), 1..4), vec(own, 0..60), vec(0usize..5000, 1..10));
+        let line = prop_oneof![Just(Line::Unix), Just(Line::Tcp), Just(Line::Tls)];
+        (line, 1usize..20_000, bounds, lists, end).prop_map(|(line, kernel_buffer, bounds, lists, end)| {
+            let (messages, bytes, when_full) = bounds;
+            let (deliverers, own, mut reads) = lists;
+            // It gets on.
+            reads.push(1000);
+            Schedule {
+                line,
+                kernel_buffer,
+                bounds: QueueSettings { messages, bytes, when_full },
+                deliverers,
+                own,
+                reads,
+                end,
+            }
+        })
+    }
+
+    impl Schedule {
+        fn connect(&self) -> (Socket, Option<Session>, Box<dyn Read + Send>) {
+            let (socket, session, theirs): (_, _, Box<dyn Read + Send>) = match self.line {
+                Line::Unix => {
+                    let (socket, theirs) = plain_pair();
+                    (socket, None, Box::new(theirs))
+                }
+                Line::Tls => {
+                    let (socket, session, theirs) = tls_pair();
+                    (socket, Some(session), Box::new(theirs))
+                }
+                Line::Tcp => {
+                    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+                    let theirs = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+                    theirs.set_read_timeout(Some(PATIENCE)).unwrap();
+                    socket2::SockRef::from(&theirs).set_recv_buffer_size(self.kernel_buffer).unwrap();
+                    (Socket::new(listener.accept().unwrap().0), None, Box::new(theirs))
+                }
+            };
+            socket2::SockRef::from(&socket).set_send_buffer_size(self.kernel_buffer).unwrap();
+            (socket, session, theirs)
+        }
+
+        /// Reads to the end, however it comes.
+        fn read(&self, mut theirs: impl Read) -> Vec<u8> {
+            let mut wire = Vec::new();
+            for most in self.reads.iter().cycle() {
+                if *most == 0 {
+                    thread::park_timeout(Duration::from_millis(1));
+                    continue;
+                }
+                let begin = wire.len();
+                wire.resize(begin + most, 0);
+                let count = theirs.read(&mut wire[begin..]).unwrap_or(0);
+                wire.truncate(begin + count);
+                if count == 0 {
+                    break;
+                }
+            }
+            wire
+        }
+
+        /// The outbox holds no more than its bounds and the few control frames of this schedule.
+        fn assert_within_bounds(&self, outbox: &Outbox) {
+            let mut bounds = self.bounds;
+            bounds.bytes += self.own.len() * 3 + 2 + 125;
+            let state = outbox.lock();
+            let nothing = Frame::joined(bytes::Bytes::new(), 0);
+            assert!(state.queue.fits(&nothing, &bounds), "it is over {bounds:?}: {:?}", state.queue);
+        }
+
+        /// Delivers, and returns how many messages were not refused.
+        fn deliver(&self, outbox: &Arc<Outbox>, sender: u8, frames: &[(u32, usize)]) -> u64 {
+            let (mut number, mut taken) = (0, 0);
+            for (messages, len) in frames {
+                let mut encoded = Vec::new();
+                for _ in 0..*messages {
+                    message(sender, number, *len).slices(0).iter().for_each(|slice| encoded.extend_from_slice(slice));
+                    number += 1;
+                }
+                let answer = match messages {
+                    1 => outbox.deliver(&message(sender, number - 1, *len)),
+                    _ => outbox.deliver(&Frame::joined(encoded.into(), *messages)),
+                };
+                taken += if answer == Delivery::Closed { 0 } else { u64::from(*messages) };
+                self.assert_within_bounds(outbox);
+            }
+            taken
+        }
+
+        /// As `deliver`, for the client's own thread.
+        fn answer(&self, outbox: &Arc<Outbox>) -> u64 {
+            let (mut number, mut taken) = (0, 0);
+            for own in &self.own {
+                match own {
+                    Own::Reply(len) => {
+                        taken += u64::from(outbox.reply(&message(0, number, *len)));
+                        number += 1;
+                    }
+                    Own::Pong => {
+                        let pong = Frame::control(super::super::frame::Control::Pong, b"p");
+                        outbox.pong(&pong, || pong.clone());
+                    }
+                    Own::Ping => outbox.ping(),
+                }
+                self.assert_within_bounds(outbox);
+            }
+            taken
+        }
+
+        fn run(&self) {
+            let (socket, session, theirs) = self.connect();
+            let limits = Limits { queue: self.bounds, write_timeout: None, close_timeout: 1000 };
+            let watch = Arc::new(Watch::new().unwrap());
+            let outbox = Arc::new(Outbox::new(7.into(), socket, session, limits, Arc::default(), Arc::clone(&watch)));
+            let ended = AtomicBool::new(false);
+            let (done, is_done) = mpsc::channel::<()>();
+            let (wire, taken, ending, totals) = thread::scope(|scope| {
+                scope.spawn(|| {
+                    while !ended.load(Ordering::Acquire) {
+                        watch.wait().unwrap().iter().for_each(Outbox::resume);
+                    }
+                });
+                // Every wait below ends with a cut, and every wait of the flusher with a wake-up.
+                let guarded = Arc::clone(&outbox);
+                scope.spawn(move || {
+                    if is_done.recv_timeout(PATIENCE) == Err(mpsc::RecvTimeoutError::Timeout) {
+                        guarded.cut("it is stuck");
+                    }
+                });
+                let reader = scope.spawn(|| self.read(theirs));
+                let mut deliverers: Vec<_> = (1u8..)
+                    .zip(&self.deliverers)
+                    .map(|(sender, frames)| {
+                        let outbox = &outbox;
+                        scope.spawn(move || self.deliver(outbox, sender, frames))
+                    })
+                    .collect();
+                let cutter = (self.end == Ends::Cut).then(|| scope.spawn(|| outbox.cut("it is gone")));
+                let mut taken = self.answer(&outbox);
+                if self.end == Ends::CloseBehindAll {
+                    taken += deliverers.drain(..).map(|thread| thread.join().unwrap()).sum::<u64>();
+                }
+                if [Ends::Close, Ends::CloseBehindAll].contains(&self.end) {
+                    outbox.close(Some(1000), "done");
+                    outbox.wait_closed();
+                }
+                cutter.into_iter().for_each(|thread| thread.join().unwrap());
+                let (ending, totals) = outbox.finish();
+                taken += deliverers.into_iter().map(|thread| thread.join().unwrap()).sum::<u64>();
+                outbox.socket().shutdown_write();
+                let wire = reader.join().unwrap();
+                ended.store(true, Ordering::Release);
+                watch.wake();
+                drop(done);
+                (wire, taken, ending, totals)
+            });
+            assert_ne!(ending.reason, "it is stuck");
+            assert!(watch.is_empty(), "the watch still holds it");
+            assert!(outbox.lock().queue.is_empty(), "something is left, or counted wrongly");
+            self.judge(&wire, taken, &ending, totals);
+        }
+
+        fn judge(&self, wire: &[u8], taken: u64, ending: &Ending, totals: Totals) {
+            let (frames, is_whole) = parse(wire);
+            let in_order = [Ends::Close, Ends::CloseBehindAll].contains(&self.end);
+            let closes: Vec<_> =
+                frames.iter().enumerate().filter(|(_, frame)| frame.0 == 0x88).map(|(at, _)| at).collect();
+            if in_order {
+                assert!(is_whole && [1000, 1008].contains(&ending.code), "{ending:?}");
+                assert_eq!(closes, [frames.len() - 1], "the Close is not the last, or not there once");
+                assert_eq!(totals.lost, 0);
+            }
+            let mut last: HashMap<u8, u32> = HashMap::new();
+            let mut received = 0;
+            for (_, payload) in frames.iter().filter(|frame| frame.0 == 0x82) {
+                let (sender, number) = (payload[0], u32::from_be_bytes(payload[1..5].try_into().unwrap()));
+                let is_later = last.insert(sender, number).is_none_or(|before| before < number);
+                assert!(is_later, "{sender}: {number} out of order");
+                assert!(payload[5..].iter().all(|&byte| byte == sender), "{sender}: {number} is damaged");
+                received += 1;
+            }
+            // Of a frame that was cut off in the middle some messages may be out; it counts as lost.
+            let begun = if in_order { 0 } else { 2 };
+            assert!((totals.messages..=totals.messages + begun).contains(&received), "{received}: {totals:?}");
+            assert_eq!(taken, totals.messages + totals.dropped + totals.lost, "{totals:?}");
+            let slow = self.bounds.when_full == WhenFull::Disconnect;
+            assert!(!slow || (totals.dropped > 0) == (ending.code == 1008) || !in_order, "{ending:?} {totals:?}");
+            if self.line != Line::Tls {
+                assert_eq!(totals.bytes, wire.len() as u64);
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn whatever_the_schedule_the_bounds_hold_and_every_message_is_accounted_for(schedule in schedules()) {
+            schedule.run();
+        }
     }
 
     /// Three deliverers, the client's own replies, its pongs and pings, the flusher, and a slow reader.
