@@ -112,7 +112,9 @@ impl Kernel {
     pub fn send(&self, bytes: &[u8]) -> io::Result<usize> {
         self.sending.with_mut(|_| ());
         let mut state = self.lock();
-        if state.shut_write || state.shut_both || self.line.is_broken(&state) {
+        // A cut may come at any time, the end of our direction only when all is written.
+        assert!(!state.shut_write || state.shut_both, "something is written after our direction has ended");
+        if state.shut_both || self.line.is_broken(&state) {
             return Err(io::ErrorKind::BrokenPipe.into());
         }
         assert!(!bytes.is_empty(), "a call for nothing");

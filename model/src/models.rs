@@ -169,6 +169,14 @@ pub fn all() -> Vec<Model> {
             lines.map(|line| script(line, AMPLE, &[Decrypt, Reply], one, Last::Close).within(3).over_tls()).into(),
         ),
         models(
+            "over TLS, a session that speaks after the Close",
+            lines
+                .map(|line| {
+                    script(line, AMPLE, &[Close(1000), Decrypt], &[&[Deliver(1)]], Last::Close).within(3).over_tls()
+                })
+                .into(),
+        ),
+        models(
             "over TLS at the bounds, every policy",
             POLICIES
                 .map(|policy| script(NARROW, tight(2, policy), &[Pong, Reply], two, Last::Close).within(2).over_tls())
