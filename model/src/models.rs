@@ -147,6 +147,15 @@ pub fn all() -> Vec<Model> {
                 .into(),
         ),
         models(
+            "a Close, while a reply waits",
+            [stalled, NARROW]
+                .map(|line| {
+                    let bounds = tight(1, WhenFull::DropOldest);
+                    script(line, bounds, &[Reply, Reply], &[&[Close(1008)]], Last::CloseUntilTick).within(1)
+                })
+                .into(),
+        ),
+        models(
             "a deliverer and a cut, while the Close waits",
             [stalled, NARROW]
                 .map(|line| script(line, AMPLE, &[], &[&[Deliver(1)], &[Cut]], Last::Close).within(2))
