@@ -110,13 +110,16 @@ impl Queue {
             frames.extend(self.frames.pop_front());
             size = frames.iter().map(Frame::len).sum::<usize>() - offset;
         }
-        // A frame boundary.
-        let pong = self.pong.take().map(|pong| *pong);
-        let ping = std::mem::take(&mut self.ping).then(|| Frame::control(Control::Ping, &[]));
-        for control in pong.into_iter().chain(ping) {
-            self.count(&control);
-            size += control.len();
-            frames.push(control);
+        // A frame boundary, if this write comes so far. Where it does not, a pong keeps its slot: queued, each
+        // write of a large frame would leave one behind for a peer that pings on.
+        if size < max_bytes {
+            let pong = self.pong.take().map(|pong| *pong);
+            let ping = std::mem::take(&mut self.ping).then(|| Frame::control(Control::Ping, &[]));
+            for control in pong.into_iter().chain(ping) {
+                self.count(&control);
+                size += control.len();
+                frames.push(control);
+            }
         }
         while let Some(next) = self.frames.front() {
             if frames.len() >= max_frames || (!frames.is_empty() && size + next.len() > max_bytes) {
@@ -237,6 +240,24 @@ mod tests {
         assert_eq!(queue.take(10, 100).unwrap().frames[0].as_one(), Some(&[2; 40][..]));
     }
 
+    #[test]
+    fn a_flood_of_pings_stays_one_pong_however_many_writes_a_large_frame_takes() {
+        let mut queue = Queue::default();
+        queue.push(frame(1, 1 << 20, 1));
+        let taken = queue.take(64, 100).unwrap();
+        queue.settle(taken, 1000);
+        let mut written = 1000;
+        while written + 100 < 1 << 20 {
+            queue.set_pong(frame(2, 127, 0));
+            let taken = queue.take(64, 100).unwrap();
+            assert_eq!(taken.frames.len(), 1, "after {written} bytes");
+            queue.settle(taken, 1000.min((1 << 20) - 100 - written));
+            written += 1000.min((1 << 20) - 100 - written);
+        }
+        let lens: Vec<_> = queue.take(64, 1000).unwrap().frames.iter().map(Frame::len).collect();
+        assert_eq!(lens, [1 << 20, 127]);
+    }
+
     #[derive(Debug, Clone)]
     enum Step {
         Offer {
@@ -312,8 +333,11 @@ mod tests {
         }
 
         /// The controls that wait come to the frame boundary.
-        fn boundary(&mut self) {
+        fn boundary(&mut self, max_bytes: usize) {
             let boundary = usize::from(self.front_written > 0);
+            if boundary > 0 && self.entries[0].0.len() - self.front_written >= max_bytes {
+                return;
+            }
             let ping = std::mem::take(&mut self.ping).then(|| vec![0x89, 0]);
             for (at, control) in (boundary..).zip(self.pong.take().into_iter().chain(ping)) {
                 self.entries.insert(at, (control, 0));
@@ -360,7 +384,7 @@ mod tests {
                     }
                     Step::Take { frames, bytes } if taken.is_none() => {
                         prop_assert_eq!(queue.has_waiting(), !model.entries.is_empty() || model.pong.is_some() || model.ping);
-                        model.boundary();
+                        model.boundary(bytes);
                         taken = queue.take(frames, bytes);
                         let Some(taken) = &taken else {
                             prop_assert!(model.entries.is_empty());
