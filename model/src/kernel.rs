@@ -205,6 +205,11 @@ impl Kernel {
         self.lock().sent_late
     }
 
+    /// Whether the socket was cut.
+    pub fn is_shut(&self) -> bool {
+        self.lock().shut_both
+    }
+
     /// Whether our direction has ended.
     pub fn is_shut_for_writing(&self) -> bool {
         self.lock().shut_write

@@ -180,6 +180,8 @@ impl Script {
         if let Some(flusher) = flusher {
             flusher.join().expect("no thread panics");
         }
+        let has_cut = self.others.iter().any(|steps| steps.contains(&Step::Cut));
+        assert!(kernel().is_shut() || !has_cut, "a cut has left the socket open: its reader would not return");
         kernel().shutdown_both();
         if let Some(peer) = peer {
             peer.join().expect("no thread panics");
