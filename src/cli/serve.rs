@@ -28,7 +28,17 @@ pub(super) fn run(config: Option<&Path>) -> ExitCode {
             return ExitCode::from(exit::CONFIG);
         }
     };
-    logging::start(settings.gateway.log_level);
+    if let Err(error) = logging::start(settings.gateway.log_level) {
+        tell(&format!("failed to start the thread of the log: {error}"));
+        return ExitCode::from(exit::SYSTEM);
+    }
+    let code = serve(settings, config);
+    log::logger().flush();
+    code
+}
+
+/// Runs with the log.
+fn serve(settings: Settings, config: Option<&Path>) -> ExitCode {
     // Before the first listener: a signal at the very start is a signal to stop, too.
     let stop = match watch_signals() {
         Ok(stop) => stop,
@@ -74,6 +84,7 @@ fn stop_or_end(stop: &Sender<&'static str>, signal: &'static str, code: i32) {
     static CAME: AtomicBool = AtomicBool::new(false);
     if CAME.swap(true, Ordering::Relaxed) {
         warn!("{signal} again: ending at once");
+        log::logger().flush();
         std::process::exit(code);
     }
     // The channel has room for the one signal that is ever sent.

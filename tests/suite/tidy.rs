@@ -287,7 +287,7 @@ fn the_map_names_every_thread() {
             }
         }
     }
-    assert_eq!(seen, 7, "threads that were seen starting");
+    assert_eq!(seen, 8, "threads that were seen starting");
 }
 
 #[test]
