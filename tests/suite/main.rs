@@ -16,6 +16,7 @@ mod limits;
 mod readme;
 mod real_clients;
 mod service;
+mod soak;
 mod stop;
 mod tidy;
 mod welcome;
