@@ -10,7 +10,7 @@ const LAYERS: [&[&str]; 7] = [
     &["cli", "gateway"],
     &["accept", "broadcaster", "client", "flusher", "heartbeat"],
     &["dispatch", "opening"],
-    &["publisher", "registry", "scratch", "shared", "wheel"],
+    &["publisher", "registry", "scratch", "shared", "watchdog", "wheel"],
     &["admission", "format", "pulse", "route"],
     &["connection"],
     &["clock", "config", "gate", "id", "message", "path", "thread"],
@@ -253,6 +253,22 @@ fn nothing_is_unsafe_and_nothing_is_unwrapped() {
             assert!(!code.contains(macro_name), "src/{} has {macro_name}", source.name);
         }
     }
+}
+
+#[test]
+fn l6_a_lock_that_a_panic_left_is_taken_by_the_next() {
+    let mut seen = 0;
+    for source in sources() {
+        let code: String = source.code().split_whitespace().collect();
+        for refused in [".lock().expect(", ".lock().unwrap", ".lock()?", ".read().expect(", ".write().expect("] {
+            let may = refused == ".lock().unwrap" && code.matches(refused).count() == code.matches(TAKEN).count();
+            assert!(may || !code.contains(refused), "src/{}: {refused}: a panic elsewhere would spread", source.name);
+        }
+        seen += code.matches(TAKEN).count();
+    }
+    assert!(seen > 5, "only {seen} locks were seen");
+
+    const TAKEN: &str = ".lock().unwrap_or_else(PoisonError::into_inner)";
 }
 
 #[test]
