@@ -3,11 +3,12 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::harness::{Canary, DEADLINE, Frame, Gateway, Raw, eventually, masked, measured, nobody, request, run_as};
+use crate::harness::{
+    Canary, DEADLINE, Frame, Gateway, Raw, by_way_of, eventually, masked, measured, nobody, request, run_as,
+};
 
 fn config(gateway: &str) -> String {
     format!(
@@ -274,15 +275,10 @@ fn l4_a_thread_beyond_the_limit_of_its_cgroup_refuses_one_client_with_503() {
         return measured("L4", "skipped: no cgroup with pids.max can be made here");
     };
     let gateway = Gateway::start_with(&config(""), |command| {
-        let mut other = Command::new("sh");
-        other.args(["-c", "echo $$ > \"$0\"/cgroup.procs && exec \"$@\""]).arg(&group.0);
-        other.arg(command.get_program()).args(command.get_args()).current_dir(command.get_current_dir().unwrap());
-        other.env_remove("RUST_LOG").env_remove("RUST_LOG_STYLE");
-        other.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-        *command = other;
+        let enter = "echo $$ > \"$0\"/cgroup.procs && exec \"$@\"";
+        by_way_of(&["sh".as_ref(), "-c".as_ref(), enter.as_ref(), group.0.as_os_str()], command);
     });
     l4_exhaust_threads(&gateway, "pids.max = 40");
-    drop(gateway);
 }
 
 /// A cgroup for one test, in which there may be only so many threads.

@@ -4,12 +4,11 @@
 use std::collections::HashMap;
 use std::env;
 use std::fs;
-use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::harness::{DEADLINE, Gateway, LISTENERS, Raw, Wire, eventually, masked, measured};
+use crate::harness::{DEADLINE, Gateway, LISTENERS, Raw, Wire, eventually, masked, measured, with_program};
 
 const CLIENTS: usize = 200;
 const ROOMS: usize = 20;
@@ -79,7 +78,7 @@ fn o3_however_long_clients_come_talk_and_are_cut_nothing_grows_and_nothing_is_lo
     );
     let gateway = Gateway::start_with(&config, |command| {
         if let Some(binary) = env::var_os("WSGATE_SOAK_BINARY") {
-            replace_program(command, &fs::canonicalize(binary).unwrap());
+            with_program(&fs::canonicalize(binary).unwrap(), command);
         }
     });
     let before = look(&gateway, Duration::ZERO);
@@ -120,15 +119,6 @@ fn o3_however_long_clients_come_talk_and_are_cut_nothing_grows_and_nothing_is_lo
     let last = looks.last().unwrap();
     measured("O3", format!("{} KiB before, {} KiB at the end, {slope:+.2} MiB/h", before.memory_kib, last.memory_kib));
     assert!(length < LONG || slope < 1.0, "memory grows by {slope:.2} MiB/h");
-}
-
-/// Runs another program with the same arguments, environment and pipes.
-fn replace_program(command: &mut Command, program: &std::path::Path) {
-    let mut other = Command::new(program);
-    other.args(command.get_args()).current_dir(command.get_current_dir().unwrap());
-    other.env_remove("RUST_LOG").env_remove("RUST_LOG_STYLE");
-    other.stdin(std::process::Stdio::null()).stdout(std::process::Stdio::null()).stderr(std::process::Stdio::piped());
-    *command = other;
 }
 
 /// Looks at the gateway until the time is over or a client has failed.
