@@ -137,7 +137,7 @@ impl<'a> Connection<'a> {
         let mut buffer = [0; READ];
         loop {
             let flow = match self.receive(&mut buffer) {
-                Ok(0) => self.lost("the peer ended the connection without a Close"),
+                Ok(0) => self.ended_by_peer("the peer ended the connection without a Close"),
                 Ok(count) if count == READ => match self.take(&buffer) {
                     Flow::Go => self.read_rest(),
                     Flow::End => Flow::End,
@@ -174,7 +174,7 @@ impl<'a> Connection<'a> {
         let mut scratch = self.shared.scratch.borrow();
         loop {
             match self.client.outbox.socket().recv_now(&mut scratch) {
-                Ok(0) => return self.lost("the peer ended the connection without a Close"),
+                Ok(0) => return self.ended_by_peer("the peer ended the connection without a Close"),
                 Ok(count) => {
                     if self.take(&scratch[..count]) == Flow::End {
                         return Flow::End;
@@ -205,7 +205,7 @@ impl<'a> Connection<'a> {
                     }
                 }
                 Ok(Decrypted::NeedMore) => return Flow::Go,
-                Ok(Decrypted::Closed) => return self.lost("the peer ended the TLS session without a Close"),
+                Ok(Decrypted::Closed) => return self.ended_by_peer("the peer ended the TLS session without a Close"),
                 Err(error) => return self.lost(&format!("TLS failed: {error}")),
             }
             cipher = &[];
@@ -276,9 +276,18 @@ impl<'a> Connection<'a> {
     fn discard_until_end(&self) -> Flow {
         let mut buffer = [0; READ];
         while let Ok(1..) = self.client.outbox.socket().recv(&mut buffer) {}
+        self.client.outbox.wait_closed();
         Flow::End
     }
 
+    /// The peer sends nothing more, but what it has asked for may still be on its way to it.
+    fn ended_by_peer(&self, why: &str) -> Flow {
+        self.client.outbox.let_go(why);
+        self.client.outbox.wait_closed();
+        Flow::End
+    }
+
+    /// Nothing can be read any more, and so nothing written.
     fn lost(&self, why: &str) -> Flow {
         self.client.outbox.cut(why);
         Flow::End

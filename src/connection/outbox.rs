@@ -121,9 +121,9 @@ struct State {
 enum Stage {
     /// Frames are accepted.
     Open,
-    /// The Close is queued; nothing is accepted behind it.
+    /// The last frame is queued, which is the Close if there is to be one; nothing is accepted behind it.
     Closing,
-    /// The Close is written and our direction shut down.
+    /// The last frame is written and our direction shut down.
     Closed,
     /// The socket is shut down in both directions; nothing will be written.
     Cut,
@@ -279,13 +279,24 @@ impl Outbox {
     /// As [`close`](Outbox::close), with a deadline of its own.
     pub fn close_within(self: &Arc<Self>, code: Option<u16>, reason: &str, within: Ticks) {
         let mut state = self.lock();
-        if state.stage != Stage::Open {
-            return;
+        if state.stage == Stage::Open {
+            state.queue.push(Frame::close(code, reason));
+            self.end_behind_queued(state, code.unwrap_or(1005), reason, within);
         }
+    }
+
+    /// Ends the connection of a peer that has said its last word without a Close, but may still read:
+    /// what is queued is written, within the close deadline, and no Close behind it.
+    pub fn let_go(self: &Arc<Self>, reason: &str) {
+        let state = self.lock();
+        if state.stage == Stage::Open {
+            self.end_behind_queued(state, 1006, reason, self.limits.close_timeout);
+        }
+    }
+
+    fn end_behind_queued(self: &Arc<Self>, mut state: MutexGuard<'_, State>, code: u16, reason: &str, within: Ticks) {
         state.stage = Stage::Closing;
-        state.queue.push(Frame::close(code, reason));
-        let deadline = self.clock.now().saturating_add(within);
-        state.end_with(code.unwrap_or(1005), reason, deadline);
+        state.end_with(code, reason, self.clock.now().saturating_add(within));
         self.changed.notify_all();
         self.pump(state);
         self.watch.closing(self);
@@ -309,7 +320,7 @@ impl Outbox {
         self.lock().end.as_ref().is_some_and(|end| end.ending.code != 1006)
     }
 
-    /// Blocks until everything is written that will be: the Close is out, or the socket is cut.
+    /// Blocks until everything is written that will be: the last frame is out, or the socket is cut.
     /// The close deadline bounds the wait, so the connection must be closing.
     pub fn wait_closed(&self) {
         let mut state = self.lock();
@@ -521,7 +532,7 @@ impl Outbox {
         }
     }
 
-    /// Everything is written. If it ends with the Close, so does our direction.
+    /// Everything is written. If nothing will follow, our direction ends.
     fn ran_empty(&self, mut state: MutexGuard<'_, State>) {
         if state.stage == Stage::Closing {
             state.stage = Stage::Closed;
