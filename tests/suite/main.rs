@@ -18,5 +18,6 @@ mod real_clients;
 mod service;
 mod stop;
 mod tidy;
+mod tls;
 mod welcome;
 mod wire;
