@@ -30,6 +30,10 @@ const PLAIN: usize = 16 << 10;
 /// unread bytes would reset it, and the peer would lose our last words.
 const LEFTOVERS: usize = 64;
 
+/// What the log says of a peer that has ended its direction without a Close.
+const ENDED: &str = "the peer ended the connection without a Close";
+const TLS_ENDED: &str = "the peer ended the TLS session without a Close";
+
 /// Runs the whole life of a client.
 pub fn run(shared: &Arc<Shared>, arrival: Arrival, from: &str) {
     let id = arrival.id;
@@ -134,10 +138,15 @@ impl<'a> Connection<'a> {
             return;
         }
         drop(behind);
+        // The session may have ended with its request, and the handshake has read that already.
+        if self.client.outbox.is_session_ended() {
+            self.ended_by_peer(TLS_ENDED);
+            return;
+        }
         let mut buffer = [0; READ];
         loop {
             let flow = match self.receive(&mut buffer) {
-                Ok(0) => self.ended_by_peer("the peer ended the connection without a Close"),
+                Ok(0) => self.ended_by_peer(ENDED),
                 Ok(count) if count == READ => match self.take(&buffer) {
                     Flow::Go => self.read_rest(),
                     Flow::End => Flow::End,
@@ -174,7 +183,7 @@ impl<'a> Connection<'a> {
         let mut scratch = self.shared.scratch.borrow();
         loop {
             match self.client.outbox.socket().recv_now(&mut scratch) {
-                Ok(0) => return self.ended_by_peer("the peer ended the connection without a Close"),
+                Ok(0) => return self.ended_by_peer(ENDED),
                 Ok(count) => {
                     if self.take(&scratch[..count]) == Flow::End {
                         return Flow::End;
@@ -205,7 +214,7 @@ impl<'a> Connection<'a> {
                     }
                 }
                 Ok(Decrypted::NeedMore) => return Flow::Go,
-                Ok(Decrypted::Closed) => return self.ended_by_peer("the peer ended the TLS session without a Close"),
+                Ok(Decrypted::Closed) => return self.ended_by_peer(TLS_ENDED),
                 Err(error) => return self.lost(&format!("TLS failed: {error}")),
             }
             cipher = &[];

@@ -161,7 +161,7 @@ impl Stream {
                 return Ok(0);
             }
             let decrypted = decrypt_all(session, &cipher[..count], input)?;
-            if decrypted > 0 {
+            if decrypted > 0 || session.is_ended_by_peer() {
                 return Ok(decrypted);
             }
         }

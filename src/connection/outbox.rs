@@ -386,6 +386,11 @@ impl Outbox {
         result
     }
 
+    /// Whether the peer has ended its TLS session in order; never without TLS.
+    pub fn is_session_ended(&self) -> bool {
+        self.lock().tls.as_mut().is_some_and(|tls| tls.session.is_ended_by_peer())
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         // No step under the lock leaves the state half changed, so a poisoned lock is still good.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)

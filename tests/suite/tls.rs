@@ -5,9 +5,11 @@ use std::io::{self, Read, Write};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use openssl::ssl::{HandshakeError, SslConnector, SslMethod, SslStream, SslVerifyMode, SslVersion};
+use openssl::ssl::{
+    HandshakeError, ShutdownResult, ShutdownState, SslConnector, SslMethod, SslStream, SslVerifyMode, SslVersion,
+};
 
-use crate::harness::{Attack, DEADLINE, Gateway, LISTENERS, Raw, measured, process, request};
+use crate::harness::{Attack, DEADLINE, Gateway, LISTENERS, Raw, masked, measured, process, request};
 
 /// [`LISTENERS`] are added to it.
 const CONFIG: &str = r#"
@@ -211,6 +213,23 @@ fn s7_old_versions_of_tls_are_refused_with_an_alert() {
     }
     attack.gives_back_within(LATE);
     attack.end("1.0 and 1.1 refused with an alert, 1.2 and 1.3 accepted");
+}
+
+#[test]
+fn a_close_notify_without_a_close_is_answered_with_ours_behind_the_replies() {
+    let gateway = start();
+    for version in [SslVersion::TLS1_2, SslVersion::TLS1_3] {
+        let mut stream = connect_with(&gateway, version).unwrap();
+        let message = masked(0x81, b"last");
+        stream.write_all(&[request("/canary", &[]).as_bytes(), &message].concat()).unwrap();
+        assert_eq!(stream.shutdown().unwrap(), ShutdownResult::Sent);
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).unwrap();
+        assert!(answer.starts_with(b"HTTP/1.1 101 ") && answer.ends_with(b"\x81\x04last"), "{answer:?}");
+        assert!(stream.get_shutdown().contains(ShutdownState::RECEIVED), "the socket ended without a close_notify");
+    }
+    let line = gateway.wait_for_log("disconnected");
+    assert!(line.contains("code 1006, reason 'the peer ended the TLS session without a Close'"), "{line}");
 }
 
 #[test]

@@ -111,22 +111,12 @@ fn a_client_that_ends_its_direction_and_reads_nothing_is_cut_at_the_close_timeou
     client.end_sending();
     let since = Instant::now();
     let line = gateway.wait_for_log(&format!("client {id}: disconnected"));
-    assert!(since.elapsed() < Duration::from_secs(1 + 2), "after {:?}", since.elapsed());
+    // Counted in ticks of half a second; the first may end at once.
+    let took = since.elapsed();
+    assert!((Duration::from_millis(400)..Duration::from_secs(1 + 2)).contains(&took), "after {took:?}");
     assert!(line.contains("code 1006"), "{line}");
     let lost = gateway.wait_for_log("messages were still queued for it and are lost");
     assert!(lost.contains(&format!("client {id}: ")), "{lost}");
-}
-
-#[test]
-fn a_close_notify_is_answered_with_ours() {
-    let gateway = start();
-    let mut client = gateway.raw("tls");
-    client.upgrade("/echo", &[]);
-    client.send(&masked(0x81, b"last"));
-    client.say_goodbye();
-    assert_eq!(client.frame(), Frame::text("last"));
-    // An end without a close_notify would be an error here.
-    client.end();
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use native_tls::{Certificate, TlsConnector, TlsStream};
+use native_tls::{Certificate, TlsConnector};
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::DEADLINE;
@@ -28,22 +28,8 @@ pub(crate) struct Raw {
     inbox: Vec<u8>,
 }
 
-trait ReadWrite: Read + Write + Send {
-    /// Sends the close_notify of a TLS session; what comes can still be read.
-    fn say_goodbye(&mut self) -> io::Result<()>;
-}
-
-impl ReadWrite for Socket {
-    fn say_goodbye(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl ReadWrite for TlsStream<Socket> {
-    fn say_goodbye(&mut self) -> io::Result<()> {
-        self.shutdown()
-    }
-}
+trait ReadWrite: Read + Write + Send {}
+impl<T: Read + Write + Send> ReadWrite for T {}
 
 /// One frame as it came off the wire.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -306,11 +292,6 @@ impl Raw {
     /// Ends its own direction on the socket, with no last word of whatever is spoken over it.
     pub(crate) fn end_sending(&self) {
         self.socket.shutdown(Shutdown::Write).unwrap();
-    }
-
-    /// Ends its own direction of a TLS session in order; the socket stays open.
-    pub(crate) fn say_goodbye(&mut self) {
-        self.stream.say_goodbye().unwrap();
     }
 
     /// The socket itself, to shut it down or to set its options.
