@@ -52,7 +52,7 @@ pub fn run(shared: &Arc<Shared>, arrival: Arrival, from: &str) {
 }
 
 fn live(shared: &Arc<Shared>, opened: Opened, from: &str) {
-    let Opened { registration, is_tls, subprotocol, behind } = opened;
+    let Opened { registration, is_tls, subprotocol, behind, is_session_ended } = opened;
     let client = registration.client();
     let (id, since) = (client.id(), Instant::now());
     let room = shared.routes.show(&client.room);
@@ -61,7 +61,7 @@ fn live(shared: &Arc<Shared>, opened: Opened, from: &str) {
         Some(subprotocol) => info!("client {id} ({from}): connected to '{room}' with subprotocol '{subprotocol}'"),
     }
     let mut connection = Connection::new(shared, client, is_tls);
-    if catch_unwind(AssertUnwindSafe(|| connection.read_until_end(behind))).is_err() {
+    if catch_unwind(AssertUnwindSafe(|| connection.read_until_end(behind, is_session_ended))).is_err() {
         error!("client {id}: its thread panicked; this is a defect of wsgate");
         client.outbox.close(Some(1011), "Internal error");
         client.outbox.wait_closed();
@@ -133,13 +133,12 @@ impl<'a> Connection<'a> {
         }
     }
 
-    fn read_until_end(&mut self, behind: Vec<u8>) {
+    fn read_until_end(&mut self, behind: Vec<u8>, is_session_ended: bool) {
         if !behind.is_empty() && self.consume(&behind) == Flow::End {
             return;
         }
         drop(behind);
-        // The session may have ended with its request, and the handshake has read that already.
-        if self.client.outbox.is_session_ended() {
+        if is_session_ended {
             self.ended_by_peer(TLS_ENDED);
             return;
         }

@@ -278,24 +278,22 @@ impl Outbox {
 
     /// As [`close`](Outbox::close), with a deadline of its own.
     pub fn close_within(self: &Arc<Self>, code: Option<u16>, reason: &str, within: Ticks) {
-        let mut state = self.lock();
-        if state.stage == Stage::Open {
-            state.queue.push(Frame::close(code, reason));
-            self.end_behind_queued(state, code.unwrap_or(1005), reason, within);
-        }
+        self.end(Some(Frame::close(code, reason)), code.unwrap_or(1005), reason, within);
     }
 
     /// Ends the connection of a peer that has said its last word without a Close, but may still read:
     /// what is queued is written, within the close deadline, and no Close behind it.
     pub fn let_go(self: &Arc<Self>, reason: &str) {
-        let state = self.lock();
-        if state.stage == Stage::Open {
-            self.end_behind_queued(state, 1006, reason, self.limits.close_timeout);
-        }
+        self.end(None, 1006, reason, self.limits.close_timeout);
     }
 
-    fn end_behind_queued(self: &Arc<Self>, mut state: MutexGuard<'_, State>, code: u16, reason: &str, within: Ticks) {
+    fn end(self: &Arc<Self>, last: Option<Frame>, code: u16, reason: &str, within: Ticks) {
+        let mut state = self.lock();
+        if state.stage != Stage::Open {
+            return;
+        }
         state.stage = Stage::Closing;
+        last.into_iter().for_each(|frame| state.queue.push(frame));
         state.end_with(code, reason, self.clock.now().saturating_add(within));
         self.changed.notify_all();
         self.pump(state);
@@ -304,9 +302,7 @@ impl Outbox {
 
     /// Ends the connection at once, without a Close: for peers that are gone.
     pub fn cut(&self, reason: &str) {
-        let mut state = self.lock();
-        state.end_with(1006, reason, 0);
-        self.cut_locked(state);
+        self.cut_locked(self.lock(), reason);
     }
 
     /// Whether the connection has been told to end.
@@ -352,11 +348,10 @@ impl Outbox {
 
     /// Cuts a stalled outbox of which the kernel has taken nothing for the write timeout.
     pub(super) fn check_write_deadline(&self, now: Ticks) {
-        let mut state = self.lock();
+        let state = self.lock();
         let Some(timeout) = self.limits.write_timeout else { return };
         if state.stalled && now.saturating_sub(state.progress) >= timeout {
-            state.end_with(1006, "Too slow: nothing was taken within the write timeout", 0);
-            self.cut_locked(state);
+            self.cut_locked(state, "Too slow: nothing was taken within the write timeout");
         }
     }
 
@@ -368,7 +363,7 @@ impl Outbox {
         }
         let over = state.end.as_ref().is_some_and(|end| now >= end.deadline);
         if over {
-            self.cut_locked(state);
+            self.cut_locked(state, "over its close deadline");
         }
         !over
     }
@@ -386,11 +381,6 @@ impl Outbox {
         result
     }
 
-    /// Whether the peer has ended its TLS session in order; never without TLS.
-    pub fn is_session_ended(&self) -> bool {
-        self.lock().tls.as_mut().is_some_and(|tls| tls.session.is_ended_by_peer())
-    }
-
     fn lock(&self) -> MutexGuard<'_, State> {
         // No step under the lock leaves the state half changed, so a poisoned lock is still good.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -403,7 +393,9 @@ impl Outbox {
         state
     }
 
-    fn cut_locked(&self, mut state: MutexGuard<'_, State>) {
+    /// The reason is that of the end, if there is none yet.
+    fn cut_locked(&self, mut state: MutexGuard<'_, State>, reason: &str) {
+        state.end_with(1006, reason, 0);
         state.stage = Stage::Cut;
         state.forget_queued();
         drop(state);
@@ -474,9 +466,8 @@ impl Outbox {
     }
 
     /// The TLS session seals nothing any more: the connection cannot go on.
-    fn give_up(&self, mut state: MutexGuard<'_, State>, error: &io::Error) {
-        state.end_with(1006, &format!("failed to encrypt: {error}"), 0);
-        self.cut_locked(state);
+    fn give_up(&self, state: MutexGuard<'_, State>, error: &io::Error) {
+        self.cut_locked(state, &format!("failed to encrypt: {error}"));
     }
 
     fn send_frames(&self, taken: &Taken) -> io::Result<usize> {
@@ -519,10 +510,7 @@ impl Outbox {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 self.stall(state);
             }
-            Err(error) => {
-                state.end_with(1006, &format!("failed to write: {error}"), 0);
-                self.cut_locked(state);
-            }
+            Err(error) => self.cut_locked(state, &format!("failed to write: {error}")),
         }
     }
 
