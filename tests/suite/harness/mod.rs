@@ -5,6 +5,7 @@ mod canary;
 mod certificates;
 mod figure;
 mod gateway;
+mod namespace;
 pub(crate) mod process;
 mod raw;
 mod story;
@@ -13,6 +14,7 @@ pub(crate) use attack::Attack;
 pub(crate) use canary::{Canary, percentile_99};
 pub(crate) use figure::measured;
 pub(crate) use gateway::Gateway;
+pub(crate) use namespace::{Cable, Carried, LossyLine, NEAR, Namespace};
 pub(crate) use raw::{Frame, Raw, masked, request};
 pub(crate) use story::{LISTENERS, Wire, with_any_deliverers};
 
