@@ -30,11 +30,17 @@ const PLAIN: usize = 16 << 10;
 /// unread bytes would reset it, and the peer would lose our last words.
 const LEFTOVERS: usize = 64;
 
+/// What the log says of a peer that has ended its direction without a Close.
+const ENDED: &str = "the peer ended the connection without a Close";
+const TLS_ENDED: &str = "the peer ended the TLS session without a Close";
+
 /// Runs the whole life of a client.
 pub fn run(shared: &Arc<Shared>, arrival: Arrival, from: &str) {
     let id = arrival.id;
     match opening::open(shared, arrival) {
-        Ok(opened) => live(shared, opened, from, |connection, behind| connection.read_until_end(behind)),
+        Ok(opened) => {
+            live(shared, opened, from, |connection, behind, is_ended| connection.read_until_end(behind, is_ended))
+        }
         Err(Unopened::Refused(refusal)) => {
             info!("client {id} ({from}): refused with {}: {}", refusal.status, refusal.reason);
         }
@@ -49,8 +55,8 @@ pub fn run(shared: &Arc<Shared>, arrival: Arrival, from: &str) {
 
 /// From the first line of the log to the last. Whatever happens in `read`, the client leaves: its room, the
 /// registry, and its place.
-fn live(shared: &Arc<Shared>, opened: Opened, from: &str, read: impl FnOnce(&mut Connection<'_>, Vec<u8>)) {
-    let Opened { registration, is_tls, subprotocol, behind } = opened;
+fn live(shared: &Arc<Shared>, opened: Opened, from: &str, read: impl FnOnce(&mut Connection<'_>, Vec<u8>, bool)) {
+    let Opened { registration, is_tls, subprotocol, behind, is_session_ended } = opened;
     let client = registration.client();
     let (id, since) = (client.id(), Instant::now());
     let room = shared.routes.show(&client.room);
@@ -59,7 +65,7 @@ fn live(shared: &Arc<Shared>, opened: Opened, from: &str, read: impl FnOnce(&mut
         Some(subprotocol) => info!("client {id} ({from}): connected to '{room}' with subprotocol '{subprotocol}'"),
     }
     let mut connection = Connection::new(shared, client, is_tls);
-    if catch_unwind(AssertUnwindSafe(|| read(&mut connection, behind))).is_err() {
+    if catch_unwind(AssertUnwindSafe(|| read(&mut connection, behind, is_session_ended))).is_err() {
         error!("client {id}: its thread panicked; this is a defect of wsgate");
         client.outbox.close(Some(1011), "Internal error");
         client.outbox.wait_closed();
@@ -131,15 +137,19 @@ impl<'a> Connection<'a> {
         }
     }
 
-    fn read_until_end(&mut self, behind: Vec<u8>) {
+    fn read_until_end(&mut self, behind: Vec<u8>, is_session_ended: bool) {
         if !behind.is_empty() && self.consume(&behind) == Flow::End {
             return;
         }
         drop(behind);
+        if is_session_ended {
+            self.ended_by_peer(TLS_ENDED);
+            return;
+        }
         let mut buffer = [0; READ];
         loop {
             let flow = match self.receive(&mut buffer) {
-                Ok(0) => self.lost("the peer ended the connection without a Close"),
+                Ok(0) => self.ended_by_peer(ENDED),
                 Ok(count) if count == READ => match self.take(&buffer) {
                     Flow::Go => self.read_rest(),
                     Flow::End => Flow::End,
@@ -176,7 +186,7 @@ impl<'a> Connection<'a> {
         let mut scratch = self.shared.scratch.borrow();
         loop {
             match self.client.outbox.socket().recv_now(&mut scratch) {
-                Ok(0) => return self.lost("the peer ended the connection without a Close"),
+                Ok(0) => return self.ended_by_peer(ENDED),
                 Ok(count) => {
                     if self.take(&scratch[..count]) == Flow::End {
                         return Flow::End;
@@ -207,7 +217,7 @@ impl<'a> Connection<'a> {
                     }
                 }
                 Ok(Decrypted::NeedMore) => return Flow::Go,
-                Ok(Decrypted::Closed) => return self.lost("the peer ended the TLS session without a Close"),
+                Ok(Decrypted::Closed) => return self.ended_by_peer(TLS_ENDED),
                 Err(error) => return self.lost(&format!("TLS failed: {error}")),
             }
             cipher = &[];
@@ -278,9 +288,18 @@ impl<'a> Connection<'a> {
     fn discard_until_end(&self) -> Flow {
         let mut buffer = [0; READ];
         while let Ok(1..) = self.client.outbox.socket().recv(&mut buffer) {}
+        self.client.outbox.wait_closed();
         Flow::End
     }
 
+    /// The peer sends nothing more, but what it has asked for may still be on its way to it.
+    fn ended_by_peer(&self, why: &str) -> Flow {
+        self.client.outbox.let_go(why);
+        self.client.outbox.wait_closed();
+        Flow::End
+    }
+
+    /// Nothing can be read any more, and so nothing written.
     fn lost(&self, why: &str) -> Flow {
         self.client.outbox.cut(why);
         Flow::End
@@ -377,13 +396,13 @@ mod tests {
         let open = |client: &Arc<Client>| {
             let passes = [connections.enter().unwrap(), places.enter().unwrap()];
             let registration = shared.registry.register(Arc::clone(client), passes).unwrap();
-            Opened { registration, is_tls: false, subprotocol: None, behind: Vec::new() }
+            Opened { registration, is_tls: false, subprotocol: None, behind: Vec::new(), is_session_ended: false }
         };
         let (panicking, going_on) = (open(&client), open(&other));
         assert_eq!((shared.registry.len(), connections.inside(), places.inside()), (2, 2, 2));
         std::thread::scope(|scope| {
             let thread = scope.spawn(|| {
-                live(&shared, panicking, "a test", |connection, _| {
+                live(&shared, panicking, "a test", |connection, _, _| {
                     // In the middle of a message, with a buffer that was lent.
                     connection.consume(&[0x82, 0x85, 0, 0, 0, 0]);
                     let _lent = connection.shared.scratch.borrow();
@@ -404,7 +423,7 @@ mod tests {
         assert!(matches!(batch[..], [Published::Leave { id, .. }] if id == client.id()), "{batch:?}");
         // The other goes on through the same locks and the same channel, and leaves as ever.
         let message = [0x82, 0x81, 0, 0, 0, 0, b'x'];
-        live(&shared, going_on, "a test", |connection, _| {
+        live(&shared, going_on, "a test", |connection, _, _| {
             assert_eq!(connection.consume(&message), Flow::Go);
             connection.lost("it has left");
         });

@@ -22,5 +22,6 @@ mod standard_error;
 mod stop;
 mod tidy;
 mod time;
+mod tls;
 mod welcome;
 mod wire;

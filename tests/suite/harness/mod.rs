@@ -1,5 +1,6 @@
 //! What the tests stand on: a running gateway, certificates for it, and a client that speaks bytes.
 
+mod attack;
 mod canary;
 mod certificates;
 mod figure;
@@ -10,7 +11,8 @@ mod raw;
 mod story;
 mod way;
 
-pub(crate) use canary::Canary;
+pub(crate) use attack::Attack;
+pub(crate) use canary::{Canary, percentile_99};
 pub(crate) use figure::measured;
 pub(crate) use gateway::Gateway;
 pub(crate) use namespace::{Cable, Carried, LossyLine, NEAR, Namespace};
