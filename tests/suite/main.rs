@@ -13,6 +13,7 @@ mod delivery;
 mod formats;
 mod heartbeat;
 mod limits;
+mod lines;
 mod readme;
 mod real_clients;
 mod service;
