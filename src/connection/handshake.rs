@@ -295,6 +295,11 @@ pub fn judge(head: &[u8]) -> Result<Request<'_>, Refusal> {
     let mut fields = vec![httparse::EMPTY_HEADER; FIELDS_MAX];
     let mut parsed = httparse::Request::new(&mut fields);
     match parsed.parse(head) {
+        // The parser forgives a line that ends in LF alone (RFC 9112 section 2.2 lets it). Then the head may
+        // end for it before it ends for us, and what stands between would be read by nobody.
+        Ok(httparse::Status::Complete(end)) if end < head.len() => {
+            return Err(Refusal::new(400, "the lines of a request end in CR LF"));
+        }
         Ok(httparse::Status::Complete(_)) => {}
         Ok(httparse::Status::Partial) => return Err(Refusal::new(400, "the request head is not complete")),
         Err(httparse::Error::TooManyHeaders) => {
@@ -520,6 +525,8 @@ mod tests {
                 400,
             ),
             ("folded line", GOOD.replace("Host: here:80\r\n", "Host: here\r\n :80\r\n"), 400),
+            ("an end without CR", GOOD.replacen("here:80\r\n", "here:80\n\r\n", 1), 400),
+            ("an end without any CR", GOOD.replacen("here:80\r\n", "here:80\n\n", 1), 400),
             ("a zero byte", GOOD.replace("here", "he\0re"), 400),
             ("garbage", "\x16\x03\x01\x02\r\n\r\n".to_owned(), 400),
             ("many fields", GOOD.replace("\r\n\r\n", &format!("\r\n{}\r\n", "X: y\r\n".repeat(200))), 431),
