@@ -10,6 +10,7 @@ use crate::config::{AtCapacity, Welcome};
 use crate::connection::frame::Frame;
 use crate::connection::handshake::{self, Head, HeadError, Refusal, Stream};
 use crate::connection::outbox::Outbox;
+use crate::connection::tls::Session;
 use crate::dispatch::publish;
 use crate::format;
 use crate::gate::Pass;
@@ -50,6 +51,8 @@ pub struct Opened {
     pub subprotocol: Option<String>,
     /// What the peer sent behind its request.
     pub behind: Vec<u8>,
+    /// Whether the end of its TLS session came behind that, and has been read already.
+    pub is_session_ended: bool,
 }
 
 /// Why an arrival did not become a client.
@@ -105,11 +108,12 @@ fn enter(
     place: Pass,
     behind: Vec<u8>,
 ) -> Result<Opened, Unopened> {
-    let Arrival { id, stream: Stream { socket, session }, peer, connection, handshake, .. } = arrival;
+    let Arrival { id, stream: Stream { socket, mut session }, peer, connection, handshake, .. } = arrival;
     if let Some(timeout) = endpoint.settings.write_timeout {
         socket.set_user_timeout(timeout);
     }
     let is_tls = session.is_some();
+    let is_session_ended = session.as_mut().is_some_and(Session::is_ended_by_peer);
     let (clock, watch) = (Arc::clone(&shared.clock), Arc::clone(&shared.watch));
     let outbox = Arc::new(Outbox::new(id, socket, session, endpoint.limits, clock, watch));
     let connected_at = SystemTime::now();
@@ -136,7 +140,7 @@ fn enter(
     client.outbox.flush();
     drop(handshake);
     shared.visits.add(now + 1, Arc::downgrade(&client));
-    Ok(Opened { registration, is_tls, subprotocol: admission.subprotocol, behind })
+    Ok(Opened { registration, is_tls, subprotocol: admission.subprotocol, behind, is_session_ended })
 }
 
 fn stopping() -> Refusal {

@@ -121,9 +121,9 @@ struct State {
 enum Stage {
     /// Frames are accepted.
     Open,
-    /// The Close is queued; nothing is accepted behind it.
+    /// The last frame is queued, which is the Close if there is to be one; nothing is accepted behind it.
     Closing,
-    /// The Close is written and our direction shut down.
+    /// The last frame is written and our direction shut down.
     Closed,
     /// The socket is shut down in both directions; nothing will be written.
     Cut,
@@ -278,14 +278,23 @@ impl Outbox {
 
     /// As [`close`](Outbox::close), with a deadline of its own.
     pub fn close_within(self: &Arc<Self>, code: Option<u16>, reason: &str, within: Ticks) {
+        self.end(Some(Frame::close(code, reason)), code.unwrap_or(1005), reason, within);
+    }
+
+    /// Ends the connection of a peer that has said its last word without a Close, but may still read:
+    /// what is queued is written, within the close deadline, and no Close behind it.
+    pub fn let_go(self: &Arc<Self>, reason: &str) {
+        self.end(None, 1006, reason, self.limits.close_timeout);
+    }
+
+    fn end(self: &Arc<Self>, last: Option<Frame>, code: u16, reason: &str, within: Ticks) {
         let mut state = self.lock();
         if state.stage != Stage::Open {
             return;
         }
         state.stage = Stage::Closing;
-        state.queue.push(Frame::close(code, reason));
-        let deadline = self.clock.now().saturating_add(within);
-        state.end_with(code.unwrap_or(1005), reason, deadline);
+        last.into_iter().for_each(|frame| state.queue.push(frame));
+        state.end_with(code, reason, self.clock.now().saturating_add(within));
         self.changed.notify_all();
         self.pump(state);
         self.watch.closing(self);
@@ -293,9 +302,7 @@ impl Outbox {
 
     /// Ends the connection at once, without a Close: for peers that are gone.
     pub fn cut(&self, reason: &str) {
-        let mut state = self.lock();
-        state.end_with(1006, reason, 0);
-        self.cut_locked(state);
+        self.cut_locked(self.lock(), reason);
     }
 
     /// Whether the connection has been told to end.
@@ -309,7 +316,7 @@ impl Outbox {
         self.lock().end.as_ref().is_some_and(|end| end.ending.code != 1006)
     }
 
-    /// Blocks until everything is written that will be: the Close is out, or the socket is cut.
+    /// Blocks until everything is written that will be: the last frame is out, or the socket is cut.
     /// The close deadline bounds the wait, so the connection must be closing.
     pub fn wait_closed(&self) {
         let mut state = self.lock();
@@ -345,11 +352,10 @@ impl Outbox {
 
     /// Cuts a stalled outbox of which the kernel has taken nothing for the write timeout.
     pub(super) fn check_write_deadline(&self, now: Ticks) {
-        let mut state = self.lock();
+        let state = self.lock();
         let Some(timeout) = self.limits.write_timeout else { return };
         if state.stalled && now.saturating_sub(state.progress) >= timeout {
-            state.end_with(1006, "Too slow: nothing was taken within the write timeout", 0);
-            self.cut_locked(state);
+            self.cut_locked(state, "Too slow: nothing was taken within the write timeout");
         }
     }
 
@@ -361,7 +367,7 @@ impl Outbox {
         }
         let over = state.end.as_ref().is_some_and(|end| now >= end.deadline);
         if over {
-            self.cut_locked(state);
+            self.cut_locked(state, "over its close deadline");
         }
         !over
     }
@@ -391,7 +397,9 @@ impl Outbox {
         state
     }
 
-    fn cut_locked(&self, mut state: MutexGuard<'_, State>) {
+    /// The reason is that of the end, if there is none yet.
+    fn cut_locked(&self, mut state: MutexGuard<'_, State>, reason: &str) {
+        state.end_with(1006, reason, 0);
         state.stage = Stage::Cut;
         state.forget_queued();
         drop(state);
@@ -465,9 +473,8 @@ impl Outbox {
     }
 
     /// The TLS session seals nothing any more: the connection cannot go on.
-    fn give_up(&self, mut state: MutexGuard<'_, State>, error: &io::Error) {
-        state.end_with(1006, &format!("failed to encrypt: {error}"), 0);
-        self.cut_locked(state);
+    fn give_up(&self, state: MutexGuard<'_, State>, error: &io::Error) {
+        self.cut_locked(state, &format!("failed to encrypt: {error}"));
     }
 
     fn send_frames(&self, taken: &Taken) -> io::Result<usize> {
@@ -514,10 +521,7 @@ impl Outbox {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 self.stall(state);
             }
-            Err(error) => {
-                state.end_with(1006, &format!("failed to write: {error}"), 0);
-                self.cut_locked(state);
-            }
+            Err(error) => self.cut_locked(state, &format!("failed to write: {error}")),
         }
     }
 
@@ -532,7 +536,7 @@ impl Outbox {
         }
     }
 
-    /// Everything is written. If it ends with the Close, so does our direction.
+    /// Everything is written. If nothing will follow, our direction ends.
     fn ran_empty(&self, mut state: MutexGuard<'_, State>) {
         if state.stage == Stage::Closing {
             state.stage = Stage::Closed;
