@@ -3,7 +3,7 @@
 use crate::config::{QueueSettings, WhenFull};
 use crate::kernel::{Line, Peer};
 use crate::scenario::{Last, MESSAGE, Script, Step};
-use Step::{Close, Cut, Decrypt, Deliver, Open, Ping, Pong, Reply, Tick};
+use Step::{Close, Cut, Decrypt, Deliver, LetGo, Open, Ping, Pong, Reply, Tick};
 
 /// A named set of scripts.
 pub struct Model {
@@ -176,6 +176,10 @@ pub fn all() -> Vec<Model> {
         models(
             "over TLS, a session that speaks",
             lines.map(|line| script(line, AMPLE, &[Decrypt, Reply], one, Last::Close).within(3).over_tls()).into(),
+        ),
+        models(
+            "a peer that has ended its direction",
+            lines.map(|line| script(line, AMPLE, &[Reply, LetGo], one, Last::Close).within(2)).into(),
         ),
         models(
             "over TLS, a session that speaks after the Close",
