@@ -151,7 +151,8 @@ pub fn all() -> Vec<Model> {
             [stalled, NARROW]
                 .map(|line| {
                     let bounds = tight(1, WhenFull::DropOldest);
-                    script(line, bounds, &[Reply, Reply], &[&[Close(1008)]], Last::CloseUntilTick).within(1)
+                    // The line holds one, half of the second waits, and the third has no room.
+                    script(line, bounds, &[Reply, Reply, Reply], &[&[Close(1008)]], Last::CloseUntilTick).within(1)
                 })
                 .into(),
         ),
