@@ -42,7 +42,7 @@ const LEFTOVERS: usize = 64;
 pub fn run(shared: &Arc<Shared>, arrival: Arrival, from: &str) {
     let id = arrival.id;
     match opening::open(shared, arrival) {
-        Ok(opened) => live(shared, opened, from),
+        Ok(opened) => live(shared, opened, from, |connection, behind| connection.read_until_end(behind)),
         Err(Unopened::Refused(refusal)) => {
             info!("client {id} ({from}): refused with {}: {}", refusal.status, refusal.reason);
         }
@@ -55,7 +55,9 @@ pub fn run(shared: &Arc<Shared>, arrival: Arrival, from: &str) {
     }
 }
 
-fn live(shared: &Arc<Shared>, opened: Opened, from: &str) {
+/// From the first line of the log to the last. Whatever happens in `read`, the client leaves: its room, the
+/// registry, and its place.
+fn live(shared: &Arc<Shared>, opened: Opened, from: &str, read: impl FnOnce(&mut Connection<'_>, Vec<u8>)) {
     let Opened { registration, is_tls, subprotocol, behind } = opened;
     let client = registration.client();
     let (id, since) = (client.id(), Instant::now());
@@ -65,7 +67,7 @@ fn live(shared: &Arc<Shared>, opened: Opened, from: &str) {
         Some(subprotocol) => info!("client {id} ({from}): connected to '{room}' with subprotocol '{subprotocol}'"),
     }
     let mut connection = Connection::new(shared, client, is_tls);
-    if catch_unwind(AssertUnwindSafe(|| connection.read_until_end(behind))).is_err() {
+    if catch_unwind(AssertUnwindSafe(|| read(&mut connection, behind))).is_err() {
         error!("client {id}: its thread panicked; this is a defect of wsgate");
         client.outbox.close(Some(1011), "Internal error");
         client.outbox.wait_closed();
@@ -352,6 +354,7 @@ impl Pongs {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read, Write};
     use std::os::unix::net::UnixStream;
     use std::time::SystemTime;
 
@@ -366,14 +369,64 @@ mod tests {
     fn arrive(settings: Settings) -> (Arc<Shared>, Publications, Arc<Client>, UnixStream) {
         let (publisher, publications) = publisher::channel();
         let shared = Arc::new(Shared::new(settings, publisher, Arc::new(Watch::new().unwrap())));
+        let (client, theirs) = arrive_at(&shared, 7);
+        (shared, publications, client, theirs)
+    }
+
+    fn arrive_at(shared: &Shared, id: u64) -> (Arc<Client>, UnixStream) {
         let (ours, theirs) = UnixStream::pair().unwrap();
-        let id = 7.into();
+        theirs.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        let id = id.into();
         let (clock, watch) = (Arc::clone(&shared.clock), Arc::clone(&shared.watch));
         let outbox = Arc::new(Outbox::new(id, Socket::new(ours), None, shared.endpoints[0].limits, clock, watch));
         let origin = Origin { session: id, client_ip: None, user_agent: None, connected_at: SystemTime::now() };
         let room = shared.routes.find("/", |_| true).unwrap();
-        let client = Arc::new(Client::new(room, outbox, origin, 1, 1));
-        (shared, publications, client, theirs)
+        (Arc::new(Client::new(room, outbox, origin, 1, 1)), theirs)
+    }
+
+    #[test]
+    fn l6_a_panic_in_one_clients_thread_ends_that_client_alone_with_1011() {
+        let (shared, publications, client, mut theirs) = arrive(Settings::default());
+        let (other, _others) = arrive_at(&shared, 8);
+        let (connections, places) = (&shared.connections, &shared.endpoints[0].gate);
+        let open = |client: &Arc<Client>| {
+            let passes = [connections.enter().unwrap(), places.enter().unwrap()];
+            let registration = shared.registry.register(Arc::clone(client), passes).unwrap();
+            Opened { registration, is_tls: false, subprotocol: None, behind: Vec::new() }
+        };
+        let (panicking, going_on) = (open(&client), open(&other));
+        assert_eq!((shared.registry.len(), connections.inside(), places.inside()), (2, 2, 2));
+        std::thread::scope(|scope| {
+            let thread = scope.spawn(|| {
+                live(&shared, panicking, "a test", |connection, _| {
+                    // In the middle of a message, with a buffer that was lent.
+                    connection.consume(&[0x82, 0x85, 0, 0, 0, 0]);
+                    let _lent = connection.shared.scratch.borrow();
+                    panic!("as a defect would");
+                });
+            });
+            let mut close = [0; 18];
+            theirs.read_exact(&mut close).unwrap();
+            assert_eq!(close, *b"\x88\x10\x03\xf3Internal error");
+            drop(theirs);
+            thread.join().unwrap();
+        });
+        // It has left everything that it was in.
+        assert!(shared.registry.find(client.id()).is_none() && shared.registry.find(other.id()).is_some());
+        assert_eq!((shared.registry.len(), connections.inside(), places.inside()), (1, 1, 1));
+        let mut batch = Vec::new();
+        assert!(publications.take(&mut batch, 256).is_some());
+        assert!(matches!(batch[..], [Published::Leave { id, .. }] if id == client.id()), "{batch:?}");
+        // The other goes on through the same locks and the same channel, and leaves as ever.
+        let message = [0x82, 0x81, 0, 0, 0, 0, b'x'];
+        live(&shared, going_on, "a test", |connection, _| {
+            assert_eq!(connection.consume(&message), Flow::Go);
+            connection.lost("it has left");
+        });
+        assert!(publications.take(&mut batch, 256).is_some());
+        assert!(matches!(batch[1..], [Published::Frame { .. }, Published::Leave { .. }]), "{batch:?}");
+        assert_eq!((shared.registry.len(), connections.inside(), places.inside()), (0, 0, 0));
+        let _ = writeln!(io::stderr(), "L6: 1 of 2 clients ended, with 1011; 0 places lost");
     }
 
     #[test]

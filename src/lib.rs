@@ -22,6 +22,7 @@ pub mod publisher;
 pub mod registry;
 pub mod scratch;
 pub mod shared;
+pub mod watchdog;
 pub mod wheel;
 
 // Rules: values in, value out.

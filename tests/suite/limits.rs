@@ -1,10 +1,14 @@
 //! What one client may take, and what happens when the gateway or the system has no more to give:
 //! who is too many is told so, the others never notice, and it goes on afterwards.
 
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::harness::{Canary, DEADLINE, Frame, Gateway, Raw, eventually, masked, measured, request};
+use crate::harness::{
+    Canary, DEADLINE, Frame, Gateway, Raw, by_way_of, eventually, masked, measured, nobody, request, run_as,
+};
 
 fn config(gateway: &str) -> String {
     format!(
@@ -22,6 +26,10 @@ path = "/canary"
 to = ["reply"]
 heartbeat = "off"
 write_timeout = "2s"
+
+[[endpoint]]
+path = "/many"
+max_connections = 200
 
 [[endpoint]]
 path = "/two"
@@ -140,26 +148,33 @@ fn f10_a_flood_of_pings_from_a_client_that_reads_no_pong_costs_no_memory_and_is_
 }
 
 #[test]
-fn who_is_beyond_the_limit_of_the_gateway_gets_503_and_a_place_is_free_again_after_a_close() {
-    let gateway = Gateway::start(&config("max_connections = 5"));
+fn l1_who_is_beyond_the_limit_of_the_gateway_gets_503_and_a_place_is_free_again_after_a_close() {
+    const PLACES: usize = 200;
+    let gateway = Gateway::start(&config(&format!("max_connections = {PLACES}")));
     let mut canary = Canary::enter(&gateway);
-    let mut held: Vec<Raw> = (0..4)
-        .map(|_| {
-            let mut client = gateway.raw("plain");
-            client.upgrade("/drop_oldest", &[]);
-            client
-        })
-        .collect();
-    for _ in 0..20 {
-        assert!(is_told_to_retry(&try_upgrade(&gateway, "/drop_oldest").0));
-        canary.sing("a refusal");
+    let (mut held, mut refused) = (Vec::new(), 0);
+    for _ in 0..PLACES + 50 {
+        let (head, client) = try_upgrade(&gateway, "/many");
+        if is_accepted(&head) {
+            held.push(client);
+        } else {
+            assert!(is_told_to_retry(&head), "{head}");
+            refused += 1;
+            canary.sing("a refusal");
+        }
     }
+    // The canary has a place too.
+    assert_eq!((held.len(), refused), (PLACES - 1, 51));
     held[0].send(&masked(0x81, b"all here"));
     for client in &mut held {
         assert_eq!(client.frame(), Frame::text("all here"));
     }
+    let freed = Instant::now();
     drop(held.pop());
-    eventually("a place is free", Duration::from_secs(3), || is_accepted(&try_upgrade(&gateway, "/drop_oldest").0));
+    eventually("a place is free", Duration::from_secs(3), || is_accepted(&try_upgrade(&gateway, "/many").0));
+    let again = freed.elapsed();
+    measured("L1", format!("{PLACES} held and alive, {refused} refused with 503, accepts {again:.1?} after a close"));
+    assert!(again < Duration::from_secs(3), "{again:?}");
 }
 
 #[test]
@@ -206,15 +221,13 @@ fn handshakes_beyond_their_limit_get_503_until_one_is_done() {
     eventually("a handshake is free", DEADLINE / 2, || is_accepted(&try_upgrade(&gateway, "/canary").0));
 }
 
-#[test]
-fn a_thread_that_cannot_be_started_refuses_one_client_with_503() {
-    // 32 MiB of address space a client in 1 GiB: some get a thread, the others cannot.
-    let gateway = Gateway::start_limited(&config("client_stack = \"32MiB\""), "--as=1073741824");
-    let mut canary = Canary::enter(&gateway);
+/// Tries 120 clients, of which only some can have a thread, and then whether threads start again.
+fn l4_exhaust_threads(gateway: &Gateway, with: &str) {
+    let mut canary = Canary::enter(gateway);
     let mut held = Vec::new();
     let mut refused = 0;
-    for _ in 0..100 {
-        let (head, client) = try_upgrade(&gateway, "/drop_oldest");
+    for _ in 0..120 {
+        let (head, client) = try_upgrade(gateway, "/many");
         if is_accepted(&head) {
             held.push(client);
         } else {
@@ -225,17 +238,80 @@ fn a_thread_that_cannot_be_started_refuses_one_client_with_503() {
     }
     assert!(!held.is_empty() && refused > 0, "{} held, {refused} refused", held.len());
     assert!(gateway.wait_for_log("refused a connection").contains("failed to start a thread"));
+    held[0].send(&masked(0x81, b"all here"));
+    for client in &mut held {
+        assert_eq!(client.frame(), Frame::text("all here"));
+    }
+    let held_most = held.len();
     drop(held);
-    eventually("threads start again", DEADLINE / 2, || is_accepted(&try_upgrade(&gateway, "/drop_oldest").0));
+    let freed = Instant::now();
+    eventually("threads start again", DEADLINE / 2, || is_accepted(&try_upgrade(gateway, "/many").0));
+    let again = freed.elapsed();
+    measured(
+        "L4",
+        format!("{with}: {held_most} held and alive, {refused} refused with 503, accepts {again:.1?} after"),
+    );
+    assert!(gateway.log().iter().all(|line| !line.contains("panicked")), "a thread panicked");
 }
 
 #[test]
-fn without_descriptors_the_accept_loop_waits_without_spinning_and_goes_on() {
+fn l4_a_thread_that_has_no_memory_refuses_one_client_with_503() {
+    // 32 MiB of address space a client in 1 GiB: some get a thread, the others cannot.
+    let gateway = Gateway::start_limited(&config("client_stack = \"32MiB\""), "--as=1073741824");
+    l4_exhaust_threads(&gateway, "1 GiB of address space");
+}
+
+#[test]
+fn l4_a_thread_that_the_system_does_not_grant_refuses_one_client_with_503() {
+    let Some(user) = nobody() else { return measured("L4", "skipped: only root can become another user") };
+    // No limit of processes holds for root.
+    let gateway = Gateway::start_with(&config(""), |command| run_as(user, &["--nproc=40"], command));
+    l4_exhaust_threads(&gateway, "40 threads of a user");
+}
+
+#[test]
+fn l4_a_thread_beyond_the_limit_of_its_cgroup_refuses_one_client_with_503() {
+    let Some(group) = PidsGroup::new(40) else {
+        return measured("L4", "skipped: no cgroup with pids.max can be made here");
+    };
+    let gateway = Gateway::start_with(&config(""), |command| {
+        let enter = "echo $$ > \"$0\"/cgroup.procs && exec \"$@\"";
+        by_way_of(&["sh".as_ref(), "-c".as_ref(), enter.as_ref(), group.0.as_os_str()], command);
+    });
+    l4_exhaust_threads(&gateway, "pids.max = 40");
+}
+
+/// A cgroup for one test, in which there may be only so many threads.
+struct PidsGroup(PathBuf);
+
+impl PidsGroup {
+    fn new(most: usize) -> Option<PidsGroup> {
+        let name = format!("wsgate-test-{}", std::process::id());
+        ["/sys/fs/cgroup/pids", "/sys/fs/cgroup"].iter().find_map(|root| {
+            let group = PidsGroup(Path::new(root).join(&name));
+            fs::create_dir(&group.0).ok()?;
+            // A directory that is no cgroup has no such file, and must not get one.
+            fs::OpenOptions::new().write(true).open(group.0.join("pids.max")).ok()?;
+            fs::write(group.0.join("pids.max"), most.to_string()).ok()?;
+            Some(group)
+        })
+    }
+}
+
+impl Drop for PidsGroup {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir(&self.0);
+    }
+}
+
+#[test]
+fn l3_without_descriptors_the_accept_loop_waits_without_spinning_and_goes_on() {
     let gateway = Gateway::start_limited(&config(""), "--nofile=64");
     let mut canary = Canary::enter(&gateway);
     let beyond: Vec<Raw> = (0..100).map(|_| gateway.raw("plain")).collect();
     gateway.wait_for_log("failed to accept");
-    let before = gateway.processor_time();
+    let lines = || gateway.log().iter().filter(|line| line.contains("failed to accept")).count();
+    let (before, lines_before) = (gateway.processor_time(), lines());
     // What is measured is time in which nothing happens, so there is nothing to wait for.
     let until = Instant::now() + Duration::from_secs(3);
     while Instant::now() < until {
@@ -243,11 +319,15 @@ fn without_descriptors_the_accept_loop_waits_without_spinning_and_goes_on() {
         thread::park_timeout(Duration::from_millis(100));
     }
     let spent = gateway.processor_time().saturating_sub(before);
-    assert!(spent < Duration::from_millis(200), "{spent:?} of processor time in 3 s");
+    let lines = lines() - lines_before;
     drop(beyond);
     let freed = Instant::now();
     assert!(is_accepted(&try_upgrade(&gateway, "/canary").0));
-    assert!(freed.elapsed() < Duration::from_secs(2), "served {:?} after", freed.elapsed());
+    let served = freed.elapsed();
+    measured("L3", format!("{spent:.1?} of processor time and {lines} lines in 3 s, serves {served:.1?} after"));
+    assert!(spent < Duration::from_millis(200), "{spent:?} of processor time in 3 s");
+    assert!(lines <= 3 + 1, "{lines} lines in 3 s");
+    assert!(served < Duration::from_secs(2), "served {served:?} after");
     gateway.wait_for_log("accepts again");
 }
 

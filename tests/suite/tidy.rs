@@ -10,7 +10,7 @@ const LAYERS: [&[&str]; 7] = [
     &["cli", "gateway"],
     &["accept", "broadcaster", "client", "flusher", "heartbeat"],
     &["dispatch", "opening"],
-    &["publisher", "registry", "scratch", "shared", "wheel"],
+    &["publisher", "registry", "scratch", "shared", "watchdog", "wheel"],
     &["admission", "format", "pulse", "route"],
     &["connection"],
     &["clock", "config", "gate", "id", "message", "path", "thread"],
@@ -256,6 +256,22 @@ fn nothing_is_unsafe_and_nothing_is_unwrapped() {
 }
 
 #[test]
+fn l6_a_lock_that_a_panic_left_is_taken_by_the_next() {
+    let mut seen = 0;
+    for source in sources() {
+        let code: String = source.code().split_whitespace().collect();
+        for refused in [".lock().expect(", ".lock().unwrap", ".lock()?", ".read().expect(", ".write().expect("] {
+            let may = refused == ".lock().unwrap" && code.matches(refused).count() == code.matches(TAKEN).count();
+            assert!(may || !code.contains(refused), "src/{}: {refused}: a panic elsewhere would spread", source.name);
+        }
+        seen += code.matches(TAKEN).count();
+    }
+    assert!(seen > 5, "only {seen} locks were seen");
+
+    const TAKEN: &str = ".lock().unwrap_or_else(PoisonError::into_inner)";
+}
+
+#[test]
 fn the_map_names_every_file_and_none_that_is_not_there() {
     let architecture = fs::read_to_string("ARCHITECTURE.md").unwrap();
     let (_, map) = architecture.split_once("\n## Code map\n").expect("a code map");
@@ -287,7 +303,7 @@ fn the_map_names_every_thread() {
             }
         }
     }
-    assert_eq!(seen, 7, "threads that were seen starting");
+    assert_eq!(seen, 8, "threads that were seen starting");
 }
 
 #[test]
