@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use log::{error, info, warn};
 use openssl::ssl::SslContext;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use socket2::SockAddr;
 
 use crate::client;
@@ -20,6 +21,7 @@ use crate::id::Id;
 use crate::opening::Arrival;
 use crate::shared::Shared;
 use crate::thread::spawn_client;
+use crate::watchdog::Keeper;
 
 /// The first pause when the system has no descriptor or memory left, doubled up to the second.
 const PAUSE_MIN: Duration = Duration::from_millis(10);
@@ -39,11 +41,14 @@ pub struct Listener {
     pub tls: Option<SslContext>,
 }
 
-/// Accepts until the gateway stops.
-pub fn run(shared: &Arc<Shared>, listener: &Listener) {
+/// Accepts until the gateway stops. Where there is a watchdog, it is this loop that feeds it.
+pub fn run(shared: &Arc<Shared>, listener: &Listener, mut keeper: Option<Keeper>) {
     let mut trouble = Trouble::default();
     let mut refusals = Refusals::default();
     loop {
+        if let Some(keeper) = &mut keeper {
+            wait_watched(shared, &listener.socket, keeper);
+        }
         let accepted = listener.socket.accept();
         if shared.is_stopping() {
             return;
@@ -61,6 +66,19 @@ pub fn run(shared: &Arc<Shared>, listener: &Listener) {
             Err(error) if is_exhaustion(&error) => trouble.pause(&listener.name, &error),
             // The connection ended before it was accepted, or a signal came: the next one is another.
             Err(_) => {}
+        }
+    }
+}
+
+/// Waits until there is something to accept, and comes round often enough for the watchdog meanwhile.
+fn wait_watched(shared: &Shared, socket: &socket2::Socket, keeper: &mut Keeper) {
+    loop {
+        keeper.come_round(shared.clock.now());
+        let timeout = Timespec::try_from(keeper.interval()).ok();
+        let waited = poll(&mut [PollFd::new(socket, PollFlags::IN)], timeout.as_ref());
+        // An interrupted wait is followed by the next; any other error is for accepting to meet.
+        if !matches!(waited, Ok(0) | Err(rustix::io::Errno::INTR)) {
+            return;
         }
     }
 }

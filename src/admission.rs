@@ -1,7 +1,7 @@
 //! Who may come in where: from a request to a room, or to the answer that says why not. Pure.
 
 use crate::config::{EndpointSettings, Origins};
-use crate::connection::handshake::{Intent, Refusal, Request};
+use crate::connection::handshake::{Intent, Refusal, Request, split_port};
 use crate::route::{Room, Routes};
 
 /// How many characters of a path that leads nowhere stand in the answer and the log.
@@ -55,7 +55,7 @@ fn is_welcome(origins: &Origins, origin: &str, host: &str) -> bool {
     }
 }
 
-/// Whether an origin's host and port are those of the Host header. A missing port is that of the
+/// Whether an origin's host and port are those that the request names. A missing port is that of the
 /// origin's scheme, on both sides: the page and the socket are at the same place.
 fn is_same_host(origin: &str, host: &str) -> bool {
     let Some((scheme, authority)) = origin.split_once("://") else { return false };
@@ -68,14 +68,6 @@ fn is_same_host(origin: &str, host: &str) -> bool {
     let (host_name, host_port) = split_port(host);
     origin_name.eq_ignore_ascii_case(host_name)
         && origin_port.unwrap_or(default_port) == host_port.unwrap_or(default_port)
-}
-
-/// Splits `name:port`; the colons of an IPv6 address are inside its brackets.
-fn split_port(authority: &str) -> (&str, Option<&str>) {
-    match authority.rsplit_once(':') {
-        Some((name, port)) if !port.contains(']') => (name, Some(port)),
-        _ => (authority, None),
-    }
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use log::{debug, error, info};
 
 use crate::connection::frame::Role;
 use crate::dispatch::{Dispatch, Misaddressed};
-use crate::intake::{Intake, Received};
+use crate::intake::{Incoming, Intake, Received};
 use crate::opening::{self, Arrival, Opened, Unopened};
 use crate::publisher::Published;
 use crate::registry::Client;
@@ -19,7 +19,7 @@ use crate::shared::Shared;
 pub fn run(shared: &Arc<Shared>, arrival: Arrival, from: &str) {
     let id = arrival.id;
     match opening::open(shared, arrival) {
-        Ok(opened) => live(shared, opened, from),
+        Ok(opened) => live(shared, opened, from, take_in),
         Err(Unopened::Refused(refusal)) => {
             info!("client {id} ({from}): refused with {}: {}", refusal.status, refusal.reason);
         }
@@ -32,8 +32,22 @@ pub fn run(shared: &Arc<Shared>, arrival: Arrival, from: &str) {
     }
 }
 
-fn live(shared: &Arc<Shared>, opened: Opened, from: &str) {
-    let Opened { registration, is_tls, subprotocol, behind } = opened;
+/// What a client's messages came to: how many there were, and how many of them went nowhere.
+type Taken = (Received, Misaddressed);
+
+/// Takes in what a client sends until its connection has ended, and dispatches it.
+fn take_in(shared: &Shared, client: &Client, incoming: Incoming) -> Taken {
+    let settings = &shared.endpoints[client.room.endpoint()].settings;
+    let mut dispatch = Dispatch::of_client(shared, client);
+    let mut intake = Intake::new(&client.peer, Role::Server, settings.max_message, &shared.clock, &shared.scratch);
+    intake.run(incoming, &mut dispatch);
+    (intake.received(), dispatch.misaddressed())
+}
+
+/// From the first line of the log to the last. Whatever happens in `read`, the client leaves: its room, the
+/// registry, and its place.
+fn live(shared: &Arc<Shared>, opened: Opened, from: &str, read: impl FnOnce(&Shared, &Client, Incoming) -> Taken) {
+    let Opened { registration, subprotocol, incoming } = opened;
     let client = registration.client();
     let (id, since) = (client.id(), Instant::now());
     let room = shared.routes.show(&client.room);
@@ -41,17 +55,13 @@ fn live(shared: &Arc<Shared>, opened: Opened, from: &str) {
         None => info!("client {id} ({from}): connected to '{room}'"),
         Some(subprotocol) => info!("client {id} ({from}): connected to '{room}' with subprotocol '{subprotocol}'"),
     }
-    let settings = &shared.endpoints[client.room.endpoint()].settings;
-    let mut dispatch = Dispatch::of_client(shared, client);
-    let mut intake =
-        Intake::new(&client.peer, Role::Server, is_tls, settings.max_message, &shared.clock, &shared.scratch);
-    if catch_unwind(AssertUnwindSafe(|| intake.run(behind, &mut dispatch))).is_err() {
+    let taken = catch_unwind(AssertUnwindSafe(|| read(shared, client, incoming)));
+    let (Received { messages, bytes }, Misaddressed { unknown, denied, .. }) = taken.unwrap_or_else(|_| {
         error!("client {id}: its thread panicked; this is a defect of wsgate");
         client.outbox().close(Some(1011), "Internal error");
         client.outbox().wait_closed();
-    }
-    let Received { messages, bytes } = intake.received();
-    let Misaddressed { unknown, denied, .. } = dispatch.misaddressed();
+        Taken::default()
+    });
     let (ending, sent) = client.outbox().finish();
     leave(shared, client);
     info!(
@@ -80,13 +90,13 @@ fn leave(shared: &Shared, client: &Client) {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{self, Read, Write};
     use std::os::unix::net::UnixStream;
+    use std::sync::atomic::Ordering;
     use std::time::{Duration, SystemTime};
 
     use super::*;
     use crate::config::Settings;
-    use std::sync::atomic::Ordering;
-
     use crate::connection::frame::{Control, Frame};
     use crate::connection::outbox::Outbox;
     use crate::connection::socket::Socket;
@@ -98,22 +108,69 @@ mod tests {
     fn arrive(settings: Settings) -> (Arc<Shared>, Publications, Arc<Client>, UnixStream) {
         let (publisher, publications) = publisher::channel();
         let shared = Arc::new(Shared::new(settings, publisher, Arc::new(Watch::new().unwrap())));
+        let (client, theirs) = arrive_at(&shared, 7);
+        (shared, publications, client, theirs)
+    }
+
+    fn arrive_at(shared: &Shared, id: u64) -> (Arc<Client>, UnixStream) {
         let (ours, theirs) = UnixStream::pair().unwrap();
-        let id = 7.into();
+        theirs.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        let id = id.into();
         let (clock, watch) = (Arc::clone(&shared.clock), Arc::clone(&shared.watch));
         let outbox =
             Arc::new(Outbox::new(id, Role::Server, Socket::new(ours), None, shared.endpoints[0].limits, clock, watch));
         let origin = Origin { session: id, client_ip: None, user_agent: None, connected_at: SystemTime::now() };
         let room = shared.routes.find("/", |_| true).unwrap();
         let peer = Arc::new(Peer::new(Name::Client, outbox, shared.endpoints[0].pulse, 1));
-        let client = Arc::new(Client { room, peer, origin });
-        (shared, publications, client, theirs)
+        (Arc::new(Client { room, peer, origin }), theirs)
     }
 
-    /// Takes in `bytes`, then what the socket has, until its end.
-    fn take_in(shared: &Shared, client: &Client, bytes: &[u8]) {
-        let mut intake = Intake::new(&client.peer, Role::Server, false, 1 << 20, &shared.clock, &shared.scratch);
-        intake.run(bytes.to_vec(), &mut Dispatch::of_client(shared, client));
+    /// Takes in these bytes, then what the socket has, until its end.
+    fn take_in_first(shared: &Shared, client: &Client, bytes: &[u8]) -> Taken {
+        take_in(shared, client, Incoming { behind: bytes.to_vec(), ..Incoming::default() })
+    }
+
+    #[test]
+    fn l6_a_panic_in_one_clients_thread_ends_that_client_alone_with_1011() {
+        let (shared, publications, client, mut theirs) = arrive(Settings::default());
+        let (other, others) = arrive_at(&shared, 8);
+        let (connections, places) = (&shared.connections, &shared.endpoints[0].gate);
+        let open = |client: &Arc<Client>| {
+            let passes = [connections.enter().unwrap(), places.enter().unwrap()];
+            let registration = shared.registry.register(Arc::clone(client), passes).unwrap();
+            Opened { registration, subprotocol: None, incoming: Incoming::default() }
+        };
+        let (panicking, going_on) = (open(&client), open(&other));
+        assert_eq!((shared.registry.len(), connections.inside(), places.inside()), (2, 2, 2));
+        std::thread::scope(|scope| {
+            let thread = scope.spawn(|| {
+                live(&shared, panicking, "a test", |shared, client, _| {
+                    // In the middle of a message, with a buffer that was lent.
+                    client.peer.message_begun.store(1, Ordering::Relaxed);
+                    let _lent = shared.scratch.borrow();
+                    panic!("as a defect would");
+                });
+            });
+            let mut close = [0; 18];
+            theirs.read_exact(&mut close).unwrap();
+            assert_eq!(close, *b"\x88\x10\x03\xf3Internal error");
+            drop(theirs);
+            thread.join().unwrap();
+        });
+        // It has left everything that it was in.
+        assert!(shared.registry.find(client.id()).is_none() && shared.registry.find(other.id()).is_some());
+        assert_eq!((shared.registry.len(), connections.inside(), places.inside()), (1, 1, 1));
+        let mut batch = Vec::new();
+        assert!(publications.take(&mut batch, 256).is_some());
+        assert!(matches!(batch[..], [Published::Leave { id, .. }] if id == client.id()), "{batch:?}");
+        // The other goes on through the same locks and the same channel, and leaves as ever.
+        let message = [0x82, 0x81, 0, 0, 0, 0, b'x'];
+        drop(others);
+        live(&shared, going_on, "a test", |shared, client, _| take_in_first(shared, client, &message));
+        assert!(publications.take(&mut batch, 256).is_some());
+        assert!(matches!(batch[1..], [Published::Frame { .. }, Published::Leave { .. }]), "{batch:?}");
+        assert_eq!((shared.registry.len(), connections.inside(), places.inside()), (0, 0, 0));
+        let _ = writeln!(io::stderr(), "L6: 1 of 2 clients ended, with 1011; 0 places lost");
     }
 
     #[test]
@@ -125,7 +182,7 @@ mod tests {
             let (shared, client) = (Arc::clone(&shared), Arc::clone(&client));
             std::thread::spawn(move || {
                 let whole_and_a_part = [0x82, 0x81, 0, 0, 0, 0, b'x', 0x82, 0x85, 0, 0];
-                take_in(&shared, &client, &whole_and_a_part);
+                take_in_first(&shared, &client, &whole_and_a_part);
             })
         };
         let deadline = Instant::now() + Duration::from_secs(5);
@@ -149,7 +206,7 @@ mod tests {
         client.outbox().deliver(&Frame::control(Role::Server, Control::Ping, &[]));
         assert!(client.outbox().is_closing(), "the write did not fail");
         let message = [0x82, 0x81, 0, 0, 0, 0, b'x'];
-        take_in(&shared, &client, &message);
+        take_in_first(&shared, &client, &message);
         shared.publisher.publish(Published::End, || false);
         let mut batch = Vec::new();
         assert!(publications.take(&mut batch, 256).is_some());

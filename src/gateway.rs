@@ -26,6 +26,7 @@ use crate::heartbeat;
 use crate::publisher::{self, Published};
 use crate::shared::Shared;
 use crate::thread::spawn_vital;
+use crate::watchdog::Watchdog;
 
 /// Connections that the kernel keeps for us until they are accepted.
 const BACKLOG: i32 = 4096;
@@ -89,8 +90,9 @@ pub enum StartError {
 }
 
 impl Gateway {
-    /// Binds every listener, then starts every thread, those that others rely on first.
-    pub fn start(mut settings: Settings) -> Result<Gateway, StartError> {
+    /// Binds every listener, then starts every thread, those that others rely on first. The accept loops
+    /// keep the watchdog quiet, if there is one.
+    pub fn start(mut settings: Settings, watchdog: Option<&Arc<Watchdog>>) -> Result<Gateway, StartError> {
         let system = |what| move |cause| StartError::System { what, cause };
         raise_descriptor_limit(settings.gateway.max_connections);
         limit_to_mappings(&mut settings.gateway.max_connections);
@@ -129,7 +131,7 @@ impl Gateway {
             .into_iter()
             .zip(contexts)
             .enumerate()
-            .map(|(index, (socket, tls))| listen(&shared, index, socket, tls))
+            .map(|(index, (socket, tls))| listen(&shared, index, socket, tls, watchdog))
             .collect::<Result<Vec<_>, _>>()?;
         Ok(Gateway { shared, listeners, heartbeat, broadcaster, deliverers, flusher, flusher_ended, heartbeat_stop })
     }
@@ -183,6 +185,7 @@ fn listen(
     index: usize,
     socket: socket2::Socket,
     tls: Option<SslContext>,
+    watchdog: Option<&Arc<Watchdog>>,
 ) -> Result<Listening, StartError> {
     let ListenerSettings { name, address, .. } = &shared.settings.listeners[index];
     let (name, address, socket) = (Arc::<str>::from(name.as_str()), address.clone(), Arc::new(socket));
@@ -190,8 +193,8 @@ fn listen(
     let secured = if tls.is_some() { " (TLS)" } else { "" };
     let listener = Listener { name: Arc::clone(&name), socket: Arc::clone(&socket), tls };
     let thread = {
-        let shared = Arc::clone(shared);
-        spawn_vital(&format!("accept {bound}"), move || accept::run(&shared, &listener))
+        let (shared, keeper) = (Arc::clone(shared), watchdog.map(Watchdog::keeper));
+        spawn_vital(&format!("accept {bound}"), move || accept::run(&shared, &listener, keeper))
             .map_err(|cause| StartError::System { what: "start an accept loop", cause })?
     };
     info!("listener \"{name}\": accepting on {bound}{secured}");
@@ -340,7 +343,7 @@ mod tests {
     fn a_client_that_has_left_keeps_no_descriptor_until_its_next_ping() {
         let mut settings = Settings::default();
         settings.listeners[0].address = ListenAddress::Tcp(([127, 0, 0, 1], 0).into());
-        let gateway = Gateway::start(settings).unwrap();
+        let gateway = Gateway::start(settings, None).unwrap();
         let (_, address) = gateway.addresses().next().unwrap();
         let mut stream = TcpStream::connect(address).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();

@@ -26,6 +26,7 @@ pub mod scratch;
 pub mod shared;
 pub mod upstream;
 pub mod waiting;
+pub mod watchdog;
 pub mod wheel;
 
 // Rules: values in, value out.
@@ -45,4 +46,5 @@ pub mod gate;
 pub mod id;
 pub mod message;
 pub mod path;
+pub mod sync;
 pub mod thread;

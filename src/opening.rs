@@ -10,10 +10,12 @@ use crate::config::{AtCapacity, Welcome};
 use crate::connection::frame::{Frame, Role};
 use crate::connection::handshake::{self, Head, HeadError, Refusal, Stream};
 use crate::connection::outbox::Outbox;
+use crate::connection::tls::Session;
 use crate::dispatch::publish;
 use crate::format;
 use crate::gate::Pass;
 use crate::id::Id;
+use crate::intake::Incoming;
 use crate::message::{Kind, Message, Origin};
 use crate::peer::{Name, Peer};
 use crate::publisher::Published;
@@ -45,12 +47,10 @@ pub struct Arrival {
 pub struct Opened {
     /// Its place in the registry.
     pub registration: Registration,
-    /// Whether its bytes are TLS.
-    pub is_tls: bool,
     /// The subprotocol that was agreed.
     pub subprotocol: Option<String>,
-    /// What the peer sent behind its request.
-    pub behind: Vec<u8>,
+    /// How its connection stands.
+    pub incoming: Incoming,
 }
 
 /// Why an arrival did not become a client.
@@ -106,11 +106,12 @@ fn enter(
     place: Pass,
     behind: Vec<u8>,
 ) -> Result<Opened, Unopened> {
-    let Arrival { id, stream: Stream { socket, session }, peer, connection, handshake, .. } = arrival;
+    let Arrival { id, stream: Stream { socket, mut session }, peer, connection, handshake, .. } = arrival;
     if let Some(timeout) = endpoint.settings.write_timeout {
         socket.set_user_timeout(timeout);
     }
     let is_tls = session.is_some();
+    let is_session_ended = session.as_mut().is_some_and(Session::is_ended_by_peer);
     let (clock, watch) = (Arc::clone(&shared.clock), Arc::clone(&shared.watch));
     let outbox = Arc::new(Outbox::new(id, Role::Server, socket, session, endpoint.limits, clock, watch));
     let connected_at = SystemTime::now();
@@ -137,7 +138,8 @@ fn enter(
     client.outbox().flush();
     drop(handshake);
     shared.visits.add(now + 1, Arc::downgrade(&client.peer));
-    Ok(Opened { registration, is_tls, subprotocol: admission.subprotocol, behind })
+    let incoming = Incoming { is_tls, behind, is_session_ended };
+    Ok(Opened { registration, subprotocol: admission.subprotocol, incoming })
 }
 
 fn stopping() -> Refusal {

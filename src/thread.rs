@@ -16,6 +16,7 @@ pub fn spawn_vital(name: &str, body: impl FnOnce() + Send + 'static) -> io::Resu
     Builder::new().name(name.to_owned()).spawn(move || {
         if catch_unwind(AssertUnwindSafe(body)).is_err() {
             error!("thread '{owned}' panicked; the gateway ends; this is a defect of wsgate");
+            log::logger().flush();
             std::process::exit(EXIT_SOFTWARE);
         }
     })

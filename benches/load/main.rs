@@ -12,6 +12,8 @@ mod generator;
 mod histogram;
 mod loads;
 mod naive;
+// The attack bench shares it; what only that one uses is dead code here.
+#[allow(dead_code)]
 mod process;
 mod report;
 mod tls;

@@ -124,27 +124,30 @@ impl Workspace {
         self.path.join("key.pem")
     }
 
-    fn write_config(&self, port: u16, tls: bool) -> Result<PathBuf, String> {
-        let path = self.path.join("wsgate.toml");
+    /// The `[[listen]]` of a configuration.
+    pub(crate) fn listener(&self, port: u16, tls: bool) -> String {
         let listen_tls = if tls {
             let (certificate, key) = (self.certificate(), self.private_key());
             format!("tls = {{ certificate = \"{}\", private_key = \"{}\" }}\n", certificate.display(), key.display())
         } else {
             String::new()
         };
-        let mut config = format!(
-            "[gateway]\nmax_connections = 30000\n[log]\nlevel = \"warn\"\n\
-             [[listen]]\naddress = \"127.0.0.1:{port}\"\n{listen_tls}"
-        );
-        for (endpoint, to) in [("/echo", "\"reply\""), ("/broadcast", "\"others\""), ("/ingest", "")] {
-            config += &format!("[[endpoint]]\npath = \"{endpoint}\"\nto = [{to}]\nmax_connections = 30000\n");
-        }
+        format!("[[listen]]\naddress = \"127.0.0.1:{port}\"\n{listen_tls}")
+    }
+
+    /// Writes a configuration of wsgate and returns where it is.
+    pub(crate) fn write_config(&self, config: &str) -> Result<PathBuf, String> {
+        let path = self.path.join("wsgate.toml");
         fs::write(&path, config).map_err(|cause| format!("failed to write '{}': {cause}", path.display()))?;
         Ok(path)
     }
 
-    fn log(&self) -> PathBuf {
-        self.path.join("server.log")
+    /// A copy of the release binary that every user can start, wherever the build directory is.
+    pub(crate) fn public_binary(&self) -> Result<PathBuf, String> {
+        let path = self.path.join("wsgate");
+        fs::copy(env!("CARGO_BIN_EXE_wsgate"), &path)
+            .map_err(|cause| format!("failed to write '{}': {cause}", path.display()))?;
+        Ok(path)
     }
 }
 
@@ -165,12 +168,18 @@ pub(crate) struct Server {
 impl Server {
     /// Starts a server on its core and a free port, and waits until it accepts.
     pub(crate) fn start(kind: &Kind, tls: bool, cores: Cores, workspace: &Workspace) -> Result<Server, String> {
-        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
-            .and_then(|listener| listener.local_addr())
-            .map_err(|cause| format!("failed to find a free port: {cause}"))?
-            .port();
-        let mut command = command(kind, port, tls, workspace)?;
-        let log = workspace.log();
+        let port = free_port()?;
+        Server::launch(command(kind, port, tls, workspace)?, port, cores, workspace)
+    }
+
+    /// Starts this command, which is to accept on `port`, on the server's core, and waits until it does.
+    pub(crate) fn launch(
+        mut command: Command,
+        port: u16,
+        cores: Cores,
+        workspace: &Workspace,
+    ) -> Result<Server, String> {
+        let log = workspace.path.join("server.log");
         let output = File::create(&log).map_err(|cause| format!("failed to create '{}': {cause}", log.display()))?;
         let errors = output.try_clone().map_err(|cause| format!("failed to open '{}': {cause}", log.display()))?;
         command.stdin(Stdio::null()).stdout(output).stderr(errors);
@@ -183,7 +192,7 @@ impl Server {
         let clock = ClockId::pid_cpu_clock_id(pid);
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let mut server = Server { child, clock: ClockId::CLOCK_MONOTONIC, address, log };
-        server.clock = clock.map_err(|cause| format!("failed to find the CPU clock of {}: {cause}", kind.name()))?;
+        server.clock = clock.map_err(|cause| format!("failed to find the server's CPU clock: {cause}"))?;
         server.wait_until_it_accepts()?;
         Ok(server)
     }
@@ -202,6 +211,13 @@ impl Server {
         let pss_kib = field(&process.join("smaps_rollup"), "Pss:")?;
         let threads = field(&process.join("status"), "Threads:")?;
         Ok(Memory { pss_kib, threads })
+    }
+
+    /// How many descriptors it has open.
+    pub(crate) fn descriptors(&self) -> Result<u64, String> {
+        let directory = format!("/proc/{}/fd", self.child.id());
+        let entries = fs::read_dir(&directory).map_err(|cause| format!("failed to read '{directory}': {cause}"))?;
+        Ok(entries.count() as u64)
     }
 
     /// The last line that it wrote, to explain a failure.
@@ -234,13 +250,31 @@ impl Drop for Server {
     }
 }
 
+/// A port that nobody listens on.
+pub(crate) fn free_port() -> Result<u16, String> {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+        .and_then(|listener| listener.local_addr())
+        .map(|address| address.port())
+        .map_err(|cause| format!("failed to find a free port: {cause}"))
+}
+
+/// What wsgate runs on: every path takes all that come.
+fn config(port: u16, tls: bool, workspace: &Workspace) -> String {
+    let listener = workspace.listener(port, tls);
+    let mut config = format!("[gateway]\nmax_connections = 30000\n[log]\nlevel = \"warn\"\n{listener}");
+    for (endpoint, to) in [("/echo", "\"reply\""), ("/broadcast", "\"others\""), ("/ingest", "")] {
+        config += &format!("[[endpoint]]\npath = \"{endpoint}\"\nto = [{to}]\nmax_connections = 30000\n");
+    }
+    config
+}
+
 fn command(kind: &Kind, port: u16, tls: bool, workspace: &Workspace) -> Result<Command, String> {
     let this_program = || std::env::current_exe().map_err(|cause| format!("failed to find the bench itself: {cause}"));
     let mut command;
     match kind {
         Kind::Wsgate => {
             command = Command::new(env!("CARGO_BIN_EXE_wsgate"));
-            command.arg("serve").arg("--config").arg(workspace.write_config(port, tls)?);
+            command.arg("serve").arg("--config").arg(workspace.write_config(&config(port, tls, workspace))?);
         }
         Kind::Floor => {
             command = Command::new(this_program()?);

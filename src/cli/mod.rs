@@ -67,7 +67,8 @@ Examples:
   wsgate serve --config /etc/wsgate.toml
 
 Without '--config' it listens on 127.0.0.1:8080 and '/' broadcasts to all of its clients.
-The first SIGINT or SIGTERM closes every client in good order, a second one ends at once.";
+The first SIGINT or SIGTERM closes every client in good order, a second one ends at once.
+SIGHUP does the same when its terminal was closed, and changes nothing otherwise.";
 
 const CHECK_HELP: &str = "\
 Examples:

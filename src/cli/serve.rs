@@ -1,22 +1,26 @@
 //! `wsgate serve`: runs the gateway until a signal stops it.
 
-use std::io;
+use std::io::{self, IsTerminal};
+use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crossbeam_channel::{Receiver, Sender};
 use log::{error, info, warn};
 use sd_notify::NotifyState;
-use signal_hook::consts::SIGTERM;
+use signal_hook::consts::{SIGHUP, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use super::{exit, logging, tell};
 use crate::config::{self, Settings};
 use crate::gateway::{Gateway, StartError};
 use crate::thread::spawn_vital;
+use crate::watchdog::Watchdog;
 
-/// Runs until SIGINT or SIGTERM; a second one ends the process at once.
+/// Runs until SIGINT or SIGTERM; a second one ends the process at once. SIGHUP stops it when its terminal
+/// is gone; otherwise it changes nothing, since there is no reload yet.
 ///
 /// The exit code is 0 after an orderly stop, 78 for a wrong configuration or an unusable
 /// certificate, 77 and 69 for an address that cannot be bound, 71 if the system refuses a thread.
@@ -28,7 +32,17 @@ pub(super) fn run(config: Option<&Path>) -> ExitCode {
             return ExitCode::from(exit::CONFIG);
         }
     };
-    logging::start(settings.gateway.log_level);
+    if let Err(error) = logging::start(settings.gateway.log_level) {
+        tell(&format!("failed to start the thread of the log: {error}"));
+        return ExitCode::from(exit::SYSTEM);
+    }
+    let code = serve(settings, config);
+    log::logger().flush();
+    code
+}
+
+/// Runs with the log.
+fn serve(settings: Settings, config: Option<&Path>) -> ExitCode {
     // Before the first listener: a signal at the very start is a signal to stop, too.
     let stop = match watch_signals() {
         Ok(stop) => stop,
@@ -42,7 +56,7 @@ pub(super) fn run(config: Option<&Path>) -> ExitCode {
         env!("CARGO_PKG_VERSION"),
         config.map_or("the built-in defaults".into(), Path::to_string_lossy)
     );
-    let gateway = match Gateway::start(settings) {
+    let gateway = match Gateway::start(settings, watchdog().as_ref()) {
         Ok(gateway) => gateway,
         Err(error) => {
             error!("{error}");
@@ -62,9 +76,17 @@ pub(super) fn run(config: Option<&Path>) -> ExitCode {
 fn watch_signals() -> io::Result<Receiver<&'static str>> {
     let (first, stop) = crossbeam_channel::bounded(1);
     let interrupted = first.clone();
+    let at_terminal = io::stderr().is_terminal();
     ctrlc::set_handler(move || stop_or_end(&interrupted, "SIGINT", 130)).map_err(io::Error::other)?;
-    let mut signals = Signals::new([SIGTERM])?;
-    spawn_vital("signals", move || signals.forever().for_each(|_| stop_or_end(&first, "SIGTERM", 143)))?;
+    let mut signals = Signals::new([SIGTERM, SIGHUP])?;
+    spawn_vital("signals", move || {
+        signals.forever().for_each(|signal| match signal {
+            // A terminal that was closed is none any more.
+            SIGHUP if at_terminal && !io::stderr().is_terminal() => stop_or_end(&first, "SIGHUP", 129),
+            SIGHUP => warn!("SIGHUP: the configuration is not read again: that takes a restart"),
+            _ => stop_or_end(&first, "SIGTERM", 143),
+        });
+    })?;
     Ok(stop)
 }
 
@@ -74,6 +96,7 @@ fn stop_or_end(stop: &Sender<&'static str>, signal: &'static str, code: i32) {
     static CAME: AtomicBool = AtomicBool::new(false);
     if CAME.swap(true, Ordering::Relaxed) {
         warn!("{signal} again: ending at once");
+        log::logger().flush();
         std::process::exit(code);
     }
     // The channel has room for the one signal that is ever sent.
@@ -84,6 +107,30 @@ fn stop_or_end(stop: &Sender<&'static str>, signal: &'static str, code: i32) {
 fn notify(state: NotifyState<'_>) {
     if let Err(error) = sd_notify::notify(&[state]) {
         warn!("failed to notify systemd: {error}");
+    }
+}
+
+/// The watchdog of systemd, if it started us with WatchdogSec=.
+fn watchdog() -> Option<Arc<Watchdog>> {
+    let timeout = sd_notify::watchdog_enabled().filter(|timeout| !timeout.is_zero())?;
+    // It is fed over a socket of its own: without a free descriptor there would be no new one, and a
+    // gateway that has many clients would be killed for it.
+    let connected = UnixDatagram::unbound().and_then(|socket| {
+        socket.connect(std::env::var_os("NOTIFY_SOCKET").unwrap_or_default())?;
+        // An accept loop does not wait for systemd.
+        socket.set_nonblocking(true)?;
+        Ok(socket)
+    });
+    match connected {
+        Ok(socket) => Some(Arc::new(Watchdog::new(timeout, move || {
+            if let Err(error) = socket.send(b"WATCHDOG=1") {
+                warn!("failed to feed the watchdog of systemd: {error}");
+            }
+        }))),
+        Err(error) => {
+            warn!("failed to reach the watchdog of systemd: {error}");
+            None
+        }
     }
 }
 

@@ -161,7 +161,7 @@ impl Stream {
                 return Ok(0);
             }
             let decrypted = decrypt_all(session, &cipher[..count], input)?;
-            if decrypted > 0 {
+            if decrypted > 0 || session.is_ended_by_peer() {
                 return Ok(decrypted);
             }
         }
@@ -218,7 +218,7 @@ fn begins_request(byte: u8) -> bool {
 pub struct Request<'a> {
     /// The target without the query: what the endpoints are matched against.
     pub path: &'a str,
-    /// The Host header.
+    /// The Host header, or what stands in its place in the target (RFC 9112 section 3.2.2).
     pub host: &'a str,
     /// The Origin header; browsers always send one.
     pub origin: Option<&'a str>,
@@ -295,6 +295,11 @@ pub fn judge(head: &[u8]) -> Result<Request<'_>, Refusal> {
     let mut fields = vec![httparse::EMPTY_HEADER; FIELDS_MAX];
     let mut parsed = httparse::Request::new(&mut fields);
     match parsed.parse(head) {
+        // The parser forgives a line that ends in LF alone (RFC 9112 section 2.2 lets it). Then the head may
+        // end for it before it ends for us, and what stands between would be read by nobody.
+        Ok(httparse::Status::Complete(end)) if end < head.len() => {
+            return Err(Refusal::new(400, "the lines of a request end in CR LF"));
+        }
         Ok(httparse::Status::Complete(_)) => {}
         Ok(httparse::Status::Partial) => return Err(Refusal::new(400, "the request head is not complete")),
         Err(httparse::Error::TooManyHeaders) => {
@@ -309,22 +314,55 @@ pub fn judge(head: &[u8]) -> Result<Request<'_>, Refusal> {
     if parsed.method != Some("GET") {
         return Err(Refusal::new(405, "a WebSocket is opened with GET"));
     }
-    let target = parsed.path.unwrap_or_default();
-    if !target.starts_with('/') {
-        return Err(Refusal::new(400, "the request target must be a path that begins with '/'"));
-    }
-    let path = target.split(['?', '#']).next().unwrap_or_default();
+    let Target { authority, path } = Target::parse(parsed.path.unwrap_or_default())?;
     let fields = Fields(parsed.headers);
     let host = fields.once("Host")?.ok_or_else(|| Refusal::new(400, "the Host header is missing"))?;
     fields.no_body()?;
     Ok(Request {
         path,
-        host,
+        host: authority.unwrap_or(host),
         origin: fields.once("Origin")?,
         user_agent: fields.first("User-Agent"),
         subprotocols: fields.tokens("Sec-WebSocket-Protocol"),
         intent: fields.intent()?,
     })
+}
+
+/// A request target without its query.
+#[derive(Debug, PartialEq, Eq)]
+struct Target<'a> {
+    /// Host and port, if the target names them.
+    authority: Option<&'a str>,
+    path: &'a str,
+}
+
+impl<'a> Target<'a> {
+    /// A path, or a whole http or https URI: RFC 9112 section 3.2.2 demands that a server take both, and RFC 6455
+    /// section 4.1 lets a client send either.
+    fn parse(target: &'a str) -> Result<Target<'a>, Refusal> {
+        let target = target.split(['?', '#']).next().unwrap_or_default();
+        if target.starts_with('/') {
+            return Ok(Target { authority: None, path: target });
+        }
+        let is_http = |scheme: &str| scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https");
+        let Some((_, rest)) = target.split_once("://").filter(|(scheme, _)| is_http(scheme)) else {
+            return Err(Refusal::new(400, "the request target must be a path that begins with '/', or an http URI"));
+        };
+        let (authority, path) = rest.find('/').map_or((rest, "/"), |slash| rest.split_at(slash));
+        // A user's name before the host is how one host is made to look like another (RFC 9110 section 4.2.4).
+        if split_port(authority).0.is_empty() || authority.contains('@') {
+            return Err(Refusal::new(400, "the request target names no host, or a user"));
+        }
+        Ok(Target { authority: Some(authority), path })
+    }
+}
+
+/// Splits `name:port`; the colons of an IPv6 address are inside its brackets.
+pub fn split_port(authority: &str) -> (&str, Option<&str>) {
+    match authority.rsplit_once(':') {
+        Some((name, port)) if !port.contains(']') => (name, Some(port)),
+        _ => (authority, None),
+    }
 }
 
 /// The header fields of one request. Names are compared without case.
@@ -434,6 +472,23 @@ mod tests {
     }
 
     #[test]
+    fn a_whole_uri_is_a_target_and_its_host_stands_in_for_the_header() {
+        for (target, path, host) in [
+            ("http://there/chat", "/chat", "there"),
+            ("HTTPS://there:8443/a/b?c=://d", "/a/b", "there:8443"),
+            ("http://[::1]:80/", "/", "[::1]:80"),
+            ("http://there", "/", "there"),
+            ("http://there?x=/y", "/", "there"),
+            ("http://there//etc", "//etc", "there"),
+            ("/http://there/", "/http://there/", "here:80"),
+        ] {
+            let head = GOOD.replace("/chat?x=1", target);
+            let request = judge(head.as_bytes()).unwrap();
+            assert_eq!((request.path, request.host), (path, host), "{target}");
+        }
+    }
+
+    #[test]
     fn the_accept_key_is_that_of_the_rfc() {
         let answer = String::from_utf8(accept("dGhlIHNhbXBsZSBub25jZQ==", Some("a"))).unwrap();
         assert!(answer.contains("Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n"), "{answer}");
@@ -457,8 +512,21 @@ mod tests {
             ("no connection", GOOD.replace("Connection: keep-alive, Upgrade\r\n", ""), 400),
             ("a body", GOOD.replace("\r\n\r\n", "\r\nContent-Length: 5\r\n\r\n"), 400),
             ("chunks", GOOD.replace("\r\n\r\n", "\r\nTransfer-Encoding: chunked\r\n\r\n"), 400),
-            ("absolute form", GOOD.replace("/chat?x=1", "http://here/chat"), 400),
+            ("another scheme", GOOD.replace("/chat?x=1", "ftp://here/chat"), 400),
+            ("no scheme", GOOD.replace("/chat?x=1", "here/chat"), 400),
+            ("no authority", GOOD.replace("/chat?x=1", "http:/chat"), 400),
+            ("an empty authority", GOOD.replace("/chat?x=1", "http:///chat"), 400),
+            ("a port without a host", GOOD.replace("/chat?x=1", "http://:80/chat"), 400),
+            ("a user", GOOD.replace("/chat?x=1", "http://here@evil/chat"), 400),
+            ("an asterisk", GOOD.replace("/chat?x=1", "*"), 400),
+            (
+                "a whole target but no host",
+                GOOD.replace("/chat?x=1", "http://a/").replace("Host: here:80\r\n", ""),
+                400,
+            ),
             ("folded line", GOOD.replace("Host: here:80\r\n", "Host: here\r\n :80\r\n"), 400),
+            ("an end without CR", GOOD.replacen("here:80\r\n", "here:80\n\r\n", 1), 400),
+            ("an end without any CR", GOOD.replacen("here:80\r\n", "here:80\n\n", 1), 400),
             ("a zero byte", GOOD.replace("here", "he\0re"), 400),
             ("garbage", "\x16\x03\x01\x02\r\n\r\n".to_owned(), 400),
             ("many fields", GOOD.replace("\r\n\r\n", &format!("\r\n{}\r\n", "X: y\r\n".repeat(200))), 431),

@@ -10,7 +10,6 @@
 //! next frame boundary. The Close is always last: after it nothing is accepted.
 
 use std::io;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::frame::{Control, Frame, Role};
@@ -22,6 +21,7 @@ use super::watch::Watch;
 use crate::clock::{Clock, Ticks};
 use crate::config::QueueSettings;
 use crate::id::Id;
+use crate::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 /// The most frames and (nearly) the most bytes of one write.
 const BATCH_FRAMES: usize = 64;
@@ -107,6 +107,8 @@ struct State {
     stalled: bool,
     /// A thread waits on `changed`.
     waiting: bool,
+    /// What is not sent at the end is wanted back, see [`Outbox::reclaim`].
+    keeps: bool,
     /// When the kernel last took a byte, or was first offered one since; meaningful while stalled.
     progress: Ticks,
     /// A ping is queued and has not left yet.
@@ -122,14 +124,12 @@ struct State {
 enum Stage {
     /// Frames are accepted.
     Open,
-    /// The Close is queued; nothing is accepted behind it.
+    /// The last frame is queued, which is the Close if there is to be one; nothing is accepted behind it.
     Closing,
-    /// The Close is written and our direction shut down.
+    /// The last frame is written and our direction shut down.
     Closed,
     /// The socket is shut down in both directions; nothing will be written.
     Cut,
-    /// Its thread has ended, and what was still queued is gone or given back.
-    Over,
 }
 
 #[derive(Debug)]
@@ -162,6 +162,7 @@ impl Outbox {
             writing: false,
             stalled: false,
             waiting: false,
+            keeps: role == Role::Client,
             progress: 0,
             ping_asked: false,
             ping_left: 0,
@@ -282,14 +283,23 @@ impl Outbox {
 
     /// As [`close`](Outbox::close), with a deadline of its own.
     pub fn close_within(self: &Arc<Self>, code: Option<u16>, reason: &str, within: Ticks) {
+        self.end(Some(Frame::close(self.role, code, reason)), code.unwrap_or(1005), reason, within);
+    }
+
+    /// Ends the connection of a peer that has said its last word without a Close, but may still read:
+    /// what is queued is written, within the close deadline, and no Close behind it.
+    pub fn let_go(self: &Arc<Self>, reason: &str) {
+        self.end(None, 1006, reason, self.limits.close_timeout);
+    }
+
+    fn end(self: &Arc<Self>, last: Option<Frame>, code: u16, reason: &str, within: Ticks) {
         let mut state = self.lock();
         if state.stage != Stage::Open {
             return;
         }
         state.stage = Stage::Closing;
-        state.queue.push(Frame::close(self.role, code, reason));
-        let deadline = self.clock.now().saturating_add(within);
-        state.end_with(code.unwrap_or(1005), reason, deadline);
+        last.into_iter().for_each(|frame| state.queue.push(frame));
+        state.end_with(code, reason, self.clock.now().saturating_add(within));
         self.changed.notify_all();
         self.pump(state);
         self.watch.closing(self);
@@ -297,9 +307,7 @@ impl Outbox {
 
     /// Ends the connection at once, without a Close: for peers that are gone.
     pub fn cut(&self, reason: &str) {
-        let mut state = self.lock();
-        state.end_with(1006, reason, 0);
-        self.cut_locked(state);
+        self.cut_locked(self.lock(), reason);
     }
 
     /// Whether the connection has been told to end.
@@ -313,7 +321,7 @@ impl Outbox {
         self.lock().end.as_ref().is_some_and(|end| end.ending.code != 1006)
     }
 
-    /// Blocks until everything is written that will be: the Close is out, or the socket is cut.
+    /// Blocks until everything is written that will be: the last frame is out, or the socket is cut.
     /// The close deadline bounds the wait, so the connection must be closing.
     pub fn wait_closed(&self) {
         let mut state = self.lock();
@@ -328,25 +336,27 @@ impl Outbox {
         self.finish_locked(self.lock())
     }
 
-    /// As [`finish`](Outbox::finish), and gives back the messages that the kernel has not taken whole,
-    /// in order: for connections that are replaced by others. They do not count as lost.
+    /// As [`finish`](Outbox::finish), for one that we dialled, and gives back the messages that the kernel
+    /// has not taken whole, in order: another connection can send them. They do not count as lost.
     pub fn reclaim(&self) -> (Ending, Totals, Vec<Frame>) {
         let mut state = self.lock();
         state.stage = Stage::Cut;
-        // Whoever writes is not waiting for the peer, so this is soon over.
         while state.writing {
             state = self.wait(state);
         }
-        let mut frames = state.tls.as_mut().map_or_else(Vec::new, |sealer| sealer.unsent());
-        frames.extend(state.queue.unsent());
-        frames.retain(|frame| frame.messages() > 0);
+        let unsent = state.take_unsent();
         let (ending, totals) = self.finish_locked(state);
-        (ending, totals, frames)
+        (ending, totals, unsent)
     }
 
     fn finish_locked(&self, mut state: MutexGuard<'_, State>) -> (Ending, Totals) {
-        state.stage = Stage::Over;
+        state.stage = Stage::Cut;
+        state.keeps = false;
         state.forget_queued();
+        // Somebody may be in the middle of a write. It does not wait for the peer, and what it does still counts.
+        while state.writing {
+            state = self.wait(state);
+        }
         let end = state.end.take();
         let totals = state.totals;
         drop(state);
@@ -364,23 +374,22 @@ impl Outbox {
 
     /// Cuts a stalled outbox of which the kernel has taken nothing for the write timeout.
     pub(super) fn check_write_deadline(&self, now: Ticks) {
-        let mut state = self.lock();
+        let state = self.lock();
         let Some(timeout) = self.limits.write_timeout else { return };
         if state.stalled && now.saturating_sub(state.progress) >= timeout {
-            state.end_with(1006, "Too slow: nothing was taken within the write timeout", 0);
-            self.cut_locked(state);
+            self.cut_locked(state, "Too slow: nothing was taken within the write timeout");
         }
     }
 
     /// Cuts a closing outbox that is over its deadline; says whether it has to be watched further.
     pub(super) fn check_close_deadline(&self, now: Ticks) -> bool {
         let state = self.lock();
-        if state.stage >= Stage::Cut {
+        if state.stage == Stage::Cut {
             return false;
         }
         let over = state.end.as_ref().is_some_and(|end| now >= end.deadline);
         if over {
-            self.cut_locked(state);
+            self.cut_locked(state, "over its close deadline");
         }
         !over
     }
@@ -410,8 +419,11 @@ impl Outbox {
         state
     }
 
-    fn cut_locked(&self, mut state: MutexGuard<'_, State>) {
-        state.stage = state.stage.max(Stage::Cut);
+    /// The reason is that of the end, if there is none yet.
+    fn cut_locked(&self, mut state: MutexGuard<'_, State>, reason: &str) {
+        state.end_with(1006, reason, 0);
+        state.stage = Stage::Cut;
+        state.forget_queued();
         drop(state);
         self.socket.shutdown_both();
         self.changed.notify_all();
@@ -425,7 +437,10 @@ impl Outbox {
         if let Some(sealer) = &mut state.tls {
             return match sealer.load_one(frame) {
                 Ok(sealed) => self.carry(state, Load::Sealed(sealed), 1),
-                Err(error) => self.give_up(state, &error),
+                Err(error) => {
+                    state.queue.settle_one(frame, 0);
+                    self.give_up(state, &error)
+                }
             };
         }
         state.writing = true;
@@ -480,9 +495,8 @@ impl Outbox {
     }
 
     /// The TLS session seals nothing any more: the connection cannot go on.
-    fn give_up(&self, mut state: MutexGuard<'_, State>, error: &io::Error) {
-        state.end_with(1006, &format!("failed to encrypt: {error}"), 0);
-        self.cut_locked(state);
+    fn give_up(&self, state: MutexGuard<'_, State>, error: &io::Error) {
+        self.cut_locked(state, &format!("failed to encrypt: {error}"));
     }
 
     fn send_frames(&self, taken: &Taken) -> io::Result<usize> {
@@ -505,11 +519,12 @@ impl Outbox {
     ) {
         state.totals.messages += messages as u64;
         state.totals.bytes += bytes as u64;
-        if state.stage >= Stage::Cut {
-            if state.stage == Stage::Over {
-                state.forget_queued();
+        if state.stage == Stage::Cut {
+            state.forget_queued();
+            if state.waiting {
+                self.changed.notify_all();
             }
-            return self.changed.notify_all();
+            return;
         }
         match sent {
             Ok(_) => {
@@ -528,10 +543,7 @@ impl Outbox {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 self.stall(state);
             }
-            Err(error) => {
-                state.end_with(1006, &format!("failed to write: {error}"), 0);
-                self.cut_locked(state);
-            }
+            Err(error) => self.cut_locked(state, &format!("failed to write: {error}")),
         }
     }
 
@@ -541,12 +553,12 @@ impl Outbox {
         drop(state);
         self.watch.arm(self);
         // The client may have ended in between and will not be there to disarm it.
-        if self.lock().stage >= Stage::Cut {
+        if self.lock().stage == Stage::Cut {
             self.watch.forget(self);
         }
     }
 
-    /// Everything is written. If it ends with the Close, so does our direction.
+    /// Everything is written. If nothing will follow, our direction ends.
     fn ran_empty(&self, mut state: MutexGuard<'_, State>) {
         if state.stage == Stage::Closing {
             state.stage = Stage::Closed;
@@ -588,9 +600,26 @@ impl State {
         self.queue.has_waiting() || self.tls.as_ref().is_some_and(|tls| tls.has_work())
     }
 
-    /// Gives up what is queued: the connection has ended.
+    /// Gives up what is queued or sealed: the connection has ended. What a writer carries is
+    /// accounted when it comes back.
     fn forget_queued(&mut self) {
+        if self.keeps {
+            return;
+        }
+        if let Some(sealer) = &mut self.tls {
+            sealer.give_back(&mut self.queue);
+        }
         self.totals.lost += self.queue.clear() as u64;
+    }
+
+    /// Takes out the messages that are queued or sealed.
+    fn take_unsent(&mut self) -> Vec<Frame> {
+        if let Some(sealer) = &mut self.tls {
+            sealer.give_back(&mut self.queue);
+        }
+        let mut unsent = self.queue.unsent();
+        unsent.retain(|frame| frame.messages() > 0);
+        unsent
     }
 
     /// The first reason for the end stays.
@@ -618,16 +647,25 @@ impl State {
     }
 }
 
+/// What the model checker looks at whenever the lock is free.
+#[cfg(wsgate_model)]
+#[path = "../../model/src/audit.rs"]
+pub(crate) mod audit;
+
 #[cfg(test)]
 mod tests {
     use std::collections::HashMap;
     use std::io::{Read, Write};
+    use std::net::{TcpListener, TcpStream};
     use std::os::unix::net::UnixStream;
     use std::sync::atomic::{AtomicBool, Ordering};
+    use std::sync::mpsc;
     use std::thread;
     use std::time::Instant;
 
     use openssl::ssl::{SslConnector, SslMethod, SslVerifyMode};
+    use proptest::collection::vec;
+    use proptest::prelude::*;
 
     use super::*;
     use crate::config::WhenFull;
@@ -700,17 +738,281 @@ mod tests {
                 thread::park_timeout(Duration::from_millis(1));
             }
         }
-        let (mut frames, mut rest) = (Vec::new(), &wire[..]);
-        while !rest.is_empty() {
-            let (header, len) = match rest[1] {
-                126 => (4, usize::from(u16::from_be_bytes([rest[2], rest[3]]))),
-                127 => (10, u64::from_be_bytes(rest[2..10].try_into().unwrap()) as usize),
-                len => (2, usize::from(len)),
+        let (frames, is_whole) = parse(&wire);
+        assert!(is_whole, "the last frame was cut off");
+        frames
+    }
+
+    /// Server frames, (opcode, payload), and whether the last is whole.
+    fn parse(mut rest: &[u8]) -> (Vec<(u8, Vec<u8>)>, bool) {
+        let mut frames = Vec::new();
+        loop {
+            let (header, len) = match *rest {
+                [] => return (frames, true),
+                [_, 126, high, low, ..] => (4, usize::from(u16::from_be_bytes([high, low]))),
+                [_, len @ ..=125, ..] => (2, usize::from(len)),
+                [_, 127, ..] => panic!("nobody sent so much"),
+                _ => return (frames, false),
             };
-            frames.push((rest[0], rest[header..header + len].to_vec()));
+            let Some(payload) = rest.get(header..header + len) else { return (frames, false) };
+            frames.push((rest[0], payload.to_vec()));
             rest = &rest[header + len..];
         }
-        frames
+    }
+
+    /// Who has what to say over which line, and how it ends.
+    #[derive(Debug, Clone)]
+    struct Schedule {
+        line: Line,
+        /// What the kernel is asked to hold at most.
+        kernel_buffer: usize,
+        bounds: QueueSettings,
+        /// The frames of each deliverer: how many messages, and how long each.
+        deliverers: Vec<Vec<(u32, usize)>>,
+        own: Vec<Own>,
+        /// How much the peer reads at a time, over and over; at 0 it pauses.
+        reads: Vec<usize>,
+        end: Ends,
+    }
+
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    enum Line {
+        Unix,
+        Tcp,
+        Tls,
+    }
+
+    /// What the client's own thread does.
+    #[derive(Debug, Clone, Copy)]
+    enum Own {
+        Reply(usize),
+        Pong,
+        Ping,
+    }
+
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    enum Ends {
+        CloseBehindAll,
+        Close,
+        Cut,
+        Finish,
+    }
+
+    fn schedules() -> impl Strategy<Value = Schedule> {
+        let own = prop_oneof![6 => (0usize..3000).prop_map(Own::Reply), 1 => Just(Own::Pong), 1 => Just(Own::Ping)];
+        let frame = (1u32..4, prop_oneof![3 => 0usize..200, 1 => 200usize..1300]);
+        let policy = prop_oneof![Just(WhenFull::DropOldest), Just(WhenFull::DropNewest), Just(WhenFull::Disconnect)];
+        let end = prop_oneof![3 => Just(Ends::CloseBehindAll), 1 => Just(Ends::Close), 1 => Just(Ends::Cut), 1 => Just(Ends::Finish)];
+        // Any one frame is within the bounds: what is larger is allowed in an empty outbox alone.
+        let bounds = (3usize..60, 4_000usize..30_000, policy);
+        let lists = (vec(vec(frame, 1..150), 1..4), vec(own, 0..60), vec(0usize..5000, 1..10));
+        let line = prop_oneof![Just(Line::Unix), Just(Line::Tcp), Just(Line::Tls)];
+        (line, 1usize..20_000, bounds, lists, end).prop_map(|(line, kernel_buffer, bounds, lists, end)| {
+            let (messages, bytes, when_full) = bounds;
+            let (deliverers, own, mut reads) = lists;
+            // It gets on.
+            reads.push(1000);
+            Schedule {
+                line,
+                kernel_buffer,
+                bounds: QueueSettings { messages, bytes, when_full },
+                deliverers,
+                own,
+                reads,
+                end,
+            }
+        })
+    }
+
+    impl Schedule {
+        fn connect(&self) -> (Socket, Option<Session>, Box<dyn Read + Send>) {
+            let (socket, session, theirs): (_, _, Box<dyn Read + Send>) = match self.line {
+                Line::Unix => {
+                    let (socket, theirs) = plain_pair();
+                    (socket, None, Box::new(theirs))
+                }
+                Line::Tls => {
+                    let (socket, session, theirs) = tls_pair();
+                    (socket, Some(session), Box::new(theirs))
+                }
+                Line::Tcp => {
+                    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+                    let theirs = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+                    theirs.set_read_timeout(Some(PATIENCE)).unwrap();
+                    socket2::SockRef::from(&theirs).set_recv_buffer_size(self.kernel_buffer).unwrap();
+                    (Socket::new(listener.accept().unwrap().0), None, Box::new(theirs))
+                }
+            };
+            socket2::SockRef::from(&socket).set_send_buffer_size(self.kernel_buffer).unwrap();
+            (socket, session, theirs)
+        }
+
+        /// Reads to the end, however it comes.
+        fn read(&self, mut theirs: impl Read) -> Vec<u8> {
+            let mut wire = Vec::new();
+            for most in self.reads.iter().cycle() {
+                if *most == 0 {
+                    thread::park_timeout(Duration::from_millis(1));
+                    continue;
+                }
+                let begin = wire.len();
+                wire.resize(begin + most, 0);
+                let count = theirs.read(&mut wire[begin..]).unwrap_or(0);
+                wire.truncate(begin + count);
+                if count == 0 {
+                    break;
+                }
+            }
+            wire
+        }
+
+        /// The outbox holds no more than its bounds and the few control frames of this schedule.
+        fn assert_within_bounds(&self, outbox: &Outbox) {
+            let mut bounds = self.bounds;
+            bounds.bytes += self.own.len() * 3 + 2 + 125;
+            let state = outbox.lock();
+            let nothing = Frame::joined(bytes::Bytes::new(), 0);
+            assert!(state.queue.fits(&nothing, &bounds), "it is over {bounds:?}: {:?}", state.queue);
+        }
+
+        /// Delivers, and returns how many messages were not refused.
+        fn deliver(&self, outbox: &Arc<Outbox>, sender: u8, frames: &[(u32, usize)]) -> u64 {
+            let (mut number, mut taken) = (0, 0);
+            for (messages, len) in frames {
+                let mut encoded = Vec::new();
+                for _ in 0..*messages {
+                    message(sender, number, *len).slices(0).iter().for_each(|slice| encoded.extend_from_slice(slice));
+                    number += 1;
+                }
+                let answer = match messages {
+                    1 => outbox.deliver(&message(sender, number - 1, *len)),
+                    _ => outbox.deliver(&Frame::joined(encoded.into(), *messages)),
+                };
+                taken += if answer == Delivery::Closed { 0 } else { u64::from(*messages) };
+                self.assert_within_bounds(outbox);
+            }
+            taken
+        }
+
+        /// As `deliver`, for the client's own thread.
+        fn answer(&self, outbox: &Arc<Outbox>) -> u64 {
+            let (mut number, mut taken) = (0, 0);
+            for own in &self.own {
+                match own {
+                    Own::Reply(len) => {
+                        taken += u64::from(outbox.reply(&message(0, number, *len)));
+                        number += 1;
+                    }
+                    Own::Pong => {
+                        let pong = Frame::control(Role::Server, Control::Pong, b"p");
+                        outbox.pong(&pong, || pong.clone());
+                    }
+                    Own::Ping => outbox.ping(),
+                }
+                self.assert_within_bounds(outbox);
+            }
+            taken
+        }
+
+        fn run(&self) {
+            let (socket, session, theirs) = self.connect();
+            let limits = Limits { queue: self.bounds, write_timeout: None, close_timeout: 1000 };
+            let watch = Arc::new(Watch::new().unwrap());
+            let outbox = Arc::new(Outbox::new(
+                7.into(),
+                Role::Server,
+                socket,
+                session,
+                limits,
+                Arc::default(),
+                Arc::clone(&watch),
+            ));
+            let ended = AtomicBool::new(false);
+            let (done, is_done) = mpsc::channel::<()>();
+            let (wire, taken, ending, totals) = thread::scope(|scope| {
+                scope.spawn(|| {
+                    while !ended.load(Ordering::Acquire) {
+                        watch.wait().unwrap().iter().for_each(Outbox::resume);
+                    }
+                });
+                // Every wait below ends with a cut, and every wait of the flusher with a wake-up.
+                let guarded = Arc::clone(&outbox);
+                scope.spawn(move || {
+                    if is_done.recv_timeout(PATIENCE) == Err(mpsc::RecvTimeoutError::Timeout) {
+                        guarded.cut("it is stuck");
+                    }
+                });
+                let reader = scope.spawn(|| self.read(theirs));
+                let mut deliverers: Vec<_> = (1u8..)
+                    .zip(&self.deliverers)
+                    .map(|(sender, frames)| {
+                        let outbox = &outbox;
+                        scope.spawn(move || self.deliver(outbox, sender, frames))
+                    })
+                    .collect();
+                let cutter = (self.end == Ends::Cut).then(|| scope.spawn(|| outbox.cut("it is gone")));
+                let mut taken = self.answer(&outbox);
+                if self.end == Ends::CloseBehindAll {
+                    taken += deliverers.drain(..).map(|thread| thread.join().unwrap()).sum::<u64>();
+                }
+                if [Ends::Close, Ends::CloseBehindAll].contains(&self.end) {
+                    outbox.close(Some(1000), "done");
+                    outbox.wait_closed();
+                }
+                cutter.into_iter().for_each(|thread| thread.join().unwrap());
+                let (ending, totals) = outbox.finish();
+                taken += deliverers.into_iter().map(|thread| thread.join().unwrap()).sum::<u64>();
+                outbox.socket().shutdown_write();
+                let wire = reader.join().unwrap();
+                ended.store(true, Ordering::Release);
+                watch.wake();
+                drop(done);
+                (wire, taken, ending, totals)
+            });
+            assert_ne!(ending.reason, "it is stuck");
+            assert!(watch.is_empty(), "the watch still holds it");
+            assert!(outbox.lock().queue.is_empty(), "something is left, or counted wrongly");
+            self.judge(&wire, taken, &ending, totals);
+        }
+
+        fn judge(&self, wire: &[u8], taken: u64, ending: &Ending, totals: Totals) {
+            let (frames, is_whole) = parse(wire);
+            let in_order = [Ends::Close, Ends::CloseBehindAll].contains(&self.end);
+            let closes: Vec<_> =
+                frames.iter().enumerate().filter(|(_, frame)| frame.0 == 0x88).map(|(at, _)| at).collect();
+            if in_order {
+                assert!(is_whole && [1000, 1008].contains(&ending.code), "{ending:?}");
+                assert_eq!(closes, [frames.len() - 1], "the Close is not the last, or not there once");
+                assert_eq!(totals.lost, 0);
+            }
+            let mut last: HashMap<u8, u32> = HashMap::new();
+            let mut received = 0;
+            for (_, payload) in frames.iter().filter(|frame| frame.0 == 0x82) {
+                let (sender, number) = (payload[0], u32::from_be_bytes(payload[1..5].try_into().unwrap()));
+                let is_later = last.insert(sender, number).is_none_or(|before| before < number);
+                assert!(is_later, "{sender}: {number} out of order");
+                assert!(payload[5..].iter().all(|&byte| byte == sender), "{sender}: {number} is damaged");
+                received += 1;
+            }
+            // Of a frame that was cut off in the middle some messages may be out; it counts as lost.
+            let begun = if in_order { 0 } else { 2 };
+            assert!((totals.messages..=totals.messages + begun).contains(&received), "{received}: {totals:?}");
+            assert_eq!(taken, totals.messages + totals.dropped + totals.lost, "{totals:?}");
+            let slow = self.bounds.when_full == WhenFull::Disconnect;
+            assert!(!slow || (totals.dropped > 0) == (ending.code == 1008) || !in_order, "{ending:?} {totals:?}");
+            if self.line != Line::Tls {
+                assert_eq!(totals.bytes, wire.len() as u64);
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn whatever_the_schedule_the_bounds_hold_and_every_message_is_accounted_for(schedule in schedules()) {
+            schedule.run();
+        }
     }
 
     /// Three deliverers, the client's own replies, its pongs and pings, the flusher, and a slow reader.
@@ -804,7 +1106,10 @@ mod tests {
         let ends: [(_, _, Box<dyn Read>); 2] =
             [(plain, None, Box::new(plain_end)), (secured, Some(session), Box::new(secured_end))];
         for (socket, session, mut theirs) in ends {
-            let outbox = outbox(socket, session, 2 << 20);
+            let queue = QueueSettings { messages: 64, bytes: 2 << 20, when_full: WhenFull::DropOldest };
+            let limits = Limits { queue, write_timeout: Some(60), close_timeout: 10 };
+            let watch = Arc::new(Watch::new().unwrap());
+            let outbox = Arc::new(Outbox::new(7.into(), Role::Client, socket, session, limits, Arc::default(), watch));
             let given: Vec<Vec<u8>> = (0..60).map(|number| numbered(1, number, 17_000)).collect();
             for number in 0..60 {
                 assert_eq!(outbox.deliver(&message(1, number, 17_000)), Delivery::Taken);
@@ -854,6 +1159,33 @@ mod tests {
         let outbox = outbox(socket, Some(session), 1 << 20);
         outbox.deliver(&message(1, 1, 10));
         assert!(outbox.is_closing(), "the message is lost and nobody knows");
-        assert!(outbox.finish().0.reason.starts_with("failed to encrypt"));
+        let (ending, totals) = outbox.finish();
+        assert!(ending.reason.starts_with("failed to encrypt"));
+        assert_eq!((totals.messages, totals.lost), (0, 1));
+    }
+
+    #[test]
+    fn a_queued_message_that_cannot_be_sealed_is_lost_and_counted() {
+        let (socket, mut session, _theirs) = tls_pair();
+        session.say_goodbye();
+        let outbox = outbox(socket, Some(session), 1 << 20);
+        outbox.hold(message(1, 1, 10));
+        outbox.flush();
+        assert_eq!(outbox.finish().1.lost, 1);
+    }
+
+    #[test]
+    fn what_is_sealed_and_not_sent_when_the_connection_is_cut_is_lost_and_counted() {
+        let (socket, session, _theirs) = tls_pair();
+        let outbox = outbox(socket, Some(session), 1 << 20);
+        let mut delivered = 0;
+        while !outbox.lock().stalled {
+            assert_eq!(outbox.deliver(&message(1, delivered, 10_000)), Delivery::Taken);
+            delivered += 1;
+        }
+        outbox.cut("it is gone");
+        assert!(outbox.lock().queue.is_empty(), "what is gone is still counted");
+        let totals = outbox.finish().1;
+        assert_eq!(totals.messages + totals.lost, u64::from(delivered));
     }
 }

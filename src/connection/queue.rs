@@ -32,6 +32,9 @@ pub struct Queue {
     pong: Option<Box<Frame>>,
     /// The ping that is to go out at the next frame boundary.
     ping: Option<Box<Frame>>,
+    /// Whether what is taken has a pong and a ping of these. Only one batch is taken at a time.
+    taken_pong: bool,
+    taken_ping: bool,
 }
 
 /// Frames that a writer took out, and how much of the first is written already.
@@ -111,7 +114,9 @@ impl Queue {
             size = frames.iter().map(Frame::len).sum::<usize>() - offset;
         }
         // A frame boundary.
-        for control in [self.pong.take(), self.ping.take()].into_iter().flatten().map(|control| *control) {
+        let (pong, ping) = (self.pong.take(), self.ping.take());
+        (self.taken_pong, self.taken_ping) = (pong.is_some(), ping.is_some());
+        for control in [pong, ping].into_iter().flatten().map(|control| *control) {
             self.count(&control);
             size += control.len();
             frames.push(control);
@@ -130,22 +135,44 @@ impl Queue {
     /// goes back to the front. Returns the messages and bytes that are done.
     pub fn settle(&mut self, taken: Taken, count: usize) -> (usize, usize) {
         let mut left = taken.offset + count;
-        let mut messages = 0;
+        let (mut messages, mut done) = (0, 0);
         let mut rest = taken.frames.into_iter().peekable();
         while let Some(frame) = rest.next_if(|frame| frame.len() <= left) {
             left -= frame.len();
+            done += 1;
             self.uncount(&frame);
             messages += frame.messages();
         }
-        let rest: Vec<_> = rest.collect();
-        if !rest.is_empty() {
+        let controls = (std::mem::take(&mut self.taken_pong), std::mem::take(&mut self.taken_ping));
+        if rest.peek().is_some() {
             self.front_written = left;
-            for frame in rest.into_iter().rev() {
-                self.frames.push_front(frame);
-            }
+            let boundary = usize::from(taken.offset > 0);
+            self.give_back(rest.collect(), done, boundary, controls);
         }
         self.release();
         (messages, count)
+    }
+
+    /// Takes back the frames of a batch from the one at `at` on. A pong or ping that is not begun
+    /// returns to its place, where a later one supersedes it: among the frames they would pile up behind
+    /// one that takes the peer many reads.
+    fn give_back(&mut self, rest: Vec<Frame>, at: usize, boundary: usize, (pong, ping): (bool, bool)) {
+        let is_begun = self.front_written > 0;
+        let ping_at = boundary + usize::from(pong);
+        for (index, frame) in rest.into_iter().enumerate().rev() {
+            let at = at + index;
+            if index == 0 && is_begun {
+                self.frames.push_front(frame);
+            } else if pong && at == boundary {
+                self.uncount(&frame);
+                self.pong.get_or_insert_with(|| Box::new(frame));
+            } else if ping && at == ping_at {
+                self.uncount(&frame);
+                self.ping.get_or_insert_with(|| Box::new(frame));
+            } else {
+                self.frames.push_front(frame);
+            }
+        }
     }
 
     /// As [`settle`](Queue::settle), for one counted frame that was never queued.
@@ -247,6 +274,21 @@ mod tests {
         assert_eq!(queue.take(10, 100).unwrap().frames[0].as_one(), Some(&[2; 40][..]));
     }
 
+    #[test]
+    fn pongs_and_pings_do_not_pile_up_behind_a_frame_that_is_partly_written() {
+        let bounds = QueueSettings { messages: 10, bytes: 1000, when_full: WhenFull::DropOldest };
+        let mut queue = Queue::default();
+        assert_eq!(queue.offer(&frame(1, 900, 1), &bounds), Offer::Taken);
+        for pong in 0..8 {
+            queue.set_pong(frame(pong, 3, 0));
+            queue.set_ping(Frame::control(Role::Server, Control::Ping, &[]));
+            let taken = queue.take(64, 1000).unwrap();
+            // The first batch is at a boundary, and begins with the controls.
+            queue.settle(taken, if pong == 0 { 15 } else { 10 });
+        }
+        assert_eq!(wire(&queue.take(64, 1000).unwrap()), [vec![1; 820], vec![7; 3], vec![0x89, 0]].concat());
+    }
+
     #[derive(Debug, Clone)]
     enum Step {
         Offer {
@@ -284,6 +326,9 @@ mod tests {
         taken: usize,
         pong: Option<Vec<u8>>,
         ping: bool,
+        /// Which of the entries are the pong and the ping that were taken.
+        taken_pong: Option<usize>,
+        taken_ping: Option<usize>,
     }
 
     impl Model {
@@ -325,8 +370,24 @@ mod tests {
         fn boundary(&mut self) {
             let boundary = usize::from(self.front_written > 0);
             let ping = std::mem::take(&mut self.ping).then(|| vec![0x89, 0]);
+            self.taken_pong = self.pong.is_some().then_some(boundary);
+            self.taken_ping = ping.is_some().then_some(boundary + usize::from(self.pong.is_some()));
             for (at, control) in (boundary..).zip(self.pong.take().into_iter().chain(ping)) {
                 self.entries.insert(at, (control, 0));
+            }
+        }
+
+        /// Of the taken, `done` are written whole: the controls that are not begun wait again.
+        fn settled(&mut self, done: usize) {
+            let waits = |at: &usize| *at > done || (*at == done && self.front_written == 0);
+            let (pong, ping) = (self.taken_pong.take().filter(waits), self.taken_ping.take().filter(waits));
+            if let Some(at) = ping {
+                self.entries.remove(at - done);
+                self.ping = true;
+            }
+            if let Some(at) = pong {
+                let (pong, _) = self.entries.remove(at - done).unwrap();
+                self.pong.get_or_insert(pong);
             }
         }
     }
@@ -387,13 +448,15 @@ mod tests {
                         let Some(taken) = taken.take() else { continue };
                         let count = wire(&taken).len() * part / 16;
                         let mut left = model.front_written + count;
-                        let mut messages = 0;
+                        let (mut messages, mut done) = (0, 0);
                         while model.entries.front().is_some_and(|entry| entry.0.len() <= left) {
                             let (bytes, of_entry) = model.entries.pop_front().unwrap();
                             left -= bytes.len();
                             messages += of_entry;
+                            done += 1;
                         }
                         (model.front_written, model.taken) = (left, 0);
+                        model.settled(done);
                         prop_assert_eq!(queue.settle(taken, count), (messages, count));
                     }
                     Step::Take { .. } => {}

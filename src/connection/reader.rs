@@ -97,7 +97,9 @@ impl Reader {
                 Ok(Read::Frame(_)) => unreachable!("tungstenite reads no raw frames"),
                 Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {
                     // All that was handed out is parsed: what is too long by now is still to come.
-                    return if self.walk.message > max_message as u64 {
+                    return if self.walk.at_padded_length {
+                        Err(Violation { code: 1002, reason: "length is not in its shortest form".to_owned() })
+                    } else if self.walk.message > max_message as u64 {
                         Err(too_long(self.walk.message, max_message))
                     } else {
                         Ok(None)
@@ -183,6 +185,9 @@ impl Read for Feed<'_, '_> {
         }
         let offered = &self.input[..self.input.len().min(buffer.len())];
         let count = self.walk.advance(offered);
+        if count == 0 {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
         buffer[..count].copy_from_slice(&offered[..count]);
         *self.input = &self.input[count..];
         Ok(count)
@@ -200,7 +205,8 @@ impl Write for Feed<'_, '_> {
     }
 }
 
-/// Walks along the frame boundaries of what is handed out, so that nothing beyond a large frame is.
+/// Walks along the frame boundaries of what is handed out, so that nothing beyond a large frame is,
+/// and no header with a length that is not in its shortest form, which tungstenite would accept.
 #[derive(Debug, Default)]
 struct FrameWalk {
     /// The bytes of a header that is not complete yet.
@@ -212,6 +218,8 @@ struct FrameWalk {
     large: bool,
     /// The last byte handed out was the last of a large frame.
     at_large_end: bool,
+    /// The next byte completes a header whose length is not in its shortest form: nothing more is handed out.
+    at_padded_length: bool,
     /// A data frame without FIN was the last data frame.
     fragmented: bool,
     /// What the fragments of the present message announce together, in bytes.
@@ -222,7 +230,8 @@ struct FrameWalk {
 const HEADER_MAX: usize = 14;
 
 impl FrameWalk {
-    /// How many of these bytes may be handed out: all, or up to the end of a large frame.
+    /// How many of these bytes may be handed out: all, or up to the end of a large frame, or not even
+    /// the header of a frame whose length is against RFC 6455 section 5.2.
     fn advance(&mut self, bytes: &[u8]) -> usize {
         let mut at = 0;
         self.at_large_end = false;
@@ -238,23 +247,36 @@ impl FrameWalk {
             if at == bytes.len() {
                 return at;
             }
-            at += self.walk_header(&bytes[at..]);
+            let step = self.walk_header(&bytes[at..]);
+            if step == 0 {
+                self.at_padded_length = true;
+                return at;
+            }
+            at += step;
         }
     }
 
-    /// Walks through a header, or through as much of it as is there; returns its bytes.
+    /// Walks through a header, or through as much of it as is there; returns its bytes, or 0 where its
+    /// last one must not be handed out.
     fn walk_header(&mut self, bytes: &[u8]) -> usize {
         if self.header_len == 0
             && let Some(header) = Header::parse(bytes)
         {
+            if !header.is_shortest {
+                return 0;
+            }
             self.begin_payload(&header);
             return header.len;
         }
         self.header[self.header_len] = bytes[0];
-        self.header_len += 1;
-        if let Some(header) = Header::parse(&self.header[..self.header_len]) {
+        if let Some(header) = Header::parse(&self.header[..=self.header_len]) {
+            if !header.is_shortest {
+                return 0;
+            }
             self.begin_payload(&header);
             self.header_len = 0;
+        } else {
+            self.header_len += 1;
         }
         1
     }
@@ -280,6 +302,8 @@ struct Header {
     payload: u64,
     is_final: bool,
     is_data: bool,
+    /// Its length could not have been said in fewer bytes.
+    is_shortest: bool,
 }
 
 impl Header {
@@ -287,13 +311,13 @@ impl Header {
     fn parse(bytes: &[u8]) -> Option<Header> {
         let (&first, &second) = (bytes.first()?, bytes.get(1)?);
         let mask = if second & 0x80 != 0 { 4 } else { 0 };
-        let (len, payload) = match second & 0x7F {
-            126 => (4 + mask, u64::from(u16::from_be_bytes(*bytes.get(2..)?.first_chunk()?))),
-            127 => (10 + mask, u64::from_be_bytes(*bytes.get(2..)?.first_chunk()?)),
-            short => (2 + mask, u64::from(short)),
+        let (len, payload, shortest) = match second & 0x7F {
+            126 => (4 + mask, u64::from(u16::from_be_bytes(*bytes.get(2..)?.first_chunk()?)), 126),
+            127 => (10 + mask, u64::from_be_bytes(*bytes.get(2..)?.first_chunk()?), 1 << 16),
+            short => (2 + mask, u64::from(short), 0),
         };
-        let is_data = first & 0x0F < 8;
-        (bytes.len() >= len).then_some(Header { len, payload, is_final: first & 0x80 != 0, is_data })
+        let (is_final, is_data) = (first & 0x80 != 0, first & 0x0F < 8);
+        (bytes.len() >= len).then_some(Header { len, payload, is_final, is_data, is_shortest: payload >= shortest })
     }
 }
 
@@ -423,6 +447,26 @@ mod tests {
         for (name, wire, code) in table {
             let violation = read_all(&mut Reader::new(Role::Server, 100), &wire, 1000).unwrap_err();
             assert_eq!(violation.code, code, "{name}: {violation:?}");
+        }
+    }
+
+    #[test]
+    fn a_length_that_is_not_in_its_shortest_form_is_refused_behind_what_came_before() {
+        let mask = [0; 4];
+        let long = |first: u8, length: u16| [&[first, 0x80 | 126], &length.to_be_bytes()[..], &mask].concat();
+        let longest = |length: u64| [&[0x82, 0x80 | 127], &length.to_be_bytes()[..], &mask].concat();
+        let headers = [long(0x82, 0), long(0x82, 125), long(0x89, 5), longest(0), longest(125), longest(65_535)];
+        for header in headers {
+            let wire = [masked(0x82, b"before"), header.clone(), vec![0; 200]].concat();
+            for step in [1, 7, 9, 1000] {
+                let (mut reader, mut events) = (Reader::new(1 << 20), Vec::new());
+                let read = wire.chunks(step).try_for_each(|piece| reader.read(piece, &mut events).map(drop));
+                assert_eq!(read.map_err(|violation| violation.code), Err(1002), "{header:?} in steps of {step}");
+                assert_eq!(events.len(), 1, "{header:?} in steps of {step}");
+            }
+        }
+        for shortest in [[long(0x82, 126), vec![0; 126]].concat(), [longest(65_536), vec![0; 65_536]].concat()] {
+            assert_eq!(read_all(&mut Reader::new(1 << 20), &shortest, 1000).unwrap().len(), 1);
         }
     }
 

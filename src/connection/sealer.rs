@@ -90,12 +90,12 @@ impl Sealer {
         sealed.holds.map_or((0, 0), |(taken, plain)| queue.settle(taken, plain))
     }
 
-    /// Takes out the frames of a record that the kernel has not taken whole, so that no peer can read
-    /// it: the first one without what stood in earlier records, but no WebSocket frame in part.
-    pub fn unsent(&mut self) -> Vec<Frame> {
-        let Some((taken, _)) = std::mem::take(&mut self.sealed).holds else { return Vec::new() };
-        let mut written = taken.offset;
-        taken.frames.into_iter().map(|frame| frame.whole_from(std::mem::take(&mut written))).collect()
+    /// Gives the frames of the last record back to the queue, for a connection that has ended: the peer
+    /// cannot read a part of a record.
+    pub fn give_back(&mut self, queue: &mut Queue) {
+        if let Some((taken, _)) = std::mem::take(&mut self.sealed).holds {
+            queue.settle(taken, 0);
+        }
     }
 
     fn seal(&mut self, queue: &mut Queue, closing: bool) -> io::Result<()> {
@@ -107,7 +107,10 @@ impl Sealer {
                 let room = SEAL_BYTES - plain.len();
                 plain.extend_from_slice(&slice[..slice.len().min(room)]);
             }
-            self.session.seal(&plain)?;
+            if let Err(error) = self.session.seal(&plain) {
+                queue.settle(taken, 0);
+                return Err(error);
+            }
             self.sealed.holds = Some((taken, plain.len()));
         } else if closing && !self.said_goodbye {
             self.said_goodbye = true;

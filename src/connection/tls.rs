@@ -12,8 +12,8 @@ use std::path::Path;
 
 use openssl::error::ErrorStack;
 use openssl::ssl::{
-    ErrorCode, Ssl, SslAcceptor, SslContext, SslFiletype, SslMethod, SslMode, SslOptions, SslSessionCacheMode,
-    SslStream, SslVersion,
+    ErrorCode, ShutdownState, Ssl, SslAcceptor, SslContext, SslFiletype, SslMethod, SslMode, SslOptions,
+    SslSessionCacheMode, SslStream, SslVersion,
 };
 
 /// The settings of a listener's TLS: TLS 1.2 and 1.3, Mozilla's intermediate profile.
@@ -94,6 +94,12 @@ impl Session {
                 _ => Err(io::Error::new(io::ErrorKind::InvalidData, error.to_string())),
             },
         }
+    }
+
+    /// Whether the peer has ended the session in order. [`read`](Session::read) says so too, but not again
+    /// when it is asked once more.
+    pub fn is_ended_by_peer(&mut self) -> bool {
+        self.stream.get_shutdown().contains(ShutdownState::RECEIVED)
     }
 
     /// Encrypts `plain`; the result is part of what [`take_outgoing`](Session::take_outgoing) gives.

@@ -4,12 +4,12 @@
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 
 use super::outbox::Outbox;
 use crate::clock::Ticks;
+use crate::sync::{Arc, Mutex, PoisonError};
 
 /// How many outboxes one [`wait`](Watch::wait) reports at most.
 const EVENTS: usize = 64;

@@ -1,9 +1,11 @@
 //! The formats from end to end: what is sent in each and how it arrives in each, who a message says
 //! it is from, and whom it may be addressed to.
 
+use std::time::Duration;
+
 use serde_json::Value;
 
-use crate::harness::{Frame, Gateway, Raw, Wire, masked, with_any_deliverers};
+use crate::harness::{Attack, Frame, Gateway, LISTENERS, Raw, Wire, masked, with_any_deliverers};
 
 /// From an endpoint of each format to an endpoint of each format.
 const ALL: &str = r#"
@@ -322,4 +324,68 @@ fn an_address_that_leads_nowhere_or_may_not_be_used_is_logged_and_reaches_nobody
         device.send_text(&message_from(&foreign_id, r#""payload":"psst""#));
         assert_eq!(control.text(), message_from(&device_id, r#""payload":"psst""#));
     });
+}
+
+/// What a JSON bomb may cost at most, with three receivers and the canary.
+const CHEAP: Duration = Duration::from_millis(200);
+
+/// ASCII text as a JSON string.
+fn quoted(text: &str) -> String {
+    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
+}
+
+#[test]
+fn s6_a_json_bomb_arrives_as_it_was_sent_and_costs_no_processor_time() {
+    let keys: Vec<_> = (0..100_000).map(|number| format!("\"k{number}\":{number}")).collect();
+    let pairs = |depth: usize, open: &str, close: &str| format!("{}1{}", open.repeat(depth), close.repeat(depth));
+    // What is nested beyond 1,024 levels is not JSON to us, but text.
+    let bombs = [
+        ("an array of depth 100,000", pairs(100_000, "[", "]"), false),
+        ("an object of depth 100,000", pairs(100_000, "{\"a\":", "}"), false),
+        ("1 MiB of [", "[".repeat(1 << 20), false),
+        ("1 MiB of {", "{".repeat(1 << 20), false),
+        ("an array of depth 1,000", pairs(1000, "[", "]"), true),
+        ("1e999", "1e999".to_owned(), true),
+        ("-1e-999", "-1e-999".to_owned(), true),
+        ("an integer of 400 digits", "7".repeat(400), true),
+        ("an integer of 1 MiB", "7".repeat(1 << 20), true),
+        ("a duplicate id", r#"{"id":1,"id":2,"id":[3]}"#.to_owned(), true),
+        ("a lone surrogate", r#""\ud800""#.to_owned(), true),
+        ("100,000 keys", format!("{{{}}}", keys.join(",")), true),
+    ];
+    let canary = "[[endpoint]]\npath = \"/canary\"\nto = [\"reply\"]\n";
+    let config = ALL.replace("to = [\"endpoint", "max_message = \"4MiB\"\nto = [\"endpoint");
+    let gateway = Gateway::start(&format!("{config}{canary}{LISTENERS}"));
+    let [mut payloads, mut messages, mut n8n] =
+        ["payload", "message", "n8n"].map(|format| gateway.client(Wire::Plain, &format!("/out/{format}")));
+    let [(mut sender, id), (mut talker, talker_id)] =
+        ["/in/payload", "/in/message"].map(|path| known(&gateway, Wire::Plain, path));
+    for (name, bomb, is_json) in &bombs {
+        let mut attack = Attack::begin("S6", &gateway);
+        sender.send_text(bomb);
+        assert!(payloads.text() == *bomb, "{name} as a payload was changed");
+        assert!(messages.text() == message_from(&id, &format!("\"payload\":{}", quoted(bomb))), "{name}, in a message");
+        let expected = if *is_json { bomb.clone() } else { quoted(bomb) };
+        assert!(n8n.text().starts_with(&format!("{{\"message\":{expected},\"metadata\":")), "{name}, for n8n");
+        attack.sing(name);
+        let spent = attack.spent();
+        assert!(spent < CHEAP, "{name} as a payload: {spent:?}");
+        attack.end(format!("{name}, as a payload: as it was sent"));
+
+        let mut attack = Attack::begin("S6", &gateway);
+        let message = format!("{{\"payload\":{bomb}}}");
+        talker.send_text(&message);
+        let [payload, member, whole] = if *is_json {
+            [bomb.clone(), bomb.clone(), message]
+        } else {
+            [message.clone(), quoted(&message), quoted(&message)]
+        };
+        assert!(payloads.text() == payload, "{name} in a message was changed");
+        assert!(messages.text() == message_from(&talker_id, &format!("\"payload\":{member}")), "{name}, in a message");
+        assert!(n8n.text().starts_with(&format!("{{\"message\":{whole},\"metadata\":")), "{name}, for n8n");
+        attack.sing(name);
+        let spent = attack.spent();
+        assert!(spent < CHEAP, "{name} in a message: {spent:?}");
+        attack.end(format!("{name}, in a message: as it was sent"));
+    }
 }

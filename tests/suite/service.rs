@@ -1,16 +1,23 @@
-//! The systemd unit: its numbers against the default settings, which know nothing of each other.
+//! Under systemd: what the gateway tells it, and the unit, whose numbers and the default settings know
+//! nothing of each other.
 
-use std::time::Duration;
+use std::fs;
+use std::os::unix::net::UnixDatagram;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
+use tempfile::TempDir;
 use wsgate::config::Settings;
+
+use crate::harness::{DEADLINE, Gateway, LISTENERS, Raw, Wire, by_way_of, measured, process};
 
 const UNIT: &str = include_str!("../../config/wsgate.service");
 
-/// The values of an option of `[Service]`, in the order of the file.
+/// The values of an option, in the order of the file.
 fn values(option: &str) -> Vec<&'static str> {
-    let (_, service) = UNIT.split_once("\n[Service]\n").unwrap();
-    let (service, _) = service.split_once("\n[").unwrap();
-    service.lines().filter_map(|line| line.strip_prefix(option)?.strip_prefix('=')).collect()
+    UNIT.lines().filter_map(|line| line.strip_prefix(option)?.strip_prefix('=')).collect()
 }
 
 fn number(option: &str) -> usize {
@@ -21,24 +28,179 @@ fn number(option: &str) -> usize {
 }
 
 #[test]
-fn the_unit_has_a_descriptor_and_a_thread_for_every_client() {
+fn o4_the_unit_has_a_descriptor_and_a_thread_for_every_client() {
     let clients = Settings::default().gateway.max_connections;
     assert!(number("LimitNOFILE") >= clients + 128, "descriptors for {clients} clients");
     assert!(number("TasksMax") >= clients + 64, "threads for {clients} clients");
 }
 
 #[test]
-fn the_unit_gives_a_stop_the_time_that_it_may_take() {
+fn o4_the_unit_gives_a_stop_the_time_that_it_may_take() {
     let gateway = Settings::default().gateway;
     let given = Duration::from_secs(number("TimeoutStopSec") as u64);
     assert!(given > gateway.drain_timeout + gateway.close_timeout, "{given:?} before the kill");
 }
 
 #[test]
-fn the_unit_starts_a_gateway_again_unless_its_configuration_is_wrong() {
+fn o4_the_unit_starts_a_gateway_again_unless_its_configuration_is_wrong() {
     assert_eq!(values("Type"), ["notify"]);
     assert_eq!(values("Restart"), ["on-failure"]);
     assert_eq!(values("RestartPreventExitStatus"), ["78"]);
-    // The gateway does not feed a watchdog: systemd would kill it every time.
-    assert_eq!(values("WatchdogSec"), [""; 0]);
+    assert_eq!(number("StartLimitIntervalSec"), 0);
+    assert_eq!(number("RestartSec"), 1);
+    assert_eq!(number("WatchdogSec"), 30);
+}
+
+#[test]
+fn o4_the_unit_keeps_to_itself() {
+    let expected = "
+        LimitNOFILE= TasksMax= TimeoutStopSec= DynamicUser=yes UMask=0077 NoNewPrivileges=yes
+        ProtectSystem=strict ProtectHome=yes PrivateTmp=yes PrivateDevices=yes ProtectKernelTunables=yes
+        ProtectKernelModules=yes ProtectKernelLogs=yes ProtectControlGroups=yes ProtectClock=yes ProtectHostname=yes
+        ProtectProc=invisible ProcSubset=pid RemoveIPC=yes RestrictNamespaces=yes RestrictRealtime=yes
+        RestrictSUIDSGID=yes LockPersonality=yes MemoryDenyWriteExecute=yes SystemCallArchitectures=native
+        CapabilityBoundingSet=";
+    for line in expected.split_whitespace() {
+        let (option, value) = line.split_once('=').unwrap();
+        let values = values(option);
+        assert_eq!(values.len(), 1, "{option}: {values:?}");
+        let is_number = ["LimitNOFILE", "TasksMax", "TimeoutStopSec"].contains(&option);
+        assert!(is_number || values == [value], "{option}: {values:?}");
+    }
+    assert_eq!(values("RestrictAddressFamilies"), ["AF_INET AF_INET6 AF_UNIX"]);
+    assert_eq!(values("SystemCallFilter"), ["@system-service", "~@privileged @resources"]);
+}
+
+/// The unit with this build as its program, where `systemd-analyze` finds it, if that is installed.
+fn installed_unit() -> Option<(TempDir, PathBuf)> {
+    if Command::new("systemd-analyze").arg("--version").output().is_err() {
+        measured("O4", "skipped: systemd-analyze is not installed");
+        return None;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let unit = directory.path().join("wsgate.service");
+    fs::write(&unit, UNIT.replace("/usr/local/bin/wsgate", env!("CARGO_BIN_EXE_wsgate"))).unwrap();
+    Some((directory, unit))
+}
+
+#[test]
+fn o4_systemd_finds_nothing_wrong_with_the_unit() {
+    let Some((_directory, unit)) = installed_unit() else { return };
+    let output = process::run(Command::new("systemd-analyze").args(["verify", "--man=no"]).arg(&unit), DEADLINE);
+    let said = [output.stdout, output.stderr].concat();
+    assert!(output.status.success() && said.is_empty(), "{}", String::from_utf8_lossy(&said));
+    measured("O4", "systemd-analyze verify: silent");
+}
+
+#[test]
+fn o4_the_unit_is_exposed_to_little() {
+    let Some((_directory, unit)) = installed_unit() else { return };
+    let mut command = Command::new("systemd-analyze");
+    let output = process::run(command.args(["security", "--offline=true", "--no-pager"]).arg(&unit), DEADLINE);
+    let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+    let level =
+        said.split("Overall exposure level for wsgate.service: ").nth(1).and_then(|rest| rest.split(' ').next());
+    let level: f64 = level.unwrap_or_else(|| panic!("no level in {said}")).parse().unwrap();
+    measured("O4", format!("systemd-analyze security: {level}"));
+    assert!(level <= 2.0, "{said}");
+}
+
+/// Who started the gateway and listens to what it says.
+struct Supervisor {
+    socket: UnixDatagram,
+    directory: TempDir,
+}
+
+impl Supervisor {
+    fn new() -> Supervisor {
+        let directory = tempfile::tempdir().unwrap();
+        let socket = UnixDatagram::bind(directory.path().join("notify")).unwrap();
+        socket.set_read_timeout(Some(DEADLINE)).unwrap();
+        Supervisor { socket, directory }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.directory.path().join("notify")
+    }
+
+    fn told(&self) -> String {
+        let mut buffer = [0; 200];
+        let length = self.socket.recv(&mut buffer).unwrap();
+        String::from_utf8(buffer[..length].to_vec()).unwrap().trim_end().to_owned()
+    }
+}
+
+#[test]
+fn o4_systemd_is_told_when_it_is_ready_and_when_it_stops() {
+    let supervisor = Supervisor::new();
+    let mut gateway = Gateway::launch(LISTENERS, |command| {
+        command.env("NOTIFY_SOCKET", supervisor.path());
+    });
+    assert_eq!(supervisor.told(), "READY=1");
+    // Ready means that it accepts. Without a watchdog nothing more is said.
+    let mut clients = Wire::BOTH.map(|wire| gateway.client(wire, "/"));
+    gateway.signal(Signal::TERM);
+    assert_eq!(supervisor.told(), "STOPPING=1");
+    for client in &mut clients {
+        client.closed_with(1001, "Server shutting down");
+    }
+    measured("O4", "READY=1 when it accepts, STOPPING=1 before the first Close");
+    assert_eq!(gateway.wait().code(), Some(0));
+}
+
+/// A gateway with a watchdog that bites after three seconds, and two listeners.
+fn watched(supervisor: &Supervisor) -> Gateway {
+    let gateway = Gateway::start_with(LISTENERS, |command| {
+        command.env("NOTIFY_SOCKET", supervisor.path()).env("WATCHDOG_USEC", "3000000");
+        // Few, and the socket for the watchdog is one of them from the start.
+        by_way_of(&["prlimit", "--nofile=64"], command);
+    });
+    let mut first = supervisor.told();
+    if first == "WATCHDOG=1" {
+        first = supervisor.told();
+    }
+    assert_eq!(first, "READY=1");
+    gateway
+}
+
+#[test]
+fn o4_the_watchdog_is_fed_while_the_gateway_idles_and_when_it_has_no_descriptor_left() {
+    let supervisor = Supervisor::new();
+    let mut gateway = watched(&supervisor);
+    let mut longest = Duration::ZERO;
+    let mut feed = |times: usize| {
+        let mut last = Instant::now();
+        for _ in 0..times {
+            assert_eq!(supervisor.told(), "WATCHDOG=1");
+            longest = longest.max(last.elapsed());
+            last = Instant::now();
+        }
+    };
+    feed(4);
+    let beyond: Vec<Raw> = (0..100).map(|_| gateway.raw("plain")).collect();
+    gateway.wait_for_log("failed to accept");
+    feed(2);
+    drop(beyond);
+    gateway.client(Wire::Tls, "/");
+    measured("O4", format!("a watchdog of 3 s was fed every {longest:.1?} or sooner"));
+    assert!(longest < Duration::from_secs(3), "{longest:?}");
+    assert_eq!(gateway.terminate().code(), Some(0));
+}
+
+#[test]
+fn o4_the_watchdog_of_a_gateway_that_hangs_starves() {
+    let supervisor = Supervisor::new();
+    let gateway = watched(&supervisor);
+    assert_eq!(supervisor.told(), "WATCHDOG=1");
+    gateway.signal(Signal::STOP);
+    // What was sent before is still there to be read.
+    supervisor.socket.set_read_timeout(Some(Duration::from_secs(3))).unwrap();
+    let mut rest = 0;
+    while supervisor.socket.recv(&mut [0; 200]).is_ok() {
+        rest += 1;
+        assert!(rest < 10, "it is still fed");
+    }
+    gateway.signal(Signal::CONT);
+    supervisor.socket.set_read_timeout(Some(DEADLINE)).unwrap();
+    assert_eq!(supervisor.told(), "WATCHDOG=1");
 }

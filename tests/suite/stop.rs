@@ -1,13 +1,22 @@
 //! Starting and stopping from outside: what a supervisor sees, what clients see, what the log says.
 
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
-use std::os::unix::net::UnixDatagram;
+use std::fs::{self, OpenOptions};
+use std::net::{Ipv4Addr, TcpStream};
+use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::net::UnixStream;
+use std::process::Command;
+use std::sync::Barrier;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::fs::OFlags;
 use rustix::process::Signal;
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
-use crate::harness::{DEADLINE, Frame, Gateway, LISTENERS, Raw, Wire, masked, with_any_deliverers};
+use crate::harness::{
+    DEADLINE, Frame, Gateway, LISTENERS, Raw, Wire, eventually, masked, measured, nobody, process, run_as,
+    with_any_deliverers,
+};
 
 const GOODBYE: (u16, &str) = (1001, "Server shutting down");
 
@@ -76,6 +85,102 @@ fn either_signal_stops_within_the_drain_time_whatever_clients_do() {
         assert!(log.last().unwrap().ends_with(" stopped"), "{log:?}");
         drop((frozen, half_open));
     }
+}
+
+/// How many clients a stop under load has, in rooms of ten, and how many messages they send in a second.
+const TALKING: usize = 200;
+const RATE: u32 = 1000;
+
+/// Stops a gateway in the middle of its work, and checks that every client saw all that the others of its room saw, and 1001.
+fn stop_under_load(case: &str, drain: Duration, size: usize, frozen: usize, within: Duration) {
+    const ROOM_OF: usize = 10;
+    let config = format!(
+        "[gateway]\ndrain_timeout = \"{}s\"\n[[endpoint]]\npath = \"/rooms/{{room}}\"\nmax_connections = 400\n{LISTENERS}",
+        drain.as_secs()
+    );
+    let mut gateway = Gateway::start(&config);
+    let rooms = TALKING / ROOM_OF;
+    let room = |number: usize| format!("/rooms/{}", number % rooms);
+    let readers_of_nothing: Vec<_> =
+        (0..frozen).map(|number| gateway.narrow_client(Wire::BOTH[number % 2], &room(number))).collect();
+    let talking: Vec<_> = (0..TALKING).map(|number| gateway.client(Wire::BOTH[number % 2], &room(number))).collect();
+    let all_here = Barrier::new(TALKING + 1);
+    let (ended, heard) = thread::scope(|scope| {
+        let threads: Vec<_> = talking
+            .into_iter()
+            .enumerate()
+            .map(|(number, client)| {
+                scope.spawn({
+                    let all_here = &all_here;
+                    move || {
+                        all_here.wait();
+                        talk_until_goodbye(client, number, size)
+                    }
+                })
+            })
+            .collect();
+        all_here.wait();
+        // Long enough to be in the middle of it; nothing tells when that is.
+        wait_until(Instant::now() + Duration::from_secs(2));
+        let told = Instant::now();
+        gateway.signal(Signal::TERM);
+        assert_eq!(gateway.wait().code(), Some(0));
+        let ended = told.elapsed();
+        (ended, threads.into_iter().map(|thread| thread.join().unwrap()).collect::<Vec<_>>())
+    });
+    drop(readers_of_nothing);
+    let messages: usize = heard.iter().map(Vec::len).sum();
+    measured(
+        case,
+        format!(
+            "exit 0 after {ended:.1?}, {} of {TALKING} saw 1001, {messages} deliveries, 0 lost, {frozen} frozen",
+            heard.len()
+        ),
+    );
+    for (number, own) in heard.iter().enumerate() {
+        assert!(own.len() > 10, "client {number} heard only {own:?}");
+        // Whoever is in a room gets the same in the same order, up to the end.
+        assert!(*own == heard[number % rooms], "client {number} and client {} heard different things", number % rooms);
+    }
+    assert!(ended < within, "{ended:?}");
+}
+
+/// Talks at its share of the rate until it is told that the gateway stops; returns all that it heard.
+fn talk_until_goodbye(mut client: Raw, number: usize, size: usize) -> Vec<String> {
+    let pause = Duration::from_secs(1) * TALKING as u32 / RATE;
+    let mut next = Instant::now() + pause * number as u32 / TALKING as u32;
+    let mut heard = Vec::new();
+    for count in 0.. {
+        while let Some(left) = next.checked_duration_since(Instant::now()) {
+            if !client.has_input_within(left) {
+                continue;
+            }
+            let frame = client.message();
+            if frame.first == 0x88 {
+                assert_eq!(frame, Frame::close(GOODBYE.0, GOODBYE.1));
+                // It may have ended already if this is the answer to nothing that it waits for.
+                let _ = client.try_send(&masked(0x88, &GOODBYE.0.to_be_bytes()));
+                return heard;
+            }
+            heard.push(String::from_utf8(frame.payload).unwrap());
+        }
+        next += pause;
+        // Behind our back it may have begun to stop; the Close is read in the next round.
+        let _ = client.try_send(&masked(0x81, format!("{number}: {count} {}", "x".repeat(size)).as_bytes()));
+    }
+    unreachable!("the count has no end")
+}
+
+#[test]
+fn o1_a_stop_under_load_loses_nothing_and_tells_everybody() {
+    stop_under_load("O1", Duration::from_secs(8), 100, 0, Duration::from_secs(10));
+}
+
+#[test]
+fn o2_a_stop_with_clients_that_never_read_holds_its_deadline() {
+    let drain = Duration::from_secs(3);
+    // More than the kernel's buffers hold of them within those two seconds.
+    stop_under_load("O2", drain, 5000, 50, drain + Duration::from_secs(1));
 }
 
 #[test]
@@ -160,73 +265,159 @@ fn a_second_signal_ends_at_once() {
 }
 
 #[test]
-fn a_signal_at_the_very_start_is_a_stop_like_any_other() {
-    for round in 0..25u64 {
+fn r6_a_signal_at_the_very_start_is_a_stop_like_any_other() {
+    let mut designed = 0;
+    let mut stopped = 0;
+    for round in 0..50u64 {
         let mut gateway = Gateway::launch(&format!("{ROOM}{LISTENERS}"), |_| {});
         // Every second round as soon as its first line shows that it has taken over the signals, the
         // others at some moment of its first 50 ms, before which it may end as any process does.
         if round % 2 == 0 {
             gateway.wait_for_log(" starts with ");
         } else {
-            let moment = Instant::now() + Duration::from_millis(2 * round);
-            while Instant::now() < moment {
-                thread::yield_now();
-            }
+            wait_until(Instant::now() + Duration::from_millis(round));
         }
-        gateway.signal(if round % 4 < 2 { Signal::TERM } else { Signal::INT });
+        gateway.signal([Signal::TERM, Signal::TERM, Signal::INT, Signal::INT][round as usize % 4]);
         let status = gateway.wait();
         let log = gateway.whole_log();
         if log.iter().any(|line| line.contains(" starts with ")) {
             assert_eq!(status.code(), Some(0), "round {round}: {log:?}");
             assert!(log.last().unwrap().ends_with(" stopped"), "round {round}: {log:?}");
+            stopped += 1;
         } else {
             assert!(log.is_empty(), "round {round}: {log:?}");
         }
+        designed += 1;
+    }
+    measured("R6", format!("{designed} of 50 as designed, {stopped} of them in order"));
+    assert!(stopped >= 25);
+}
+
+/// Waits for this moment itself, and for nothing that happens.
+fn wait_until(moment: Instant) {
+    while let Some(left) = moment.checked_duration_since(Instant::now()) {
+        thread::park_timeout(left);
     }
 }
 
 #[test]
-fn an_address_that_cannot_be_bound_is_named_with_the_cause() {
-    let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    let port = taken.local_addr().unwrap().port();
+fn r6_a_hangup_changes_nothing_from_its_first_line_on() {
+    // Before the first line it ends a process that has not begun.
+    let mut alive = 0;
+    for round in 0..50u64 {
+        let mut gateway = Gateway::launch(&format!("{ROOM}{LISTENERS}"), |_| {});
+        gateway.wait_for_log(" starts with ");
+        wait_until(Instant::now() + Duration::from_millis(round / 10));
+        gateway.signal(Signal::HUP);
+        gateway.wait_for_log("SIGHUP: the configuration is not read again");
+        gateway.wait_for_logs(": accepting on ", 2);
+        assert_eq!(gateway.terminate().code(), Some(0), "round {round}");
+        alive += 1;
+    }
+    measured("R6", format!("SIGHUP: {alive} of 50 went on"));
+}
+
+#[test]
+fn r6_a_broken_pipe_and_a_hangup_are_nothing_to_its_clients() {
+    let mut gateway = Gateway::start(&format!("{ROOM}{LISTENERS}"));
+    let mut clients = Wire::BOTH.map(|wire| gateway.client(wire, "/"));
+    for signal in [Signal::PIPE, Signal::HUP, Signal::PIPE, Signal::HUP] {
+        gateway.signal(signal);
+        clients[0].send_text("still here");
+        for client in &mut clients {
+            assert_eq!(client.text(), "still here");
+        }
+    }
+    gateway.wait_for_logs("SIGHUP: the configuration is not read again", 1);
+    measured("R6", "SIGPIPE and SIGHUP: 2 of 2 clients went on");
+    gateway.signal(Signal::TERM);
+    for client in &mut clients {
+        client.closed_with(GOODBYE.0, GOODBYE.1);
+    }
+    assert_eq!(gateway.wait().code(), Some(0));
+}
+
+#[test]
+fn r6_a_gateway_whose_terminal_is_closed_stops_in_order() {
+    let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
+    grantpt(&terminal).unwrap();
+    unlockpt(&terminal).unwrap();
+    let name = ptsname(&terminal, Vec::new()).unwrap().into_string().unwrap();
+    let window = || OpenOptions::new().read(true).write(true).custom_flags(OFlags::NOCTTY.bits() as i32).open(&name);
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("ws.sock");
+    let config = directory.path().join("wsgate.toml");
+    fs::write(&config, format!("[[listen]]\naddress = \"unix:{}\"\n", socket.display())).unwrap();
+    let mut command = Command::new("setsid");
+    // A session of its own, of which this is the terminal.
+    command.args(["--ctty", env!("CARGO_BIN_EXE_wsgate"), "serve", "--config"]).arg(&config);
+    command.env_remove("RUST_LOG");
+    command.stdin(window().unwrap()).stdout(window().unwrap()).stderr(window().unwrap());
+    let mut child = command.spawn().unwrap();
+    // The command keeps the descriptors that it gives to the child.
+    drop(command);
+    eventually("it accepts", DEADLINE, || UnixStream::connect(&socket).is_ok());
+    let mut client = Raw::unix(&socket);
+    client.upgrade("/", &[]);
+
+    // Without a reading end what it logs stays in the terminal, of which there is little.
+    let closed = Instant::now();
+    drop(terminal);
+    client.closed_with(GOODBYE.0, GOODBYE.1);
+    let status = process::wait(&mut child, DEADLINE);
+    if status.is_none() {
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    let ended = closed.elapsed();
+    measured("R6", format!("a closed terminal: {status:?} after {ended:.1?}, its client saw 1001"));
+    assert_eq!(status.and_then(|status| status.code()), Some(0));
+}
+
+#[test]
+fn l7_an_address_that_cannot_be_bound_is_named_with_the_cause() {
+    let first = Gateway::start(&format!("{ROOM}{LISTENERS}"));
+    let mut client = first.client(Wire::Plain, "/");
+    let taken = first.port("plain");
     let table = [
-        (format!("127.0.0.1:{port}"), "Address already in use", "another process listens there"),
+        (format!("127.0.0.1:{taken}"), "Address already in use", "another process listens there"),
         ("192.0.2.1:0".to_owned(), "Cannot assign requested address", "this machine has no such address"),
         ("unix:/nowhere/at/all.sock".to_owned(), "No such file or directory", ""),
     ];
     for (address, cause, advice) in table {
-        let config = format!("{LISTENERS}\n[[listen]]\nname = \"bad\"\naddress = \"{address}\"\n");
-        let mut gateway = Gateway::launch(&config, |_| {});
-        assert_eq!(gateway.wait().code(), Some(69), "{address}");
-        let log = gateway.whole_log();
-        let line = log.last().unwrap();
-        assert!(line.contains(&format!("failed to bind '{address}'")), "{line}");
-        assert!(line.contains(cause) && line.contains(advice), "{line}");
-        assert!(!log.iter().any(|line| line.contains("accepting on")), "{log:?}");
+        l7_fails_to_bind(&address, 69, cause, advice, |_| {});
     }
+    client.send_text("untouched");
+    assert_eq!(client.text(), "untouched");
 }
 
 #[test]
-fn systemd_is_told_when_it_is_ready_and_when_it_stops() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("notify");
-    let supervisor = UnixDatagram::bind(&path).unwrap();
-    supervisor.set_read_timeout(Some(DEADLINE)).unwrap();
-    let told = || {
-        let mut buffer = [0; 200];
-        let length = supervisor.recv(&mut buffer).unwrap();
-        String::from_utf8(buffer[..length].to_vec()).unwrap().trim_end().to_owned()
-    };
-    let mut gateway = Gateway::launch(&format!("{ROOM}{LISTENERS}"), |command| {
-        command.env("NOTIFY_SOCKET", &path);
-    });
-    assert_eq!(told(), "READY=1");
-    // Ready means that it accepts.
-    let mut client = gateway.client(Wire::Plain, "/");
-    gateway.signal(Signal::TERM);
-    assert_eq!(told(), "STOPPING=1");
-    client.closed_with(GOODBYE.0, GOODBYE.1);
-    assert_eq!(gateway.wait().code(), Some(0));
+fn l7_a_privileged_port_is_refused_with_what_to_do() {
+    let Some(user) = nobody() else { return measured("L7", "skipped: only root can become another user") };
+    let first = fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start").unwrap();
+    if first.trim().parse::<u16>().unwrap() <= 81 {
+        return measured("L7", "skipped: no port is privileged here");
+    }
+    let advice = "choose a port above 1023, or grant CAP_NET_BIND_SERVICE";
+    l7_fails_to_bind("127.0.0.1:81", 77, "Permission denied", advice, |command| run_as(user, &["--core=0"], command));
+}
+
+/// Starts a gateway one of whose listeners cannot have its address: one line says so, and nothing of it has begun.
+fn l7_fails_to_bind(address: &str, code: i32, cause: &str, advice: &str, prepare: impl FnOnce(&mut Command)) {
+    let config = format!("{LISTENERS}\n[[listen]]\nname = \"bad\"\naddress = \"{address}\"\n");
+    let begun = Instant::now();
+    let mut gateway = Gateway::launch(&config, prepare);
+    assert_eq!(gateway.wait().code(), Some(code), "{address}");
+    // The certificates that the harness makes are part of it.
+    let ended = begun.elapsed();
+    let log = gateway.whole_log();
+    measured("L7", format!("'{address}': exit code {code} after {ended:.1?}"));
+    assert!(ended < Duration::from_secs(1), "{ended:?}");
+    let lines: Vec<_> = log.iter().filter(|line| line.contains(" ERROR ")).collect();
+    assert_eq!(lines.len(), 1, "{log:?}");
+    assert!(lines[0].contains(&format!("failed to bind '{address}'")), "{lines:?}");
+    assert!(lines[0].contains(cause) && lines[0].contains(advice), "{lines:?}");
+    assert!(!log.iter().any(|line| line.contains("accepting on")), "{log:?}");
 }
 
 #[test]

@@ -1,10 +1,11 @@
 //! The wire as a client sees it that counts every byte: the handshake, frames, the orderly end.
 
 use std::net::Shutdown;
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use crate::harness::{Frame, Gateway, LISTENERS, Raw, masked, request};
+use crate::harness::{Frame, Gateway, LISTENERS, Raw, Wire, masked};
 
 /// [`LISTENERS`] are added to it.
 const CONFIG: &str = r#"
@@ -53,18 +54,6 @@ fn a_fragmented_message_with_a_ping_between_comes_back_whole() {
 }
 
 #[test]
-fn frames_that_come_in_the_same_packet_as_the_request_are_answered() {
-    let gateway = start();
-    for mut client in both(&gateway) {
-        let mut bytes = request("/echo", &[]).into_bytes();
-        bytes.extend(masked(0x81, b"eager"));
-        client.send(&bytes);
-        assert!(client.head().starts_with("HTTP/1.1 101 "));
-        assert_eq!(client.frame(), Frame::text("eager"));
-    }
-}
-
-#[test]
 fn an_extension_that_we_do_not_have_is_not_agreed() {
     let gateway = start();
     for mut client in both(&gateway) {
@@ -87,6 +76,47 @@ fn answers_come_before_the_close_that_follows_their_requests() {
         assert_eq!((answer.first, &answer.payload[..2]), (0x88, &close.payload[..2]));
         client.end();
     }
+}
+
+#[test]
+fn a_client_that_ends_its_direction_still_gets_what_it_asked_for() {
+    const MESSAGES: usize = 60;
+    let gateway = start();
+    for wire in Wire::BOTH {
+        let mut client = gateway.narrow_client(wire, "/echo");
+        let id = gateway.id_of(&client);
+        // Replies of 960 KiB: more than the sockets' buffers hold, so most of them are queued when
+        // the gateway has read the end.
+        let asked = masked(0x82, &[b'x'; 16 << 10]).repeat(MESSAGES);
+        client.send(&asked);
+        client.end_sending();
+        client.widen();
+        for number in 0..MESSAGES {
+            assert_eq!(client.message().payload.len(), 16 << 10, "reply {number} over {wire:?}");
+        }
+        client.end();
+        let line = gateway.wait_for_log(&format!("client {id}: disconnected"));
+        assert!(line.contains("code 1006") && line.contains(" without a Close"), "{line}");
+        assert!(line.contains("60 messages (983040 bytes) received, 60 messages"), "{line}");
+    }
+}
+
+#[test]
+fn a_client_that_ends_its_direction_and_reads_nothing_is_cut_at_the_close_timeout() {
+    let config = "[gateway]\nclose_timeout = \"1s\"\n";
+    let gateway = Gateway::start(&format!("{config}{LISTENERS}{CONFIG}"));
+    let mut client = gateway.narrow_client(Wire::Plain, "/echo");
+    let id = gateway.id_of(&client);
+    client.send(&masked(0x82, &[b'x'; 16 << 10]).repeat(60));
+    client.end_sending();
+    let since = Instant::now();
+    let line = gateway.wait_for_log(&format!("client {id}: disconnected"));
+    // Counted in ticks of half a second; the first may end at once.
+    let took = since.elapsed();
+    assert!((Duration::from_millis(400)..Duration::from_secs(1 + 2)).contains(&took), "after {took:?}");
+    assert!(line.contains("code 1006"), "{line}");
+    let lost = gateway.wait_for_log("messages were still queued for it and are lost");
+    assert!(lost.contains(&format!("client {id}: ")), "{lost}");
 }
 
 #[test]

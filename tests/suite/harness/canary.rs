@@ -8,22 +8,52 @@ use super::{Frame, Gateway, Raw, masked};
 const PROMPT: Duration = Duration::from_millis(500);
 
 /// A client of the endpoint `/canary`, which replies.
-pub(crate) struct Canary(Raw);
+pub(crate) struct Canary {
+    client: Raw,
+    waits: Vec<Duration>,
+}
 
 impl Canary {
     /// Connects it, before anything hostile happens.
     pub(crate) fn enter(gateway: &Gateway) -> Canary {
         let mut client = gateway.raw("plain");
         client.upgrade("/canary", &[]);
-        Canary(client)
+        Canary { client, waits: Vec::new() }
+    }
+
+    /// Checks that a new one gets in and has its pong in time.
+    pub(crate) fn hatch(gateway: &Gateway) {
+        let begun = Instant::now();
+        let mut fresh = Canary::enter(gateway);
+        fresh.client.send(&masked(0x89, b"there?"));
+        assert_eq!(fresh.client.frame(), Frame { first: 0x8a, payload: b"there?".to_vec() });
+        let took = begun.elapsed();
+        assert!(took < PROMPT, "a fresh canary waited {took:?}");
     }
 
     /// Checks that its echo comes in time.
     pub(crate) fn sing(&mut self, after: &str) {
         let asked = Instant::now();
-        self.0.send(&masked(0x81, b"still alive?"));
-        assert_eq!(self.0.frame(), Frame::text("still alive?"), "after {after}");
+        self.client.send(&masked(0x81, b"still alive?"));
+        assert_eq!(self.client.frame(), Frame::text("still alive?"), "after {after}");
         let took = asked.elapsed();
         assert!(took < PROMPT, "after {after} the canary waited {took:?}");
+        self.waits.push(took);
     }
+
+    /// The longest that it has waited so far.
+    pub(crate) fn worst(&self) -> Duration {
+        self.waits.iter().max().copied().unwrap_or_default()
+    }
+
+    /// What 99 of 100 echoes took at most.
+    pub(crate) fn p99(&self) -> Duration {
+        percentile_99(self.waits.clone())
+    }
+}
+
+/// The time within which 99 of 100 are.
+pub(crate) fn percentile_99(mut times: Vec<Duration>) -> Duration {
+    times.sort_unstable();
+    times[(times.len() * 99).div_ceil(100) - 1]
 }

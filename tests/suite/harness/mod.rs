@@ -1,18 +1,24 @@
 //! What the tests stand on: a running gateway, certificates for it, and a client that speaks bytes.
 
+mod attack;
 mod canary;
 mod certificates;
 mod figure;
 mod gateway;
+mod namespace;
 pub(crate) mod process;
 mod raw;
 mod story;
+mod way;
 
-pub(crate) use canary::Canary;
+pub(crate) use attack::Attack;
+pub(crate) use canary::{Canary, percentile_99};
 pub(crate) use figure::measured;
 pub(crate) use gateway::Gateway;
+pub(crate) use namespace::{Cable, Carried, LossyLine, NEAR, Namespace};
 pub(crate) use raw::{Frame, Raw, masked, request};
 pub(crate) use story::{LISTENERS, Wire, with_any_deliverers};
+pub(crate) use way::{by_way_of, nobody, run_as, with_program};
 
 use std::thread;
 use std::time::{Duration, Instant};

@@ -2,8 +2,9 @@
 
 use std::fs;
 use std::io::{self, Read, Write};
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::path::Path;
+use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use native_tls::{Certificate, TlsConnector};
@@ -103,17 +104,17 @@ impl Raw {
 
     /// Connects to a TLS listener and trusts what the authority in this PEM file signed.
     pub(crate) fn tls(port: u16, ca: &Path) -> Raw {
-        Raw::tls_over(connect(port), ca)
+        Raw::tls_over(connector(ca), || connect(port))
     }
 
     /// As [`narrow`](Raw::narrow), to a TLS listener.
     pub(crate) fn narrow_tls(port: u16, ca: &Path) -> Raw {
-        Raw::tls_over(connect_to(&loopback(port), Some(NARROW)), ca)
+        Raw::tls_over(connector(ca), || connect_to(&loopback(port), Some(NARROW)))
     }
 
-    fn tls_over(socket: Socket, ca: &Path) -> Raw {
-        let authority = Certificate::from_pem(&fs::read(ca).unwrap()).unwrap();
-        let connector = TlsConnector::builder().add_root_certificate(authority).build().unwrap();
+    /// The socket is connected last: from then on the gateway counts the time.
+    fn tls_over(connector: TlsConnector, connect: impl FnOnce() -> Socket) -> Raw {
+        let socket = connect();
         let stream = connector.connect("localhost", socket.try_clone().unwrap()).unwrap();
         Raw { stream: Box::new(stream), socket, inbox: Vec::new() }
     }
@@ -161,8 +162,9 @@ impl Raw {
             };
             (inbox.len() >= header + length).then_some((header, length))
         });
-        let frame: Vec<u8> = self.inbox.drain(..header + length).collect();
-        Frame { first: frame[0], payload: frame[header..].to_vec() }
+        let frame = Frame { first: self.inbox[0], payload: self.inbox[header..header + length].to_vec() };
+        self.inbox.drain(..header + length);
+        frame
     }
 
     /// Sends a text message.
@@ -274,9 +276,22 @@ impl Raw {
         }
     }
 
+    /// Reads and throws away whatever comes, up to the end of the connection, however long that takes;
+    /// only silence has a deadline.
+    pub(crate) fn discard_until_end(&mut self) {
+        while matches!(self.read(Instant::now() + DEADLINE), Ok(1..)) {
+            self.inbox.clear();
+        }
+    }
+
     /// Ends the connection with a reset, as a peer does whose process was killed.
     pub(crate) fn reset(self) {
         socket2::SockRef::from(&self.socket).set_linger(Some(Duration::ZERO)).unwrap();
+    }
+
+    /// Ends its own direction on the socket, with no last word of whatever is spoken over it.
+    pub(crate) fn end_sending(&self) {
+        self.socket.shutdown(Shutdown::Write).unwrap();
     }
 
     /// The socket itself, to shut it down or to set its options.
@@ -322,6 +337,21 @@ pub(crate) fn request(path: &str, headers: &[&str]) -> String {
         "GET {path} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
          Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {KEY}\r\n{more}\r\n"
     )
+}
+
+/// A TLS client that trusts this authority. The library reads all roots of the system for each new one,
+/// a quarter of a second on a busy machine, so there is one for each authority.
+fn connector(ca: &Path) -> TlsConnector {
+    static MADE: Mutex<Vec<(PathBuf, TlsConnector)>> = Mutex::new(Vec::new());
+    // A test that fails here fails alone.
+    let mut made = MADE.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some((_, connector)) = made.iter().find(|(known, _)| known == ca) {
+        return connector.clone();
+    }
+    let authority = Certificate::from_pem(&fs::read(ca).unwrap()).unwrap();
+    let connector = TlsConnector::builder().add_root_certificate(authority).build().unwrap();
+    made.push((ca.to_owned(), connector.clone()));
+    connector
 }
 
 fn connect(port: u16) -> Socket {

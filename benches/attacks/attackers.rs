@@ -1,0 +1,441 @@
+//! The attackers: threads beside the well-behaved clients, on the same core and behind them in line.
+//!
+//! What an attack sends is bounded by what the gateway takes, or by a pace of its own where only the generator's core
+//! would burn. Whoever is cut or refused comes again.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::setpriority_process;
+use socket2::SockRef;
+
+use crate::frame::{Messages, TEXT, push_client_frame};
+use crate::generator::{Generator, Load};
+use crate::tls::{self, Session};
+
+/// The attackers come last in line for their core.
+const PRIORITY: i32 = 19;
+const PATIENCE: Duration = Duration::from_secs(2);
+/// Every socket that is held open is looked after this often.
+const ROUND: Duration = Duration::from_secs(1);
+/// Threads of a storm; each has one connection at a time.
+const STORM_THREADS: usize = 4;
+/// Payload of a ping: many small ones cost the gateway more than few large ones.
+const PING_SIZE: usize = 8;
+const MIB: usize = 1024 * 1024;
+/// The clients of the room that do read.
+const ROOM_READERS: usize = 10;
+const ROOM_SIZE: usize = 10 * 1024;
+/// Between two messages to the room.
+const ROOM_INTERVAL: Duration = Duration::from_millis(5);
+
+/// What attackers do.
+#[derive(Clone, Copy)]
+pub(crate) enum Attack {
+    /// Request heads that come a byte a second.
+    Slowloris { sockets: usize },
+    /// Half a ClientHello, or a whole one, and then nothing.
+    StalledTls { sockets: usize },
+    /// Connections that are closed at once, after the 101, or with a Close.
+    Storm,
+    /// The same with resets, at once, in the request, or in a message.
+    ResetStorm,
+    /// Pings without an end.
+    Pings { sockets: usize },
+    /// Messages of 1 MiB in fragments of one byte.
+    Fragments { sockets: usize },
+    /// Clients of a busy room that never read.
+    NeverRead { sockets: usize },
+    /// Clients that open a WebSocket and keep it, as many as get in.
+    Crowd { sockets: usize },
+}
+
+/// What an attack has done.
+#[derive(Default)]
+struct Tally {
+    connections: AtomicU64,
+    /// Connections that the gateway refused or cut, or that came to nothing.
+    ended: AtomicU64,
+    /// Bytes, frames, or whatever the attack consists of.
+    units: AtomicU64,
+}
+
+/// An attack under way.
+pub(crate) struct Running {
+    attack: Attack,
+    tally: Arc<Tally>,
+    stop: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<Result<u64, String>>>,
+    since: Instant,
+}
+
+/// An attack that is over.
+pub(crate) struct Done {
+    /// In words and figures.
+    pub(crate) what: String,
+    /// Messages that the well-behaved part of the attack lost: the readers of the room.
+    pub(crate) lost: u64,
+}
+
+impl Attack {
+    pub(crate) fn start(self, address: SocketAddr) -> Running {
+        let (tally, stop) = (Arc::new(Tally::default()), Arc::new(AtomicBool::new(false)));
+        let count = if matches!(self, Attack::Storm | Attack::ResetStorm) { STORM_THREADS } else { 1 };
+        let threads = (0..count)
+            .map(|_| {
+                let attacker = Attacker { address, tally: Arc::clone(&tally), stop: Arc::clone(&stop) };
+                thread::spawn(move || attacker.run(self))
+            })
+            .collect();
+        Running { attack: self, tally, stop, threads, since: Instant::now() }
+    }
+}
+
+impl Running {
+    pub(crate) fn stop(self) -> Result<Done, String> {
+        let seconds = self.since.elapsed().as_secs_f64();
+        self.stop.store(true, Ordering::Relaxed);
+        let figure = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let (connections, ended, units) =
+            (figure(&self.tally.connections), figure(&self.tally.ended), figure(&self.tally.units));
+        let mut lost = 0;
+        for thread in self.threads {
+            lost += thread.join().map_err(|_| "an attacker panicked".to_owned())??;
+        }
+        let rate = |count: u64| format!("{}/s", thousands((count as f64 / seconds).round() as u64));
+        let many = |count: usize| thousands(count as u64);
+        let what = match self.attack {
+            Attack::Slowloris { sockets } => format!(
+                "{} heads at a byte a second: {} bytes, {} connections, {} of them refused or cut",
+                many(sockets),
+                rate(units),
+                thousands(connections),
+                thousands(ended)
+            ),
+            Attack::StalledTls { sockets } => format!(
+                "{} that say half a ClientHello or a whole one and no more: {} connections, {} of them refused or cut",
+                many(sockets),
+                thousands(connections),
+                thousands(ended)
+            ),
+            Attack::Storm => {
+                format!("connect and close, a third each at once, after the 101, by a Close: {}", rate(connections))
+            }
+            Attack::ResetStorm => {
+                format!("connect and reset, a third each at once, in the head, in a message: {}", rate(connections))
+            }
+            Attack::Pings { sockets } => format!("{sockets} that ping: {} pings", rate(units)),
+            Attack::Fragments { sockets } => {
+                format!("{sockets} that send 1 MiB in fragments of 1 byte: {} fragments", rate(units))
+            }
+            Attack::NeverRead { sockets } => format!(
+                "{sockets} that never read in a room with {ROOM_READERS} that do: {} messages of 10 KiB, {} cut",
+                rate(units),
+                thousands(ended)
+            ),
+            Attack::Crowd { sockets } => format!(
+                "{sockets} that want in: {} connections ({}), {} of them refused or cut",
+                thousands(connections),
+                rate(connections),
+                thousands(ended)
+            ),
+        };
+        Ok(Done { what, lost })
+    }
+}
+
+/// One thread of an attack.
+struct Attacker {
+    address: SocketAddr,
+    tally: Arc<Tally>,
+    stop: Arc<AtomicBool>,
+}
+
+impl Attacker {
+    fn run(&self, attack: Attack) -> Result<u64, String> {
+        // Without it they are in line with everybody, no more.
+        let _ = setpriority_process(None, PRIORITY);
+        match attack {
+            Attack::Slowloris { sockets } => {
+                let head = self.request("/echo");
+                // Never the last byte of it.
+                let drip = |at: usize| head.as_bytes().get(at).copied().unwrap_or(b'x');
+                self.hold(sockets, |_| Vec::new(), Some(&drip));
+            }
+            Attack::StalledTls { sockets } => {
+                let hello = client_hello()?;
+                self.hold(sockets, |socket| hello[..hello.len() / (1 + socket % 2)].to_vec(), None);
+            }
+            Attack::Crowd { sockets } => self.hold(sockets, |_| self.request("/echo").into_bytes(), None),
+            Attack::Storm => self.storm(Self::come_and_go),
+            Attack::ResetStorm => self.storm(Self::come_and_reset),
+            Attack::Pings { sockets } => {
+                let mut ping = Vec::new();
+                push_client_frame(&mut ping, crate::frame::PING, &[b'p'; PING_SIZE]);
+                self.flood(sockets, &ping.repeat(MIB / ping.len()), ping.len());
+            }
+            Attack::Fragments { sockets } => {
+                let mut message = Vec::new();
+                // The first has the kind and no FIN, the last FIN and no kind.
+                push_client_frame(&mut message, TEXT & 0x0f, b"f");
+                let fragment = message.len();
+                (2..MIB).for_each(|_| push_client_frame(&mut message, 0x00, b"f"));
+                push_client_frame(&mut message, 0x80, b"f");
+                self.flood(sockets, &message, fragment);
+            }
+            Attack::NeverRead { sockets } => return self.crowd_a_room(sockets),
+        }
+        Ok(0)
+    }
+
+    fn is_over(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
+    fn request(&self, path: &str) -> String {
+        format!(
+            "GET {path} HTTP/1.1\r\nHost: {}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n",
+            self.address
+        )
+    }
+
+    fn connect(&self) -> io::Result<TcpStream> {
+        let socket = TcpStream::connect_timeout(&self.address, PATIENCE)?;
+        socket.set_nodelay(true)?;
+        self.tally.connections.fetch_add(1, Ordering::Relaxed);
+        Ok(socket)
+    }
+
+    /// A client whose 101 has been read.
+    fn upgrade(&self, path: &str) -> io::Result<TcpStream> {
+        let mut socket = self.connect()?;
+        socket.set_read_timeout(Some(PATIENCE))?;
+        socket.write_all(self.request(path).as_bytes())?;
+        let mut answer = [0; 12];
+        socket.read_exact(&mut answer)?;
+        if &answer != b"HTTP/1.1 101" {
+            return Err(ErrorKind::ConnectionRefused.into());
+        }
+        Ok(socket)
+    }
+
+    /// Keeps this many sockets open, each visited once a round: it is opened with `opening`, then sent one byte a
+    /// visit if there is a `drip`; one that was ended comes again.
+    fn hold(&self, sockets: usize, opening: impl Fn(usize) -> Vec<u8>, drip: Option<&dyn Fn(usize) -> u8>) {
+        let mut held: Vec<Option<(TcpStream, usize)>> = (0..sockets).map(|_| None).collect();
+        let since = Instant::now();
+        for visit in 0.. {
+            let due = since + ROUND.mul_f64(visit as f64 / sockets as f64);
+            thread::sleep(due.saturating_duration_since(Instant::now()));
+            if self.is_over() {
+                return;
+            }
+            let socket = visit % sockets;
+            let place = &mut held[socket];
+            let lives = match place {
+                None => self.open(&opening(socket)).map(|stream| *place = Some((stream, 0))),
+                Some((stream, sent)) => discard(stream).and_then(|()| {
+                    let Some(drip) = drip else { return Ok(()) };
+                    stream.write_all(&[drip(*sent)])?;
+                    *sent += 1;
+                    self.tally.units.fetch_add(1, Ordering::Relaxed);
+                    Ok(())
+                }),
+            };
+            if lives.is_err() {
+                *place = None;
+                self.tally.ended.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+
+    fn open(&self, opening: &[u8]) -> io::Result<TcpStream> {
+        let mut socket = self.connect()?;
+        reset_at_end(&socket)?;
+        socket.write_all(opening)?;
+        socket.set_nonblocking(true)?;
+        Ok(socket)
+    }
+
+    /// One connection after the other, each in the next of three ways; what fails is tried again.
+    fn storm(&self, once: impl Fn(&Self, usize) -> io::Result<()>) {
+        for way in (0..3).cycle() {
+            if self.is_over() {
+                return;
+            }
+            if once(self, way).is_err() {
+                self.tally.ended.fetch_add(1, Ordering::Relaxed);
+                // Out of ports for a moment, or the backlog is full.
+                thread::sleep(Duration::from_millis(1));
+            }
+        }
+    }
+
+    fn come_and_go(&self, way: usize) -> io::Result<()> {
+        match way {
+            0 => self.connect().map(drop),
+            1 => self.upgrade("/echo").map(drop),
+            _ => {
+                let mut socket = self.upgrade("/echo")?;
+                let mut close = Vec::new();
+                push_client_frame(&mut close, crate::frame::CLOSE, &[3, 232]);
+                socket.write_all(&close)?;
+                // Up to the end that the gateway makes.
+                io::copy(&mut socket, &mut io::sink()).map(drop)
+            }
+        }
+    }
+
+    fn come_and_reset(&self, way: usize) -> io::Result<()> {
+        let mut socket = if way == 2 { self.upgrade("/echo")? } else { self.connect()? };
+        reset_at_end(&socket)?;
+        match way {
+            0 => Ok(()),
+            1 => {
+                let request = self.request("/echo");
+                socket.write_all(&request.as_bytes()[..request.len() / 2])
+            }
+            _ => {
+                let mut message = Vec::new();
+                push_client_frame(&mut message, TEXT, &[b'm'; 4096]);
+                socket.write_all(&message[..message.len() / 2])
+            }
+        }
+    }
+
+    /// This many clients send `stream` again and again, as fast as it is taken, and discard what they are answered.
+    fn flood(&self, sockets: usize, stream: &[u8], unit: usize) {
+        let mut clients: Vec<Option<(TcpStream, usize)>> = (0..sockets).map(|_| None).collect();
+        while !self.is_over() {
+            let mut moved = false;
+            for place in &mut clients {
+                let Some((socket, at)) = place else {
+                    *place = self.upgrade("/echo").and_then(flooding).map(|socket| (socket, 0)).ok();
+                    continue;
+                };
+                let end = stream.len().min(*at + (64 << 10));
+                let sent = match discard(socket).and_then(|()| socket.write(&stream[*at..end])) {
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => continue,
+                    Err(_) => {
+                        *place = None;
+                        self.tally.ended.fetch_add(1, Ordering::Relaxed);
+                        continue;
+                    }
+                    Ok(sent) => sent,
+                };
+                moved = true;
+                self.tally.units.fetch_add(((*at % unit + sent) / unit) as u64, Ordering::Relaxed);
+                *at = (*at + sent) % stream.len();
+            }
+            if !moved {
+                let open = clients.iter().flatten().map(|(socket, _)| socket);
+                let mut waited: Vec<_> =
+                    open.map(|socket| PollFd::new(socket, PollFlags::IN | PollFlags::OUT)).collect();
+                let _ = poll(&mut waited, Some(&Timespec { tv_sec: 0, tv_nsec: 10_000_000 }));
+            }
+        }
+    }
+
+    /// A room of which most never read; returns how many messages those who do read have lost.
+    fn crowd_a_room(&self, sockets: usize) -> Result<u64, String> {
+        let mut silent = Vec::new();
+        for _ in 0..sockets {
+            let socket = self.upgrade("/room").map_err(|cause| format!("failed to enter the room: {cause}"))?;
+            silent.push(socket);
+        }
+        let mut generator = Generator::new(None)?;
+        generator.connect(self.address, "/room", ROOM_READERS + 1)?;
+        let publisher = ROOM_READERS;
+        let mut room = Room { messages: Messages::new(ROOM_SIZE), published: 0, received: [0; ROOM_READERS] };
+        let since = Instant::now();
+        while !self.is_over() {
+            let due = since + ROOM_INTERVAL.mul_f64(room.published as f64);
+            while generator.turn(&mut room, due.saturating_duration_since(Instant::now()))? {}
+            let mut frame = Vec::new();
+            room.messages.push(&mut frame, publisher, room.published);
+            generator.send(publisher, &frame)?;
+            room.published += 1;
+            self.tally.units.fetch_add(1, Ordering::Relaxed);
+        }
+        let patience = Instant::now() + PATIENCE;
+        while !room.is_done() && Instant::now() < patience {
+            generator.turn(&mut room, Duration::from_millis(50))?;
+        }
+        for socket in &silent {
+            let is_cut = SockRef::from(socket).take_error().is_ok_and(|error| error.is_some());
+            self.tally.ended.fetch_add(is_cut.into(), Ordering::Relaxed);
+        }
+        Ok(room.received.iter().map(|received| room.published - received).sum())
+    }
+}
+
+/// The room's readers check that they get every message.
+struct Room {
+    messages: Messages,
+    published: u64,
+    received: [u64; ROOM_READERS],
+}
+
+impl Load for Room {
+    fn message(&mut self, client: usize, payload: &[u8], _now: Instant) -> Result<(), String> {
+        let (_, number) = self.messages.check(payload)?;
+        let expected = self.received[client];
+        if number != expected {
+            return Err(format!("received message {number} of the room instead of {expected}"));
+        }
+        self.received[client] += 1;
+        Ok(())
+    }
+
+    fn is_done(&self) -> bool {
+        self.received.iter().all(|received| *received == self.published)
+    }
+}
+
+/// Takes what has arrived; an error when the connection has ended.
+fn discard(socket: &mut TcpStream) -> io::Result<()> {
+    let mut buffer = [0; 64 << 10];
+    loop {
+        match socket.read(&mut buffer) {
+            Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
+            Ok(_) => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+fn flooding(socket: TcpStream) -> io::Result<TcpStream> {
+    reset_at_end(&socket)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket)
+}
+
+fn reset_at_end(socket: &TcpStream) -> io::Result<()> {
+    SockRef::from(socket).set_linger(Some(Duration::ZERO))
+}
+
+fn client_hello() -> Result<Vec<u8>, String> {
+    let mut session = Session::new(&tls::context()?)?;
+    session.handshake()?;
+    Ok(session.take_ciphertext())
+}
+
+/// A count with a comma at every thousand.
+pub(crate) fn thousands(count: u64) -> String {
+    let digits = count.to_string();
+    let mut text = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}

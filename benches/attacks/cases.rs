@@ -1,0 +1,215 @@
+//! The cases: their gateways, and how each is measured.
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use crate::attackers::Attack;
+use crate::generator::Generator;
+use crate::good::{Good, Seen};
+use crate::process::{self, Cores, Server, Workspace};
+use crate::tls;
+
+/// The well-behaved clients where all of them fit.
+const GOOD: usize = 100;
+/// Of 64 descriptors the gateway needs a dozen itself, and some are left to be fought for.
+const GOOD_OF_64: usize = 40;
+/// The gateway's own threads, the well-behaved clients' and 53 to be fought for.
+const THREADS: usize = 160;
+/// A user that nobody is, for a limit that counts all threads of a user.
+const USER: u32 = 64_007;
+/// The round before the one that counts: it fills what is filled once, such as the allocator's arenas.
+const WARM_UP: Duration = Duration::from_secs(5);
+/// How long the gateway may take to be as it was.
+const RECOVERY: Duration = Duration::from_secs(15);
+/// What memory may stay up after an attack: arenas of the allocator that it filled differently from the last time.
+const MEMORY_MARGIN_KIB: u64 = 4096;
+
+/// One case of the bench.
+#[derive(Clone, Copy)]
+pub(crate) struct Case {
+    pub(crate) name: &'static str,
+    attack: Attack,
+    /// Do the well-behaved speak TLS?
+    tls: bool,
+    pub(crate) good: usize,
+    /// Lines under `[gateway]`.
+    settings: &'static str,
+    limit: Limit,
+}
+
+/// What the system gives the gateway.
+#[derive(Clone, Copy)]
+enum Limit {
+    None,
+    Descriptors,
+    Threads,
+}
+
+const HELD: &str = "max_handshakes = 4096\n";
+
+/// All cases, in the order of the table.
+pub(crate) const ALL: [Case; 11] = [
+    case("slowloris", Attack::Slowloris { sockets: 2000 }).with(HELD),
+    case("slowloris-refused", Attack::Slowloris { sockets: 2000 }),
+    case("stalled-tls", Attack::StalledTls { sockets: 2000 }).over_tls().with(HELD),
+    case("stalled-tls-refused", Attack::StalledTls { sockets: 2000 }).over_tls(),
+    case("connect-close", Attack::Storm),
+    case("ping-flood", Attack::Pings { sockets: 50 }),
+    case("fragments", Attack::Fragments { sockets: 50 }),
+    case("reset", Attack::ResetStorm),
+    case("never-read", Attack::NeverRead { sockets: 500 }),
+    case("64-descriptors", Attack::Crowd { sockets: 500 }).under(Limit::Descriptors, GOOD_OF_64),
+    case("threads", Attack::Crowd { sockets: 500 }).under(Limit::Threads, GOOD),
+];
+
+const fn case(name: &'static str, attack: Attack) -> Case {
+    Case { name, attack, tls: false, good: GOOD, settings: "", limit: Limit::None }
+}
+
+impl Case {
+    const fn with(mut self, settings: &'static str) -> Case {
+        self.settings = settings;
+        self
+    }
+
+    const fn over_tls(mut self) -> Case {
+        self.tls = true;
+        self
+    }
+
+    const fn under(mut self, limit: Limit, good: usize) -> Case {
+        self.limit = limit;
+        self.good = good;
+        self
+    }
+}
+
+/// What the gateway has at one moment.
+#[derive(Clone, Copy)]
+pub(crate) struct Holdings {
+    pub(crate) threads: u64,
+    pub(crate) descriptors: u64,
+    /// Its share of memory.
+    pub(crate) memory_kib: u64,
+}
+
+impl Holdings {
+    fn of(server: &Server) -> Result<Holdings, String> {
+        let memory = server.memory()?;
+        Ok(Holdings { threads: memory.threads, descriptors: server.descriptors()?, memory_kib: memory.pss_kib })
+    }
+
+    /// Is it as it was before?
+    pub(crate) fn is_back(&self, before: &Holdings) -> bool {
+        self.threads <= before.threads
+            && self.descriptors <= before.descriptors
+            && self.memory_kib <= before.memory_kib + MEMORY_MARGIN_KIB
+    }
+}
+
+/// What one case came to.
+pub(crate) struct Figures {
+    pub(crate) quiet: Seen,
+    pub(crate) attacked: Seen,
+    pub(crate) what: String,
+    /// Share of its core that the gateway used.
+    pub(crate) cpu_percent: f64,
+    /// Before any attack, before the attack that counts, at its end, and after it.
+    pub(crate) cold: Holdings,
+    pub(crate) before: Holdings,
+    pub(crate) during: Holdings,
+    pub(crate) after: Holdings,
+    /// How long it took to be back, or was given.
+    pub(crate) recovery: Duration,
+}
+
+/// What a run needs besides the case.
+pub(crate) struct Bench {
+    pub(crate) cores: Cores,
+    pub(crate) workspace: Workspace,
+    /// How long each attack lasts.
+    pub(crate) time: Duration,
+}
+
+impl Bench {
+    pub(crate) fn measure(&self, case: &Case) -> Result<Figures, String> {
+        let server = self.start(case)?;
+        self.attack(case, &server).map_err(|what| format!("{what} (the gateway's last words: {})", server.last_words()))
+    }
+
+    fn start(&self, case: &Case) -> Result<Server, String> {
+        let port = process::free_port()?;
+        let mut config = format!("[gateway]\n{}{}", case.settings, self.workspace.listener(port, case.tls));
+        for (path, to) in [("/echo", "reply"), ("/room", "others")] {
+            config += &format!("[[endpoint]]\npath = \"{path}\"\nto = [\"{to}\"]\nmax_connections = 10000\n");
+        }
+        let config = self.workspace.write_config(&config)?;
+        let binary = self.workspace.public_binary()?;
+        let mut command = match case.limit {
+            Limit::None => Command::new(&binary),
+            Limit::Descriptors => limited(&["prlimit", "--nofile=64:64"]),
+            Limit::Threads => {
+                let (user, limit) = (format!("--reuid={USER}"), format!("--nproc={THREADS}:{THREADS}"));
+                limited(&["setpriv", &user, "--clear-groups", "prlimit", &limit])
+            }
+        };
+        if !matches!(case.limit, Limit::None) {
+            command.arg(&binary);
+        }
+        command.arg("serve").arg("--config").arg(config);
+        Server::launch(command, port, self.cores, &self.workspace)
+    }
+
+    fn attack(&self, case: &Case, server: &Server) -> Result<Figures, String> {
+        let mut generator = Generator::new(if case.tls { Some(tls::context()?) } else { None })?;
+        generator.connect(server.address(), "/echo", case.good)?;
+        let mut good = Good::new(generator);
+        let quiet = good.run(self.time / 3, || {})?;
+        let cold = Holdings::of(server)?;
+
+        let warm_up = case.attack.start(server.address());
+        good.run(WARM_UP.min(self.time), || {})?;
+        warm_up.stop()?;
+        let (before, _) = recover(&mut good, server, &cold)?;
+
+        let attack = case.attack.start(server.address());
+        let (began, cpu) = (Instant::now(), server.cpu()?);
+        let mut cpu_percent = Ok(0.0);
+        let mut attacked = good.run(self.time, || {
+            cpu_percent = server.cpu().map(|now| (now - cpu).as_secs_f64() / began.elapsed().as_secs_f64() * 100.0);
+        })?;
+        let during = Holdings::of(server)?;
+        let done = attack.stop()?;
+        attacked.lost += done.lost;
+        let (after, recovery) = recover(&mut good, server, &before)?;
+        Ok(Figures {
+            quiet,
+            attacked,
+            what: done.what,
+            cpu_percent: cpu_percent?,
+            cold,
+            before,
+            during,
+            after,
+            recovery,
+        })
+    }
+}
+
+fn limited(words: &[&str]) -> Command {
+    let mut command = Command::new(words[0]);
+    command.args(&words[1..]);
+    command
+}
+
+/// Goes on without the attackers until the gateway is as it was, or for as long as it may take.
+fn recover(good: &mut Good, server: &Server, before: &Holdings) -> Result<(Holdings, Duration), String> {
+    let since = Instant::now();
+    loop {
+        good.run(Duration::from_millis(250), || {})?;
+        let now = Holdings::of(server)?;
+        if now.is_back(before) || since.elapsed() > RECOVERY {
+            return Ok((now, since.elapsed()));
+        }
+    }
+}

@@ -1,0 +1,293 @@
+//! What an outbox should do: which bytes come next at the peer, what fits, what is dropped, when it ends.
+
+use std::collections::VecDeque;
+
+use wsgate::clock::Ticks;
+use wsgate::config::WhenFull;
+use wsgate::connection::outbox::{Delivery, Ending, Limits, PingState, Totals};
+use wsgate::message::{Kind, Message};
+
+/// Bytes that belong together: nothing comes between them, and they arrive whole or not at all.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    pub bytes: Vec<u8>,
+    pub messages: usize,
+}
+
+impl Entry {
+    pub fn of(messages: &[Message]) -> Entry {
+        let opcode = |kind| if kind == Kind::Text { 0x81 } else { 0x82 };
+        let bytes = messages.iter().flat_map(|message| encoded(opcode(message.kind), &message.data)).collect();
+        Entry { bytes, messages: messages.len() }
+    }
+}
+
+/// A frame as a server sends it.
+pub fn encoded(first: u8, payload: &[u8]) -> Vec<u8> {
+    let mut frame = vec![first];
+    match payload.len() {
+        len @ 0..126 => frame.push(len as u8),
+        len @ 126..65536 => frame.extend_from_slice(&[126, (len >> 8) as u8, len as u8]),
+        len => {
+            frame.push(127);
+            frame.extend_from_slice(&(len as u64).to_be_bytes());
+        }
+    }
+    frame.extend_from_slice(payload);
+    frame
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Stage {
+    Open,
+    Closing,
+    Closed,
+    Cut,
+}
+
+#[derive(Debug)]
+pub struct Outgoing {
+    pub limits: Limits,
+    /// The peer is gone: when that was noticed is the kernel's business.
+    pub is_vague: bool,
+    stage: Stage,
+    now: Ticks,
+    /// What the kernel has not got at all, without pong and ping.
+    pending: VecDeque<Entry>,
+    /// What the kernel has in part, and how many bytes of it.
+    begun: Option<(Entry, usize)>,
+    /// The latest pong, and the next ping: they come at the next boundary.
+    pong: Option<Vec<u8>>,
+    ping: bool,
+    ping_state: PingState,
+    /// When the kernel last took something, or was first offered something.
+    progress: Ticks,
+    ending: Option<(u16, Option<String>)>,
+    deadline: Ticks,
+    totals: Totals,
+}
+
+impl Outgoing {
+    pub fn new(limits: Limits, now: Ticks) -> Outgoing {
+        Outgoing {
+            limits,
+            is_vague: false,
+            stage: Stage::Open,
+            now,
+            pending: VecDeque::new(),
+            begun: None,
+            pong: None,
+            ping: false,
+            ping_state: PingState::None,
+            progress: now,
+            ending: None,
+            deadline: 0,
+            totals: Totals::default(),
+        }
+    }
+
+    pub fn is_open(&self) -> bool {
+        self.stage == Stage::Open
+    }
+
+    pub fn is_cut(&self) -> bool {
+        self.stage == Stage::Cut
+    }
+
+    /// Whether nothing will arrive any more.
+    pub fn is_over(&self) -> bool {
+        self.stage >= Stage::Closed
+    }
+
+    pub fn has_close(&self) -> bool {
+        self.ending.as_ref().is_some_and(|(code, _)| *code != 1006)
+    }
+
+    pub fn ping_state(&self) -> PingState {
+        self.ping_state
+    }
+
+    fn queued(&self) -> impl Iterator<Item = &Entry> {
+        self.begun.iter().map(|(entry, _)| entry).chain(&self.pending)
+    }
+
+    fn has_work(&self) -> bool {
+        self.queued().next().is_some() || self.pong.is_some() || self.ping
+    }
+
+    fn before(&mut self) {
+        if !self.has_work() {
+            self.progress = self.now;
+        }
+    }
+
+    /// Whether an entry is within the bounds. Without a message in it an outbox takes any one entry.
+    pub fn fits(&self, entry: &Entry) -> bool {
+        let bounds = &self.limits.queue;
+        let messages: usize = self.queued().map(|entry| entry.messages).sum();
+        let bytes: usize = self.queued().map(|entry| entry.bytes.len()).sum();
+        messages == 0 || (messages + entry.messages <= bounds.messages && bytes + entry.bytes.len() <= bounds.bytes)
+    }
+
+    pub fn push(&mut self, entry: Entry) {
+        self.before();
+        self.pending.push_back(entry);
+    }
+
+    pub fn deliver(&mut self, entry: Entry) -> Delivery {
+        if self.stage != Stage::Open {
+            return Delivery::Closed;
+        }
+        if self.fits(&entry) {
+            self.push(entry);
+            return Delivery::Taken;
+        }
+        let first = self.totals.dropped == 0;
+        match self.limits.queue.when_full {
+            WhenFull::Disconnect => {
+                self.totals.dropped += entry.messages as u64;
+                self.close(Some(1008), "Too slow", self.limits.close_timeout);
+                return Delivery::TooSlow;
+            }
+            WhenFull::DropNewest => self.totals.dropped += entry.messages as u64,
+            WhenFull::DropOldest => self.drop_oldest(entry),
+        }
+        Delivery::Dropped { first }
+    }
+
+    /// Drops the oldest that the kernel has nothing of; if that is not enough, drops the new one alone.
+    fn drop_oldest(&mut self, entry: Entry) {
+        let before = self.pending.clone();
+        let mut dropped = 0;
+        while !self.fits(&entry) {
+            let Some(oldest) = self.pending.iter().position(|entry| entry.messages > 0) else {
+                self.pending = before;
+                self.totals.dropped += entry.messages as u64;
+                return;
+            };
+            dropped += self.pending.remove(oldest).map_or(0, |entry| entry.messages);
+        }
+        self.totals.dropped += dropped as u64;
+        self.push(entry);
+    }
+
+    pub fn pong(&mut self, all: Vec<u8>, latest: Vec<u8>) {
+        if self.stage != Stage::Open {
+            return;
+        }
+        if self.has_work() {
+            self.pong = Some(latest);
+        } else {
+            self.push(Entry { bytes: all, messages: 0 });
+        }
+    }
+
+    pub fn ping(&mut self) {
+        if self.stage == Stage::Open {
+            self.before();
+            self.ping = true;
+            self.ping_state = PingState::Waits;
+        }
+    }
+
+    pub fn close(&mut self, code: Option<u16>, reason: &str, within: Ticks) {
+        if self.stage != Stage::Open {
+            return;
+        }
+        let mut payload = Vec::new();
+        if let Some(code) = code {
+            payload.extend_from_slice(&code.to_be_bytes());
+            // A control frame has at most 125 bytes, and its text no half characters.
+            let fits = reason.char_indices().map(|(at, c)| at + c.len_utf8()).take_while(|end| *end <= 123).last();
+            payload.extend_from_slice(&reason.as_bytes()[..fits.unwrap_or(0)]);
+        }
+        self.push(Entry { bytes: encoded(0x88, &payload), messages: 0 });
+        self.stage = Stage::Closing;
+        self.ending = Some((code.unwrap_or(1005), Some(reason.to_owned())));
+        self.deadline = self.now + within;
+    }
+
+    pub fn cut(&mut self, code: u16) {
+        if self.stage == Stage::Cut {
+            return;
+        }
+        self.stage = Stage::Cut;
+        self.ending.get_or_insert((code, None));
+        self.totals.lost += self.queued().map(|entry| entry.messages as u64).sum::<u64>();
+        (self.pending, self.begun, self.pong, self.ping) = Default::default();
+    }
+
+    /// The heartbeat's deadlines.
+    pub fn tick(&mut self, now: Ticks) {
+        self.now = now;
+        let is_live = matches!(self.stage, Stage::Open | Stage::Closing);
+        if is_live && self.has_work() && self.limits.write_timeout.is_some_and(|most| now - self.progress >= most) {
+            self.cut(1006);
+        }
+        if matches!(self.stage, Stage::Closing | Stage::Closed) && now >= self.deadline {
+            self.cut(1006);
+        }
+    }
+
+    /// Bytes that the kernel has got: exactly those that come next.
+    pub fn arrived(&mut self, mut bytes: &[u8]) {
+        if bytes.is_empty() {
+            return;
+        }
+        self.progress = self.now;
+        self.totals.bytes += bytes.len() as u64;
+        while !bytes.is_empty() {
+            let (entry, done) =
+                self.begun.take().or_else(|| self.next()).unwrap_or_else(|| panic!("{bytes:?} is nobody's"));
+            let count = bytes.len().min(entry.bytes.len() - done);
+            assert!(bytes[..count] == entry.bytes[done..done + count], "{bytes:?} instead of {entry:?} from {done}");
+            bytes = &bytes[count..];
+            match done + count {
+                done if done < entry.bytes.len() => self.begun = Some((entry, done)),
+                _ => self.totals.messages += entry.messages as u64,
+            }
+        }
+        if self.has_work() {
+            return;
+        }
+        if self.ping_state == PingState::Waits {
+            self.ping_state = PingState::Left(self.now);
+        }
+        if self.stage == Stage::Closing {
+            self.stage = Stage::Closed;
+            self.deadline = self.deadline.min(self.now + self.limits.close_timeout);
+        }
+    }
+
+    fn next(&mut self) -> Option<(Entry, usize)> {
+        let control = |bytes| Entry { bytes, messages: 0 };
+        let pong = self.pong.take().map(control);
+        let ping = || std::mem::take(&mut self.ping).then(|| control(vec![0x89, 0]));
+        pong.or_else(ping).or_else(|| self.pending.pop_front()).map(|entry| (entry, 0))
+    }
+
+    /// The bounds, for everything that the kernel has not got.
+    pub fn check(&self) {
+        let bounds = &self.limits.queue;
+        let entries = self.queued().filter(|entry| entry.messages > 0);
+        let (mut count, mut messages, mut bytes) = (0, 0, 0);
+        for entry in entries {
+            count += 1;
+            messages += entry.messages;
+            bytes += entry.bytes.len();
+        }
+        assert!(count <= 1 || (messages <= bounds.messages && bytes <= bounds.bytes), "{self:?}");
+    }
+
+    /// Compares with what the outbox says of its life.
+    pub fn compare(&self, ending: &Ending, totals: &Totals) {
+        if self.is_vague {
+            assert!(totals.messages >= self.totals.messages && totals.dropped >= self.totals.dropped);
+            return;
+        }
+        assert_eq!(totals, &self.totals);
+        let (code, reason) = self.ending.as_ref().expect("it has ended");
+        assert_eq!(ending.code, *code);
+        assert!(reason.as_ref().is_none_or(|reason| *reason == ending.reason), "{ending:?} instead of {reason:?}");
+    }
+}

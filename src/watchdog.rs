@@ -1,0 +1,120 @@
+//! The watchdog of whoever supervises the process: it is fed when every accept loop has come round and the
+//! heartbeat has ticked since it was last fed. So a gateway that hangs starves it, and is started anew.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::clock::Ticks;
+
+/// A watchdog that is fed together.
+pub struct Watchdog {
+    timeout: Duration,
+    feed: Box<dyn Fn() + Send + Sync>,
+    round: Mutex<Round>,
+}
+
+/// What has happened since it was last fed.
+#[derive(Debug, Default)]
+struct Round {
+    /// Who has come round, by the number of its keeper.
+    came: Vec<bool>,
+    fed_at: Ticks,
+}
+
+/// One loop's part in keeping the watchdog quiet.
+#[derive(Debug)]
+pub struct Keeper {
+    watchdog: Arc<Watchdog>,
+    number: usize,
+    came: Option<Instant>,
+}
+
+impl Watchdog {
+    /// A watchdog that bites when `feed` was not called for as long as `timeout`.
+    pub fn new(timeout: Duration, feed: impl Fn() + Send + Sync + 'static) -> Watchdog {
+        Watchdog { timeout, feed: Box::new(feed), round: Mutex::default() }
+    }
+
+    /// One more loop without which it is not fed.
+    pub fn keeper(self: &Arc<Self>) -> Keeper {
+        let mut round = self.round.lock().unwrap_or_else(PoisonError::into_inner);
+        round.came.push(false);
+        Keeper { watchdog: Arc::clone(self), number: round.came.len() - 1, came: None }
+    }
+
+    fn come_round(&self, number: usize, now: Ticks) {
+        let mut round = self.round.lock().unwrap_or_else(PoisonError::into_inner);
+        round.came[number] = true;
+        if round.fed_at == now || round.came.contains(&false) {
+            return;
+        }
+        round.fed_at = now;
+        round.came.fill(false);
+        drop(round);
+        (self.feed)();
+    }
+}
+
+impl Keeper {
+    /// How often its loop has to come round: twice as often as the watchdog wants to be fed, since two loops
+    /// may just have missed each other, and that twice as often as it bites.
+    pub fn interval(&self) -> Duration {
+        self.watchdog.timeout / 4
+    }
+
+    /// Its loop has come round, at this tick. Coming more often than needed costs a look at the clock.
+    pub fn come_round(&mut self, now: Ticks) {
+        if self.came.is_some_and(|came| came.elapsed() < self.interval()) {
+            return;
+        }
+        self.came = Some(Instant::now());
+        self.watchdog.come_round(self.number, now);
+    }
+}
+
+impl fmt::Debug for Watchdog {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Watchdog").field("timeout", &self.timeout).field("round", &self.round).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    #[test]
+    fn it_is_fed_only_when_all_have_come_round_and_the_clock_has_ticked() {
+        let fed = Arc::new(AtomicUsize::new(0));
+        let feed = {
+            let fed = Arc::clone(&fed);
+            move || {
+                fed.fetch_add(1, Ordering::Relaxed);
+            }
+        };
+        let watchdog = Arc::new(Watchdog::new(Duration::ZERO, feed));
+        let mut keepers = [watchdog.keeper(), watchdog.keeper()];
+        // (who comes, at which tick, how often it was fed by then)
+        let table = [(0, 1, 0), (0, 1, 0), (1, 1, 1), (1, 2, 1), (0, 2, 2), (0, 2, 2), (1, 2, 2), (1, 3, 3), (0, 3, 3)];
+        for (step, (who, tick, expected)) in table.into_iter().enumerate() {
+            keepers[who].come_round(tick);
+            assert_eq!(fed.load(Ordering::Relaxed), expected, "step {step}");
+        }
+    }
+
+    #[test]
+    fn who_comes_too_often_is_not_heard() {
+        let fed = Arc::new(AtomicUsize::new(0));
+        let feed = {
+            let fed = Arc::clone(&fed);
+            move || {
+                fed.fetch_add(1, Ordering::Relaxed);
+            }
+        };
+        let mut keeper = Arc::new(Watchdog::new(Duration::from_secs(3600), feed)).keeper();
+        (1..100).for_each(|tick| keeper.come_round(tick));
+        assert_eq!(fed.load(Ordering::Relaxed), 1);
+    }
+}

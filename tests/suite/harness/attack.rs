@@ -1,0 +1,83 @@
+//! An attack from its begin to its end: what it costs the gateway, and whether a well-behaved client
+//! notices anything of it.
+
+use std::fmt::Display;
+use std::time::Duration;
+
+use super::{Canary, Gateway, eventually, measured};
+
+/// An attack on a gateway that has the endpoint `/canary` (which replies) on the listener "plain".
+///
+/// What is asked of it while it lasts is asked about the time since [`begin`](Attack::begin).
+pub(crate) struct Attack<'g> {
+    case: &'static str,
+    gateway: &'g Gateway,
+    canary: Canary,
+    memory_kib: usize,
+    processor: Duration,
+    threads: usize,
+    descriptors: usize,
+}
+
+impl<'g> Attack<'g> {
+    /// Connects the canary and notes what the gateway takes before anything hostile happens. The
+    /// case is an id of the table of cases, such as "F1".
+    pub(crate) fn begin(case: &'static str, gateway: &'g Gateway) -> Attack<'g> {
+        let mut canary = Canary::enter(gateway);
+        canary.sing("nothing yet");
+        Attack {
+            case,
+            gateway,
+            canary,
+            memory_kib: gateway.memory_kib(),
+            processor: gateway.processor_time(),
+            threads: gateway.threads(),
+            descriptors: gateway.descriptors(),
+        }
+    }
+
+    /// Checks that the canary has its echo in time, now; `after` says what has just been done to it.
+    pub(crate) fn sing(&mut self, after: &str) {
+        self.canary.sing(after);
+    }
+
+    /// How much memory it costs, in KiB.
+    pub(crate) fn grown_kib(&self) -> usize {
+        self.gateway.memory_kib().saturating_sub(self.memory_kib)
+    }
+
+    /// How much processor time it has cost, the canary's included.
+    pub(crate) fn spent(&self) -> Duration {
+        self.gateway.processor_time().saturating_sub(self.processor)
+    }
+
+    /// What 99 of 100 of the canary's echoes took at most.
+    pub(crate) fn canary_p99(&self) -> Duration {
+        self.canary.p99()
+    }
+
+    /// Checks that it costs less memory than this, in KiB.
+    pub(crate) fn costs_less_than_kib(&self, limit: usize) {
+        let grown = self.grown_kib();
+        assert!(grown < limit, "{}: +{grown} KiB, which is not less than {limit}", self.case);
+    }
+
+    /// Waits until every thread and descriptor is back; how many are there now is what was there before.
+    pub(crate) fn gives_back_within(&self, limit: Duration) {
+        eventually("threads and descriptors are back", limit, || {
+            self.gateway.threads() <= self.threads && self.gateway.descriptors() <= self.descriptors
+        });
+    }
+
+    /// Ends it: the canary still sings, a new client gets in, and what was measured is printed.
+    pub(crate) fn end(mut self, figure: impl Display) {
+        let (grown, spent) = (self.grown_kib(), self.spent());
+        self.canary.sing("the end of the attack");
+        Canary::hatch(self.gateway);
+        let worst = self.canary.worst();
+        measured(
+            self.case,
+            format!("{figure}; +{grown} KiB, {spent:.0?} of processor time, canary within {worst:.0?}"),
+        );
+    }
+}
