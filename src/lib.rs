@@ -42,4 +42,6 @@ pub mod gate;
 pub mod id;
 pub mod message;
 pub mod path;
+pub mod secret;
 pub mod thread;
+pub mod url;

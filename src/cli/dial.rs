@@ -5,17 +5,18 @@
 use std::fmt;
 use std::fs;
 use std::io::{self, Read, Write};
-use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs};
+use std::net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs};
 use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{bounded, never, select};
+use data_encoding::BASE64;
 use socket2::{SockRef, TcpKeepalive};
 use tungstenite::handshake::client::{Request, generate_key, generate_request};
 use tungstenite::handshake::derive_accept_key;
+use tungstenite::http::StatusCode;
 use tungstenite::http::header::{HeaderMap, HeaderName, HeaderValue};
-use tungstenite::http::{StatusCode, Uri};
 use tungstenite::protocol::frame::coding::CloseCode;
 use tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 use tungstenite::{Message, WebSocket};
@@ -23,6 +24,7 @@ use tungstenite::{Message, WebSocket};
 use super::exit;
 use super::wire::{Failed, Watch, Wire, Woken, connect_one};
 use super::wording::{self, Seconds, cause, printable};
+use crate::url::{self, Url};
 
 /// The largest message that we send or accept, in bytes.
 pub(super) const MESSAGE_MAX: usize = 64 << 20;
@@ -44,7 +46,7 @@ const REASON_SHOWN_MAX: usize = 123;
 
 /// Whom to call and how, as the command line has it. It has no `Debug`: headers hold secrets.
 pub(super) struct DialSettings {
-    /// `ws://` or `wss://`.
+    /// `ws://` or `wss://`; a user and a password in it are sent as Basic authentication.
     pub(super) url: String,
     /// Lines of the form `Name: value`.
     pub(super) headers: Vec<String>,
@@ -61,9 +63,7 @@ pub(super) struct DialSettings {
 /// Checked settings, ready to connect any number of times.
 pub(super) struct Dialer {
     url: String,
-    uri: Uri,
-    host: String,
-    port: u16,
+    target: Url,
     headers: Vec<(HeaderName, HeaderValue)>,
     subprotocols: Vec<String>,
     tls: Option<native_tls::TlsConnector>,
@@ -74,9 +74,9 @@ pub(super) struct Dialer {
 impl Dialer {
     /// Checks everything that can be checked without a network.
     pub(super) fn new(settings: DialSettings) -> Result<Dialer, DialError> {
-        let target = parse_url(&settings.url).map_err(|problem| {
-            DialError::Usage(format!("failed to read the URL '{}': {problem}", without_user(&settings.url)))
-        })?;
+        let shown = printable(&url::without_user(&settings.url), BODY_SHOWN_MAX);
+        let target = url::parse(&settings.url)
+            .map_err(|problem| DialError::Usage(format!("failed to read the URL '{shown}': {problem}")))?;
         let headers = settings.headers.iter().map(|line| parse_header(line)).collect::<Result<_, _>>()?;
         for (index, name) in settings.subprotocols.iter().enumerate() {
             if !is_token(name) {
@@ -90,12 +90,10 @@ impl Dialer {
                 return Err(DialError::Usage(format!("failed to offer the subprotocol '{name}' twice: name it once")));
             }
         }
-        let tls = if target.tls { Some(tls_connector(&settings)?) } else { None };
+        let tls = if target.secure { Some(tls_connector(&settings)?) } else { None };
         Ok(Dialer {
-            url: settings.url,
-            uri: target.uri,
-            host: target.host,
-            port: target.port,
+            url: shown,
+            target,
             headers,
             subprotocols: settings.subprotocols,
             tls,
@@ -104,7 +102,7 @@ impl Dialer {
         })
     }
 
-    /// The URL as it was given.
+    /// The URL as it was given, without user and password.
     pub(super) fn url(&self) -> &str {
         &self.url
     }
@@ -115,7 +113,7 @@ impl Dialer {
             format!(
                 "the certificate of '{}' is not checked ('--insecure'): whoever is on the way can read and change \
                  what is sent",
-                self.host
+                self.target.host
             )
         })
     }
@@ -151,13 +149,13 @@ impl Dialer {
     /// The addresses of the host. `getaddrinfo` has no deadline, so it runs in a thread of its own that we leave behind
     /// when it takes too long; the resolver's own limits end it.
     fn resolve(&self, watch: &Watch, deadline: Instant) -> Result<Vec<SocketAddr>, DialError> {
-        if let Ok(ip) = self.host.parse::<IpAddr>() {
-            return Ok(vec![SocketAddr::new(ip, self.port)]);
+        if let Ok(ip) = self.target.host.parse::<IpAddr>() {
+            return Ok(vec![SocketAddr::new(ip, self.target.port)]);
         }
-        let failed = |cause: String| DialError::Resolve { host: self.host.clone(), cause };
+        let failed = |cause: String| DialError::Resolve { host: self.target.host.clone(), cause };
         // Room for the one answer, so that the thread never waits for us.
         let (answer_to, answer) = bounded(1);
-        let (host, port) = (self.host.clone(), self.port);
+        let (host, port) = (self.target.host.clone(), self.target.port);
         thread::Builder::new()
             .name("resolve".into())
             .spawn(move || {
@@ -217,7 +215,7 @@ impl Dialer {
         wire: Wire,
     ) -> Result<native_tls::TlsStream<Wire>, DialError> {
         let failed = |cause: String| DialError::Tls { url: self.url.clone(), cause };
-        match connector.connect(&self.host, wire) {
+        match connector.connect(&self.target.host, wire) {
             Ok(stream) => Ok(stream),
             Err(native_tls::HandshakeError::WouldBlock(half)) => match half.get_ref().woken() {
                 Some(Woken::Stop | Woken::OutputClosed) => Err(DialError::Woken),
@@ -225,7 +223,7 @@ impl Dialer {
                     Err(failed(format!("no answer within {} (see '--connect-timeout')", Seconds(self.connect_timeout))))
                 }
             },
-            Err(native_tls::HandshakeError::Failure(error)) => Err(failed(tls_cause(&error, &self.host))),
+            Err(native_tls::HandshakeError::Failure(error)) => Err(failed(tls_cause(&error, &self.target.host))),
         }
     }
 
@@ -278,19 +276,22 @@ impl Dialer {
     }
 
     fn request(&self) -> Result<Request, DialError> {
-        let authority = self.uri.authority().map_or("", |authority| authority.as_str());
         let mut request = Request::new(());
-        *request.uri_mut() = self.uri.clone();
+        *request.uri_mut() = self.target.path_and_query.parse().expect("the path was read as part of a URL");
         let headers = request.headers_mut();
         let value = |text: &str| {
             HeaderValue::from_str(text).map_err(|_| DialError::Usage(format!("failed to send '{text}' in a header")))
         };
-        headers.insert("host", value(authority)?);
+        headers.insert("host", value(&self.target.authority())?);
         headers.insert("connection", HeaderValue::from_static("Upgrade"));
         headers.insert("upgrade", HeaderValue::from_static("websocket"));
         headers.insert("sec-websocket-version", HeaderValue::from_static("13"));
         headers.insert("sec-websocket-key", value(&generate_key())?);
         headers.insert("user-agent", HeaderValue::from_static(concat!("wsgate/", env!("CARGO_PKG_VERSION"))));
+        if let Some((user, password)) = &self.target.user {
+            let credential = BASE64.encode(format!("{user}:{}", password.expose()).as_bytes());
+            headers.insert("authorization", value(&format!("Basic {credential}"))?);
+        }
         let mut own = HeaderMap::new();
         for (name, value) in &self.headers {
             own.append(name, value.clone());
@@ -692,79 +693,6 @@ fn is_local_trouble(error: &io::Error) -> bool {
     matches!(error.kind(), AddrNotAvailable | HostUnreachable | NetworkUnreachable | Unsupported)
 }
 
-/// A URL taken apart.
-#[derive(Debug)]
-struct Target {
-    tls: bool,
-    /// Without the brackets of an IPv6 address.
-    host: String,
-    port: u16,
-    /// With a path, always.
-    uri: Uri,
-}
-
-/// Reads a `ws` or `wss` URL (RFC 6455 section 3); the error says what to write instead.
-fn parse_url(text: &str) -> Result<Target, String> {
-    let Some((scheme, rest)) = text.split_once("://") else {
-        return Err(format!("it has no scheme (did you mean 'ws://{}'?)", text.trim_start_matches('/')));
-    };
-    let tls = match scheme.to_ascii_lowercase().as_str() {
-        "ws" => false,
-        "wss" => true,
-        "http" => return Err(format!("'http' is not a WebSocket scheme (did you mean 'ws://{rest}'?)")),
-        "https" => return Err(format!("'https' is not a WebSocket scheme (did you mean 'wss://{rest}'?)")),
-        other => return Err(format!("'{}' is not a WebSocket scheme (use ws:// or wss://)", printable(other, 40))),
-    };
-    if rest.contains('#') {
-        return Err("a WebSocket URL has no fragment (leave out '#' and what follows, or write '%23')".into());
-    }
-    if let Some(odd) = rest.chars().find(|c| !c.is_ascii_graphic()) {
-        return Err(format!("it holds '{}' (write it percent-encoded, a space as '%20')", odd.escape_default()));
-    }
-    let authority = rest.split(['/', '?']).next().unwrap_or_default();
-    if authority.contains('@') {
-        return Err("a user or password in it would not be sent (use --header 'Authorization: Basic ...')".into());
-    }
-    if authority.is_empty() || authority.starts_with(':') {
-        return Err("it has no host (ws://HOST:PORT/PATH)".into());
-    }
-    let uri: Uri = format!("{}://{rest}", if tls { "wss" } else { "ws" })
-        .parse()
-        .map_err(|error: tungstenite::http::uri::InvalidUri| error.to_string())?;
-    let host = uri.host().unwrap_or_default();
-    let bare = host.trim_start_matches('[').trim_end_matches(']');
-    if host.starts_with('[') && bare.parse::<Ipv6Addr>().is_err() {
-        return Err(format!("'{host}' is not an IPv6 address"));
-    }
-    let port = match authority.strip_prefix(host).and_then(|rest| rest.strip_prefix(':')) {
-        None | Some("") => Some(if tls { 443 } else { 80 }),
-        Some(digits) => digits.parse().ok().filter(|port| *port > 0),
-    };
-    let port = port.ok_or("its port is not a number from 1 to 65535")?;
-    let path = match uri.query() {
-        Some(query) => format!("{}?{query}", if uri.path().is_empty() { "/" } else { uri.path() }),
-        None => uri.path().into(),
-    };
-    let host = bare.to_owned();
-    let uri = Uri::builder()
-        .scheme(if tls { "wss" } else { "ws" })
-        .authority(authority)
-        .path_and_query(path)
-        .build()
-        .map_err(|error| error.to_string())?;
-    Ok(Target { tls, host, port, uri })
-}
-
-/// A URL as it may be shown: what stands before an '@' can be a password.
-fn without_user(url: &str) -> String {
-    let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
-    let authority_len = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-    match rest[..authority_len].rfind('@') {
-        Some(at) => format!("{scheme}://***{}", printable(&rest[at..], BODY_SHOWN_MAX)),
-        None => printable(url, BODY_SHOWN_MAX),
-    }
-}
-
 /// Reads `Name: value`.
 fn parse_header(line: &str) -> Result<(HeaderName, HeaderValue), DialError> {
     let failed = |problem: &str| {
@@ -875,45 +803,6 @@ fn dechunk(mut body: &[u8]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_url_is_taken_apart() {
-        for (text, tls, host, port, path) in [
-            ("ws://localhost", false, "localhost", 80, "/"),
-            ("wss://h", true, "h", 443, "/"),
-            ("WS://h:81/a/b?c=d&e", false, "h", 81, "/a/b?c=d&e"),
-            ("ws://h?x=1", false, "h", 80, "/?x=1"),
-            ("ws://[::1]:8080/", false, "::1", 8080, "/"),
-            ("wss://[::1]", true, "::1", 443, "/"),
-            ("ws://10.0.0.1:1/a%20b", false, "10.0.0.1", 1, "/a%20b"),
-        ] {
-            let target = parse_url(text).unwrap();
-            let found = target.uri.path_and_query().unwrap().as_str();
-            assert_eq!((target.tls, target.host.as_str(), target.port, found), (tls, host, port, path), "{text}");
-        }
-    }
-
-    #[test]
-    fn a_wrong_url_says_what_to_write_instead() {
-        for (text, hint) in [
-            ("localhost:8080/x", "ws://localhost:8080/x"),
-            ("http://h/x", "ws://h/x"),
-            ("https://h/x", "wss://h/x"),
-            ("ftp://h", "use ws:// or wss://"),
-            ("ws://", "no host"),
-            ("ws://:80/", "no host"),
-            ("ws://h:0/", "1 to 65535"),
-            ("ws://h:70000/", "1 to 65535"),
-            ("ws://h:x/", ""),
-            ("ws://h/a b", "%20"),
-            ("ws://h/#a", "fragment"),
-            ("ws://u:p@h/", "Authorization"),
-            ("ws://[::g]/", ""),
-        ] {
-            let problem = parse_url(text).unwrap_err();
-            assert!(problem.contains(hint), "{text}: {problem}");
-        }
-    }
 
     #[test]
     fn a_chunked_body_is_joined_as_far_as_it_came() {
