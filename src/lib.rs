@@ -32,6 +32,9 @@ pub mod format;
 pub mod pulse;
 pub mod route;
 
+// Connections that we open.
+pub mod dial;
+
 // One WebSocket connection.
 pub mod connection;
 
@@ -45,3 +48,4 @@ pub mod path;
 pub mod secret;
 pub mod thread;
 pub mod url;
+pub mod wording;
