@@ -14,6 +14,7 @@ mod dial;
 mod formats;
 mod heartbeat;
 mod limits;
+mod lines;
 mod readme;
 mod real_clients;
 mod service;

@@ -4,6 +4,7 @@ mod canary;
 mod certificates;
 mod figure;
 mod gateway;
+mod namespace;
 pub(crate) mod process;
 mod raw;
 mod story;
@@ -11,6 +12,7 @@ mod story;
 pub(crate) use canary::Canary;
 pub(crate) use figure::measured;
 pub(crate) use gateway::Gateway;
+pub(crate) use namespace::{Cable, Carried, LossyLine, NEAR, Namespace};
 pub(crate) use raw::{Frame, Raw, masked, request};
 pub(crate) use story::{LISTENERS, Wire, with_any_deliverers};
 
