@@ -18,7 +18,7 @@ use crate::wording::{self, printable};
 /// How much of a subprotocol that nobody offered is shown.
 const SHOWN_MAX: usize = 123;
 
-/// The headers that are the handshake's own.
+/// The headers that are the handshake's own, and those of a body, which it has not.
 const OWN: [&str; 10] = [
     "connection",
     "upgrade",
@@ -112,7 +112,7 @@ pub(super) fn check_header(name: &str, value: &[u8]) -> Result<(), String> {
         return Err(format!("'{shown}' is not the name of a header"));
     }
     if OWN.iter().any(|own| name.eq_ignore_ascii_case(own)) {
-        return Err(format!("the handshake sets the header '{shown}' itself"));
+        return Err(format!("the header '{shown}' is none to be set in a handshake"));
     }
     if value.iter().any(|byte| (*byte < b' ' && *byte != b'\t') || *byte == 0x7f) {
         return Err(format!("the value of the header '{shown}' holds a control character"));
