@@ -1,6 +1,6 @@
 //! Configuration: from a TOML file to checked [`Settings`].
 //!
-//! In two steps: `raw.rs` reads what is written, value by value; `relations.rs` judges what the
+//! In two steps: `raw/` reads what is written, value by value; `relations.rs` judges what the
 //! values mean together. Neither stops at a mistake, so that the operator sees all of them at once.
 
 mod mistake;
@@ -163,7 +163,8 @@ mod tests {
 
     #[test]
     fn every_key_that_is_known_is_in_the_manual() {
-        let tables: [&Keys; 4] = [&raw::GATEWAY, &raw::LOG, &raw::LISTEN, &raw::ENDPOINT];
+        let tables: [&Keys; 4] =
+            [&raw::gateway::GATEWAY, &raw::gateway::LOG, &raw::listen::LISTEN, &raw::endpoint::ENDPOINT];
         for (i, keys) in tables.iter().enumerate() {
             let rest = MANUAL.split_once(&format!("\n{}\n", keys.table)).unwrap().1;
             let end = tables.get(i + 1).map_or(rest.len(), |next| rest.find(&format!("\n{}\n", next.table)).unwrap());
@@ -174,7 +175,7 @@ mod tests {
                 assert!(written, "{key} of {}", keys.table);
             }
         }
-        for (key, _) in raw::TLS.keys.iter().chain(raw::QUEUE.keys) {
+        for (key, _) in raw::tls::TLS.keys.iter().chain(raw::endpoint::QUEUE.keys) {
             assert!(MANUAL.contains(&format!("{key} = ")), "{key}");
         }
     }
@@ -182,14 +183,14 @@ mod tests {
     #[test]
     fn the_examples_of_the_keys_are_valid_themselves() {
         let value = |keys: &Keys, key: &str| keys.keys.iter().find(|(k, _)| *k == key).unwrap().1.to_owned();
-        for keys in [&raw::GATEWAY, &raw::LOG, &raw::LISTEN, &raw::ENDPOINT] {
+        for keys in [&raw::gateway::GATEWAY, &raw::gateway::LOG, &raw::listen::LISTEN, &raw::endpoint::ENDPOINT] {
             for (key, _) in keys.keys.iter().filter(|(key, _)| *key != "tls") {
                 let listen = "[[listen]]\nname = \"main\"\n".repeat(usize::from(keys.table != "[[listen]]"));
                 read(&format!("{listen}{}\n{key} = {}\n", keys.table, value(keys, key)));
             }
         }
-        for (key, _) in raw::QUEUE.keys {
-            read(&format!("[[endpoint]]\nqueue = {{ {key} = {} }}\n", value(&raw::QUEUE, key)));
+        for (key, _) in raw::endpoint::QUEUE.keys {
+            read(&format!("[[endpoint]]\nqueue = {{ {key} = {} }}\n", value(&raw::endpoint::QUEUE, key)));
         }
     }
 

@@ -6,7 +6,9 @@ use std::net::SocketAddr;
 use crate::path::Pattern;
 
 use super::mistake::Report;
-use super::raw::{Raw, RawEndpoint, RawListener};
+use super::raw::Raw;
+use super::raw::endpoint::RawEndpoint;
+use super::raw::listen::RawListener;
 use super::section::{Text, nearest};
 use super::settings::{Destination, ListenAddress, ListenerSettings};
 

@@ -1,6 +1,6 @@
 //! What the operator means: every option of the configuration, checked and with its default.
 //!
-//! These types are values only. How they are written down is `raw.rs`; here each field says
+//! These types are values only. How they are written down is in `raw/`; here each field says
 //! its unit and its bounds, and [`Settings::default`] is the one place that holds the defaults.
 
 use std::collections::BTreeSet;
