@@ -13,11 +13,11 @@ const LAYERS: [&[&str]; 7] = [
     &["peer", "publisher", "registry", "scratch", "shared", "wheel"],
     &["admission", "format", "pulse", "route"],
     &["connection"],
-    &["clock", "config", "gate", "id", "message", "path", "secret", "thread", "url"],
+    &["clock", "config", "gate", "id", "message", "path", "secret", "template", "thread", "url"],
 ];
 
 /// The arrows inside a layer, each with its reason. None of them has one back.
-const INSIDE: [(&str, &str); 15] = [
+const INSIDE: [(&str, &str); 16] = [
     // `serve` runs a gateway.
     ("cli", "gateway"),
     // An accepted connection gets its thread, which is a client's life.
@@ -38,6 +38,8 @@ const INSIDE: [(&str, &str); 15] = [
     ("admission", "route"),
     // A path in the configuration has to be a pattern.
     ("config", "path"),
+    // A template has the shape of a pattern.
+    ("template", "path"),
     // A URL is percent-encoded as paths are, and what stands before its host is secret.
     ("url", "path"),
     ("url", "secret"),
