@@ -17,7 +17,7 @@ const LAYERS: [&[&str]; 7] = [
 ];
 
 /// The arrows inside a layer, each with its reason. None of them has one back.
-const INSIDE: [(&str, &str); 16] = [
+const INSIDE: [(&str, &str); 19] = [
     // `serve` runs a gateway.
     ("cli", "gateway"),
     // An accepted connection gets its thread, which is a client's life.
@@ -36,8 +36,11 @@ const INSIDE: [(&str, &str); 16] = [
     ("shared", "wheel"),
     // Who is admitted is admitted to a room.
     ("admission", "route"),
-    // A path in the configuration has to be a pattern.
+    // Paths, URLs and templates in the configuration have to be good ones, and some of it is secret.
     ("config", "path"),
+    ("config", "secret"),
+    ("config", "template"),
+    ("config", "url"),
     // A template has the shape of a pattern.
     ("template", "path"),
     // A URL is percent-encoded as paths are, and what stands before its host is secret.

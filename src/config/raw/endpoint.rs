@@ -1,14 +1,16 @@
 //! `[[endpoint]]`.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use crate::config::section::{Keys, Section, Text, Value};
-use crate::config::settings::{AtCapacity, Destination, EndpointSettings, Format, QueueSettings, Welcome, WhenFull};
+use crate::config::settings::{AtCapacity, Destination, EndpointSettings, QueueSettings, Welcome, WhenFull};
 use crate::path::Pattern;
 
 use super::http::{origins, subprotocols};
-use super::route::route;
-use super::{CONNECTIONS, MAX_MESSAGE, QUEUE_BYTES, QUEUE_MESSAGES, set};
+use super::link::{RELAY, RawRelay, events, relay};
+use super::route::{Sender, route};
+use super::{CONNECTIONS, FORMATS, MAX_MESSAGE, QUEUE_BYTES, QUEUE_MESSAGES, set};
 
 pub(in crate::config) static ENDPOINT: Keys = Keys {
     table: "[[endpoint]]",
@@ -29,6 +31,8 @@ pub(in crate::config) static ENDPOINT: Keys = Keys {
         ("queue", "{ messages = 4096, bytes = \"4MiB\", when_full = \"drop_oldest\" }"),
         ("origins", "[\"https://dash.example\"]"),
         ("address_sessions", "false"),
+        ("relay", "{ url = \"ws://127.0.0.1:9000/dev\" }"),
+        ("events", "[\"connect\", \"disconnect\", \"error\"]"),
     ],
 };
 pub(in crate::config) static QUEUE: Keys = Keys {
@@ -50,9 +54,18 @@ pub(in crate::config) struct RawEndpoint {
     pub(in crate::config) max_connections_at: Option<usize>,
     /// The place of `pong_timeout` if it is written.
     pub(in crate::config) pong_timeout_at: Option<usize>,
+    /// The place of `events` if there are some, and the destinations are what was meant.
+    pub(in crate::config) events_at: Option<usize>,
+    /// What `relay` says, if it is written as a table.
+    pub(in crate::config) relay: Option<RawRelay>,
+    /// The keys that are written and have no meaning in a relay, each with its place.
+    pub(in crate::config) not_of_relay: Vec<(&'static str, usize)>,
 }
 
-pub(super) fn endpoint(section: &Section<'_>) -> RawEndpoint {
+/// The keys that have no meaning where every client talks with its own server.
+const NOT_OF_RELAY: [&str; 6] = ["to", "format", "welcome", "subprotocols", "address_sessions", "events"];
+
+pub(super) fn endpoint(section: &Section<'_>, base_dir: &Path) -> RawEndpoint {
     let mut settings = EndpointSettings::default();
     let mut pattern = Pattern::parse(&settings.path).ok();
     let mut path_at = section.at;
@@ -73,13 +86,12 @@ pub(super) fn endpoint(section: &Section<'_>) -> RawEndpoint {
         }
         settings.listen = Some(listen.iter().map(|text| text.value.clone()).collect::<BTreeSet<_>>());
     }
-    let mut to = Vec::new();
+    let (mut to, mut to_is_good) = (Vec::new(), true);
     if let Some(value) = section.get("to") {
-        to = route(&value);
+        (to, to_is_good) = route(&value, Sender::Endpoint);
         settings.to = to.iter().map(|(destination, _)| destination.clone()).collect();
     }
-    let formats = [("payload", Format::Payload), ("message", Format::Message), ("n8n", Format::N8n)];
-    set(&mut settings.format, section.get("format").and_then(|v| v.choice(&formats)));
+    set(&mut settings.format, section.get("format").and_then(|v| v.choice(&FORMATS)));
     set(&mut settings.welcome, section.get("welcome").and_then(|v| welcome(&v)));
     set(&mut settings.subprotocols, section.get("subprotocols").and_then(|v| subprotocols(&v)));
     let max_connections = section.get("max_connections");
@@ -97,6 +109,14 @@ pub(super) fn endpoint(section: &Section<'_>) -> RawEndpoint {
     }
     set(&mut settings.origins, section.get("origins").and_then(|v| origins(&v)));
     set(&mut settings.address_sessions, section.get("address_sessions").and_then(|v| v.boolean()));
+    let events_value = section.get("events");
+    set(&mut settings.events, events_value.and_then(|v| events(&v)));
+    let relay = section.get("relay").and_then(|value| value.section(&RELAY)).map(|section| relay(&section, base_dir));
+    if let Some(relay) = &relay {
+        settings.relay = Some(relay.settings.clone());
+        settings.to.clear();
+    }
+    let not_of_relay = NOT_OF_RELAY.into_iter().filter_map(|key| Some((key, section.get(key)?.at()))).collect();
     RawEndpoint {
         settings,
         pattern,
@@ -105,6 +125,9 @@ pub(super) fn endpoint(section: &Section<'_>) -> RawEndpoint {
         to,
         max_connections_at: max_connections.map(|value| value.at()),
         pong_timeout_at: pong_timeout.map(|value| value.at()),
+        events_at: events_value.filter(|value| to_is_good && !value.is_empty_list()).map(|value| value.at()),
+        relay,
+        not_of_relay,
     }
 }
 

@@ -1,16 +1,142 @@
-//! What goes into the head of a request, or is judged there: subprotocols, origins.
+//! What goes into the head of a request, or is judged there: headers, subprotocols, origins.
 
+use std::fs;
 use std::net::Ipv6Addr;
+use std::path::Path;
 
+use crate::config::mistake::cause;
 use crate::config::section::Value;
 use crate::config::settings::Origins;
+use crate::secret::Secret;
+
+use super::dial::DialKeys;
+
+/// Headers that links and relays may not set, each with what to do instead.
+const OWN_HEADERS: [(&str, &str); 8] = [
+    ("connection", "the handshake sets it itself, remove it"),
+    ("upgrade", "the handshake sets it itself, remove it"),
+    ("content-length", "the request of a handshake has no body, remove it"),
+    ("transfer-encoding", "the request of a handshake has no body, remove it"),
+    ("sec-websocket-key", "the handshake sets it itself, remove it"),
+    ("sec-websocket-version", "the handshake sets it itself, remove it"),
+    ("sec-websocket-extensions", "wsgate offers no extensions, remove it"),
+    (
+        "sec-websocket-protocol",
+        "subprotocols have their own place, a link's key \"subprotocols\"; a relay offers those of \
+      its client",
+    ),
+];
+
+/// Headers that a relay sends about its client.
+const FORWARDED_HEADERS: [&str; 3] = ["x-forwarded-for", "x-forwarded-proto", "x-forwarded-host"];
+
+/// A token of RFC 9110, section 5.6.2: it goes into a header, or is the name of one, as it is.
+fn is_token(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
+}
+
+/// Why a request of ours cannot have this header, if so; the text goes on after the name.
+pub(super) fn header_problem(name: &str, of_relay: bool) -> Option<String> {
+    let lower = name.to_ascii_lowercase();
+    if !is_token(name) {
+        return Some("is no name of a header: use letters, digits and \"-\", no spaces".to_owned());
+    }
+    if of_relay && FORWARDED_HEADERS.contains(&&*lower) {
+        return Some("is set for each client by the relay itself: remove it".to_owned());
+    }
+    let own = OWN_HEADERS.iter().find(|(own, _)| *own == lower);
+    own.map(|(_, advice)| format!("cannot be set: {advice}"))
+}
+
+/// The headers of requests that we make: `{ Name = "value", Other = { file = "other.txt" } }`.
+pub(super) fn headers(value: &Value<'_>, base_dir: &Path, keys: &DialKeys) -> Vec<Header> {
+    let mut headers: Vec<Header> = Vec::new();
+    for (at, name, entry) in value.entries(keys.headers, "\"value\"").unwrap_or_default() {
+        if let Some(problem) = header_problem(name, keys.of_relay) {
+            entry.mistake_at(at, problem);
+        } else if let Some(earlier) = headers.iter().find(|header| header.name.eq_ignore_ascii_case(name)) {
+            entry.mistake_at(at, format_args!("is the same header as {:?}: remove one", earlier.name));
+        } else if let Some(value) = header_value(&entry, base_dir, keys) {
+            headers.push(Header { name: name.to_owned(), value, at });
+        }
+    }
+    headers
+}
+
+/// A header of our requests and the place of its name.
+pub(in crate::config) struct Header {
+    pub(in crate::config) name: String,
+    pub(in crate::config) value: Secret,
+    pub(in crate::config) at: usize,
+}
+
+fn header_value(value: &Value<'_>, base_dir: &Path, keys: &DialKeys) -> Option<Secret> {
+    let fits = |text: &str| !text.contains(|c: char| c.is_control() && c != '\t');
+    if !value.is_table() {
+        let text = value.text()?;
+        if !fits(&text.value) {
+            value.mistake("holds a control character, which no header can: write it on one line");
+            return None;
+        }
+        return Some(Secret::new(text.value));
+    }
+    let file = value.section(keys.header_file)?.require("file")?;
+    let text = file.text()?;
+    let place = base_dir.join(&text.value);
+    let shown = if text.value == text.written { place.display().to_string() } else { text.written };
+    let read = match fs::read(&place) {
+        Ok(bytes) => bytes,
+        Err(error) => {
+            let cause = cause(&error);
+            file.mistake(format_args!("names {shown:?}, which cannot be read: {cause} (check path and permissions)"));
+            return None;
+        }
+    };
+    let line = String::from_utf8(read).ok();
+    let line = line.as_deref().map(|text| text.strip_suffix('\n').unwrap_or(text));
+    let line = line.map(|text| text.strip_suffix('\r').unwrap_or(text));
+    match line.filter(|line| !line.is_empty() && fits(line)) {
+        Some(line) => Some(Secret::new(line)),
+        None => {
+            file.mistake(format_args!("names {shown:?}, which is not one line of text: put the header's value there"));
+            None
+        }
+    }
+}
+
+/// The names of headers that a relay passes on, each with its place.
+pub(super) fn header_names(value: &Value<'_>) -> Vec<(String, usize)> {
+    let mut names: Vec<(String, usize)> = Vec::new();
+    for text in value.texts().unwrap_or_default() {
+        if let Some(problem) = header_problem(&text.value, true) {
+            value.mistake_at(text.at, format_args!("has {:?}, which {problem}", text.written));
+        } else if names.iter().any(|(name, _)| name.eq_ignore_ascii_case(&text.value)) {
+            value.mistake_at(text.at, format_args!("has {:?} twice: remove one", text.written));
+        } else {
+            names.push((text.value, text.at));
+        }
+    }
+    names
+}
+
+/// The one origin that we name in our requests.
+pub(super) fn own_origin(value: &Value<'_>) -> Option<String> {
+    let text = value.text()?;
+    let origin = origin(&text.value);
+    if origin.is_none() {
+        value.mistake(format_args!(
+            "is {:?}, which is no origin: write scheme://host or scheme://host:port, without a path, for example \
+             \"https://dash.example\"",
+            text.written
+        ));
+    }
+    origin
+}
 
 pub(super) fn subprotocols(value: &Value<'_>) -> Option<Vec<String>> {
     let mut subprotocols = Vec::new();
     for text in value.texts()? {
-        // A token of RFC 7230, section 3.2.6: it goes into a header as it is.
-        let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
-        if text.value.is_empty() || !text.value.bytes().all(token) {
+        if !is_token(&text.value) {
             value.mistake_at(
                 text.at,
                 format_args!(

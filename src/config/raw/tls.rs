@@ -20,7 +20,7 @@ pub(super) fn tls(section: &Section<'_>, base_dir: &Path) -> Option<TlsSettings>
 }
 
 /// A file that can be read and holds a PEM block; whether it is a good one is seen at start.
-fn pem_file(value: &Value<'_>, base_dir: &Path, label: &str, what: &str) -> Option<PathBuf> {
+pub(super) fn pem_file(value: &Value<'_>, base_dir: &Path, label: &str, what: &str) -> Option<PathBuf> {
     let text = value.text()?;
     let file = base_dir.join(&text.value);
     // Relative paths surprise people, so the message shows where we looked.
