@@ -52,6 +52,7 @@ impl<'a> Dispatch<'a> {
                 let to = match &target {
                     Target::Reply => endpoint,
                     Target::Room { room, .. } => &shared.endpoints[room.endpoint()],
+                    Target::Link(_) => unreachable!("no link is started yet"),
                 };
                 Lane { target, format: to.settings.format, cork: Cork::new(to.cork) }
             })
@@ -80,6 +81,7 @@ impl<'a> Dispatch<'a> {
                         Published::Frame { room, except: except_sender.then(|| client.id()), frame },
                     )
                 }
+                Target::Link(_) => unreachable!("no link is started yet"),
             })
         })
     }

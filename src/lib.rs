@@ -46,6 +46,7 @@ pub mod id;
 pub mod message;
 pub mod path;
 pub mod secret;
+pub mod template;
 pub mod thread;
 pub mod url;
 pub mod wording;

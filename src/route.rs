@@ -4,7 +4,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::config::{Destination, EndpointSettings};
+use crate::config::{Destination, EndpointSettings, LinkSettings};
 use crate::path::{Pattern, Segment};
 
 /// One concrete path under an endpoint: the endpoint's index in the configuration, and the values
@@ -34,6 +34,8 @@ pub enum Target {
         /// The sender is left out.
         except_sender: bool,
     },
+    /// To the remote of the link that has this index in the configuration.
+    Link(usize),
 }
 
 /// The paths and routes of all endpoints, bound once when the configuration is loaded.
@@ -59,12 +61,14 @@ enum BoundDestination {
         endpoint: usize,
         values: Vec<usize>,
     },
+    /// The link of that index.
+    Link(usize),
 }
 
 impl Routes {
-    /// Binds checked settings: the patterns are valid, and each `endpoint:` destination is the
-    /// pattern of an endpoint, its parameters among the sender's.
-    pub fn new(settings: &[EndpointSettings]) -> Routes {
+    /// Binds checked settings: the patterns are valid, each `endpoint:` destination is the pattern of
+    /// an endpoint, its parameters among the sender's, and each `link:` destination the name of a link.
+    pub fn new(settings: &[EndpointSettings], links: &[LinkSettings]) -> Routes {
         let patterns: Vec<Pattern> = settings
             .iter()
             .map(|endpoint| Pattern::parse(&endpoint.path).expect("the configuration was checked"))
@@ -80,6 +84,10 @@ impl Routes {
                     .expect("a destination is an endpoint's pattern: the configuration was checked");
                 let value = |name| from.names().position(|own| own == name).expect("the sender has the parameter");
                 BoundDestination::Other { endpoint, values: patterns[endpoint].names().map(value).collect() }
+            }
+            Destination::Link(name) => {
+                let link = links.iter().position(|link| link.name == *name);
+                BoundDestination::Link(link.expect("a destination is a link's name: the configuration was checked"))
             }
         };
         let endpoints = settings
@@ -117,6 +125,7 @@ impl Routes {
                 let values = values.iter().map(|&index| room.values[index].clone()).collect();
                 Target::Room { room: Room { endpoint: *endpoint, values }, except_sender: false }
             }
+            BoundDestination::Link(link) => Target::Link(*link),
         };
         self.endpoints[room.endpoint].to.iter().map(target).collect()
     }
@@ -125,7 +134,7 @@ impl Routes {
     /// from there may be addressed to them.
     pub fn leads(&self, from: usize, to: usize) -> bool {
         self.endpoints[from].to.iter().any(|destination| match destination {
-            BoundDestination::Reply => false,
+            BoundDestination::Reply | BoundDestination::Link(_) => false,
             BoundDestination::Own { .. } => from == to,
             BoundDestination::Other { endpoint, .. } => *endpoint == to,
         })
@@ -155,13 +164,18 @@ mod tests {
     }
 
     fn routes(endpoints: &[(&str, &[Destination])]) -> Routes {
-        Routes::new(&endpoints.iter().map(|(path, to)| endpoint(path, to)).collect::<Vec<_>>())
+        Routes::new(&endpoints.iter().map(|(path, to)| endpoint(path, to)).collect::<Vec<_>>(), &links())
+    }
+
+    fn links() -> [LinkSettings; 2] {
+        ["a", "b"].map(|name| LinkSettings::new(name, "ws://h"))
     }
 
     fn shown(routes: &Routes, path: &str) -> Vec<String> {
         let room = routes.find(path, |_| true).unwrap();
         let show = |target: &Target| match target {
             Target::Reply => "reply".to_owned(),
+            Target::Link(link) => format!("link {link}"),
             Target::Room { room, except_sender } => {
                 format!("{}{}", routes.show(room), if *except_sender { " but the sender" } else { "" })
             }
@@ -171,7 +185,7 @@ mod tests {
 
     #[test]
     fn every_destination_leads_where_it_says() {
-        use Destination::{Broadcast, Endpoint, Others, Reply};
+        use Destination::{Broadcast, Endpoint, Link, Others, Reply};
         let dash = Endpoint("/dash/{room}".to_owned());
         let log = Endpoint("/log".to_owned());
         let routes = routes(&[
@@ -181,8 +195,10 @@ mod tests {
             ("/dash/admin", &[]),
             ("/log", &[]),
             ("/a/{x}/{room}", &[dash]),
+            ("/up", &[Link("b".to_owned()), Link("a".to_owned())]),
         ]);
-        let table: [(&str, &[&str]); 5] = [
+        let table: [(&str, &[&str]); 6] = [
+            ("/up", &["link 1", "link 0"]),
             ("/", &["/"]),
             ("/rooms/7", &["reply", "/rooms/7 but the sender", "/dash/7", "/log"]),
             ("/dash/7", &[]),

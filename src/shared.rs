@@ -77,7 +77,7 @@ impl Shared {
     pub fn new(settings: Settings, publisher: Publisher, watch: Arc<Watch>) -> Shared {
         let close_timeout = settings.gateway.close_timeout;
         Shared {
-            routes: Routes::new(&settings.endpoints),
+            routes: Routes::new(&settings.endpoints, &settings.links),
             endpoints: settings.endpoints.iter().map(|endpoint| Endpoint::new(endpoint, close_timeout)).collect(),
             registry: Arc::default(),
             connections: Gate::new(settings.gateway.max_connections),

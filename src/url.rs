@@ -85,6 +85,44 @@ pub fn parse(text: &str) -> Result<Url, String> {
     Ok(Url { secure, host: bare.to_owned(), port, user, path_and_query })
 }
 
+/// Puts values in the place of each `{name}` in the path of a URL (or in a path alone), percent-encoded, so that a value never ends its
+/// segment. The error says what is wrong with the braces.
+pub fn fill<'v>(text: &str, mut value: impl FnMut(&str) -> &'v str) -> Result<String, String> {
+    let path_start = text.find("://").map_or(0, |at| at + 3);
+    let path_start = path_start + authority_len(&text[path_start..]);
+    let path_end = path_start + text[path_start..].find(['?', '#']).unwrap_or(text.len() - path_start);
+    let (before, path, behind) = (&text[..path_start], &text[path_start..path_end], &text[path_end..]);
+    if before.contains(['{', '}']) || behind.contains(['{', '}']) {
+        return Err("a {name} can stand in its path only (write a brace as '%7B' or '%7D')".into());
+    }
+    let mut filled = before.to_owned();
+    let mut rest = path;
+    while let Some((literal, from_name)) = rest.split_once('{') {
+        let Some((name, behind_name)) = from_name.split_once('}').filter(|_| !literal.contains('}')) else {
+            return Err("its braces do not match (write a brace that is none of ours as '%7B' or '%7D')".into());
+        };
+        filled.push_str(literal);
+        encode(value(name), &mut filled);
+        rest = behind_name;
+    }
+    if rest.contains('}') {
+        return Err("its braces do not match (write a brace that is none of ours as '%7B' or '%7D')".into());
+    }
+    filled.push_str(rest);
+    filled.push_str(behind);
+    Ok(filled)
+}
+
+/// Percent-encodes all but the unreserved characters (RFC 3986 section 2.3).
+fn encode(value: &str, out: &mut String) {
+    for byte in value.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => out.push(char::from(byte)),
+            _ => out.push_str(&format!("%{byte:02X}")),
+        }
+    }
+}
+
 /// A URL, or what was meant to be one, as it may be shown: what stands before an `@` can be a password.
 pub fn without_user(text: &str) -> String {
     let (scheme, rest) = match text.split_once("://") {
@@ -151,6 +189,8 @@ mod tests {
             ("wss://[::1]", true, "::1", 443, "/"),
             ("ws://10.0.0.1:1/a%20b", false, "10.0.0.1", 1, "/a%20b"),
             ("ws://h/a@b", false, "h", 80, "/a@b"),
+            // A relay's URL, before its parameters are filled in.
+            ("ws://h/dev/{id}", false, "h", 80, "/dev/{id}"),
         ] {
             let url = parse(text).unwrap();
             let found = (url.secure, &*url.host, url.port, &*url.path_and_query, url.user);
@@ -217,6 +257,27 @@ mod tests {
         for text in ["http://me:secret@h/", "me:secret@h", "ws://me:secret%@h/", "http://me:1/secret x@h"] {
             let problem = parse(text).unwrap_err();
             assert!(!problem.contains("secret"), "{text}: {problem}");
+        }
+    }
+
+    #[test]
+    fn a_value_is_put_in_its_place_and_stays_one_segment() {
+        let value = |name: &str| match name {
+            "a" => "7",
+            "b" => "x/y ?#%ü",
+            _ => panic!("{name}"),
+        };
+        for (text, filled) in [
+            ("ws://h/dev/{a}", "ws://h/dev/7"),
+            ("ws://h/{b}/dev-{a}?q=1", "ws://h/x%2Fy%20%3F%23%25%C3%BC/dev-7?q=1"),
+            ("ws://h", "ws://h"),
+            ("ws://h?q", "ws://h?q"),
+            ("/dev/{a}?q", "/dev/7?q"),
+        ] {
+            assert_eq!(fill(text, value).unwrap(), filled);
+        }
+        for text in ["ws://{a}/", "ws://h/?x={a}", "ws://h/{a", "ws://h/a}", "ws://h/}{a}", "ws://h/{a}}"] {
+            assert!(fill(text, |_| "x").is_err(), "{text}");
         }
     }
 

@@ -14,11 +14,11 @@ const LAYERS: [&[&str]; 8] = [
     &["admission", "format", "pulse", "route"],
     &["dial"],
     &["connection"],
-    &["clock", "config", "gate", "id", "message", "path", "secret", "thread", "url", "wording"],
+    &["clock", "config", "gate", "id", "message", "path", "secret", "template", "thread", "url", "wording"],
 ];
 
 /// The arrows inside a layer, each with its reason. None of them has one back.
-const INSIDE: [(&str, &str); 15] = [
+const INSIDE: [(&str, &str); 19] = [
     // `serve` runs a gateway.
     ("cli", "gateway"),
     // An accepted connection gets its thread, which is a client's life.
@@ -37,8 +37,13 @@ const INSIDE: [(&str, &str); 15] = [
     ("shared", "wheel"),
     // Who is admitted is admitted to a room.
     ("admission", "route"),
-    // A path in the configuration has to be a pattern.
+    // Paths, URLs and templates in the configuration have to be good ones, and some of it is secret.
     ("config", "path"),
+    ("config", "secret"),
+    ("config", "template"),
+    ("config", "url"),
+    // A template has the shape of a pattern.
+    ("template", "path"),
     // A URL is percent-encoded as paths are, and what stands before its host is secret.
     ("url", "path"),
     ("url", "secret"),
