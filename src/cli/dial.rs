@@ -11,7 +11,8 @@ use tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 use tungstenite::{Message, WebSocket};
 
 use super::exit;
-use crate::dial::{self, DialTls, Dialed, Dialer, Names, Proxy, RequestExtras, Resolver, SetupError, Watch, Wire};
+use crate::config::{self, DialTls, Proxy};
+use crate::dial::{self, Dialed, Dialer, Names, RequestExtras, Resolver, SetupError, Watch, Wire};
 use crate::secret::Secret;
 use crate::url;
 use crate::wording::{cause, printable};
@@ -76,7 +77,7 @@ impl Caller {
                 return Err(CallError::Usage(format!("failed to offer the subprotocol '{name}' twice: name it once")));
             }
         }
-        let settings = dial::DialSettings {
+        let settings = config::DialSettings {
             url: settings.url,
             headers,
             subprotocols: settings.subprotocols,
@@ -85,7 +86,7 @@ impl Caller {
             proxy: Proxy::Off,
             tls: DialTls { ca: settings.ca, identity: None, server_name: None, verify: !settings.insecure },
         };
-        let dialer = Dialer::new(&settings, Resolver::new()).map_err(CallError::Setup)?;
+        let dialer = Dialer::new(&settings, Resolver::new()).map_err(CallError::Setup)?.shown_as(&shown);
         Ok(Caller { url: shown, dialer })
     }
 

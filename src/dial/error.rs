@@ -64,7 +64,8 @@ impl std::error::Error for SetupError {}
 
 /// What went wrong in which step. `Display` says it without hints; [`DialError::with`] adds them.
 ///
-/// No URL in it holds user info or a query: both can be secrets, and these errors go to logs.
+/// Unless [`Dialer::shown_as`](super::Dialer::shown_as) says otherwise, no URL in it holds user info or a query: both
+/// can be secrets, and these errors go to logs.
 #[derive(Debug)]
 pub enum DialError {
     /// What was asked for this time makes no request: a path or a header with characters that it must not hold.

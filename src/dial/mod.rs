@@ -13,7 +13,6 @@ mod upgrade;
 mod wire;
 
 use std::env;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -26,55 +25,12 @@ use resolve::Unresolved;
 use tls::Unsecured;
 use upgrade::{Parts, Request, Unopened};
 
-use crate::config::TlsSettings;
+use crate::config::{DialSettings, Proxy};
 use crate::connection::socket::Socket;
 use crate::connection::tls::Session;
 use crate::secret::Secret;
 use crate::url::{self, Url};
-use crate::wording::cause;
-
-/// Whom to dial and how. It has no `Debug`: the URL can hold a password.
-#[derive(Clone, PartialEq)]
-pub struct DialSettings {
-    /// `ws://` or `wss://`; what stands before an `@` is sent as Basic and never shown.
-    pub url: String,
-    /// Sent with every request; they replace what we would send under the same name.
-    pub headers: Vec<(String, Secret)>,
-    /// Offered in this order.
-    pub subprotocols: Vec<String>,
-    /// The Origin header.
-    pub origin: Option<String>,
-    /// From the first lookup to the end of the handshake.
-    pub connect_timeout: Duration,
-    /// Whether the way leads through a proxy.
-    pub proxy: Proxy,
-    /// For `wss`.
-    pub tls: DialTls,
-}
-
-/// Whether the way leads through a proxy.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Proxy {
-    /// As the variables of the environment say, read at every dial.
-    Environment,
-    /// Never.
-    Off,
-    /// Always this one: `http://[user:password@]host:port`.
-    Url(Secret),
-}
-
-/// The TLS of what we dial.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DialTls {
-    /// A PEM file of certificates to trust besides those of the system.
-    pub ca: Option<PathBuf>,
-    /// Who we are, if the server wants to know.
-    pub identity: Option<TlsSettings>,
-    /// Whom we ask for and whose certificate we expect, if that is not the host of the URL.
-    pub server_name: Option<String>,
-    /// Whether the certificate has to be trusted and for the right name.
-    pub verify: bool,
-}
+use crate::wording::{cause, printable};
 
 /// How much of a URL is shown.
 const URL_SHOWN_MAX: usize = 500;
@@ -83,6 +39,7 @@ const URL_SHOWN_MAX: usize = 500;
 /// holds secrets.
 pub struct Dialer {
     target: Url,
+    shown: Option<String>,
     headers: Vec<(String, Secret)>,
     authorization: Option<String>,
     subprotocols: Vec<String>,
@@ -163,6 +120,7 @@ impl Dialer {
             .map(|(user, password)| upgrade::basic(format!("{user}:{}", password.expose()).as_bytes()));
         Ok(Dialer {
             target,
+            shown: None,
             headers: settings.headers.clone(),
             authorization,
             subprotocols: settings.subprotocols.clone(),
@@ -174,9 +132,11 @@ impl Dialer {
         })
     }
 
-    /// Whom it dials, as errors show it: without user info and query.
-    pub fn shown(&self) -> String {
-        self.shown_with(&self.target.path_and_query)
+    /// What errors call the server, instead of its URL without user info and query: the URL as it was written, if no
+    /// secret stands in that.
+    #[must_use]
+    pub fn shown_as(self, shown: &str) -> Dialer {
+        Dialer { shown: Some(printable(shown, URL_SHOWN_MAX)), ..self }
     }
 
     /// The host whose certificate is not checked, if that is so: worth a warning.
@@ -189,7 +149,7 @@ impl Dialer {
         let time = self.connect_timeout;
         let deadline = Instant::now() + time;
         let path_and_query = extras.path_and_query.as_deref().unwrap_or(&self.target.path_and_query);
-        let url = self.shown_with(path_and_query);
+        let url = self.shown(path_and_query);
         let request =
             self.request(path_and_query, extras).map_err(|problem| DialError::Request { url: url.clone(), problem })?;
         let proxy = self.proxy().map_err(|unusable| DialError::Proxy {
@@ -248,12 +208,15 @@ impl Dialer {
         Ok(Dialed { socket, session, behind, subprotocol })
     }
 
-    fn shown_with(&self, path_and_query: &str) -> String {
+    fn shown(&self, path_and_query: &str) -> String {
+        if let Some(shown) = &self.shown {
+            return shown.clone();
+        }
         let target = &self.target;
         let scheme = if target.secure { "wss" } else { "ws" };
         let user = if target.user.is_some() { "***@" } else { "" };
         let path = path_and_query.split('?').next().unwrap_or_default();
-        crate::wording::printable(&format!("{scheme}://{user}{}{path}", target.authority()), URL_SHOWN_MAX)
+        printable(&format!("{scheme}://{user}{}{path}", target.authority()), URL_SHOWN_MAX)
     }
 
     fn proxy(&self) -> Result<Option<HttpProxy>, proxy::Unusable> {

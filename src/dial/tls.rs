@@ -11,7 +11,7 @@ use openssl::x509::X509;
 
 use super::error::{Cause, SetupError, TlsCause};
 use super::wire::{Wire, Woken};
-use super::{DialTls, TlsSettings};
+use crate::config::{DialTls, TlsSettings};
 use crate::connection::tls::{DialHandshake, DialStep, Session};
 use crate::wording;
 

@@ -17,11 +17,9 @@ use socket2::{Domain, Socket, Type};
 use tempfile::TempDir;
 use tungstenite::protocol::Role;
 use tungstenite::{Message, WebSocket};
-use wsgate::config::TlsSettings;
+use wsgate::config::{DialSettings, Proxy, TlsSettings};
 use wsgate::connection::tls::{Decrypted, DialHandshake, DialStep, Session};
-use wsgate::dial::{
-    DialError, DialSettings, DialTls, Dialed, Dialer, Names, Proxy, RequestExtras, Resolver, Watch, Wire,
-};
+use wsgate::dial::{DialError, Dialed, Dialer, Names, RequestExtras, Resolver, Watch, Wire};
 use wsgate::secret::Secret;
 
 use crate::harness::{DEADLINE, Gateway, LISTENERS, measured};
@@ -30,15 +28,7 @@ use crate::harness::{DEADLINE, Gateway, LISTENERS, measured};
 const SHORT: Duration = Duration::from_millis(300);
 
 fn settings(url: &str) -> DialSettings {
-    DialSettings {
-        url: url.into(),
-        headers: Vec::new(),
-        subprotocols: Vec::new(),
-        origin: None,
-        connect_timeout: DEADLINE,
-        proxy: Proxy::Off,
-        tls: DialTls { ca: None, identity: None, server_name: None, verify: true },
-    }
+    DialSettings { connect_timeout: DEADLINE, proxy: Proxy::Off, ..DialSettings::new(url) }
 }
 
 fn dial(settings: &DialSettings) -> Result<Dialed, DialError> {
@@ -164,6 +154,13 @@ fn what_is_asked_for_is_sent_and_the_settings_have_the_last_word() {
         assert_eq!(request.lines().filter(|own| own == &line).count(), 1, "{line} in {request}");
     }
     assert!(!request.contains("forged") && !request.contains("Basic"), "{request}");
+
+    // A relay's URL has places for values, which its extras fill.
+    let template = DialSettings { url: format!("ws://{address}/dev/{{id}}"), ..settings.clone() };
+    let dialer = Dialer::new(&template, Resolver::new()).unwrap().shown_as("ws://plc/dev/{id}");
+    let error = dialer.dial(&extras, &Watch::default());
+    expect(error, "refused", &["failed to open 'ws://plc/dev/{id}'"]);
+    assert_eq!(asked.recv_timeout(DEADLINE).unwrap().lines().next(), Some("GET /dev/7?x=1 HTTP/1.1"));
 
     for extras in [
         RequestExtras { path_and_query: Some("/a\r\nB: c".into()), ..RequestExtras::default() },
