@@ -30,12 +30,15 @@ fn message() -> Message {
 
 fn routing(c: &mut Criterion) {
     let endpoint = |path: &str, to| EndpointSettings { path: path.to_owned(), to, ..EndpointSettings::default() };
-    let routes = Routes::new(&[
-        endpoint("/", vec![Destination::Broadcast]),
-        endpoint("/rooms/{room}", vec![Destination::Others, Destination::Endpoint("/dash/{room}".to_owned())]),
-        endpoint("/rooms/lobby", vec![Destination::Reply]),
-        endpoint("/dash/{room}", vec![]),
-    ]);
+    let routes = Routes::new(
+        &[
+            endpoint("/", vec![Destination::Broadcast]),
+            endpoint("/rooms/{room}", vec![Destination::Others, Destination::Endpoint("/dash/{room}".to_owned())]),
+            endpoint("/rooms/lobby", vec![Destination::Reply]),
+            endpoint("/dash/{room}", vec![]),
+        ],
+        &[],
+    );
     let mut group = c.benchmark_group("route");
     group.bench_function("find a room with a parameter", |b| {
         b.iter(|| routes.find(black_box("/rooms/kitchen"), |_| true));

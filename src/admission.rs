@@ -104,7 +104,7 @@ mod tests {
     fn the_first_of_our_subprotocols_that_was_offered_is_agreed() {
         let endpoint =
             EndpointSettings { subprotocols: vec!["b".to_owned(), "a".to_owned()], ..EndpointSettings::default() };
-        let routes = Routes::new(std::slice::from_ref(&endpoint));
+        let routes = Routes::new(std::slice::from_ref(&endpoint), &[]);
         for (offered, agreed) in
             [(vec!["a", "b"], Some("b")), (vec!["a"], Some("a")), (vec!["A"], None), (vec![], None)]
         {

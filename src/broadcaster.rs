@@ -333,7 +333,7 @@ mod tests {
         let broadcaster = std::thread::spawn(move || {
             run(&publications, Shares::new(vec![tasks]), &[CorkLimits::for_queue(4096, 4 << 20)]);
         });
-        let room = Routes::new(&Settings::default().endpoints).find("/", |_| true).unwrap();
+        let room = Routes::new(&Settings::default().endpoints, &[]).find("/", |_| true).unwrap();
         let frame = Frame::joined(Bytes::from(vec![0; LEN]), 1);
         let publish = |count: usize| {
             let frame = Published::Frame { room: room.clone(), except: None, frame: frame.clone() };

@@ -12,13 +12,16 @@ pub mod broadcaster;
 pub mod client;
 pub mod flusher;
 pub mod heartbeat;
+pub mod link;
 
 // What a client's thread does on its way in and out.
 pub mod dispatch;
 pub mod intake;
 pub mod opening;
+pub mod relay;
 
 // Shared state: what the threads meet through.
+pub mod links;
 pub mod peer;
 pub mod publisher;
 pub mod registry;
@@ -35,6 +38,9 @@ pub mod format;
 pub mod pulse;
 pub mod route;
 
+// Connections that we open.
+pub mod dial;
+
 // One WebSocket connection.
 pub mod connection;
 
@@ -46,5 +52,9 @@ pub mod gate;
 pub mod id;
 pub mod message;
 pub mod path;
+pub mod secret;
 pub mod sync;
+pub mod template;
 pub mod thread;
+pub mod url;
+pub mod wording;

@@ -143,8 +143,8 @@ pub fn is_value(text: &str) -> bool {
     allowed_value(text.as_bytes()).is_some()
 }
 
-/// The bytes that a segment stands for; `None` if a `%` is not followed by two hex digits.
-fn percent_decoded(segment: &str) -> Option<Cow<'_, [u8]>> {
+/// The bytes that a part of a URL stands for; `None` if a `%` is not followed by two hex digits.
+pub(crate) fn percent_decoded(segment: &str) -> Option<Cow<'_, [u8]>> {
     if !segment.contains('%') {
         return Some(Cow::Borrowed(segment.as_bytes()));
     }

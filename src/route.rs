@@ -133,6 +133,10 @@ impl Routes {
                 let value = |name| from.names().position(|own| own == name).expect("the sender has the parameter");
                 BoundDestination::Other { endpoint, values: patterns[endpoint].names().map(value).collect() }
             }
+            Destination::Link(name) => {
+                let link = links.iter().position(|link| link.name == *name);
+                BoundDestination::Link(link.expect("a destination is a link's name: the configuration was checked"))
+            }
         };
         let endpoints = settings
             .iter()
@@ -239,14 +243,18 @@ mod tests {
     }
 
     fn routes(endpoints: &[(&str, &[Destination])]) -> Routes {
-        Routes::new(&endpoints.iter().map(|(path, to)| endpoint(path, to)).collect::<Vec<_>>(), &[])
+        Routes::new(&endpoints.iter().map(|(path, to)| endpoint(path, to)).collect::<Vec<_>>(), &links())
+    }
+
+    fn links() -> [LinkSettings; 2] {
+        ["a", "b"].map(|name| LinkSettings::new(name, "ws://h"))
     }
 
     fn shown(routes: &Routes, path: &str) -> Vec<String> {
         let room = routes.find(path, |_| true).unwrap();
         let show = |target: &Target| match target {
             Target::Reply => "reply".to_owned(),
-            Target::Picked(_) | Target::Link(_) => unreachable!("no link here"),
+            Target::Link(link) => format!("link {link}"),
             Target::Room { room, except_sender } => {
                 format!("{}{}", routes.show(room), if *except_sender { " but the sender" } else { "" })
             }
@@ -256,7 +264,7 @@ mod tests {
 
     #[test]
     fn every_destination_leads_where_it_says() {
-        use Destination::{Broadcast, Endpoint, Others, Reply};
+        use Destination::{Broadcast, Endpoint, Link, Others, Reply};
         let dash = Endpoint("/dash/{room}".to_owned());
         let log = Endpoint("/log".to_owned());
         let routes = routes(&[
@@ -266,8 +274,10 @@ mod tests {
             ("/dash/admin", &[]),
             ("/log", &[]),
             ("/a/{x}/{room}", &[dash]),
+            ("/up", &[Link("b".to_owned()), Link("a".to_owned())]),
         ]);
-        let table: [(&str, &[&str]); 5] = [
+        let table: [(&str, &[&str]); 6] = [
+            ("/up", &["link 1", "link 0"]),
             ("/", &["/"]),
             ("/rooms/7", &["reply", "/rooms/7 but the sender", "/dash/7", "/log"]),
             ("/dash/7", &[]),

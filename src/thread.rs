@@ -26,3 +26,8 @@ pub fn spawn_vital(name: &str, body: impl FnOnce() + Send + 'static) -> io::Resu
 pub fn spawn_client(name: String, stack: usize, body: impl FnOnce() + Send + 'static) -> io::Result<()> {
     Builder::new().name(name).stack_size(stack).spawn(body).map(drop)
 }
+
+/// Starts a thread that does small things for others. If it panics, whoever waits for it finds out by his deadline.
+pub fn spawn_helper(name: &str, body: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    Builder::new().name(name.to_owned()).spawn(body).map(drop)
+}

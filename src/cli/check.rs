@@ -1,14 +1,16 @@
 //! `wsgate check`: reads a configuration as `serve` would and says what it means or what is wrong.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use super::exit;
 use crate::config::{
-    self, ConfigError, Destination, EndpointSettings, Format, ListenerSettings, Origins, Settings, Welcome,
-    write_duration, write_size,
+    self, ConfigError, Destination, DialSettings, EndpointSettings, EventKind, Format, LinkSettings, ListenerSettings,
+    Origins, Proxy, Settings, Welcome, WhenDown, write_duration, write_size,
 };
 
 /// Prints what the configuration means and returns 0, or its mistakes on stderr and returns 78.
@@ -27,19 +29,26 @@ pub fn run(config: Option<&Path>) -> ExitCode {
     }
 }
 
-/// What [`run`] prints: a line that says ok, then one for each listener and endpoint.
+/// What [`run`] prints: a line that says ok, then one for each listener, endpoint and link.
 pub fn report(config: Option<&Path>) -> Result<String, ConfigError> {
     let (name, settings) = match config {
         Some(path) => (path.display().to_string(), config::load(path)?),
         None => ("built-in defaults".to_owned(), Settings::default()),
     };
     let (listeners, endpoints) = (settings.listeners.len(), settings.endpoints.len());
-    let mut text = format!("{name}: ok: {}, {}\n", count(listeners, "listener"), count(endpoints, "endpoint"));
+    let mut text = format!("{name}: ok: {}, {}", count(listeners, "listener"), count(endpoints, "endpoint"));
+    if !settings.links.is_empty() {
+        let _ = write!(text, ", {}", count(settings.links.len(), "link"));
+    }
+    text.push('\n');
     for listener in &settings.listeners {
         text.push_str(&describe_listener(listener));
     }
     for endpoint in &settings.endpoints {
         text.push_str(&describe_endpoint(endpoint));
+    }
+    for link in &settings.links {
+        text.push_str(&describe_link(link));
     }
     Ok(text)
 }
@@ -63,15 +72,16 @@ fn describe_endpoint(endpoint: &EndpointSettings) -> String {
         let names: Vec<String> = names.iter().map(|name| format!("{name:?}")).collect();
         let _ = write!(text, "on {} only, ", names.join(" and "));
     }
-    text.push_str(&match &*endpoint.to {
-        [] => "messages are discarded".to_owned(),
-        to => format!("to {}", to.iter().map(describe_destination).collect::<Vec<_>>().join(", ")),
-    });
-    text.push_str(match endpoint.format {
-        Format::Payload => "",
-        Format::Message => ", format message",
-        Format::N8n => ", format n8n",
-    });
+    match &endpoint.relay {
+        Some(relay) => {
+            let _ = write!(text, "relays each client to {}", relay.shown);
+            describe_dial(&mut text, &relay.dial);
+            if let Some(hold) = relay.hold {
+                let _ = write!(text, ", held for {}", write_duration(hold));
+            }
+        }
+        None => describe_route(&mut text, &endpoint.to, endpoint.format),
+    }
     if endpoint.welcome != Welcome::Off {
         text.push_str(", with a welcome");
     }
@@ -81,12 +91,7 @@ fn describe_endpoint(endpoint: &EndpointSettings) -> String {
         count(endpoint.max_connections, "client"),
         write_size(endpoint.max_message as u64)
     );
-    match endpoint.heartbeat {
-        Some(interval) => {
-            let _ = write!(text, ", pinged after {}", write_duration(interval));
-        }
-        None => text.push_str(", never pinged"),
-    }
+    describe_heartbeat(&mut text, endpoint.heartbeat);
     text.push_str(&match &endpoint.origins {
         Origins::Same => String::new(),
         Origins::Any => ", every web page may connect".to_owned(),
@@ -96,8 +101,82 @@ fn describe_endpoint(endpoint: &EndpointSettings) -> String {
     if endpoint.address_sessions {
         text.push_str(", clients may address each other");
     }
+    describe_events(&mut text, &endpoint.events);
     text.push('\n');
     text
+}
+
+fn describe_link(link: &LinkSettings) -> String {
+    let mut text = format!("  link {} {}: ", link.name, link.shown);
+    describe_route(&mut text, &link.to, link.format);
+    describe_dial(&mut text, &link.dial);
+    let _ = write!(text, "; {} a message", write_size(link.max_message as u64));
+    describe_heartbeat(&mut text, link.heartbeat);
+    if let Some((_, every)) = &link.ping {
+        let _ = write!(text, ", sent a text every {}", write_duration(*every));
+    }
+    let full = match link.queue.when_full {
+        WhenDown::DropOldest => "the oldest are dropped",
+        WhenDown::DropNewest => "the newest are dropped",
+        WhenDown::Block => "the senders wait",
+    };
+    let (messages, bytes) = (count(link.queue.messages, "message"), write_size(link.queue.bytes as u64));
+    let _ = write!(text, "; while down, {messages} or {bytes} wait, then {full}");
+    if let Some(attempts) = link.backoff.attempts {
+        let _ = write!(text, "; given up after {} in a row", count(attempts as usize, "failed attempt"));
+    }
+    if link.allow_loop {
+        text.push_str("; loops are allowed");
+    }
+    describe_events(&mut text, &link.events);
+    text.push('\n');
+    text
+}
+
+fn describe_route(text: &mut String, to: &[Destination], format: Format) {
+    match to {
+        [] => text.push_str("messages are discarded"),
+        to => {
+            let _ = write!(text, "to {}", to.iter().map(describe_destination).collect::<Vec<_>>().join(", "));
+        }
+    }
+    text.push_str(match format {
+        Format::Payload => "",
+        Format::Message => ", format message",
+        Format::N8n => ", format n8n",
+    });
+}
+
+fn describe_heartbeat(text: &mut String, heartbeat: Option<Duration>) {
+    match heartbeat {
+        Some(interval) => {
+            let _ = write!(text, ", pinged after {}", write_duration(interval));
+        }
+        None => text.push_str(", never pinged"),
+    }
+}
+
+/// What makes the way to a server other than usual. The proxy's address may hold a password.
+fn describe_dial(text: &mut String, dial: &DialSettings) {
+    match dial.proxy {
+        Proxy::Environment => {}
+        Proxy::Off => text.push_str(", never through a proxy"),
+        Proxy::Url(_) => text.push_str(", through a proxy"),
+    }
+    if !dial.tls.verify {
+        text.push_str(", ITS CERTIFICATE IS NOT CHECKED");
+    }
+}
+
+fn describe_events(text: &mut String, events: &BTreeSet<EventKind>) {
+    let word = |event: &EventKind| match event {
+        EventKind::Connect => "connect",
+        EventKind::Disconnect => "disconnect",
+        EventKind::Error => "error",
+    };
+    if !events.is_empty() {
+        let _ = write!(text, "; tells of {}", events.iter().map(word).collect::<Vec<_>>().join(", "));
+    }
 }
 
 fn describe_destination(destination: &Destination) -> String {
@@ -106,5 +185,6 @@ fn describe_destination(destination: &Destination) -> String {
         Destination::Broadcast => "broadcast".to_owned(),
         Destination::Others => "others".to_owned(),
         Destination::Endpoint(path) => format!("endpoint:{path}"),
+        Destination::Link(name) => format!("link:{name}"),
     }
 }

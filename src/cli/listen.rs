@@ -1,17 +1,17 @@
 //! `wsgate listen`: every message that arrives, as a line of JSON.
 
 use std::io::{self, BufWriter, Write};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::{ArgAction, Args};
 use serde_json::value::RawValue;
 
-use super::dial::{DialError, Dialer, End, Received};
-use super::wire::{self, Stop, Watch, Woken};
-use super::wording::{Seconds, cause};
+use super::dial::{CallError, Caller, End, Received};
+use super::stop::Stop;
 use super::{DialArguments, Failure, exit, output_failed, tell};
 use crate::backoff;
+use crate::dial::{Watch, Woken};
+use crate::wording::{Seconds, cause};
 
 pub(super) const AFTER_HELP: &str = "\
 Examples:
@@ -69,17 +69,17 @@ enum Done {
     /// There is nothing more to do.
     Finished(Result<(), Failure>),
     /// The connection is over; another one may be tried.
-    Ended(DialError),
+    Ended(CallError),
 }
 
 /// Prints messages until told to stop.
 pub(super) fn run(arguments: ListenArguments) -> Result<(), Failure> {
-    let dialer = Dialer::new(arguments.dial.into())?;
+    let caller = Caller::new(arguments.dial.into())?;
     let stop = Stop::on_interrupt().map_err(|error| Failure {
         text: format!("failed to catch Ctrl-C: {}", cause(&error)),
         exit_code: exit::SYSTEM,
     })?;
-    if let Some(warning) = dialer.warning() {
+    if let Some(warning) = caller.warning() {
         tell(&format!("warning: {warning}"));
     }
     let shape = match (arguments.raw, arguments.json_parse) {
@@ -87,18 +87,18 @@ pub(super) fn run(arguments: ListenArguments) -> Result<(), Failure> {
         (false, true) => Shape::Parsed,
         (false, false) => Shape::Unparsed,
     };
-    let watch = Watch { stop: Some(Arc::clone(&stop)), output: true };
+    let watch = stop.or_output_closed();
     let mut left = arguments.count;
     let mut failures = 0;
     loop {
         let mut opened = None;
-        let error = match session(&dialer, &watch, &stop, shape, &mut left, &mut opened) {
+        let error = match session(&caller, &watch, &stop, shape, &mut left, &mut opened) {
             Done::Finished(result) => return result,
             Done::Ended(error) => error,
         };
         if !arguments.reconnect {
             return match error {
-                DialError::Closed { closed, .. } if closed.is_normal() => Ok(()),
+                CallError::Closed { closed, .. } if closed.is_normal() => Ok(()),
                 error => Err(error.into()),
             };
         }
@@ -109,25 +109,25 @@ pub(super) fn run(arguments: ListenArguments) -> Result<(), Failure> {
         let wait = backoff::wait(BACK_OFF_FIRST, BACK_OFF_MAX, failures, getrandom::u64().unwrap_or(u64::MAX));
         failures += 1;
         tell(&format!("{error}; connecting again in {}", Seconds(wait)));
-        match wire::sleep(wait, &watch) {
+        match watch.sleep(wait) {
             Woken::Deadline => {}
-            Woken::Stop | Woken::OutputClosed => return Ok(()),
+            Woken::Stop => return Ok(()),
         }
     }
 }
 
 /// One connection from the dial to its end. `opened` is set once the handshake is done.
 fn session(
-    dialer: &Dialer,
+    caller: &Caller,
     watch: &Watch,
     stop: &Stop,
     shape: Shape,
     left: &mut Option<u64>,
     opened: &mut Option<Instant>,
 ) -> Done {
-    let mut connection = match dialer.dial(watch) {
+    let mut connection = match caller.call(watch) {
         Ok(connection) => connection,
-        Err(DialError::Woken) => return Done::Finished(Ok(())),
+        Err(CallError::Stopped) => return Done::Finished(Ok(())),
         Err(error) => return Done::Ended(error),
     };
     *opened = Some(Instant::now());
@@ -152,8 +152,8 @@ fn session(
                     }
                 }
             }
-            Err(End::Woken) => break Ok(()),
-            Err(End::Closed(closed)) => return Done::Ended(DialError::Closed { url: dialer.url().into(), closed }),
+            Err(End::Stopped) => break Ok(()),
+            Err(End::Closed(closed)) => return Done::Ended(CallError::Closed { url: caller.url().into(), closed }),
             Err(End::Failed(error)) => return Done::Ended(error),
         }
     };

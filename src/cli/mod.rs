@@ -7,8 +7,7 @@ mod listen;
 mod logging;
 mod send;
 mod serve;
-mod wire;
-mod wording;
+mod stop;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -19,7 +18,8 @@ use std::time::Duration;
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
 
-use dial::{DialError, DialSettings};
+use crate::wording;
+use dial::{CallError, DialSettings};
 
 /// A WebSocket gateway in one binary: it accepts clients by path and relays what they send.
 #[derive(Parser)]
@@ -156,8 +156,8 @@ struct Failure {
     exit_code: u8,
 }
 
-impl From<DialError> for Failure {
-    fn from(error: DialError) -> Failure {
+impl From<CallError> for Failure {
+    fn from(error: CallError) -> Failure {
         Failure { text: error.to_string(), exit_code: error.exit_code() }
     }
 }

@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use tungstenite::Message;
 
-use super::dial::{Closed, DialError, Dialer, End, MESSAGE_MAX, Received};
-use super::wire::Watch;
-use super::wording::{Seconds, cause};
+use super::dial::{CallError, Caller, Closed, End, MESSAGE_MAX, Received};
 use super::{DialArguments, Failure, exit, output_failed, tell};
+use crate::dial::Watch;
+use crate::wording::{Seconds, cause};
 
 pub(super) const AFTER_HELP: &str = "\
 Examples:
@@ -43,25 +43,25 @@ pub(super) struct SendArguments {
 
 /// Sends one message and prints the answer, if one comes in time.
 pub(super) fn run(arguments: SendArguments) -> Result<(), Failure> {
-    let dialer = Dialer::new(arguments.dial.into())?;
+    let caller = Caller::new(arguments.dial.into())?;
     // The message is complete before we connect: the server need not wait for somebody who is still typing.
     let message = message(arguments.data, arguments.binary)?;
-    if let Some(warning) = dialer.warning() {
+    if let Some(warning) = caller.warning() {
         tell(&format!("warning: {warning}"));
     }
     let kind = if message.is_text() { "text" } else { "binary" };
     let bytes = if message.len() == 1 { "byte" } else { "bytes" };
-    let sent = format!("sent {} {bytes} ({kind}) to {}", message.len(), dialer.url());
+    let sent = format!("sent {} {bytes} ({kind}) to {}", message.len(), caller.url());
 
-    let mut connection = dialer.dial(&Watch::default())?;
+    let mut connection = caller.call(&Watch::default())?;
     if let Some(name) = connection.subprotocol() {
         tell(&format!("the server chose the subprotocol '{name}'"));
     }
-    let closed = |closed: Closed| DialError::Closed { url: dialer.url().into(), closed };
+    let closed = |closed: Closed| CallError::Closed { url: caller.url().into(), closed };
     match connection.send(message) {
         Ok(()) => {}
         // Without a watch and a deadline nothing but the connection can end a write.
-        Err(End::Woken) => return Err(DialError::Woken.into()),
+        Err(End::Stopped) => return Err(CallError::Stopped.into()),
         Err(End::Closed(frame)) => return Err(closed(frame).into()),
         // A server that refuses us often says why in a Close before it resets the connection.
         Err(End::Failed(error)) => {
@@ -73,17 +73,17 @@ pub(super) fn run(arguments: SendArguments) -> Result<(), Failure> {
     }
 
     let answer = if arguments.wait.is_zero() {
-        Err(End::Woken)
+        Err(End::Stopped)
     } else {
         connection.receive(Some(Instant::now() + arguments.wait))
     };
     let outcome = match answer {
         Ok(answer) => print(&answer).or_else(|error| output_failed(&error)),
-        Err(End::Woken) if arguments.wait.is_zero() => {
+        Err(End::Stopped) if arguments.wait.is_zero() => {
             tell(&sent);
             Ok(())
         }
-        Err(End::Woken) => {
+        Err(End::Stopped) => {
             tell(&format!("{sent}; no answer within {}", Seconds(arguments.wait)));
             Ok(())
         }

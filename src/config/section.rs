@@ -1,12 +1,13 @@
 //! A table of the file and its values: what was written, of the right type and within bounds, or a
 //! mistake with its place. What the values mean together is not known here.
 
+use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 use std::{env, fmt};
 
 use toml::Spanned;
-use toml::de::{DeTable, DeValue};
+use toml::de::{DeString, DeTable, DeValue};
 
 use super::mistake::Report;
 use super::units::{parse_duration, parse_size, write_duration, write_size};
@@ -96,7 +97,7 @@ pub(super) fn nearest<'n>(name: &str, known: impl Iterator<Item = &'n str>) -> O
 pub(super) struct Value<'a> {
     report: &'a Report<'a>,
     table: &'static str,
-    key: &'static str,
+    key: &'a str,
     example: &'static str,
     value: &'a Spanned<DeValue<'a>>,
 }
@@ -255,7 +256,21 @@ impl<'a> Value<'a> {
 
     /// One of a few words.
     pub(super) fn choice<T: Copy>(&self, choices: &[(&str, T)]) -> Option<T> {
-        let text = self.text()?;
+        self.chosen(&self.text()?, choices)
+    }
+
+    /// Some of a few words, each once: a list of them, or one word.
+    pub(super) fn choices<T: Copy + Ord>(&self, choices: &[(&str, T)]) -> Option<BTreeSet<T>> {
+        let mut chosen = BTreeSet::new();
+        for text in self.texts()? {
+            if self.chosen(&text, choices).is_some_and(|value| !chosen.insert(value)) {
+                self.mistake_at(text.at, format_args!("has {:?} twice: remove one", text.written));
+            }
+        }
+        Some(chosen)
+    }
+
+    fn chosen<T: Copy>(&self, text: &Text, choices: &[(&str, T)]) -> Option<T> {
         let chosen = choices.iter().find(|(word, _)| *word == text.value);
         if chosen.is_none() {
             let words = || choices.iter().map(|(word, _)| *word);
@@ -263,7 +278,7 @@ impl<'a> Value<'a> {
                 Some(word) => format!("did you mean {word:?}?"),
                 None => format!("write one of {}", words().map(|w| format!("{w:?}")).collect::<Vec<_>>().join(", ")),
             };
-            self.mistake(format_args!("cannot be {:?}: {advice}", text.written));
+            self.mistake_at(text.at, format_args!("cannot be {:?}: {advice}", text.written));
         }
         chosen.map(|(_, value)| *value)
     }
@@ -304,6 +319,29 @@ impl<'a> Value<'a> {
                 None
             }
         }
+    }
+
+    /// The entries of a table whose keys are the operator's own, each with the place of its key. Messages call the
+    /// table `table` and show `example` for a value.
+    pub(super) fn entries(
+        &self,
+        table: &'static str,
+        example: &'static str,
+    ) -> Option<Vec<(usize, &'a str, Value<'a>)>> {
+        let DeValue::Table(entries) = self.value.get_ref() else {
+            self.wrong_type(self.value, "a table");
+            return None;
+        };
+        let entry = |(key, value): (&'a Spanned<DeString<'a>>, &'a Spanned<DeValue<'a>>)| {
+            let name: &'a str = key.get_ref();
+            (key.span().start, name, Value { report: self.report, table, key: name, example, value })
+        };
+        Some(entries.iter().map(entry).collect())
+    }
+
+    /// Whether a table stands here.
+    pub(super) fn is_table(&self) -> bool {
+        self.value.get_ref().is_table()
     }
 
     /// A table in the place of a value: `{ messages = 4096 }`, or `[endpoint.queue]`.

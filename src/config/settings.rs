@@ -1,6 +1,6 @@
 //! What the operator means: every option of the configuration, checked and with its default.
 //!
-//! These types are values only. How they are written down is `raw.rs`; here each field says
+//! These types are values only. How they are written down is in `raw/`; here each field says
 //! its unit and its bounds, and [`Settings::default`] is the one place that holds the defaults.
 
 use std::collections::BTreeSet;
@@ -8,6 +8,9 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
+
+use crate::secret::Secret;
+use crate::url;
 
 /// Everything `wsgate serve` runs on.
 #[derive(Debug, Clone, PartialEq)]
@@ -18,6 +21,8 @@ pub struct Settings {
     pub listeners: Vec<ListenerSettings>,
     /// The paths that clients connect to; at least one, no two of the same shape.
     pub endpoints: Vec<EndpointSettings>,
+    /// The connections that we dial and redial; no two of the same name.
+    pub links: Vec<LinkSettings>,
 }
 
 /// `[gateway]`: limits and deadlines of the whole process.
@@ -97,8 +102,10 @@ pub struct EndpointSettings {
     pub path: String,
     /// The listeners it is reachable on, by name; `None` is all of them.
     pub listen: Option<BTreeSet<String>>,
-    /// Where its clients' messages go; empty: they are read, checked and discarded.
+    /// Where its clients' messages go; empty: they are read, checked and discarded. A relay has none.
     pub to: Vec<Destination>,
+    /// The server to which each client gets a connection of its own.
+    pub relay: Option<RelaySettings>,
     /// How its clients write and read messages.
     pub format: Format,
     /// What a client is sent first.
@@ -125,6 +132,168 @@ pub struct EndpointSettings {
     pub origins: Origins,
     /// Whether its clients may address other clients by `_session`. Default false.
     pub address_sessions: bool,
+    /// What happens to its clients and is told to its destinations, the reply left out.
+    pub events: BTreeSet<EventKind>,
+}
+
+/// `relay = { url, ... }` of an endpoint: every client gets its own connection to another server.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RelaySettings {
+    /// How to reach it; a `{name}` in the path of its URL is filled in by [`url::fill`] with the client's parameter.
+    pub dial: DialSettings,
+    /// The URL for people: variables of the environment as they are written, no password.
+    pub shown: String,
+    /// The headers of the client's request that are sent on, by name.
+    pub forward_headers: Vec<String>,
+    /// Whether the query of the client's request is sent on. Default true.
+    pub forward_query: bool,
+    /// How long a client is kept while its server cannot be reached; `None` closes it at once. Default `None`.
+    pub hold: Option<Duration>,
+}
+
+/// `[[link]]`: a connection that we dial and redial.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LinkSettings {
+    /// How destinations, rooms and log lines call it: letters, digits, `-` and `_`.
+    pub name: String,
+    /// Whom it dials and how.
+    pub dial: DialSettings,
+    /// The URL for people: variables of the environment as they are written, no password.
+    pub shown: String,
+    /// Where goes what the remote sends: `reply`, `endpoint:` (a [`Template`](crate::template::Template)), `link:`.
+    pub to: Vec<Destination>,
+    /// How the remote writes and reads messages.
+    pub format: Format,
+    /// Bytes of one message, fragments together; more is 1009. Default 1 MiB.
+    pub max_message: usize,
+    /// Ping a remote that was quiet for this long; `None` never pings. Default 30 s.
+    pub heartbeat: Option<Duration>,
+    /// From the moment the ping left to any received data. Default 10 s.
+    pub pong_timeout: Duration,
+    /// A message that has begun must have arrived by then; `None` waits for ever. Default 60 s.
+    pub message_timeout: Option<Duration>,
+    /// No byte taken by the remote for this long: the connection is cut. Default 30 s.
+    pub write_timeout: Option<Duration>,
+    /// A text that is sent at this interval while connected.
+    pub ping: Option<(String, Duration)>,
+    /// Texts that are sent in this order after every connect; secrets, because many of them log in.
+    pub open_messages: Vec<Secret>,
+    /// What waits for the remote while it is away.
+    pub queue: LinkQueueSettings,
+    /// When it is dialled again.
+    pub backoff: BackoffSettings,
+    /// Whether a message may come back to where it came from. Default false.
+    pub allow_loop: bool,
+    /// What happens to it and is told to its destinations, the reply left out.
+    pub events: BTreeSet<EventKind>,
+}
+
+/// Whom to dial and how.
+#[derive(Clone, PartialEq)]
+pub struct DialSettings {
+    /// A good `ws://` or `wss://` URL. It may hold a user and a password, which are sent as Basic.
+    pub url: String,
+    /// Headers of the request, each name once.
+    pub headers: Vec<(String, Secret)>,
+    /// Offered in this order.
+    pub subprotocols: Vec<String>,
+    /// The Origin header, if one is to be sent.
+    pub origin: Option<String>,
+    /// For name, connection, proxy, TLS and handshake together. Default 10 s.
+    pub connect_timeout: Duration,
+    /// The way there.
+    pub proxy: Proxy,
+    /// What holds for `wss://`.
+    pub tls: DialTls,
+}
+
+impl fmt::Debug for DialSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let DialSettings { url, headers, subprotocols, origin, connect_timeout, proxy, tls } = self;
+        // A password stands before the host, a token often behind it.
+        let server = url::parse(url).map_or_else(|_| "***".to_owned(), |url| url.authority());
+        f.debug_struct("DialSettings")
+            .field("server", &server)
+            .field("headers", headers)
+            .field("subprotocols", subprotocols)
+            .field("origin", origin)
+            .field("connect_timeout", connect_timeout)
+            .field("proxy", proxy)
+            .field("tls", tls)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The way to a server that we dial.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Proxy {
+    /// As the usual variables of the environment say, `no_proxy` among them.
+    #[default]
+    Environment,
+    /// Straight there.
+    Off,
+    /// Through this one, by CONNECT: `http://[user:password@]host:port`.
+    Url(Secret),
+}
+
+/// `tls = { ... }` of what we dial: PEM files, read at start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DialTls {
+    /// Certificates to trust besides those of the system.
+    pub ca: Option<PathBuf>,
+    /// The certificate that we show, and its key.
+    pub identity: Option<TlsSettings>,
+    /// The name that the server's certificate must have; `None`: the host of the URL.
+    pub server_name: Option<String>,
+    /// Whether the server's certificate is checked. Default true.
+    pub verify: bool,
+}
+
+/// `queue = { messages, bytes, when_full }` of a link: what waits while it is down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LinkQueueSettings {
+    /// Messages queued at once. Default 4,096, at least 2.
+    pub messages: usize,
+    /// Bytes queued at once; an empty queue takes any one frame. Default 4 MiB.
+    pub bytes: usize,
+    /// What happens to the next message.
+    pub when_full: WhenDown,
+}
+
+/// What happens to a message for a link that is down and whose queue is full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum WhenDown {
+    /// The oldest queued messages make room.
+    #[default]
+    DropOldest,
+    /// The new message is dropped.
+    DropNewest,
+    /// Its sender waits, and is not read meanwhile.
+    Block,
+}
+
+/// `backoff = { ... }`: how long a link waits before it dials again; the wait is random, up to a bound that doubles.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BackoffSettings {
+    /// The bound after the first failure. Default 500 ms.
+    pub first: Duration,
+    /// The most that the bound grows to. Default 60 s, at least `first`.
+    pub most: Duration,
+    /// Being connected for this long makes the next failure the first one again. Default 30 s.
+    pub reset_after: Duration,
+    /// Failures in a row after which the link is given up; `None`: never. Default `None`.
+    pub attempts: Option<u32>,
+}
+
+/// What can happen to a client or a link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum EventKind {
+    /// `connect`: it is there.
+    Connect,
+    /// `disconnect`: it is gone.
+    Disconnect,
+    /// `error`: it could not come, or ended badly.
+    Error,
 }
 
 /// `queue = { messages, bytes, when_full }`: an outbox's bounds and what happens at them.
@@ -172,8 +341,11 @@ pub enum Destination {
     /// `others`: to everybody in the sender's room but the sender.
     Others,
     /// `endpoint:/path`: to a room of the endpoint whose pattern this is, written with the same
-    /// parameter names; the sender's values pick the room.
+    /// parameter names; the sender's values pick the room. In a link's route its braces hold where the values come
+    /// from, see [`Template`](crate::template::Template).
     Endpoint(String),
+    /// `link:NAME`: to the remote of the link that has this name.
+    Link(String),
 }
 
 /// What a client is sent right after the 101.
@@ -216,6 +388,7 @@ impl Default for Settings {
             gateway: GatewaySettings::default(),
             listeners: vec![ListenerSettings::default()],
             endpoints: vec![EndpointSettings::default()],
+            links: Vec::new(),
         }
     }
 }
@@ -249,6 +422,7 @@ impl Default for EndpointSettings {
             path: "/".to_owned(),
             listen: None,
             to: vec![Destination::Broadcast],
+            relay: None,
             format: Format::default(),
             welcome: Welcome::default(),
             subprotocols: Vec::new(),
@@ -262,6 +436,85 @@ impl Default for EndpointSettings {
             queue: QueueSettings::default(),
             origins: Origins::default(),
             address_sessions: false,
+            events: BTreeSet::new(),
+        }
+    }
+}
+
+impl RelaySettings {
+    /// A relay to this URL with every default.
+    pub fn new(url: &str) -> RelaySettings {
+        RelaySettings {
+            dial: DialSettings::new(url),
+            shown: url::without_user(url),
+            forward_headers: Vec::new(),
+            forward_query: true,
+            hold: None,
+        }
+    }
+}
+
+impl LinkSettings {
+    /// A link to this URL with every default.
+    pub fn new(name: &str, url: &str) -> LinkSettings {
+        LinkSettings {
+            name: name.to_owned(),
+            dial: DialSettings::new(url),
+            shown: url::without_user(url),
+            to: Vec::new(),
+            format: Format::default(),
+            max_message: 1 << 20,
+            heartbeat: Some(Duration::from_secs(30)),
+            pong_timeout: Duration::from_secs(10),
+            message_timeout: Some(Duration::from_secs(60)),
+            write_timeout: Some(Duration::from_secs(30)),
+            ping: None,
+            open_messages: Vec::new(),
+            queue: LinkQueueSettings::default(),
+            backoff: BackoffSettings::default(),
+            allow_loop: false,
+            events: BTreeSet::new(),
+        }
+    }
+
+    /// How often a `ping_message` is sent unless `ping_every` says otherwise.
+    pub const PING_EVERY: Duration = Duration::from_secs(25);
+}
+
+impl DialSettings {
+    /// This URL with every default.
+    pub fn new(url: &str) -> DialSettings {
+        DialSettings {
+            url: url.to_owned(),
+            headers: Vec::new(),
+            subprotocols: Vec::new(),
+            origin: None,
+            connect_timeout: Duration::from_secs(10),
+            proxy: Proxy::default(),
+            tls: DialTls::default(),
+        }
+    }
+}
+
+impl Default for DialTls {
+    fn default() -> DialTls {
+        DialTls { ca: None, identity: None, server_name: None, verify: true }
+    }
+}
+
+impl Default for LinkQueueSettings {
+    fn default() -> LinkQueueSettings {
+        LinkQueueSettings { messages: 4096, bytes: 4 << 20, when_full: WhenDown::default() }
+    }
+}
+
+impl Default for BackoffSettings {
+    fn default() -> BackoffSettings {
+        BackoffSettings {
+            first: Duration::from_millis(500),
+            most: Duration::from_secs(60),
+            reset_after: Duration::from_secs(30),
+            attempts: None,
         }
     }
 }

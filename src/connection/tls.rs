@@ -5,10 +5,11 @@
 //! outbox hold for TLS clients too: nobody waits, no lock is held over a system call.
 //!
 //! Listeners use the `openssl` crate directly because native-tls, which wraps it, offers a server
-//! TLS 1.2 only.
+//! TLS 1.2 only. What we dial goes through native-tls, with the trust of the system.
 
 use std::io::{self, Read, Write};
 use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use openssl::error::ErrorStack;
 use openssl::ssl::{
@@ -46,24 +47,61 @@ pub enum Decrypted {
     Closed,
 }
 
-/// One TLS session, server side.
+/// One TLS session: of a client that we accepted or of a server that we dialled.
 #[derive(Debug)]
 pub struct Session {
-    stream: SslStream<Buffers>,
+    stream: Stream,
+}
+
+/// Both run over the same memory. The accepted one is the hot path; which one it is never changes, so the branch is
+/// one that a processor foresees.
+#[derive(Debug)]
+enum Stream {
+    Accepted(SslStream<Buffers>),
+    Dialled(native_tls::TlsStream<Buffers>),
+}
+
+impl Stream {
+    fn buffers(&self) -> &Buffers {
+        match self {
+            Stream::Accepted(stream) => stream.get_ref(),
+            Stream::Dialled(stream) => stream.get_ref(),
+        }
+    }
+
+    fn buffers_mut(&mut self) -> &mut Buffers {
+        match self {
+            Stream::Accepted(stream) => stream.get_mut(),
+            Stream::Dialled(stream) => stream.get_mut(),
+        }
+    }
+
+    /// Whether decrypted bytes wait inside.
+    fn has_plain(&self) -> bool {
+        match self {
+            Stream::Accepted(stream) => stream.ssl().pending() > 0,
+            // An error would mean that it cannot tell; asking the session itself is always right.
+            Stream::Dialled(stream) => stream.buffered_read_size().map_or(true, |size| size > 0),
+        }
+    }
 }
 
 impl Session {
-    /// A session before its handshake.
+    /// The session of a client, before its handshake.
     pub fn new(context: &SslContext) -> Result<Session, ErrorStack> {
         let stream = SslStream::new(Ssl::new(context)?, Buffers::default())?;
-        Ok(Session { stream })
+        Ok(Session { stream: Stream::Accepted(stream) })
     }
 
-    /// Goes on with the handshake after `cipher` has arrived; `true` once it is done. Whatever the
+    /// Goes on with the handshake of a client after `cipher` has arrived; `true` once it is done. Whatever the
     /// result, [`take_outgoing`](Session::take_outgoing) may have something for the peer.
     pub fn handshake(&mut self, cipher: &[u8]) -> io::Result<bool> {
-        self.stream.get_mut().incoming.extend_from_slice(cipher);
-        match self.stream.accept() {
+        self.stream.buffers_mut().incoming.extend_from_slice(cipher);
+        let Stream::Accepted(stream) = &mut self.stream else {
+            // A dialled session exists only once its handshake is done.
+            return Ok(true);
+        };
+        match stream.accept() {
             Ok(()) => Ok(true),
             Err(error) if error.code() == ErrorCode::WANT_READ => Ok(false),
             Err(error) => Err(io::Error::new(io::ErrorKind::InvalidData, error.to_string())),
@@ -72,28 +110,41 @@ impl Session {
 
     /// Whether the handshake is done.
     pub fn is_ready(&self) -> bool {
-        self.stream.ssl().is_init_finished()
+        match &self.stream {
+            Stream::Accepted(stream) => stream.ssl().is_init_finished(),
+            Stream::Dialled(_) => true,
+        }
     }
 
-    /// Feeds `cipher` in and decrypts into `plain`.
+    /// Feeds `cipher` in and decrypts into `plain`, which has room.
     pub fn read(&mut self, cipher: &[u8], plain: &mut [u8]) -> io::Result<Decrypted> {
-        self.stream.get_mut().incoming.extend_from_slice(cipher);
-        if self.stream.get_ref().is_drained() && self.stream.ssl().pending() == 0 {
+        self.stream.buffers_mut().incoming.extend_from_slice(cipher);
+        if self.stream.buffers().is_drained() && !self.stream.has_plain() {
             // Asking would only be answered with "feed me", at the price of half a decryption.
-            self.stream.get_mut().release();
+            self.stream.buffers_mut().release();
             return Ok(Decrypted::NeedMore);
         }
-        match self.stream.ssl_read(plain) {
-            Ok(count) => Ok(Decrypted::Plain(count)),
-            Err(error) => match error.code() {
-                ErrorCode::WANT_READ => {
-                    self.stream.get_mut().release();
-                    Ok(Decrypted::NeedMore)
-                }
-                ErrorCode::ZERO_RETURN => Ok(Decrypted::Closed),
-                _ => Err(io::Error::new(io::ErrorKind::InvalidData, error.to_string())),
+        let decrypted = match &mut self.stream {
+            Stream::Accepted(stream) => match stream.ssl_read(plain) {
+                Ok(count) => Ok(Decrypted::Plain(count)),
+                Err(error) => match error.code() {
+                    ErrorCode::WANT_READ => Ok(Decrypted::NeedMore),
+                    ErrorCode::ZERO_RETURN => Ok(Decrypted::Closed),
+                    _ => Err(io::Error::new(io::ErrorKind::InvalidData, error.to_string())),
+                },
             },
+            Stream::Dialled(stream) => match stream.read(plain) {
+                // The buffers never end, so the end is the peer's goodbye.
+                Ok(0) => Ok(Decrypted::Closed),
+                Ok(count) => Ok(Decrypted::Plain(count)),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Decrypted::NeedMore),
+                Err(error) => Err(io::Error::new(io::ErrorKind::InvalidData, error.to_string())),
+            },
+        };
+        if matches!(decrypted, Ok(Decrypted::NeedMore)) {
+            self.stream.buffers_mut().release();
         }
+        decrypted
     }
 
     /// Whether the peer has ended the session in order. [`read`](Session::read) says so too, but not again
@@ -110,7 +161,12 @@ impl Session {
     pub fn seal(&mut self, plain: &[u8]) -> io::Result<()> {
         let mut left = plain;
         while !left.is_empty() {
-            let count = self.stream.ssl_write(left).map_err(|error| io::Error::other(error.to_string()))?;
+            let count = match &mut self.stream {
+                Stream::Accepted(stream) => {
+                    stream.ssl_write(left).map_err(|error| io::Error::other(error.to_string()))?
+                }
+                Stream::Dialled(stream) => stream.write(left).map_err(|error| io::Error::other(error.to_string()))?,
+            };
             left = &left[count..];
         }
         Ok(())
@@ -118,19 +174,91 @@ impl Session {
 
     /// Queues a close_notify. An error means that the peer has already ended the session.
     pub fn say_goodbye(&mut self) {
-        let _ = self.stream.shutdown();
+        match &mut self.stream {
+            Stream::Accepted(stream) => drop(stream.shutdown()),
+            Stream::Dialled(stream) => drop(stream.shutdown()),
+        }
     }
 
     /// Whether there is ciphertext to be sent.
     pub fn has_outgoing(&self) -> bool {
-        !self.stream.get_ref().outgoing.is_empty()
+        !self.stream.buffers().outgoing.is_empty()
     }
 
     /// The ciphertext to be sent next; all of it, in order.
     pub fn take_outgoing(&mut self) -> Vec<u8> {
-        std::mem::take(&mut self.stream.get_mut().outgoing)
+        std::mem::take(&mut self.stream.buffers_mut().outgoing)
     }
 }
+
+/// The handshake with a server that we dial, over memory too: what it has to say is taken and sent, what the server
+/// answers is fed in.
+#[derive(Debug)]
+pub struct DialHandshake {
+    half: native_tls::MidHandshakeTlsStream<Buffers>,
+}
+
+/// How far a handshake with a server is.
+#[derive(Debug)]
+pub enum DialStep {
+    /// It has something to say and waits for the answer.
+    Waits(DialHandshake),
+    /// The server is who it should be, and the session can be used; it may have something to send first.
+    Done(Session),
+}
+
+/// A handshake that failed.
+#[derive(Debug)]
+pub struct DialFailure {
+    /// Why.
+    pub error: native_tls::Error,
+    /// What the server should be told before the connection ends: an alert, or nothing.
+    pub last_words: Vec<u8>,
+}
+
+impl DialHandshake {
+    /// Begins; `name` is what the server is asked for (SNI) and what its certificate has to be good for.
+    pub fn begin(connector: &native_tls::TlsConnector, name: &str) -> Result<DialStep, DialFailure> {
+        let last_words = Heir::default();
+        let mut buffers = Buffers::default();
+        buffers.heir.replace(Arc::clone(&last_words));
+        DialHandshake::step(connector.connect(name, buffers), &last_words)
+    }
+
+    /// Goes on after `cipher` has arrived.
+    pub fn feed(mut self, cipher: &[u8]) -> Result<DialStep, DialFailure> {
+        let buffers = self.half.get_mut();
+        buffers.release();
+        buffers.incoming.extend_from_slice(cipher);
+        let last_words = buffers.heir.clone().unwrap_or_default();
+        DialHandshake::step(self.half.handshake(), &last_words)
+    }
+
+    /// The ciphertext to be sent next; all of it, in order.
+    pub fn take_outgoing(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.half.get_mut().outgoing)
+    }
+
+    fn step(
+        result: Result<native_tls::TlsStream<Buffers>, native_tls::HandshakeError<Buffers>>,
+        last_words: &Heir,
+    ) -> Result<DialStep, DialFailure> {
+        match result {
+            Ok(mut stream) => {
+                stream.get_mut().heir = None;
+                Ok(DialStep::Done(Session { stream: Stream::Dialled(stream) }))
+            }
+            Err(native_tls::HandshakeError::WouldBlock(half)) => Ok(DialStep::Waits(DialHandshake { half })),
+            Err(native_tls::HandshakeError::Failure(error)) => {
+                let last_words = std::mem::take(&mut *last_words.lock().unwrap_or_else(PoisonError::into_inner));
+                Err(DialFailure { error, last_words })
+            }
+        }
+    }
+}
+
+/// Where buffers leave what was not sent when they are dropped.
+type Heir = Arc<Mutex<Vec<u8>>>;
 
 /// The two ends of the wire, in memory.
 #[derive(Debug, Default)]
@@ -138,6 +266,17 @@ struct Buffers {
     incoming: Vec<u8>,
     consumed: usize,
     outgoing: Vec<u8>,
+    /// Set in a handshake that we began: native-tls drops the stream of one that fails, and with it the alert that
+    /// tells the server why.
+    heir: Option<Heir>,
+}
+
+impl Drop for Buffers {
+    fn drop(&mut self) {
+        if let Some(heir) = &self.heir {
+            heir.lock().unwrap_or_else(PoisonError::into_inner).append(&mut self.outgoing);
+        }
+    }
 }
 
 impl Buffers {
@@ -146,7 +285,7 @@ impl Buffers {
         self.consumed == self.incoming.len()
     }
 
-    /// Gives the memory back between records; part of a record stays.
+    /// Gives the memory back between records; what the session has not taken stays.
     fn release(&mut self) {
         if self.is_drained() {
             self.incoming = Vec::new();
@@ -178,5 +317,163 @@ impl Write for Buffers {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use openssl::ssl::SslContext;
+
+    use super::*;
+
+    /// The settings of a server for `localhost`, and its certificate.
+    fn server() -> (SslContext, native_tls::Certificate) {
+        let directory = tempfile::tempdir().unwrap();
+        let (certificate, key) = (directory.path().join("c.pem"), directory.path().join("k.pem"));
+        let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+        std::fs::write(&certificate, made.cert.pem()).unwrap();
+        std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+        let trusted = native_tls::Certificate::from_pem(made.cert.pem().as_bytes()).unwrap();
+        (server_context(&certificate, &key).unwrap(), trusted)
+    }
+
+    fn connector(trusted: Option<native_tls::Certificate>, newest: native_tls::Protocol) -> native_tls::TlsConnector {
+        let mut builder = native_tls::TlsConnector::builder();
+        builder.max_protocol_version(Some(newest));
+        if let Some(trusted) = trusted {
+            builder.add_root_certificate(trusted);
+        }
+        builder.build().unwrap()
+    }
+
+    /// Both ends of a session, the dialled one first.
+    fn pair(newest: native_tls::Protocol) -> (Session, Session) {
+        let (context, trusted) = server();
+        let mut accepted = Session::new(&context).unwrap();
+        let mut step = DialHandshake::begin(&connector(Some(trusted), newest), "localhost").unwrap();
+        for _ in 0..10 {
+            let mut handshake = match step {
+                DialStep::Done(mut dialled) => {
+                    let last = dialled.take_outgoing();
+                    assert!(accepted.is_ready() || accepted.handshake(&last).unwrap());
+                    assert!(accepted.is_ready() && dialled.is_ready() && dialled.handshake(&[]).unwrap());
+                    return (dialled, accepted);
+                }
+                DialStep::Waits(handshake) => handshake,
+            };
+            accepted.handshake(&handshake.take_outgoing()).unwrap();
+            // In two pieces, which a network may well make of it.
+            let answer = accepted.take_outgoing();
+            let (first, second) = answer.split_at(answer.len() / 2);
+            step = match handshake.feed(first).unwrap() {
+                DialStep::Waits(handshake) => handshake.feed(second).unwrap(),
+                done @ DialStep::Done(_) => done,
+            };
+        }
+        panic!("the handshake does not end");
+    }
+
+    /// Feeds what `from` has to say to `to`, in pieces of `step` bytes, and returns what it decrypts.
+    fn carry(from: &mut Session, to: &mut Session, step: usize) -> Vec<u8> {
+        let cipher = from.take_outgoing();
+        assert!(!from.has_outgoing());
+        let (mut all, mut plain) = (Vec::new(), [0; 1000]);
+        for piece in cipher.chunks(step) {
+            let mut piece = piece;
+            loop {
+                match to.read(piece, &mut plain).unwrap() {
+                    Decrypted::Plain(count) => all.extend_from_slice(&plain[..count]),
+                    Decrypted::NeedMore => break,
+                    Decrypted::Closed => panic!("nobody has said goodbye"),
+                }
+                piece = &[];
+            }
+        }
+        all
+    }
+
+    fn data_goes_both_ways(newest: native_tls::Protocol) {
+        let (mut dialled, mut accepted) = pair(newest);
+        for len in [1, 100, 16 << 10, 100_000] {
+            for step in [1000, 17, usize::MAX] {
+                let data: Vec<u8> = (0..len).map(|index| (index % 251) as u8).collect();
+                dialled.seal(&data).unwrap();
+                assert!(dialled.has_outgoing());
+                assert!(carry(&mut dialled, &mut accepted, step) == data, "{len} bytes to the accepted one");
+                accepted.seal(&data).unwrap();
+                assert!(carry(&mut accepted, &mut dialled, step) == data, "{len} bytes to the dialled one");
+                // An idle session holds none of it.
+                for session in [&dialled, &accepted] {
+                    let buffers = session.stream.buffers();
+                    assert_eq!((buffers.incoming.capacity(), buffers.outgoing.capacity()), (0, 0));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_dialled_and_an_accepted_session_understand_each_other() {
+        data_goes_both_ways(native_tls::Protocol::Tlsv13);
+        data_goes_both_ways(native_tls::Protocol::Tlsv12);
+    }
+
+    #[test]
+    fn a_part_of_a_record_is_kept_until_the_rest_comes() {
+        let (mut dialled, mut accepted) = pair(native_tls::Protocol::Tlsv13);
+        carry(&mut accepted, &mut dialled, usize::MAX);
+        accepted.seal(b"hello").unwrap();
+        let cipher = accepted.take_outgoing();
+        let mut plain = [0; 2];
+        assert_eq!(dialled.read(&cipher[..7], &mut plain).unwrap(), Decrypted::NeedMore);
+        assert_eq!(dialled.read(&cipher[7..], &mut plain).unwrap(), Decrypted::Plain(2));
+        // What is decrypted and was not fetched counts, although nothing comes in any more.
+        assert_eq!(dialled.read(&[], &mut plain).unwrap(), Decrypted::Plain(2));
+        assert_eq!(dialled.read(&[], &mut plain).unwrap(), Decrypted::Plain(1));
+        assert_eq!(dialled.read(&[], &mut plain).unwrap(), Decrypted::NeedMore);
+    }
+
+    #[test]
+    fn a_goodbye_is_told_from_silence_at_both_ends() {
+        for dialled_first in [true, false] {
+            let (dialled, accepted) = pair(native_tls::Protocol::Tlsv13);
+            let (mut one, mut other) = if dialled_first { (dialled, accepted) } else { (accepted, dialled) };
+            carry(&mut one, &mut other, usize::MAX);
+            carry(&mut other, &mut one, usize::MAX);
+            one.seal(b"last").unwrap();
+            one.say_goodbye();
+            assert!(one.has_outgoing());
+            let (cipher, mut plain) = (one.take_outgoing(), [0; 100]);
+            assert_eq!(other.read(&cipher, &mut plain).unwrap(), Decrypted::Plain(4));
+            assert_eq!(other.read(&[], &mut plain).unwrap(), Decrypted::Closed);
+            // Our own direction is still open, and theirs seals nothing any more.
+            other.seal(b"answer").unwrap();
+            other.say_goodbye();
+            assert!(one.seal(b"more").is_err());
+        }
+    }
+
+    #[test]
+    fn a_server_that_is_not_trusted_is_told_so() {
+        let (context, _) = server();
+        let mut accepted = Session::new(&context).unwrap();
+        let connector = connector(None, native_tls::Protocol::Tlsv13);
+        let Ok(DialStep::Waits(mut handshake)) = DialHandshake::begin(&connector, "localhost") else {
+            panic!("it waits for the server");
+        };
+        accepted.handshake(&handshake.take_outgoing()).unwrap();
+        let failure = handshake.feed(&accepted.take_outgoing()).unwrap_err();
+        assert!(failure.error.to_string().contains("self-signed certificate"), "{}", failure.error);
+        let told = accepted.handshake(&failure.last_words).unwrap_err().to_string();
+        assert!(told.contains("alert unknown ca"), "{told}");
+    }
+
+    #[test]
+    fn ciphertext_that_somebody_has_changed_is_an_error() {
+        let (mut dialled, mut accepted) = pair(native_tls::Protocol::Tlsv13);
+        carry(&mut accepted, &mut dialled, usize::MAX);
+        accepted.seal(b"hello").unwrap();
+        let mut cipher = accepted.take_outgoing();
+        cipher[8] ^= 1;
+        assert_eq!(dialled.read(&cipher, &mut [0; 100]).unwrap_err().kind(), io::ErrorKind::InvalidData);
     }
 }

@@ -363,6 +363,21 @@ fn headers_and_subprotocols_reach_the_server() {
 }
 
 #[test]
+fn a_user_in_the_url_is_sent_as_basic_and_never_shown() {
+    let (sender, seen) = channel();
+    let url = serve(move |mut stream| {
+        let _ = sender.send(read_request(&mut stream));
+    });
+    let url = url.replace("ws://", "ws://me:s%3Acret@");
+    let finished = run(&["send", &url, "x"]);
+    let request = seen.recv_timeout(DEADLINE).unwrap();
+    // "me:s:cret" in Base64.
+    assert!(request.to_lowercase().contains("\r\nauthorization: basic bwu6czpjcmv0\r\n"), "{request}");
+    assert!(finished.stderr.contains("ws://***@127.0.0.1"), "{}", finished.stderr);
+    assert!(!finished.stderr.contains("cret"), "{}", finished.stderr);
+}
+
+#[test]
 fn the_subprotocol_that_the_server_chose_is_told() {
     let url = serve(|stream| {
         #[expect(clippy::result_large_err, reason = "the type is tungstenite's")]
@@ -401,8 +416,8 @@ fn an_ipv6_address_is_a_host() {
 #[test]
 fn wrong_usage_is_64_and_says_what_to_write() {
     run(&["send", "http://h/x", "y"]).expect(64, &["did you mean 'ws://h/x'?"]);
-    let finished = run(&["send", "ws://me:secret@h/", "y"]);
-    finished.expect(64, &["'ws://***@h/'", "--header 'Authorization: "]);
+    let finished = run(&["send", "ws://me:secret@h:x/", "y"]);
+    finished.expect(64, &["'ws://***@h:x/'", "port"]);
     assert!(!finished.stderr.contains("secret"));
     run(&["listen", "h:80"]).expect(64, &["did you mean 'ws://h:80'?"]);
     run(&["listen", "ws://h/", "-H", "Upgrade: x"]).expect(64, &["'Upgrade: x'", "handshake sets it itself"]);

@@ -124,3 +124,66 @@ fn a_good_config_is_summed_up() {
            endpoint /rooms/{room}: to others; at most 1000 clients, 1MiB a message, pinged after 30s\n"
     );
 }
+
+#[test]
+fn links_and_relays_are_summed_up_without_their_secrets() {
+    assert_eq!(
+        check::report(Some(Path::new("config/link.toml"))).unwrap(),
+        "config/link.toml: ok: 1 listener, 1 endpoint, 1 link\n  \
+           listener 127.0.0.1:8081: plain, this machine only\n  \
+           endpoint /plc: to link:plc; at most 100 clients, 1MiB a message, pinged after 30s\n  \
+           link plc ws://127.0.0.1:8080/rooms/plc: to endpoint:/plc; 1MiB a message, pinged after 30s; while down, \
+           100 messages or 4MiB wait, then the oldest are dropped\n"
+    );
+    assert_eq!(
+        check::report(Some(Path::new("config/relay-upstream.toml"))).unwrap(),
+        "config/relay-upstream.toml: ok: 1 listener, 1 endpoint\n  \
+           listener 127.0.0.1:8081: plain, this machine only\n  \
+           endpoint /rooms/{room}: relays each client to ws://127.0.0.1:8080/rooms/{room}, held for 30s; at most 100 \
+           clients, 1MiB a message, pinged after 30s\n"
+    );
+
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("summary_of_links");
+    fs::create_dir_all(&directory).unwrap();
+    fs::write(directory.join("key.txt"), "hunter2\n").unwrap();
+    let config = directory.join("gateway.toml");
+    let text = r#"
+        [[endpoint]]
+        path = "/dev/{id}"
+        relay = { url = "wss://me:hunter2@h/{id}", proxy = "http://me:hunter2@proxy:3128", tls = { verify = false } }
+        [[endpoint]]
+        path = "/in"
+        to = ["link:a-1"]
+        events = ["disconnect", "connect"]
+        [[link]]
+        name = "a-1"
+        url = "ws://me:hunter2@h/x"
+        headers = { X-Key = { file = "key.txt" }, Cookie = "hunter2" }
+        format = "message"
+        heartbeat = "off"
+        proxy = "off"
+        ping_message = "hunter2"
+        open_messages = ["hunter2"]
+        queue = { when_full = "block" }
+        backoff = { attempts = 1 }
+        allow_loop = true
+        to = ["reply", "endpoint:/in"]
+        events = ["error"]
+    "#;
+    fs::write(&config, text).unwrap();
+    let summary = check::report(Some(&config)).unwrap_or_else(|error| panic!("{error}"));
+    assert!(!summary.contains("hunter2"), "{summary}");
+    let lines: Vec<&str> = summary.lines().skip(2).collect();
+    assert_eq!(
+        lines,
+        [
+            "  endpoint /dev/{id}: relays each client to wss://***@h/{id}, through a proxy, ITS CERTIFICATE IS NOT \
+             CHECKED; at most 100 clients, 1MiB a message, pinged after 30s",
+            "  endpoint /in: to link:a-1; at most 100 clients, 1MiB a message, pinged after 30s; tells of connect, \
+             disconnect",
+            "  link a-1 ws://***@h/x: to reply, endpoint:/in, format message, never through a proxy; 1MiB a message, \
+             never pinged, sent a text every 25s; while down, 4096 messages or 4MiB wait, then the senders wait; \
+             given up after 1 failed attempt in a row; loops are allowed; tells of error",
+        ]
+    );
+}

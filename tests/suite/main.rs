@@ -10,6 +10,7 @@ mod bad_requests;
 mod cli;
 mod config;
 mod delivery;
+mod dial;
 mod formats;
 mod heartbeat;
 mod limits;

@@ -1,11 +1,11 @@
-//! How durations, causes and the words of a peer read for a person at a terminal.
+//! How durations, causes and the words of a peer read for a person, at a terminal or in a log.
 
 use std::fmt;
 use std::io;
 use std::time::Duration;
 
 /// A duration as the options take it.
-pub(super) struct Seconds(pub(super) Duration);
+pub struct Seconds(pub Duration);
 
 impl fmt::Display for Seconds {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -17,7 +17,7 @@ impl fmt::Display for Seconds {
 }
 
 /// The text of an I/O error without the number and the capital.
-pub(super) fn cause(error: &io::Error) -> String {
+pub fn cause(error: &io::Error) -> String {
     let text = error.to_string();
     let text = text.strip_prefix("failed to lookup address information: ").unwrap_or(&text);
     let text = text.rsplit_once(" (os error ").map_or(text, |(text, _)| text);
@@ -33,7 +33,7 @@ pub(super) fn cause(error: &io::Error) -> String {
 
 /// At most `chars_max` characters of a text of the peer, safe for a terminal: control and direction characters are
 /// escaped, so that nobody can move the cursor, change colours or forge a line.
-pub(super) fn printable(text: &str, chars_max: usize) -> String {
+pub fn printable(text: &str, chars_max: usize) -> String {
     let mut safe = String::new();
     for (index, c) in text.chars().enumerate() {
         if index == chars_max {

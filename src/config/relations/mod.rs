@@ -1,12 +1,18 @@
 //! What the values mean together: names that must exist, things that must differ, options that
 //! contradict each other.
 
+mod link;
+mod loops;
+
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use crate::path::Pattern;
 
 use super::mistake::Report;
-use super::raw::{Raw, RawEndpoint, RawListener};
+use super::raw::Raw;
+use super::raw::endpoint::RawEndpoint;
+use super::raw::listen::RawListener;
 use super::section::{Text, nearest};
 use super::settings::{Destination, ListenAddress, ListenerSettings};
 
@@ -20,9 +26,19 @@ pub(super) fn check(raw: &Raw, report: &Report<'_>) {
     for (i, endpoint) in raw.endpoints.iter().enumerate() {
         check_shape(&raw.endpoints[..i], endpoint, report);
         check_listen(&raw.listeners, endpoint, report);
-        check_route(&raw.endpoints, endpoint, report);
+        check_route(raw, endpoint, report);
         check_limits(raw, endpoint, report);
+        link::check_relay(endpoint, report);
+        if endpoint.relay.is_none() {
+            link::check_events("[[endpoint]]", endpoint.events_at, &endpoint.settings.to, report);
+        }
     }
+    for (i, link) in raw.links.iter().enumerate() {
+        link::check_link(&raw.links[..i], link, report);
+        link::check_route(raw, link, report);
+        link::check_events("[[link]]", link.events_at, &link.settings.to, report);
+    }
+    loops::check(raw, report);
 }
 
 fn check_listeners(earlier: &RawListener, later: &RawListener, report: &Report<'_>) {
@@ -88,7 +104,11 @@ fn quoted(names: &[&str]) -> String {
     names.iter().map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", ")
 }
 
-fn check_route(endpoints: &[RawEndpoint], endpoint: &RawEndpoint, report: &Report<'_>) {
+fn check_route(raw: &Raw, endpoint: &RawEndpoint, report: &Report<'_>) {
+    if endpoint.relay.is_some() {
+        // That it has a route at all is the mistake.
+        return;
+    }
     let position = |wanted: &Destination| endpoint.to.iter().find(|(destination, _)| destination == wanted);
     if let (Some(_), Some((_, others))) = (position(&Destination::Broadcast), position(&Destination::Others)) {
         report.mistake(
@@ -97,8 +117,10 @@ fn check_route(endpoints: &[RawEndpoint], endpoint: &RawEndpoint, report: &Repor
         );
     }
     for (destination, text) in &endpoint.to {
-        if let Destination::Endpoint(path) = destination {
-            check_target(endpoints, endpoint, path, text, report);
+        match destination {
+            Destination::Endpoint(path) => check_target(&raw.endpoints, endpoint, path, text, report),
+            Destination::Link(name) => link::check_destination(&raw.links, name, text, report),
+            Destination::Reply | Destination::Broadcast | Destination::Others => {}
         }
     }
 }
@@ -110,7 +132,9 @@ fn check_target(endpoints: &[RawEndpoint], from: &RawEndpoint, path: &str, text:
         report.mistake(text.at, format!("{written:?} is the endpoint itself: {advice}"));
         return;
     }
-    if !endpoints.iter().any(|endpoint| endpoint.settings.path == path) {
+    if let Some(target) = endpoints.iter().find(|endpoint| endpoint.settings.path == path) {
+        link::check_is_no_relay(target, text, report);
+    } else {
         let target = Pattern::parse(path).expect("the reader of destinations parsed it");
         let patterns = || endpoints.iter().filter_map(|endpoint| endpoint.pattern.as_ref());
         let advice = if let Some(same) = patterns().find(|pattern| pattern.same_shape(&target)) {
@@ -141,14 +165,20 @@ fn check_target(endpoints: &[RawEndpoint], from: &RawEndpoint, path: &str, text:
     }
 }
 
-fn check_limits(raw: &Raw, endpoint: &RawEndpoint, report: &Report<'_>) {
-    if let (Some(at), None) = (endpoint.pong_timeout_at, endpoint.settings.heartbeat) {
+fn check_pong_timeout(table: &str, at: Option<usize>, heartbeat: Option<Duration>, report: &Report<'_>) {
+    if let (Some(at), None) = (at, heartbeat) {
         report.mistake(
             at,
-            "\"pong_timeout\" in [[endpoint]] has no meaning with heartbeat = \"off\": remove it, or give heartbeat a \
-             duration",
+            format!(
+                "\"pong_timeout\" in {table} has no meaning with heartbeat = \"off\": remove it, or give heartbeat a \
+                 duration"
+            ),
         );
     }
+}
+
+fn check_limits(raw: &Raw, endpoint: &RawEndpoint, report: &Report<'_>) {
+    check_pong_timeout("[[endpoint]]", endpoint.pong_timeout_at, endpoint.settings.heartbeat, report);
     let (here, all) = (endpoint.settings.max_connections, raw.gateway.max_connections);
     if let (Some(at), true) = (endpoint.max_connections_at, here > all) {
         report.mistake(

@@ -1,0 +1,243 @@
+//! Whom links and relays dial and how.
+
+use std::net::IpAddr;
+use std::path::Path;
+
+use crate::config::section::{Keys, Section, Text, Value};
+use crate::config::settings::{DialSettings, DialTls, Proxy, TlsSettings};
+use crate::secret::Secret;
+use crate::url::{self, Url};
+
+use super::http::{Header, headers, own_origin};
+use super::set;
+use super::tls::pem_file;
+
+/// How messages call the parts of a table that dials.
+pub(in crate::config) struct DialKeys {
+    pub(super) headers: &'static str,
+    pub(super) header_file: &'static Keys,
+    pub(in crate::config) tls: &'static Keys,
+    /// The URL may have parameters, and the client's request adds to the headers.
+    pub(super) of_relay: bool,
+}
+
+const HEADER_FILE: &[(&str, &str)] = &[("file", "\"key.txt\"")];
+const TLS: &[(&str, &str)] = &[
+    ("ca", "\"ca.pem\""),
+    ("certificate", "\"client.pem\""),
+    ("private_key", "\"client.key\""),
+    ("server_name", "\"plc\""),
+    ("verify", "true"),
+];
+
+pub(in crate::config) static OF_LINK: DialKeys = DialKeys {
+    headers: "headers of [[link]]",
+    header_file: &Keys { table: "a header of [[link]]", keys: HEADER_FILE },
+    tls: &Keys { table: "tls of [[link]]", keys: TLS },
+    of_relay: false,
+};
+pub(in crate::config) static OF_RELAY: DialKeys = DialKeys {
+    headers: "headers of relay",
+    header_file: &Keys { table: "a header of relay", keys: HEADER_FILE },
+    tls: &Keys { table: "tls of relay", keys: TLS },
+    of_relay: true,
+};
+
+/// What a table that dials says, and where its parts stand.
+pub(in crate::config) struct RawDial {
+    pub(in crate::config) settings: DialSettings,
+    /// The URL for people.
+    pub(in crate::config) shown: String,
+    /// The URL taken apart, an `x` in the place of each parameter; `None` if it is wrong.
+    pub(in crate::config) url: Option<Url>,
+    pub(in crate::config) url_at: usize,
+    /// The parameters in the URL's path.
+    pub(in crate::config) parameters: Vec<String>,
+    pub(in crate::config) headers: Vec<Header>,
+    pub(in crate::config) origin_at: Option<usize>,
+    pub(in crate::config) tls_at: Option<usize>,
+    /// The place of `ca` if it is written.
+    pub(in crate::config) ca_at: Option<usize>,
+    /// The place of `server_name` if it is written.
+    pub(in crate::config) server_name_at: Option<usize>,
+}
+
+/// Reads the keys that a link and a relay have in common.
+pub(super) fn dial(section: &Section<'_>, base_dir: &Path, keys: &DialKeys) -> RawDial {
+    let mut raw = RawDial {
+        settings: DialSettings::new(""),
+        shown: String::new(),
+        url: None,
+        url_at: section.at,
+        parameters: Vec::new(),
+        headers: Vec::new(),
+        origin_at: None,
+        tls_at: None,
+        ca_at: None,
+        server_name_at: None,
+    };
+    if let Some(value) = section.require("url") {
+        raw.url_at = value.at();
+        if let Some(text) = value.text() {
+            raw.url = dialled_url(&value, &text, keys, &mut raw.parameters);
+            raw.shown = raw.url.as_ref().map(|url| shown(url, &text)).unwrap_or_default();
+            raw.settings.url = text.value;
+        }
+    }
+    if let Some(value) = section.get("headers") {
+        raw.headers = headers(&value, base_dir, keys);
+        raw.settings.headers = raw.headers.iter().map(|header| (header.name.clone(), header.value.clone())).collect();
+    }
+    if let Some(value) = section.get("origin") {
+        raw.origin_at = Some(value.at());
+        raw.settings.origin = own_origin(&value);
+    }
+    set(&mut raw.settings.connect_timeout, section.get("connect_timeout").and_then(|v| v.duration()));
+    set(&mut raw.settings.proxy, section.get("proxy").and_then(|v| proxy(&v)));
+    if let Some(value) = section.get("tls") {
+        raw.tls_at = Some(value.at());
+        if let Some(section) = value.section(keys.tls) {
+            raw.ca_at = section.get("ca").map(|value| value.at());
+            raw.server_name_at = section.get("server_name").map(|value| value.at());
+            raw.settings.tls = tls(&section, base_dir);
+        }
+    }
+    raw
+}
+
+fn dialled_url(value: &Value<'_>, text: &Text, keys: &DialKeys, parameters: &mut Vec<String>) -> Option<Url> {
+    let parsed = url::fill(&text.value, |name| {
+        parameters.push(name.to_owned());
+        "x"
+    });
+    let parsed = parsed.and_then(|filled| match parameters.is_empty() || keys.of_relay {
+        true => url::parse(&filled),
+        false => Err("a link has no parameters (write the value, or a brace as '%7B' or '%7D')".into()),
+    });
+    let written = url::without_user(&text.written);
+    match parsed {
+        Ok(url) => return Some(url),
+        Err(problem) if text.value == text.written => {
+            value.mistake(format_args!("is {written:?}, which is no URL of a WebSocket server: {problem}"));
+        }
+        // What is wrong may quote the value of a variable.
+        Err(_) => value.mistake(format_args!(
+            "is {written:?}, which is no URL of a WebSocket server with its variables in place: check them, it has to \
+             read like \"wss://plc.example:8443/ws\""
+        )),
+    }
+    None
+}
+
+/// The URL for people: a variable of the environment may be a secret, so behind the host they stay as they are written.
+fn shown(url: &Url, text: &Text) -> String {
+    if text.value == text.written {
+        return url::without_user(&text.written);
+    }
+    let behind_scheme = text.written.split_once("://").map_or("", |(_, rest)| rest);
+    let written_path = behind_scheme.find(['/', '?']).map(|at| &behind_scheme[at..]);
+    let scheme = if url.secure { "wss" } else { "ws" };
+    let path = match written_path {
+        Some(path) => path,
+        None if url.path_and_query == "/" => "",
+        None => "/***",
+    };
+    format!("{scheme}://{}{path}", url.authority())
+}
+
+fn proxy(value: &Value<'_>) -> Option<Proxy> {
+    let text = value.text()?;
+    match &*text.value {
+        "environment" => return Some(Proxy::Environment),
+        "off" => return Some(Proxy::Off),
+        _ if is_proxy(&text.value) => return Some(Proxy::Url(Secret::new(text.value))),
+        _ => value.mistake(format_args!(
+            "cannot be {:?}: write \"environment\", \"off\" or an HTTP proxy, for example \"http://proxy.example:3128\"",
+            url::without_user(&text.written)
+        )),
+    }
+    None
+}
+
+/// `http://[user:password@]host:port`, and perhaps a slash behind it.
+fn is_proxy(text: &str) -> bool {
+    let Some(rest) = text.strip_prefix("http://") else { return false };
+    // No port is usual enough to be implied.
+    let has_port = rest
+        .trim_end_matches('/')
+        .rsplit_once(':')
+        .is_some_and(|(host, port)| !host.is_empty() && !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit()));
+    has_port && url::parse(&format!("ws://{rest}")).is_ok_and(|url| url.path_and_query == "/")
+}
+
+fn tls(section: &Section<'_>, base_dir: &Path) -> DialTls {
+    let mut tls = DialTls::default();
+    let certificates = |value: &Value<'_>| pem_file(value, base_dir, "CERTIFICATE-----", "certificate");
+    tls.ca = section.get("ca").and_then(|v| certificates(&v));
+    if section.get("certificate").is_some() || section.get("private_key").is_some() {
+        let certificate = section.require("certificate").and_then(|v| certificates(&v));
+        let private_key =
+            section.require("private_key").and_then(|v| pem_file(&v, base_dir, "PRIVATE KEY-----", "private key"));
+        tls.identity =
+            certificate.zip(private_key).map(|(certificate, private_key)| TlsSettings { certificate, private_key });
+    }
+    tls.server_name = section.get("server_name").and_then(|v| server_name(&v));
+    set(&mut tls.verify, section.get("verify").and_then(|v| v.boolean()));
+    tls
+}
+
+fn server_name(value: &Value<'_>) -> Option<String> {
+    let text = value.text()?;
+    let in_name = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_');
+    let is_name = !text.value.is_empty() && text.value.bytes().all(in_name);
+    if is_name || text.value.parse::<IpAddr>().is_ok() {
+        return Some(text.value);
+    }
+    value.mistake(format_args!(
+        "is {:?}, which is no name of a host: write the name alone that the server's certificate has",
+        text.written
+    ));
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_proxy_has_a_host_and_a_port() {
+        for text in ["http://proxy:3128", "http://me:secret@proxy:3128/", "http://[::1]:8080", "http://10.0.0.1:1"] {
+            assert!(is_proxy(text), "{text}");
+        }
+        for text in [
+            "proxy:3128",
+            "https://proxy:3128",
+            "socks5://proxy:1080",
+            "http://proxy",
+            "http://[::1]",
+            "http://:80",
+            "http://proxy:0",
+            "http://proxy:3128/x",
+            "http://me:1@proxy",
+            "",
+        ] {
+            assert!(!is_proxy(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_url_is_shown_with_its_variables_as_they_are_written() {
+        for (written, value, expected) in [
+            ("ws://h/x?token=1", "ws://h/x?token=1", "ws://h/x?token=1"),
+            ("ws://me:p@h/x", "ws://me:p@h/x", "ws://***@h/x"),
+            ("wss://${H}/x?token=${T}", "wss://plc:81/x?token=secret", "wss://plc:81/x?token=${T}"),
+            ("wss://me:${P}@h", "wss://me:secret@h", "wss://h"),
+            ("${URL}", "wss://me:secret@h:443/secret?secret", "wss://h/***"),
+            ("${URL}/x", "wss://h/secret/x", "wss://h/***"),
+            ("wss://${REST}", "wss://h/secret", "wss://h/***"),
+        ] {
+            let text = Text { value: value.into(), written: written.into(), at: 0 };
+            assert_eq!(shown(&url::parse(value).unwrap(), &text), expected, "{written}");
+        }
+    }
+}

@@ -1,0 +1,255 @@
+//! What goes into the head of a request, or is judged there: headers, subprotocols, origins.
+
+use std::fs;
+use std::net::Ipv6Addr;
+use std::path::Path;
+
+use crate::config::mistake::cause;
+use crate::config::section::Value;
+use crate::config::settings::Origins;
+use crate::secret::Secret;
+
+use super::dial::DialKeys;
+
+/// Headers that links and relays may not set, each with what to do instead.
+const OWN_HEADERS: [(&str, &str); 8] = [
+    ("connection", "the handshake sets it itself, remove it"),
+    ("upgrade", "the handshake sets it itself, remove it"),
+    ("content-length", "the request of a handshake has no body, remove it"),
+    ("transfer-encoding", "the request of a handshake has no body, remove it"),
+    ("sec-websocket-key", "the handshake sets it itself, remove it"),
+    ("sec-websocket-version", "the handshake sets it itself, remove it"),
+    ("sec-websocket-extensions", "wsgate offers no extensions, remove it"),
+    (
+        "sec-websocket-protocol",
+        "subprotocols have their own place, a link's key \"subprotocols\"; a relay offers those of \
+      its client",
+    ),
+];
+
+/// Headers that a relay sends about its client.
+const FORWARDED_HEADERS: [&str; 3] = ["x-forwarded-for", "x-forwarded-proto", "x-forwarded-host"];
+
+/// A token of RFC 9110, section 5.6.2: it goes into a header, or is the name of one, as it is.
+fn is_token(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
+}
+
+/// Why a request of ours cannot have this header, if so; the text goes on after the name.
+pub(super) fn header_problem(name: &str, of_relay: bool) -> Option<String> {
+    let lower = name.to_ascii_lowercase();
+    if !is_token(name) {
+        return Some("is no name of a header: use letters, digits and \"-\", no spaces".to_owned());
+    }
+    if of_relay && FORWARDED_HEADERS.contains(&&*lower) {
+        return Some("is set for each client by the relay itself: remove it".to_owned());
+    }
+    let own = OWN_HEADERS.iter().find(|(own, _)| *own == lower);
+    own.map(|(_, advice)| format!("cannot be set: {advice}"))
+}
+
+/// The headers of requests that we make: `{ Name = "value", Other = { file = "other.txt" } }`.
+pub(super) fn headers(value: &Value<'_>, base_dir: &Path, keys: &DialKeys) -> Vec<Header> {
+    let mut headers: Vec<Header> = Vec::new();
+    for (at, name, entry) in value.entries(keys.headers, "\"value\"").unwrap_or_default() {
+        if let Some(problem) = header_problem(name, keys.of_relay) {
+            entry.mistake_at(at, problem);
+        } else if let Some(earlier) = headers.iter().find(|header| header.name.eq_ignore_ascii_case(name)) {
+            entry.mistake_at(at, format_args!("is the same header as {:?}: remove one", earlier.name));
+        } else if let Some(value) = header_value(&entry, base_dir, keys) {
+            headers.push(Header { name: name.to_owned(), value, at });
+        }
+    }
+    headers
+}
+
+/// A header of our requests and the place of its name.
+pub(in crate::config) struct Header {
+    pub(in crate::config) name: String,
+    pub(in crate::config) value: Secret,
+    pub(in crate::config) at: usize,
+}
+
+fn header_value(value: &Value<'_>, base_dir: &Path, keys: &DialKeys) -> Option<Secret> {
+    let fits = |text: &str| !text.contains(|c: char| c.is_control() && c != '\t');
+    if !value.is_table() {
+        let text = value.text()?;
+        if !fits(&text.value) {
+            value.mistake("holds a control character, which no header can: write it on one line");
+            return None;
+        }
+        return Some(Secret::new(text.value));
+    }
+    let file = value.section(keys.header_file)?.require("file")?;
+    let text = file.text()?;
+    let place = base_dir.join(&text.value);
+    let shown = if text.value == text.written { place.display().to_string() } else { text.written };
+    let read = match fs::read(&place) {
+        Ok(bytes) => bytes,
+        Err(error) => {
+            let cause = cause(&error);
+            file.mistake(format_args!("names {shown:?}, which cannot be read: {cause} (check path and permissions)"));
+            return None;
+        }
+    };
+    let line = String::from_utf8(read).ok();
+    let line = line.as_deref().map(|text| text.strip_suffix('\n').unwrap_or(text));
+    let line = line.map(|text| text.strip_suffix('\r').unwrap_or(text));
+    match line.filter(|line| !line.is_empty() && fits(line)) {
+        Some(line) => Some(Secret::new(line)),
+        None => {
+            file.mistake(format_args!("names {shown:?}, which is not one line of text: put the header's value there"));
+            None
+        }
+    }
+}
+
+/// The names of headers that a relay passes on, each with its place.
+pub(super) fn header_names(value: &Value<'_>) -> Vec<(String, usize)> {
+    let mut names: Vec<(String, usize)> = Vec::new();
+    for text in value.texts().unwrap_or_default() {
+        if let Some(problem) = header_problem(&text.value, true) {
+            value.mistake_at(text.at, format_args!("has {:?}, which {problem}", text.written));
+        } else if names.iter().any(|(name, _)| name.eq_ignore_ascii_case(&text.value)) {
+            value.mistake_at(text.at, format_args!("has {:?} twice: remove one", text.written));
+        } else {
+            names.push((text.value, text.at));
+        }
+    }
+    names
+}
+
+/// The one origin that we name in our requests.
+pub(super) fn own_origin(value: &Value<'_>) -> Option<String> {
+    let text = value.text()?;
+    let origin = origin(&text.value);
+    if origin.is_none() {
+        value.mistake(format_args!(
+            "is {:?}, which is no origin: write scheme://host or scheme://host:port, without a path, for example \
+             \"https://dash.example\"",
+            text.written
+        ));
+    }
+    origin
+}
+
+pub(super) fn subprotocols(value: &Value<'_>) -> Option<Vec<String>> {
+    let mut subprotocols = Vec::new();
+    for text in value.texts()? {
+        if !is_token(&text.value) {
+            value.mistake_at(
+                text.at,
+                format_args!(
+                    "has {:?}, which is no subprotocol: use letters, digits and !#$%&'*+-.^_`|~ only, no spaces",
+                    text.written
+                ),
+            );
+        } else if subprotocols.contains(&text.value) {
+            value.mistake_at(text.at, format_args!("has {:?} twice: remove one", text.written));
+        } else {
+            subprotocols.push(text.value);
+        }
+    }
+    Some(subprotocols)
+}
+
+pub(super) fn origins(value: &Value<'_>) -> Option<Origins> {
+    if value.is_string() {
+        let text = value.text()?;
+        match &*text.value {
+            "same" => return Some(Origins::Same),
+            "any" => return Some(Origins::Any),
+            _ => value.mistake(format_args!(
+                "cannot be {:?}: write \"same\", \"any\" or a list, for example origins = [\"https://dash.example\"]",
+                text.written
+            )),
+        }
+        return None;
+    }
+    let mut origins = Vec::new();
+    for text in value.texts()? {
+        match origin(&text.value) {
+            Some(origin) => origins.push(origin),
+            None => value.mistake_at(
+                text.at,
+                format_args!(
+                    "has {:?}, which is no origin: write scheme://host or scheme://host:port, without a path, for \
+                     example \"https://dash.example\"",
+                    text.written
+                ),
+            ),
+        }
+    }
+    Some(Origins::List(origins))
+}
+
+/// `scheme://host[:port]` as browsers send it: lower case, without the port that the scheme implies.
+fn origin(text: &str) -> Option<String> {
+    let text = text.to_ascii_lowercase();
+    let (scheme, authority) = text.split_once("://")?;
+    let in_scheme = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.');
+    if !scheme.starts_with(|c: char| c.is_ascii_alphabetic()) || !scheme.chars().all(in_scheme) {
+        return None;
+    }
+    let (host, port) = match authority.strip_prefix('[') {
+        Some(rest) => {
+            let (address, port) = rest.split_once(']')?;
+            address.parse::<Ipv6Addr>().ok()?;
+            (&authority[..address.len() + 2], port)
+        }
+        None => authority.split_at(authority.find(':').unwrap_or(authority.len())),
+    };
+    let in_host = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
+    if host.is_empty() || (!host.starts_with('[') && !host.chars().all(in_host)) {
+        return None;
+    }
+    if port.is_empty() {
+        return Some(format!("{scheme}://{host}"));
+    }
+    let port = port.strip_prefix(':')?;
+    let number = port.parse::<u16>().ok().filter(|_| port.bytes().all(|b| b.is_ascii_digit()))?;
+    Some(match (scheme, number) {
+        ("http", 80) | ("https", 443) => format!("{scheme}://{host}"),
+        _ => format!("{scheme}://{host}:{number}"),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_origin_is_brought_into_the_form_that_browsers_send() {
+        let cases = [
+            ("https://dash.example", Some("https://dash.example")),
+            ("HTTPS://Dash.Example", Some("https://dash.example")),
+            ("http://10.0.0.7:8080", Some("http://10.0.0.7:8080")),
+            ("https://dash.example:443", Some("https://dash.example")),
+            ("http://dash.example:80", Some("http://dash.example")),
+            ("http://dash.example:443", Some("http://dash.example:443")),
+            ("http://[::1]:3000", Some("http://[::1]:3000")),
+            ("http://[::1]", Some("http://[::1]")),
+            ("chrome-extension://abcdef", Some("chrome-extension://abcdef")),
+            ("", None),
+            ("null", None),
+            ("*", None),
+            ("https://*.example", None),
+            ("dash.example", None),
+            ("//dash.example", None),
+            ("https://", None),
+            ("https://dash.example/", None),
+            ("https://dash.example/x", None),
+            ("https://user@dash.example", None),
+            ("https://dash.example:", None),
+            ("https://dash.example:+1", None),
+            ("https://dash.example:65536", None),
+            ("https://[::1", None),
+            ("https://[x]", None),
+            ("https://[::1]x", None),
+            ("https://dash.example\r\nx", None),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(origin(text).as_deref(), expected, "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! What is written: every table and key of the file, read value by value into the settings, with
+//! the places that later checks need. What the values mean together is judged in `relations/`.
+
+pub(super) mod dial;
+pub(super) mod endpoint;
+pub(super) mod gateway;
+mod http;
+pub(super) mod link;
+pub(super) mod listen;
+mod route;
+pub(super) mod tls;
+
+use std::ops::RangeInclusive;
+use std::path::Path;
+
+use toml::de::{DeTable, DeValue};
+
+use super::mistake::Report;
+use super::section::{Keys, Value, nearest};
+use super::settings::{Format, GatewaySettings};
+
+use endpoint::{ENDPOINT, RawEndpoint};
+use gateway::{GATEWAY, LOG};
+use link::{LINK, RawLink};
+use listen::{LISTEN, RawListener};
+
+const CONNECTIONS: RangeInclusive<usize> = 1..=1_000_000;
+const MAX_MESSAGE: RangeInclusive<usize> = 1..=1 << 30;
+const QUEUE_MESSAGES: RangeInclusive<usize> = 2..=1 << 24;
+const QUEUE_BYTES: RangeInclusive<usize> = 1 << 10..=64 << 30;
+const FORMATS: [(&str, Format); 3] = [("payload", Format::Payload), ("message", Format::Message), ("n8n", Format::N8n)];
+
+pub(super) static ROOT: Keys = Keys {
+    table: "the file",
+    keys: &[
+        ("gateway", "[gateway]"),
+        ("log", "[log]"),
+        ("listen", "[[listen]]"),
+        ("endpoint", "[[endpoint]]"),
+        ("link", "[[link]]"),
+    ],
+};
+/// The tables that stand at the top of the file.
+static TABLES: [&Keys; 5] = [&GATEWAY, &LOG, &LISTEN, &ENDPOINT, &LINK];
+
+/// The file as it was read. A value that was wrong has its default, and its mistake is reported.
+#[derive(Default)]
+pub(super) struct Raw {
+    pub(super) gateway: GatewaySettings,
+    /// Empty without a `[[listen]]`.
+    pub(super) listeners: Vec<RawListener>,
+    /// Empty without an `[[endpoint]]`.
+    pub(super) endpoints: Vec<RawEndpoint>,
+    pub(super) links: Vec<RawLink>,
+}
+
+/// Reads the whole file. Relative paths of files are relative to `base_dir`.
+pub(super) fn read<'a>(root: &'a DeTable<'a>, base_dir: &Path, report: &'a Report<'a>) -> Raw {
+    for (key, value) in root {
+        let name: &str = key.get_ref();
+        if !ROOT.keys.iter().any(|(known, _)| *known == name) {
+            report.mistake(key.span().start, unknown_at_top(name, is_table(value.get_ref())));
+        }
+    }
+    let value = |key: &'static str| Value::of_file(report, &ROOT, root, key);
+    let mut raw = Raw::default();
+    if let Some(section) = value("gateway").and_then(|value| value.table(&GATEWAY, &TABLES)) {
+        gateway::gateway(&section, &mut raw.gateway);
+    }
+    if let Some(section) = value("log").and_then(|value| value.table(&LOG, &TABLES)) {
+        gateway::log(&section, &mut raw.gateway);
+    }
+    let tables = |key, keys| value(key).map(|value| value.tables(keys, &TABLES)).unwrap_or_default();
+    raw.listeners = tables("listen", &LISTEN).iter().map(|section| listen::listener(section, base_dir)).collect();
+    raw.endpoints = tables("endpoint", &ENDPOINT).iter().map(|section| endpoint::endpoint(section, base_dir)).collect();
+    raw.links = tables("link", &LINK).iter().map(|section| link::link(section, base_dir)).collect();
+    raw
+}
+
+/// `[name]` or `[[name]]`, as opposed to `name = value`.
+fn is_table(value: &DeValue<'_>) -> bool {
+    match value {
+        DeValue::Table(_) => true,
+        DeValue::Array(entries) => entries.iter().any(|entry| entry.get_ref().is_table()),
+        _ => false,
+    }
+}
+
+fn unknown_at_top(name: &str, is_table: bool) -> String {
+    if !is_table {
+        let what = format!("unknown key {name:?} before the first table");
+        return match TABLES.iter().find(|table| table.keys.iter().any(|(known, _)| *known == name)) {
+            Some(table) => format!("{what}: did you mean to put it under {}?", table.table),
+            None => format!("{what}: remove it, or put it under the table that it belongs to"),
+        };
+    }
+    if name == "relay" {
+        return "a relay belongs to an endpoint: write relay = { url = \"ws://...\" } under [[endpoint]]".to_owned();
+    }
+    if matches!(name, "store" | "bridge" | "cluster" | "admin") {
+        return format!("this build has no {name:?}: remove the table");
+    }
+    let what = format!("unknown table {name:?}");
+    let meant = nearest(name, ROOT.keys.iter().map(|(known, _)| *known))
+        .and_then(|near| ROOT.keys.iter().find(|(known, _)| *known == near));
+    match meant {
+        Some((_, table)) => format!("{what}: did you mean {table}?"),
+        None => format!("{what}: remove it, or use one of [gateway], [log], [[listen]], [[endpoint]], [[link]]"),
+    }
+}
+
+/// Puts what was read in the place of the default.
+fn set<T>(field: &mut T, read: Option<T>) {
+    if let Some(value) = read {
+        *field = value;
+    }
+}

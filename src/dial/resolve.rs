@@ -1,0 +1,327 @@
+//! From a name to addresses, under a deadline.
+//!
+//! `getaddrinfo` has none, so it runs in threads that can be left alone with it: a few of them for all dialers of a
+//! gateway, started when they are needed and gone when they are not. A resolver that hangs costs these threads and
+//! nothing else; the resolver's own limits end it.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use rustix::event::{EventfdFlags, PollFlags, eventfd};
+
+use super::wire::{Failed, Watch, Woken, wait};
+use crate::thread;
+
+/// Names that are looked up at once. More would only help if that many names were slow at the same time.
+const THREADS: usize = 4;
+
+/// Names that wait for a thread; beyond it a caller is told at once that we are busy.
+const QUEUE: usize = 1024;
+
+/// A thread that has had nothing to do for so long ends.
+const IDLE: Duration = Duration::from_secs(10);
+
+/// A small pool of threads that look names up, shared by all who dial.
+#[derive(Debug)]
+pub struct Resolver {
+    pool: Arc<Pool>,
+}
+
+#[derive(Debug)]
+struct Pool {
+    state: Mutex<State>,
+    /// Signalled when there is work, and at the end.
+    work: Condvar,
+    look_up: LookUp,
+}
+
+/// What asks the system; a test has one that hangs.
+type LookUp = fn(&str, u16) -> io::Result<Vec<SocketAddr>>;
+
+#[derive(Debug, Default)]
+struct State {
+    queue: VecDeque<Weak<Question>>,
+    threads: usize,
+    idle: usize,
+    over: bool,
+}
+
+/// A name on its way through the pool. Only the caller owns it: when he has given up nobody looks it up any more.
+#[derive(Debug)]
+struct Question {
+    host: String,
+    port: u16,
+    progress: Mutex<Progress>,
+    /// Readable once it is answered.
+    answered: OwnedFd,
+}
+
+#[derive(Debug)]
+enum Progress {
+    /// No thread has had the time yet.
+    Queued,
+    /// The system has been asked.
+    Asked,
+    Answered(io::Result<Vec<SocketAddr>>),
+}
+
+/// Why there are no addresses.
+#[derive(Debug)]
+pub(super) enum Unresolved {
+    /// The resolver said no, in its own words.
+    Failed(io::Error),
+    /// The name is there and has no address.
+    Empty,
+    /// The resolver has not answered in time.
+    TimedOut,
+    /// All threads hang with other names.
+    Busy,
+    /// The system denied us a thread or a descriptor.
+    System(io::Error),
+    /// The watch had news.
+    Stopped,
+}
+
+impl Resolver {
+    /// A pool without threads; they come with the names.
+    pub fn new() -> Arc<Resolver> {
+        Resolver::with(|host, port| (host, port).to_socket_addrs().map(Vec::from_iter))
+    }
+
+    fn with(look_up: LookUp) -> Arc<Resolver> {
+        let pool = Pool { state: Mutex::default(), work: Condvar::new(), look_up };
+        Arc::new(Resolver { pool: Arc::new(pool) })
+    }
+
+    /// The addresses of a host, in the order in which they should be tried; at least one.
+    pub(super) fn resolve(
+        &self,
+        host: &str,
+        port: u16,
+        watch: &Watch,
+        deadline: Instant,
+    ) -> Result<Vec<SocketAddr>, Unresolved> {
+        if let Ok(ip) = host.parse::<IpAddr>() {
+            return Ok(vec![SocketAddr::new(ip, port)]);
+        }
+        let answered = eventfd(0, EventfdFlags::CLOEXEC).map_err(|error| Unresolved::System(error.into()))?;
+        let question =
+            Arc::new(Question { host: host.to_owned(), port, progress: Mutex::new(Progress::Queued), answered });
+        self.pool.ask(&question)?;
+        match wait(Some((&question.answered, PollFlags::IN)), watch, Some(deadline)) {
+            Ok(()) => {}
+            Err(Failed::Woken(Woken::Stop)) => return Err(Unresolved::Stopped),
+            Err(Failed::Woken(Woken::Deadline)) => {
+                return Err(match *question.progress() {
+                    Progress::Queued => Unresolved::Busy,
+                    _ => Unresolved::TimedOut,
+                });
+            }
+            Err(Failed::Io(error)) => return Err(Unresolved::System(error)),
+        }
+        match std::mem::replace(&mut *question.progress(), Progress::Queued) {
+            Progress::Answered(Ok(addresses)) if addresses.is_empty() => Err(Unresolved::Empty),
+            Progress::Answered(Ok(addresses)) => Ok(addresses),
+            Progress::Answered(Err(error)) => Err(Unresolved::Failed(error)),
+            Progress::Queued | Progress::Asked => Err(Unresolved::TimedOut),
+        }
+    }
+}
+
+impl Drop for Resolver {
+    /// Its threads end as soon as they are back from the system; nobody waits for that.
+    fn drop(&mut self) {
+        self.pool.lock().over = true;
+        self.pool.work.notify_all();
+    }
+}
+
+impl Question {
+    fn progress(&self) -> MutexGuard<'_, Progress> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Pool {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Queues a question, and starts a thread for it if all that there are have something to do.
+    fn ask(self: &Arc<Pool>, question: &Arc<Question>) -> Result<(), Unresolved> {
+        let mut state = self.lock();
+        if state.queue.len() >= QUEUE {
+            // Those who asked may have given up.
+            state.queue.retain(|question| question.strong_count() > 0);
+            if state.queue.len() >= QUEUE {
+                return Err(Unresolved::Busy);
+            }
+        }
+        state.queue.push_back(Arc::downgrade(question));
+        let start = state.idle < state.queue.len() && state.threads < THREADS;
+        state.threads += usize::from(start);
+        drop(state);
+        self.work.notify_one();
+        if start {
+            let pool = Arc::clone(self);
+            if let Err(error) = thread::spawn_helper("resolve", move || pool.run()) {
+                let mut state = self.lock();
+                state.threads -= 1;
+                // One that is there comes round to it.
+                if state.threads == 0 {
+                    return Err(Unresolved::System(error));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The life of a thread.
+    fn run(&self) {
+        let mut state = self.lock();
+        while !state.over {
+            if let Some(question) = state.queue.pop_front() {
+                drop(state);
+                self.answer(&question);
+                state = self.lock();
+                continue;
+            }
+            state.idle += 1;
+            let (woken, waited) = self.work.wait_timeout(state, IDLE).unwrap_or_else(PoisonError::into_inner);
+            state = woken;
+            state.idle -= 1;
+            if waited.timed_out() && state.queue.is_empty() {
+                break;
+            }
+        }
+        state.threads -= 1;
+    }
+
+    fn answer(&self, question: &Weak<Question>) {
+        let Some((host, port)) = question.upgrade().map(|question| {
+            *question.progress() = Progress::Asked;
+            (question.host.clone(), question.port)
+        }) else {
+            return;
+        };
+        // Nothing of the question is held meanwhile: the caller may leave.
+        let addresses = (self.look_up)(&host, port);
+        if let Some(question) = question.upgrade() {
+            *question.progress() = Progress::Answered(addresses);
+            // An eventfd that has never been written to takes this.
+            let _ = rustix::io::write(&question.answered, &1u64.to_ne_bytes());
+        }
+    }
+}
+
+impl fmt::Display for Unresolved {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Unresolved::Failed(error) | Unresolved::System(error) => f.write_str(&crate::wording::cause(error)),
+            Unresolved::Empty => f.write_str("the name has no address"),
+            Unresolved::TimedOut => f.write_str("no answer"),
+            Unresolved::Busy => f.write_str("busy resolving other names"),
+            Unresolved::Stopped => f.write_str("stopped"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(10);
+
+    fn soon(millis: u64) -> Instant {
+        Instant::now() + Duration::from_millis(millis)
+    }
+
+    /// A system whose name servers are away for a few names.
+    fn slow(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+        if host.starts_with("hang") {
+            std::thread::park_timeout(Duration::from_secs(3));
+        }
+        Ok(if host == "none" { Vec::new() } else { vec![SocketAddr::from(([127, 0, 0, 1], port))] })
+    }
+
+    #[test]
+    fn a_name_and_an_address_are_resolved() {
+        let resolver = Resolver::new();
+        let late = Instant::now() + PATIENCE;
+        let found = resolver.resolve("localhost", 80, &Watch::default(), late).unwrap();
+        assert!(found.iter().all(|address| address.ip().is_loopback() && address.port() == 80), "{found:?}");
+        assert_eq!(resolver.pool.lock().threads, 1);
+        let found = resolver.resolve("::1", 81, &Watch::default(), late).unwrap();
+        assert_eq!(found, ["[::1]:81".parse().unwrap()]);
+        let found = resolver.resolve("no.such.host.invalid", 1, &Watch::default(), late);
+        assert!(matches!(found, Err(Unresolved::Failed(_))), "{found:?}");
+        let found = Resolver::with(slow).resolve("none", 1, &Watch::default(), late);
+        assert!(matches!(found, Err(Unresolved::Empty)), "{found:?}");
+    }
+
+    #[test]
+    fn names_that_hang_hold_nobody_beyond_the_deadline_and_the_next_are_told_that_we_are_busy() {
+        let resolver = Resolver::with(slow);
+        std::thread::scope(|scope| {
+            for _ in 0..THREADS {
+                scope.spawn(|| {
+                    let started = Instant::now();
+                    let found = resolver.resolve("hang", 1, &Watch::default(), soon(400));
+                    assert!(matches!(found, Err(Unresolved::TimedOut)), "{found:?}");
+                    assert!(started.elapsed() < Duration::from_secs(2));
+                });
+            }
+        });
+        let found = resolver.resolve("good", 1, &Watch::default(), soon(100));
+        assert!(matches!(found, Err(Unresolved::Busy)), "{found:?}");
+        assert_eq!(resolver.pool.lock().threads, THREADS);
+        // An address asks nobody, and a name that waits long enough gets its answer.
+        assert!(resolver.resolve("127.0.0.1", 1, &Watch::default(), soon(100)).is_ok());
+        assert!(resolver.resolve("good", 1, &Watch::default(), Instant::now() + PATIENCE).is_ok());
+    }
+
+    #[test]
+    fn the_queue_is_bounded_and_forgets_who_has_given_up() {
+        let resolver = Resolver::with(slow);
+        let ask = |host: &str| {
+            let progress = Mutex::new(Progress::Queued);
+            let answered = eventfd(0, EventfdFlags::CLOEXEC).unwrap();
+            let question = Arc::new(Question { host: host.into(), port: 1, progress, answered });
+            resolver.pool.ask(&question).map(|()| question)
+        };
+        let hanging: Vec<_> = (0..THREADS).map(|_| ask("hang").unwrap()).collect();
+        let late = Instant::now() + PATIENCE;
+        while hanging.iter().any(|question| matches!(*question.progress(), Progress::Queued)) {
+            assert!(Instant::now() < late, "no thread has taken it");
+            std::thread::yield_now();
+        }
+        let waiting: Vec<_> = (0..QUEUE).map(|_| ask("hang").unwrap()).collect();
+        assert!(matches!(ask("good"), Err(Unresolved::Busy)));
+        drop(waiting);
+        let good = ask("good").unwrap();
+        assert!(wait(Some((&good.answered, PollFlags::IN)), &Watch::default(), Some(late)).is_ok());
+    }
+
+    #[test]
+    fn a_stop_ends_the_wait_at_once() {
+        let resolver = Resolver::with(slow);
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let watch = Watch::default().until_readable(Arc::new(ours));
+        let started = Instant::now();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let found = resolver.resolve("hang", 1, &watch, Instant::now() + PATIENCE);
+                assert!(matches!(found, Err(Unresolved::Stopped)), "{found:?}");
+            });
+            drop(theirs);
+        });
+        assert!(started.elapsed() < Duration::from_secs(2));
+    }
+}

@@ -1,0 +1,292 @@
+//! A stream whose every wait is one `poll`, and what else can end such a wait: a deadline, and whoever may end it.
+
+use std::fmt;
+use std::io::{self, Read, Write};
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use crate::connection::socket::Socket;
+use crate::connection::tls::{Decrypted, Session};
+use crate::wording::Seconds;
+
+/// A server that takes no byte for this long is not going to.
+const WRITE_STALL: Duration = Duration::from_secs(30);
+
+/// How much ciphertext is read at once: a whole TLS record.
+const CIPHER_BYTES: usize = 17 << 10;
+
+/// What ended a wait from our side.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Woken {
+    /// The time was over.
+    Deadline,
+    /// The watch had news: we are to stop.
+    Stop,
+}
+
+/// What a wait watches besides its socket. Each part of it is a descriptor of somebody else's; none is read from, so
+/// that one of them can end the waits of any number of threads.
+#[derive(Clone, Default)]
+pub struct Watch {
+    ends: Vec<(Arc<dyn AsFd + Send + Sync>, PollFlags)>,
+}
+
+impl Watch {
+    /// It has news as soon as `fd` can be read or has reached its end: an eventfd, one end of a socket pair.
+    #[must_use]
+    pub fn until_readable(mut self, fd: Arc<dyn AsFd + Send + Sync>) -> Watch {
+        self.ends.push((fd, PollFlags::IN));
+        self
+    }
+
+    /// It has news as soon as nobody is at the other end of `fd` any more.
+    #[must_use]
+    pub fn until_abandoned(mut self, fd: Arc<dyn AsFd + Send + Sync>) -> Watch {
+        // No flags: only that the other end is gone is reported.
+        self.ends.push((fd, PollFlags::empty()));
+        self
+    }
+
+    /// Sleeps for `duration`, or less if there is news; says which.
+    pub fn sleep(&self, duration: Duration) -> Woken {
+        match wait(None, self, Some(Instant::now() + duration)) {
+            Err(Failed::Woken(woken)) => woken,
+            // Nothing can be ready when nothing is waited for, and a `poll` that fails is as good as the end of the
+            // sleep.
+            Ok(()) | Err(Failed::Io(_)) => Woken::Deadline,
+        }
+    }
+}
+
+impl fmt::Debug for Watch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Watch({})", self.ends.len())
+    }
+}
+
+/// Why a wait did not end with what was waited for.
+#[derive(Debug)]
+pub(super) enum Failed {
+    /// The wait was ended from our side.
+    Woken(Woken),
+    /// The system refused.
+    Io(io::Error),
+}
+
+/// Waits until `fd` is ready, the deadline is over or the watch has news.
+pub(super) fn wait(fd: Option<(&dyn AsFd, PollFlags)>, watch: &Watch, deadline: Option<Instant>) -> Result<(), Failed> {
+    loop {
+        let left = match deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())) {
+            Some(Duration::ZERO) => return Err(Failed::Woken(Woken::Deadline)),
+            Some(left) => Some(Timespec::try_from(left).map_err(|error| Failed::Io(io::Error::other(error)))?),
+            None => None,
+        };
+        let mut fds: Vec<_> =
+            watch.ends.iter().map(|(fd, flags)| PollFd::from_borrowed_fd(fd.as_fd(), *flags)).collect();
+        fds.extend(fd.map(|(fd, flags)| PollFd::from_borrowed_fd(fd.as_fd(), flags)));
+        match poll(&mut fds, left.as_ref()) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(Failed::Io(error.into())),
+        }
+        match fds.iter().position(|fd| !fd.revents().is_empty()) {
+            Some(at) if at < watch.ends.len() => return Err(Failed::Woken(Woken::Stop)),
+            Some(_) => return Ok(()),
+            None => {}
+        }
+    }
+}
+
+/// A connection, plain or TLS, whose reads and writes wait as long as the deadline and the watch allow. A wait that
+/// ends for one of them is a `WouldBlock`, after which tungstenite can go on where it was.
+#[derive(Debug)]
+pub struct Wire {
+    socket: Socket,
+    session: Option<Session>,
+    deadline: Option<Instant>,
+    watch: Watch,
+    woken: Option<Woken>,
+    /// Ciphertext on its way out.
+    sealed: Vec<u8>,
+    /// Room for ciphertext that comes in; nothing without a session.
+    cipher: Box<[u8]>,
+}
+
+impl Wire {
+    /// Over a connected socket, and a session whose handshake is done.
+    pub fn new(socket: Socket, session: Option<Session>, deadline: Option<Instant>, watch: Watch) -> Wire {
+        let mut wire =
+            Wire { socket, session: None, deadline, watch, woken: None, sealed: Vec::new(), cipher: [].into() };
+        if let Some(session) = session {
+            wire.secure(session);
+        }
+        wire
+    }
+
+    /// From here on what is written and read goes through `session`.
+    pub(super) fn secure(&mut self, session: Session) {
+        self.session = Some(session);
+        self.cipher = vec![0; CIPHER_BYTES].into();
+    }
+
+    /// The socket and the session; nothing that was written is left here.
+    pub(super) fn into_parts(self) -> (Socket, Option<Session>) {
+        (self.socket, self.session)
+    }
+
+    /// From here on waits end at `deadline`, or never by time.
+    pub fn set_deadline(&mut self, deadline: Option<Instant>) {
+        self.deadline = deadline;
+        self.woken = None;
+    }
+
+    /// The deadline comes after `time` at the latest.
+    pub(super) fn cap_deadline(&mut self, time: Duration) {
+        let soon = Instant::now() + time;
+        self.deadline = Some(self.deadline.map_or(soon, |deadline| deadline.min(soon)));
+    }
+
+    /// What ended the last wait from our side, since the deadline was set.
+    pub fn woken(&self) -> Option<Woken> {
+        self.woken
+    }
+
+    /// From here on nothing but the time counts, and there is little of it.
+    pub fn hurry(&mut self, time: Duration) {
+        self.deadline = Some(Instant::now() + time);
+        self.watch = Watch::default();
+        self.woken = None;
+    }
+
+    /// Ends a TLS session in good order: without it a careful server takes the end of the connection for an attack.
+    pub fn say_goodbye(&mut self) {
+        if let Some(session) = &mut self.session {
+            session.say_goodbye();
+            self.sealed.append(&mut session.take_outgoing());
+            let _ = self.flush();
+        }
+    }
+
+    /// What the session has taken from the socket already; without it, nothing.
+    pub(super) fn read_decrypted(&mut self, plain: &mut Vec<u8>) -> io::Result<()> {
+        let mut piece = [0; 4096];
+        while let Some(session) = &mut self.session {
+            match session.read(&[], &mut piece)? {
+                Decrypted::Plain(count) => plain.extend_from_slice(&piece[..count]),
+                Decrypted::NeedMore | Decrypted::Closed => break,
+            }
+        }
+        Ok(())
+    }
+
+    fn wait(&mut self, flags: PollFlags, deadline: Option<Instant>) -> io::Result<()> {
+        wait(Some((&self.socket, flags)), &self.watch, deadline).map_err(|failed| match failed {
+            Failed::Woken(woken) => {
+                self.woken = Some(woken);
+                io::ErrorKind::WouldBlock.into()
+            }
+            Failed::Io(error) => error,
+        })
+    }
+
+    /// Reads from the socket itself.
+    pub(super) fn receive(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            // Looked at first: a server that never pauses never makes us wait, and the deadline holds for it too.
+            if self.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+                self.woken = Some(Woken::Deadline);
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            match self.socket.recv_now(buffer) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.wait(PollFlags::IN, self.deadline)?,
+                result => return result,
+            }
+        }
+    }
+
+    /// Writes to the socket itself; how much of it was taken.
+    pub(super) fn transmit(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        loop {
+            match self.socket.send_now(bytes) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    let stall = Instant::now() + WRITE_STALL;
+                    let first = self.deadline.map_or(stall, |deadline| deadline.min(stall));
+                    if let Err(error) = self.wait(PollFlags::OUT, Some(first)) {
+                        if self.woken == Some(Woken::Deadline) && first == stall {
+                            let text = format!("the server took no data for {}", Seconds(WRITE_STALL));
+                            return Err(io::Error::new(io::ErrorKind::TimedOut, text));
+                        }
+                        return Err(error);
+                    }
+                }
+                result => return result,
+            }
+        }
+    }
+
+    /// Hands the ciphertext that is still here to the system.
+    fn drain(&mut self) -> io::Result<()> {
+        while !self.sealed.is_empty() {
+            let sealed = std::mem::take(&mut self.sealed);
+            let taken = self.transmit(&sealed);
+            self.sealed = sealed;
+            self.sealed.drain(..taken?);
+        }
+        Ok(())
+    }
+}
+
+impl Read for Wire {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let Some(session) = &mut self.session else { return self.receive(buffer) };
+        if buffer.is_empty() {
+            return Ok(0);
+        }
+        let mut decrypted = session.read(&[], buffer)?;
+        loop {
+            // It may have to answer something, an alert for one. That goes out before the next wait, and not now: a wait that
+            // ends in vain would lose what was decrypted.
+            if let Some(session) = &mut self.session
+                && session.has_outgoing()
+            {
+                self.sealed.append(&mut session.take_outgoing());
+            }
+            match decrypted {
+                Decrypted::Plain(count) => return Ok(count),
+                Decrypted::Closed => return Ok(0),
+                Decrypted::NeedMore => self.drain()?,
+            }
+            let mut cipher = std::mem::take(&mut self.cipher);
+            let count = self.receive(&mut cipher);
+            let read = match (&count, &mut self.session) {
+                (Ok(count @ 1..), Some(session)) => session.read(&cipher[..*count], buffer),
+                _ => Ok(Decrypted::Closed),
+            };
+            self.cipher = cipher;
+            count?;
+            decrypted = read?;
+        }
+    }
+}
+
+impl Write for Wire {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        // What was sealed before goes first. A wait that ends here leaves these bytes untouched.
+        self.drain()?;
+        let Some(session) = &mut self.session else { return self.transmit(bytes) };
+        let bytes = &bytes[..bytes.len().min(16 << 10)];
+        session.seal(bytes)?;
+        self.sealed.append(&mut session.take_outgoing());
+        // They are sealed, so they are ours: a wait that ends now must not have them written twice.
+        match self.drain() {
+            Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(error),
+            _ => Ok(bytes.len()),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.drain()
+    }
+}

@@ -1,0 +1,296 @@
+//! URLs of WebSocket servers (RFC 6455 section 3): taken apart, checked, and fit to be shown.
+
+use std::fmt;
+use std::net::Ipv6Addr;
+
+use tungstenite::http::Uri;
+use tungstenite::http::uri::InvalidUri;
+
+use crate::path::percent_decoded;
+use crate::secret::Secret;
+
+/// A `ws` or `wss` URL taken apart. Shown with `{}` it has no user and no password.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Url {
+    /// `wss`: over TLS.
+    pub secure: bool,
+    /// A name or an address; an IPv6 address without its brackets.
+    pub host: String,
+    /// 1 to 65535; 80 or 443 where the URL has none.
+    pub port: u16,
+    /// The user and the password before the `@`, percent-decoded; a Basic credential, so the user has no colon.
+    pub user: Option<(String, Secret)>,
+    /// What stands in the request line; it begins with `/`.
+    pub path_and_query: String,
+}
+
+impl Url {
+    /// What the Host header holds (RFC 9112 section 3.2): an IPv6 address in brackets, no port that the scheme implies.
+    pub fn authority(&self) -> String {
+        let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
+        if self.port == default_port(self.secure) { host } else { format!("{host}:{}", self.port) }
+    }
+}
+
+impl fmt::Display for Url {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}://{}{}", scheme(self.secure), self.authority(), self.path_and_query)
+    }
+}
+
+/// Reads a URL; the error says what to write instead. It quotes the URL without its user and password.
+pub fn parse(text: &str) -> Result<Url, String> {
+    let Some((written, rest)) = text.split_once("://") else {
+        return Err(format!("it has no scheme (did you mean {}?)", guess("ws", text.trim_start_matches('/'))));
+    };
+    let secure = match written.to_ascii_lowercase().as_str() {
+        "ws" => false,
+        "wss" => true,
+        "http" => return Err(format!("'http' is not a WebSocket scheme (did you mean {}?)", guess("ws", rest))),
+        "https" => return Err(format!("'https' is not a WebSocket scheme (did you mean {}?)", guess("wss", rest))),
+        _ => {
+            let start: String = written.chars().take(40).collect();
+            return Err(format!("'{}' is not a WebSocket scheme (use ws:// or wss://)", start.escape_debug()));
+        }
+    };
+    if rest.contains('#') {
+        return Err("a WebSocket URL has no fragment (leave out '#' and what follows, or write '%23')".into());
+    }
+    if let Some(odd) = rest.chars().find(|c| !c.is_ascii_graphic()) {
+        return Err(format!("it holds '{}' (write it percent-encoded, a space as '%20')", odd.escape_default()));
+    }
+    let (authority, behind) = rest.split_at(authority_len(rest));
+    let (user, authority) = match authority.rsplit_once('@') {
+        Some((user, authority)) => (Some(parse_user(user)?), authority),
+        None => (None, authority),
+    };
+    if authority.is_empty() || authority.starts_with(':') {
+        return Err("it has no host (ws://HOST:PORT/PATH)".into());
+    }
+    let path_and_query = if behind.starts_with('/') { behind.to_owned() } else { format!("/{behind}") };
+    // What may stand in a host, a path and a query is the library's to know.
+    let uri: Uri = format!("{}://{authority}{path_and_query}", scheme(secure))
+        .parse()
+        .map_err(|error: InvalidUri| error.to_string())?;
+    let host = uri.host().unwrap_or_default();
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    if host.starts_with('[') && bare.parse::<Ipv6Addr>().is_err() {
+        return Err(format!("'{host}' is not an IPv6 address"));
+    }
+    let port = match authority.strip_prefix(host).and_then(|rest| rest.strip_prefix(':')) {
+        None | Some("") => Some(default_port(secure)),
+        Some(digits) => digits.parse().ok().filter(|port| *port > 0),
+    };
+    let port = port.ok_or("its port is not a number from 1 to 65535")?;
+    Ok(Url { secure, host: bare.to_owned(), port, user, path_and_query })
+}
+
+/// Puts values in the place of each `{name}` in the path of a URL (or in a path alone), percent-encoded, so that a value never ends its
+/// segment. The error says what is wrong with the braces.
+pub fn fill<'v>(text: &str, mut value: impl FnMut(&str) -> &'v str) -> Result<String, String> {
+    let path_start = text.find("://").map_or(0, |at| at + 3);
+    let path_start = path_start + authority_len(&text[path_start..]);
+    let path_end = path_start + text[path_start..].find(['?', '#']).unwrap_or(text.len() - path_start);
+    let (before, path, behind) = (&text[..path_start], &text[path_start..path_end], &text[path_end..]);
+    if before.contains(['{', '}']) || behind.contains(['{', '}']) {
+        return Err("a {name} can stand in its path only (write a brace as '%7B' or '%7D')".into());
+    }
+    let mut filled = before.to_owned();
+    let mut rest = path;
+    while let Some((literal, from_name)) = rest.split_once('{') {
+        let Some((name, behind_name)) = from_name.split_once('}').filter(|_| !literal.contains('}')) else {
+            return Err("its braces do not match (write a brace that is none of ours as '%7B' or '%7D')".into());
+        };
+        filled.push_str(literal);
+        encode(value(name), &mut filled);
+        rest = behind_name;
+    }
+    if rest.contains('}') {
+        return Err("its braces do not match (write a brace that is none of ours as '%7B' or '%7D')".into());
+    }
+    filled.push_str(rest);
+    filled.push_str(behind);
+    Ok(filled)
+}
+
+/// Percent-encodes all but the unreserved characters (RFC 3986 section 2.3).
+fn encode(value: &str, out: &mut String) {
+    for byte in value.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => out.push(char::from(byte)),
+            _ => out.push_str(&format!("%{byte:02X}")),
+        }
+    }
+}
+
+/// A URL, or what was meant to be one, as it may be shown: what stands before an `@` can be a password.
+pub fn without_user(text: &str) -> String {
+    let (scheme, rest) = match text.split_once("://") {
+        Some((scheme, rest)) => (format!("{scheme}://"), rest),
+        None => (String::new(), text),
+    };
+    let at = match rest[..authority_len(rest)].rfind('@') {
+        Some(at) => Some(at),
+        // A password may hold a slash that should have been encoded; then this is no URL.
+        None if parse(&format!("ws://{rest}")).is_err() => rest.rfind('@'),
+        None => None,
+    };
+    at.map_or_else(|| text.to_owned(), |at| format!("{scheme}***{}", &rest[at..]))
+}
+
+fn scheme(secure: bool) -> &'static str {
+    if secure { "wss" } else { "ws" }
+}
+
+fn default_port(secure: bool) -> u16 {
+    if secure { 443 } else { 80 }
+}
+
+/// How much of what follows the scheme is user, host and port (RFC 3986 section 3.2).
+fn authority_len(rest: &str) -> usize {
+    rest.find(['/', '?', '#']).unwrap_or(rest.len())
+}
+
+/// The URL that may have been meant, in quotes.
+fn guess(scheme: &str, rest: &str) -> String {
+    format!("'{}'", without_user(&format!("{scheme}://{rest}")).escape_debug())
+}
+
+/// Reads `user:password` or `user`. The error quotes nothing of it.
+fn parse_user(text: &str) -> Result<(String, Secret), String> {
+    let (user, password) = text.split_once(':').unwrap_or((text, ""));
+    let decode = |part: &str| {
+        let text = String::from_utf8(percent_decoded(part)?.into_owned()).ok()?;
+        (!text.contains(char::is_control)).then_some(text)
+    };
+    let (Some(user), Some(password)) = (decode(user), decode(password)) else {
+        return Err("its user or password is not text (write a '%' as '%25', and no control characters)".into());
+    };
+    // The colon ends the user in a Basic credential (RFC 7617 section 2).
+    if user.contains(':') {
+        return Err("its user holds a colon, which Basic authentication cannot send".into());
+    }
+    Ok((user, Secret::new(password)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_is_taken_apart() {
+        for (text, secure, host, port, path) in [
+            ("ws://localhost", false, "localhost", 80, "/"),
+            ("wss://h", true, "h", 443, "/"),
+            ("WS://h:81/a/b?c=d&e", false, "h", 81, "/a/b?c=d&e"),
+            ("ws://h?x=1", false, "h", 80, "/?x=1"),
+            ("ws://h:/x", false, "h", 80, "/x"),
+            ("ws://[::1]:8080/", false, "::1", 8080, "/"),
+            ("wss://[::1]", true, "::1", 443, "/"),
+            ("ws://10.0.0.1:1/a%20b", false, "10.0.0.1", 1, "/a%20b"),
+            ("ws://h/a@b", false, "h", 80, "/a@b"),
+            // A relay's URL, before its parameters are filled in.
+            ("ws://h/dev/{id}", false, "h", 80, "/dev/{id}"),
+        ] {
+            let url = parse(text).unwrap();
+            let found = (url.secure, &*url.host, url.port, &*url.path_and_query, url.user);
+            assert_eq!(found, (secure, host, port, path, None), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_url_says_what_to_write_instead() {
+        for (text, hint) in [
+            ("localhost:8080/x", "ws://localhost:8080/x"),
+            ("http://h/x", "ws://h/x"),
+            ("https://h/x", "wss://h/x"),
+            ("ftp://h", "use ws:// or wss://"),
+            ("ws://", "no host"),
+            ("ws://:80/", "no host"),
+            ("ws://u:p@/", "no host"),
+            ("ws://u:p@:80/", "no host"),
+            ("ws://h:0/", "1 to 65535"),
+            ("ws://h:70000/", "1 to 65535"),
+            ("ws://h:x/", ""),
+            ("ws://h/a b", "%20"),
+            ("ws://h/#a", "fragment"),
+            ("ws://[::g]/", ""),
+            ("ws://50%@h/", "%25"),
+            ("ws://a%3Ab:c@h/", "colon"),
+            ("ws://a:b%0A@h/", "control"),
+            ("ws://a:%ff@h/", "not text"),
+        ] {
+            let problem = parse(text).unwrap_err();
+            assert!(problem.contains(hint), "{text}: {problem}");
+        }
+    }
+
+    #[test]
+    fn a_user_and_a_password_are_kept_apart_and_decoded() {
+        for (text, user, password) in [
+            ("ws://me:secret@h/", "me", "secret"),
+            ("ws://me@h", "me", ""),
+            ("ws://:token@h", "", "token"),
+            ("ws://a%40b:p%3A%2F:q@h:81/x@y", "a@b", "p:/:q"),
+            ("wss://me:a@b@h", "me", "a@b"),
+        ] {
+            let url = parse(text).unwrap();
+            assert_eq!(url.host, "h", "{text}");
+            assert_eq!(url.user, Some((user.into(), Secret::new(password))), "{text}");
+            assert!(!url.to_string().contains(password) || password.is_empty(), "{url}");
+        }
+    }
+
+    #[test]
+    fn what_is_shown_of_a_url_has_no_password() {
+        for (text, shown) in [
+            ("ws://h/x", "ws://h/x"),
+            ("ws://me:secret@h/x", "ws://***@h/x"),
+            ("ws://me:sec@ret@h/x", "ws://***@h/x"),
+            ("ws://me:sec/ret@h/x", "ws://***@h/x"),
+            ("me:secret@h/x", "***@h/x"),
+            ("ws://h/a@b?c@d", "ws://h/a@b?c@d"),
+            ("", ""),
+        ] {
+            assert_eq!(without_user(text), shown, "{text}");
+        }
+        for text in ["http://me:secret@h/", "me:secret@h", "ws://me:secret%@h/", "http://me:1/secret x@h"] {
+            let problem = parse(text).unwrap_err();
+            assert!(!problem.contains("secret"), "{text}: {problem}");
+        }
+    }
+
+    #[test]
+    fn a_value_is_put_in_its_place_and_stays_one_segment() {
+        let value = |name: &str| match name {
+            "a" => "7",
+            "b" => "x/y ?#%ü",
+            _ => panic!("{name}"),
+        };
+        for (text, filled) in [
+            ("ws://h/dev/{a}", "ws://h/dev/7"),
+            ("ws://h/{b}/dev-{a}?q=1", "ws://h/x%2Fy%20%3F%23%25%C3%BC/dev-7?q=1"),
+            ("ws://h", "ws://h"),
+            ("ws://h?q", "ws://h?q"),
+            ("/dev/{a}?q", "/dev/7?q"),
+        ] {
+            assert_eq!(fill(text, value).unwrap(), filled);
+        }
+        for text in ["ws://{a}/", "ws://h/?x={a}", "ws://h/{a", "ws://h/a}", "ws://h/}{a}", "ws://h/{a}}"] {
+            assert!(fill(text, |_| "x").is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_host_header_has_brackets_and_a_port_where_they_are_needed() {
+        for (text, authority, shown) in [
+            ("ws://h:80", "h", "ws://h/"),
+            ("wss://h:80/x", "h:80", "wss://h:80/x"),
+            ("wss://u:p@[::1]:443/?q", "[::1]", "wss://[::1]/?q"),
+            ("ws://[::1]:8080", "[::1]:8080", "ws://[::1]:8080/"),
+        ] {
+            let url = parse(text).unwrap();
+            assert_eq!((url.authority(), url.to_string()), (authority.to_owned(), shown.to_owned()), "{text}");
+        }
+    }
+}
