@@ -42,7 +42,7 @@ fn live(shared: &Arc<Shared>, opened: Opened, from: &str) {
         Some(subprotocol) => info!("client {id} ({from}): connected to '{room}' with subprotocol '{subprotocol}'"),
     }
     let settings = &shared.endpoints[client.room.endpoint()].settings;
-    let mut dispatch = Dispatch::new(shared, client);
+    let mut dispatch = Dispatch::of_client(shared, client);
     let mut intake =
         Intake::new(&client.peer, Role::Server, is_tls, settings.max_message, &shared.clock, &shared.scratch);
     if catch_unwind(AssertUnwindSafe(|| intake.run(behind, &mut dispatch))).is_err() {
@@ -92,7 +92,7 @@ mod tests {
     use crate::connection::socket::Socket;
     use crate::connection::watch::Watch;
     use crate::message::Origin;
-    use crate::peer::Peer;
+    use crate::peer::{Name, Peer};
     use crate::publisher::{self, Publications};
 
     fn arrive(settings: Settings) -> (Arc<Shared>, Publications, Arc<Client>, UnixStream) {
@@ -105,7 +105,7 @@ mod tests {
             Arc::new(Outbox::new(id, Role::Server, Socket::new(ours), None, shared.endpoints[0].limits, clock, watch));
         let origin = Origin { session: id, client_ip: None, user_agent: None, connected_at: SystemTime::now() };
         let room = shared.routes.find("/", |_| true).unwrap();
-        let peer = Arc::new(Peer::new(outbox, shared.endpoints[0].pulse, 1));
+        let peer = Arc::new(Peer::new(Name::Client, outbox, shared.endpoints[0].pulse, 1));
         let client = Arc::new(Client { room, peer, origin });
         (shared, publications, client, theirs)
     }
@@ -113,7 +113,7 @@ mod tests {
     /// Takes in `bytes`, then what the socket has, until its end.
     fn take_in(shared: &Shared, client: &Client, bytes: &[u8]) {
         let mut intake = Intake::new(&client.peer, Role::Server, false, 1 << 20, &shared.clock, &shared.scratch);
-        intake.run(bytes.to_vec(), &mut Dispatch::new(shared, client));
+        intake.run(bytes.to_vec(), &mut Dispatch::of_client(shared, client));
     }
 
     #[test]

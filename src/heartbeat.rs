@@ -39,7 +39,7 @@ fn visit(peer: &Arc<Peer>, now: Ticks) -> Option<Ticks> {
     }
     if let Some((holder, first)) = peer.held_by() {
         if first {
-            info!("client {}: held by {holder}: it is not read until there is room", peer.id());
+            info!("{peer}: held by {holder}: it is not read until there is room");
         }
         // Its silence is ours.
         return Some(now + 1);

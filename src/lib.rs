@@ -24,6 +24,8 @@ pub mod publisher;
 pub mod registry;
 pub mod scratch;
 pub mod shared;
+pub mod upstream;
+pub mod waiting;
 pub mod wheel;
 
 // Rules: values in, value out.
@@ -36,6 +38,7 @@ pub mod route;
 pub mod connection;
 
 // Leaves.
+pub mod backoff;
 pub mod clock;
 pub mod config;
 pub mod gate;

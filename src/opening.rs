@@ -15,7 +15,7 @@ use crate::format;
 use crate::gate::Pass;
 use crate::id::Id;
 use crate::message::{Kind, Message, Origin};
-use crate::peer::Peer;
+use crate::peer::{Name, Peer};
 use crate::publisher::Published;
 use crate::registry::{Client, Registration};
 use crate::shared::{Endpoint, Shared};
@@ -116,7 +116,7 @@ fn enter(
     let connected_at = SystemTime::now();
     let origin = Origin { session: id, client_ip: peer, user_agent, connected_at };
     let now = shared.clock.now();
-    let peer = Arc::new(Peer::new(outbox, endpoint.pulse, now));
+    let peer = Arc::new(Peer::new(Name::Client, outbox, endpoint.pulse, now));
     let client = Arc::new(Client { room: admission.room, peer, origin });
     let Some(registration) = shared.registry.register(Arc::clone(&client), [connection, place]) else {
         let refusal = stopping();
@@ -133,7 +133,7 @@ fn enter(
     if let Some(welcome) = welcome(&endpoint.settings.welcome, connected_at) {
         client.outbox().hold(Frame::message(&welcome));
     }
-    publish(shared, &client, Published::Join { room: client.room.clone(), outbox: Arc::clone(client.outbox()) });
+    publish(shared, &client.peer, Published::Join { room: client.room.clone(), outbox: Arc::clone(client.outbox()) });
     client.outbox().flush();
     drop(handshake);
     shared.visits.add(now + 1, Arc::downgrade(&client.peer));

@@ -12,6 +12,8 @@ use crate::pulse::{Pulse, Signs};
 /// One end of a WebSocket whose handshake is done, accepted or dialled.
 #[derive(Debug)]
 pub struct Peer {
+    /// What the log calls it.
+    name: Name,
     /// What it has yet to get.
     pub outbox: Arc<Outbox>,
     /// Its deadlines.
@@ -25,6 +27,17 @@ pub struct Peer {
     held_by: AtomicU8,
 }
 
+/// What the log calls a peer, and so its thread.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Name {
+    /// `client ID`, the id being its own.
+    Client,
+    /// `relay ID`, the id being that of the client whose upstream it is.
+    Relay(Id),
+    /// `link NAME`.
+    Link(Arc<str>),
+}
+
 /// What a peer's thread can be held by; its silence then says nothing about the peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
@@ -33,6 +46,10 @@ pub enum Holder {
     Broadcaster = 1,
     /// Its own outbox has no room for its replies: it does not read its answers.
     Outbox = 2,
+    /// The queue of a link is full.
+    Link = 3,
+    /// The other side of its relay does not read.
+    Relay = 4,
 }
 
 /// Beside the holder: somebody has asked already.
@@ -40,9 +57,10 @@ const ASKED: u8 = 0x80;
 
 impl Peer {
     /// A peer that has just connected.
-    pub fn new(outbox: Arc<Outbox>, pulse: Pulse, now: Ticks) -> Peer {
+    pub fn new(name: Name, outbox: Arc<Outbox>, pulse: Pulse, now: Ticks) -> Peer {
         let first_ping = pulse.first_ping(outbox.id().as_u64(), now);
         Peer {
+            name,
             outbox,
             pulse,
             first_ping,
@@ -82,6 +100,8 @@ impl Peer {
         let holder = match held & !ASKED {
             0 => return None,
             holder if holder == Holder::Broadcaster as u8 => Holder::Broadcaster,
+            holder if holder == Holder::Link as u8 => Holder::Link,
+            holder if holder == Holder::Relay as u8 => Holder::Relay,
             _ => Holder::Outbox,
         };
         // It may have been let go in between: then there was nothing to ask for.
@@ -91,11 +111,23 @@ impl Peer {
     }
 }
 
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.name {
+            Name::Client => write!(f, "client {}", self.id()),
+            Name::Relay(client) => write!(f, "relay {client}"),
+            Name::Link(name) => write!(f, "link {name}"),
+        }
+    }
+}
+
 impl fmt::Display for Holder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Holder::Broadcaster => "broadcaster",
             Holder::Outbox => "its own outbox",
+            Holder::Link => "a link",
+            Holder::Relay => "the other side of its relay",
         })
     }
 }

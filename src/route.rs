@@ -22,6 +22,15 @@ impl Room {
     }
 }
 
+/// Where messages come from and go to, by its index in the configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// An endpoint.
+    Endpoint(usize),
+    /// A link.
+    Link(usize),
+}
+
 /// Where a message of a given room goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Target {
@@ -130,13 +139,14 @@ impl Routes {
         self.endpoints[room.endpoint].to.iter().map(target).collect()
     }
 
-    /// Whether what the clients of endpoint `from` send goes to endpoint `to`, so that an answer
-    /// from there may be addressed to them.
-    pub fn leads(&self, from: usize, to: usize) -> bool {
+    /// Whether what the clients of endpoint `from` send goes to `to`, so that an answer from there may
+    /// be addressed to them.
+    pub fn leads(&self, from: usize, to: Place) -> bool {
         self.endpoints[from].to.iter().any(|destination| match destination {
-            BoundDestination::Reply | BoundDestination::Link(_) => false,
-            BoundDestination::Own { .. } => from == to,
-            BoundDestination::Other { endpoint, .. } => *endpoint == to,
+            BoundDestination::Reply => false,
+            BoundDestination::Own { .. } => to == Place::Endpoint(from),
+            BoundDestination::Other { endpoint, .. } => to == Place::Endpoint(*endpoint),
+            BoundDestination::Link(link) => to == Place::Link(*link),
         })
     }
 
@@ -251,10 +261,13 @@ mod tests {
             ("/ask", &[Destination::Endpoint("/answer".to_owned())]),
             ("/answer", &[]),
             ("/chat", &[Destination::Others]),
+            ("/up", &[Destination::Link("b".to_owned())]),
         ]);
-        assert!(routes.leads(0, 1));
-        assert!(!routes.leads(1, 0));
-        assert!(routes.leads(2, 2));
-        assert!(!routes.leads(1, 1));
+        assert!(routes.leads(3, Place::Link(1)));
+        assert!(!routes.leads(3, Place::Link(0)));
+        assert!(routes.leads(0, Place::Endpoint(1)));
+        assert!(!routes.leads(1, Place::Endpoint(0)));
+        assert!(routes.leads(2, Place::Endpoint(2)));
+        assert!(!routes.leads(1, Place::Endpoint(1)));
     }
 }

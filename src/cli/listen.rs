@@ -11,6 +11,7 @@ use super::dial::{DialError, Dialer, End, Received};
 use super::wire::{self, Stop, Watch, Woken};
 use super::wording::{Seconds, cause};
 use super::{DialArguments, Failure, exit, output_failed, tell};
+use crate::backoff;
 
 pub(super) const AFTER_HELP: &str = "\
 Examples:
@@ -105,7 +106,7 @@ pub(super) fn run(arguments: ListenArguments) -> Result<(), Failure> {
             failures = 0;
         }
         // Without random numbers the ceiling itself is a safe wait.
-        let wait = back_off(failures, getrandom::u64().unwrap_or(u64::MAX));
+        let wait = backoff::wait(BACK_OFF_FIRST, BACK_OFF_MAX, failures, getrandom::u64().unwrap_or(u64::MAX));
         failures += 1;
         tell(&format!("{error}; connecting again in {}", Seconds(wait)));
         match wire::sleep(wait, &watch) {
@@ -158,15 +159,6 @@ fn session(
     };
     connection.close();
     Done::Finished(result)
-}
-
-/// The wait before the attempt after `failures` earlier ones: anything up to the ceiling ("full jitter"), so that
-/// many listeners do not come back at the same moment. `random` is uniform over all values.
-fn back_off(failures: u32, random: u64) -> Duration {
-    let ceiling = BACK_OFF_FIRST.saturating_mul(1 << failures.min(16)).min(BACK_OFF_MAX);
-    let share = (random >> 32) as f64 / f64::from(u32::MAX);
-    // Whole milliseconds read better and spread just as well.
-    Duration::from_millis((ceiling.as_millis() as f64 * share) as u64)
 }
 
 /// Prints one message and flushes it, so that whoever reads a pipe has it at once.
@@ -250,15 +242,5 @@ mod tests {
         let line = printed(Received::Binary(Vec::new().into()), Shape::Unparsed);
         assert_eq!(line, "{\"message\":{\"type\":\"Buffer\",\"data\":[]},\"data\":\"\"}\n");
         assert_eq!(printed(Received::Binary(vec![b'a', b'b'].into()), Shape::Raw), "ab");
-    }
-
-    #[test]
-    fn the_back_off_doubles_to_a_minute_and_is_random_below_it() {
-        for (failures, ceiling_ms) in [(0, 500), (1, 1000), (3, 4000), (6, 32_000), (7, 60_000), (u32::MAX, 60_000)] {
-            assert_eq!(back_off(failures, u64::MAX), Duration::from_millis(ceiling_ms), "{failures}");
-            assert_eq!(back_off(failures, 0), Duration::ZERO);
-            let half = back_off(failures, u64::MAX / 2).as_millis() as u64;
-            assert!(half.abs_diff(ceiling_ms / 2) <= 1, "{failures}: {half}");
-        }
     }
 }

@@ -96,6 +96,20 @@ impl Frame {
         usize::from(self.header_len) + self.body.len()
     }
 
+    /// What is left of it when its first `written` bytes are with a peer that will read no more of
+    /// them: the WebSocket frames in it of which at least a byte is missing, whole.
+    pub fn whole_from(self, written: usize) -> Frame {
+        if self.header_len > 0 {
+            return self;
+        }
+        let (mut start, mut messages) = (0, self.messages);
+        while let Some((len, is_message)) = frame_at(&self.body[start..]).filter(|(len, _)| start + len <= written) {
+            start += len;
+            messages -= u32::from(is_message);
+        }
+        Frame { body: self.body.slice(start..), messages, ..self }
+    }
+
     /// Whether nothing is in it.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -286,6 +300,18 @@ fn append_frame(role: Role, encoded: &mut Vec<u8>, opcode: u8, payload: &[u8]) {
     }
 }
 
+/// The length of the frame that our own encoded `bytes` begin with, and whether it is a message.
+fn frame_at(bytes: &[u8]) -> Option<(usize, bool)> {
+    let (&first, &second) = (bytes.first()?, bytes.get(1)?);
+    let key = if second & 0x80 != 0 { 4 } else { 0 };
+    let len = match second & 0x7F {
+        126 => 4 + usize::from(u16::from_be_bytes(*bytes.get(2..)?.first_chunk()?)),
+        127 => 10 + u64::from_be_bytes(*bytes.get(2..)?.first_chunk()?) as usize,
+        short => 2 + usize::from(short),
+    };
+    Some((len + key, first & 0x0F < 8))
+}
+
 /// Makes a header one of a masked frame, with a key that nobody can foresee (RFC 6455 section 5.3).
 fn add_masking_key(header: &mut [u8; HEADER_MAX], len: usize) -> (usize, [u8; 4]) {
     let key: [u8; 4] = rand::random();
@@ -369,6 +395,31 @@ mod tests {
         for offset in 0..=whole.len() {
             assert_eq!(bytes_of(&frame, offset), whole[offset..], "{offset}");
         }
+    }
+
+    #[test]
+    fn of_joined_frames_those_that_are_not_written_whole_are_left() {
+        for mut cork in
+            [Cork::new(CorkLimits::for_queue(100, 1 << 20)), Cork::masked(CorkLimits::for_queue(100, 1 << 20))]
+        {
+            let lens = [3, 200, 0, 10_000];
+            lens.iter().for_each(|&len| cork.push(&text(len), 0));
+            let Corked::One(frame) = cork.take() else { panic!("several frames") };
+            let whole = bytes_of(&frame, 0);
+            let mut ends = Vec::new();
+            while let Some((len, true)) = frame_at(&whole[ends.last().copied().unwrap_or(0)..]) {
+                ends.push(ends.last().unwrap_or(&0) + len);
+            }
+            assert_eq!((ends.len(), ends[3]), (4, whole.len()));
+            for written in 0..=whole.len() {
+                let done = ends.iter().filter(|&&end| end <= written).count();
+                let left = frame.clone().whole_from(written);
+                assert_eq!(left.messages(), 4 - done, "{written}");
+                assert_eq!(bytes_of(&left, 0), whole[done.checked_sub(1).map_or(0, |last| ends[last])..], "{written}");
+            }
+        }
+        let large = Frame::message(&text(LARGE));
+        assert_eq!(large.clone().whole_from(LARGE).len(), large.len());
     }
 
     #[test]

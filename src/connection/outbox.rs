@@ -128,6 +128,8 @@ enum Stage {
     Closed,
     /// The socket is shut down in both directions; nothing will be written.
     Cut,
+    /// Its thread has ended, and what was still queued is gone or given back.
+    Over,
 }
 
 #[derive(Debug)]
@@ -321,10 +323,29 @@ impl Outbox {
         }
     }
 
-    /// The client's thread has ended: nothing is written any more. Says how it ended and what it did.
+    /// The connection's thread has ended: nothing is written any more. Says how it ended and what it did.
     pub fn finish(&self) -> (Ending, Totals) {
+        self.finish_locked(self.lock())
+    }
+
+    /// As [`finish`](Outbox::finish), and gives back the messages that the kernel has not taken whole,
+    /// in order: for connections that are replaced by others. They do not count as lost.
+    pub fn reclaim(&self) -> (Ending, Totals, Vec<Frame>) {
         let mut state = self.lock();
         state.stage = Stage::Cut;
+        // Whoever writes is not waiting for the peer, so this is soon over.
+        while state.writing {
+            state = self.wait(state);
+        }
+        let mut frames = state.tls.as_mut().map_or_else(Vec::new, |sealer| sealer.unsent());
+        frames.extend(state.queue.unsent());
+        frames.retain(|frame| frame.messages() > 0);
+        let (ending, totals) = self.finish_locked(state);
+        (ending, totals, frames)
+    }
+
+    fn finish_locked(&self, mut state: MutexGuard<'_, State>) -> (Ending, Totals) {
+        state.stage = Stage::Over;
         state.forget_queued();
         let end = state.end.take();
         let totals = state.totals;
@@ -354,7 +375,7 @@ impl Outbox {
     /// Cuts a closing outbox that is over its deadline; says whether it has to be watched further.
     pub(super) fn check_close_deadline(&self, now: Ticks) -> bool {
         let state = self.lock();
-        if state.stage == Stage::Cut {
+        if state.stage >= Stage::Cut {
             return false;
         }
         let over = state.end.as_ref().is_some_and(|end| now >= end.deadline);
@@ -390,8 +411,7 @@ impl Outbox {
     }
 
     fn cut_locked(&self, mut state: MutexGuard<'_, State>) {
-        state.stage = Stage::Cut;
-        state.forget_queued();
+        state.stage = state.stage.max(Stage::Cut);
         drop(state);
         self.socket.shutdown_both();
         self.changed.notify_all();
@@ -485,8 +505,11 @@ impl Outbox {
     ) {
         state.totals.messages += messages as u64;
         state.totals.bytes += bytes as u64;
-        if state.stage == Stage::Cut {
-            return state.forget_queued();
+        if state.stage >= Stage::Cut {
+            if state.stage == Stage::Over {
+                state.forget_queued();
+            }
+            return self.changed.notify_all();
         }
         match sent {
             Ok(_) => {
@@ -518,7 +541,7 @@ impl Outbox {
         drop(state);
         self.watch.arm(self);
         // The client may have ended in between and will not be there to disarm it.
-        if self.lock().stage == Stage::Cut {
+        if self.lock().stage >= Stage::Cut {
             self.watch.forget(self);
         }
     }
@@ -772,6 +795,37 @@ mod tests {
     fn whoever_writes_at_the_same_time_over_tls_nothing_is_lost_repeated_or_reordered() {
         let (socket, session, theirs) = tls_pair();
         stress(socket, Some(session), theirs);
+    }
+
+    #[test]
+    fn what_the_kernel_has_not_taken_whole_is_given_back_in_order() {
+        let (plain, plain_end) = plain_pair();
+        let (secured, session, secured_end) = tls_pair();
+        let ends: [(_, _, Box<dyn Read>); 2] =
+            [(plain, None, Box::new(plain_end)), (secured, Some(session), Box::new(secured_end))];
+        for (socket, session, mut theirs) in ends {
+            let outbox = outbox(socket, session, 2 << 20);
+            let given: Vec<Vec<u8>> = (0..60).map(|number| numbered(1, number, 17_000)).collect();
+            for number in 0..60 {
+                assert_eq!(outbox.deliver(&message(1, number, 17_000)), Delivery::Taken);
+            }
+            outbox.ping();
+            outbox.cut("the line is down");
+            let (ending, totals, unsent) = outbox.reclaim();
+            assert_eq!((ending.code, totals.lost), (1006, 0));
+            assert_eq!(totals.messages as usize + unsent.len(), 60);
+            assert!(totals.messages > 0 && unsent.len() > 10, "{totals:?}");
+            let frame_len = message(1, 0, 17_000).len();
+            let mut wire = Vec::new();
+            // A TLS peer misses the close_notify.
+            let _ = theirs.read_to_end(&mut wire);
+            assert!(wire.len() / frame_len >= totals.messages as usize);
+            for (frame, expected) in unsent.iter().zip(&given[totals.messages as usize..]) {
+                let bytes: Vec<u8> = frame.slices(0).iter().flat_map(|slice| slice.to_vec()).collect();
+                assert!(bytes.ends_with(expected), "out of order");
+            }
+            assert_eq!(outbox.deliver(&message(1, 60, 0)), Delivery::Closed);
+        }
     }
 
     #[test]

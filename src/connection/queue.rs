@@ -172,6 +172,17 @@ impl Queue {
         forgotten
     }
 
+    /// Takes out what is queued and counts it no more: the first frame without what is written of it,
+    /// but no WebSocket frame in part.
+    pub fn unsent(&mut self) -> Vec<Frame> {
+        let mut written = std::mem::take(&mut self.front_written);
+        let frames = Vec::from(std::mem::take(&mut self.frames));
+        for frame in &frames {
+            self.uncount(frame);
+        }
+        frames.into_iter().map(|frame| frame.whole_from(std::mem::take(&mut written))).collect()
+    }
+
     fn uncount(&mut self, frame: &Frame) {
         self.messages -= frame.messages();
         self.bytes -= frame.len();

@@ -90,6 +90,14 @@ impl Sealer {
         sealed.holds.map_or((0, 0), |(taken, plain)| queue.settle(taken, plain))
     }
 
+    /// Takes out the frames of a record that the kernel has not taken whole, so that no peer can read
+    /// it: the first one without what stood in earlier records, but no WebSocket frame in part.
+    pub fn unsent(&mut self) -> Vec<Frame> {
+        let Some((taken, _)) = std::mem::take(&mut self.sealed).holds else { return Vec::new() };
+        let mut written = taken.offset;
+        taken.frames.into_iter().map(|frame| frame.whole_from(std::mem::take(&mut written))).collect()
+    }
+
     fn seal(&mut self, queue: &mut Queue, closing: bool) -> io::Result<()> {
         if let Some(taken) = queue.take(SEAL_FRAMES, SEAL_BYTES) {
             let size = taken.frames.iter().map(Frame::len).sum::<usize>() - taken.offset;

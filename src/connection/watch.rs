@@ -92,7 +92,7 @@ impl Watch {
 
     /// Whether nobody waits for a socket.
     #[cfg(test)]
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.stalled.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
     }
 

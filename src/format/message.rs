@@ -1,5 +1,6 @@
 //! The format `message`: Node-RED's "entire message", a JSON object with `payload` and `_session`.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use bytes::Bytes;
@@ -23,9 +24,10 @@ pub(super) fn decode(message: &Message) -> Content {
     }
 }
 
-pub(super) fn encode(decoded: &Decoded, session: Id) -> Message {
+/// `travels`: it goes over a link, and an answer has to find back.
+pub(super) fn encode(decoded: &Decoded, session: Id, travels: bool) -> Message {
     let data = &decoded.message.data;
-    let mut out = Vec::with_capacity(data.len() + 80);
+    let mut out = Vec::with_capacity(data.len() + 110);
     out.push(b'{');
     match &decoded.content {
         Content::Object(object) => out.extend_from_slice(&object.members),
@@ -51,19 +53,35 @@ pub(super) fn encode(decoded: &Decoded, session: Id) -> Message {
     } else {
         out.push(b',');
     }
+    let session = session.to_string();
+    if travels {
+        out.extend_from_slice(br#""_wsgate":""#);
+        out.extend_from_slice(session.as_bytes());
+        out.extend_from_slice(br#"","#);
+    }
     out.extend_from_slice(br#""_session":{"type":"websocket","id":""#);
-    out.extend_from_slice(session.to_string().as_bytes());
+    out.extend_from_slice(session.as_bytes());
     out.extend_from_slice(br#""}}"#);
     Message { kind: Kind::Text, data: Bytes::from(out) }
 }
 
-pub(super) fn address(text: &[u8], session: &Session) -> Option<Address> {
+/// `_session` counts where it stands, else `_wsgate`.
+pub(super) fn address(text: &[u8], object: &Object) -> Option<Address> {
+    named(text, &object.session, session_id).or_else(|| named(text, &object.carried, carried_id))
+}
+
+fn named(text: &[u8], session: &Session, read: impl Fn(&[u8]) -> Option<Id>) -> Option<Address> {
     match session {
         Session::None => None,
         Session::One(value) if &text[value.clone()] == b"null" => None,
-        Session::One(value) => Some(session_id(&text[value.clone()]).map_or(Address::Unknown, Address::Session)),
+        Session::One(value) => Some(read(&text[value.clone()]).map_or(Address::Unknown, Address::Session)),
         Session::Several => Some(Address::Unknown),
     }
+}
+
+/// The id in the value of `_wsgate`.
+fn carried_id(value: &[u8]) -> Option<Id> {
+    json::string(value)?.parse().ok()
 }
 
 /// The id in the value of `_session`: an object of the type `websocket` that names one id, once.
@@ -85,18 +103,44 @@ fn session_id(value: &[u8]) -> Option<Id> {
     }
 }
 
+/// The value at a path of keys, as a text: a string as what it stands for, a number or `true` as written.
+pub(super) fn field(text: &[u8], value: Range<usize>, path: &[Box<str>]) -> Option<String> {
+    let [first, deeper @ ..] = path else {
+        let value = &text[value];
+        return match value.first()? {
+            b'"' => json::string(value).map(Cow::into_owned),
+            b'{' | b'[' | b'n' => None,
+            _ => String::from_utf8(value.to_vec()).ok(),
+        };
+    };
+    let mut found = None;
+    json::object(&text[value.clone()], |member| {
+        if json::string_is(&text[value.clone()][member.key], first) {
+            found = Some(value.start + member.value.start..value.start + member.value.end);
+        }
+    })?;
+    field(text, found?, deeper)
+}
+
 /// Takes a JSON object apart; `None` if `text` is none.
 fn object(text: &Bytes) -> Option<Object> {
     let mut spliced = None;
     let mut payload = None;
-    let mut session = Session::None;
+    let (mut session, mut carried) = (Session::None, Session::None);
     let mut open: Option<usize> = None;
     let whole = json::object(text, |member| {
         let open = *open.get_or_insert(member.span.start);
         let key = &text[member.key];
-        if json::string_is(key, "_session") {
+        let removed = if json::string_is(key, "_session") {
+            Some(&mut session)
+        } else if json::string_is(key, "_wsgate") {
+            Some(&mut carried)
+        } else {
+            None
+        };
+        if let Some(removed) = removed {
             spliced.get_or_insert_with(|| before(text, open, &member.span));
-            session = match session {
+            *removed = match removed {
                 Session::None => Session::One(member.value),
                 _ => Session::Several,
             };
@@ -116,7 +160,7 @@ fn object(text: &Bytes) -> Option<Object> {
         Some(kept) => Bytes::from(kept),
         None => text.slice(whole.start + 1..whole.end - 1),
     };
-    Some(Object { members, payload, session })
+    Some(Object { members, payload, session, carried })
 }
 
 /// The members before the one at `span`, without the comma between them.

@@ -38,6 +38,9 @@
 //!   `{"type":"websocket","id":"<16 hex digits>"}`. So nobody can write in another's name. All other bytes between the
 //!   braces are as they came. A `_session` deeper inside is data, and so is one in JSON that is a payload; a
 //!   `_Session` is another member.
+//! - **`_wsgate`**: over a link the sender's id stands there too, as a string. Node-RED puts a `_session` of its own in
+//!   place of ours and takes it out of answers, but passes `_wsgate` on, so an answer finds back. Whatever a sender
+//!   writes there is removed like a `_session`, and addresses like one where that is allowed.
 //! - **`metadata`**: `clientIp` (not on a Unix socket), `userAgent` (if there was one), `connectedAt` and `timestamp`,
 //!   the times as JavaScript writes them: `2026-01-31T23:59:59.999Z`.
 //! - What is written in `message` and `n8n` is a text message.
@@ -54,7 +57,7 @@ use bytes::Bytes;
 
 use crate::config::Format;
 use crate::id::Id;
-use crate::message::{Message, Origin};
+use crate::message::{Kind, Message, Origin};
 
 pub use n8n::welcome as welcome_n8n;
 
@@ -89,14 +92,15 @@ enum Content {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Object {
-    /// What stands between the braces, without `_session`.
+    /// What stands between the braces, without `_session` and `_wsgate`.
     members: Bytes,
     /// The value of the last `payload`, as a range of the message.
     payload: Option<Range<usize>>,
     session: Session,
+    carried: Session,
 }
 
-/// The `_session` that was removed from an object.
+/// The `_session`, or the `_wsgate`, that was removed from an object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Session {
     None,
@@ -106,14 +110,28 @@ enum Session {
 }
 
 impl Decoded {
-    /// The client that the sender addresses: the `_session` of a message in the format `message`.
+    /// A text that is JSON, as the payload of a message of our own.
+    pub fn json(text: Bytes) -> Decoded {
+        let whole = 0..text.len();
+        Decoded { message: Message { kind: Kind::Text, data: text }, content: Content::Value(whole) }
+    }
+
+    /// The client that the sender addresses: the `_session` of a message in the format `message`, or its `_wsgate`.
     ///
-    /// `None` if there is no `_session` or if it is `null`. Whether the sender may address anybody is not known here.
+    /// `None` if there is neither or if it is `null`. Whether the sender may address anybody is not known here.
     pub fn address(&self) -> Option<Address> {
         match &self.content {
-            Content::Object(object) => message::address(&self.message.data, &object.session),
+            Content::Object(object) => message::address(&self.message.data, object),
             Content::Payload | Content::Parsed | Content::Value(_) => None,
         }
+    }
+
+    /// The value at a path of keys as a text: of the object that a sender of the format `message` wrote, else of the
+    /// payload. `None` if nothing is there, or an object, an array or `null`.
+    pub fn field(&self, path: &[Box<str>]) -> Option<String> {
+        let data = &self.message.data;
+        let text = std::str::from_utf8(data).ok()?.as_bytes();
+        message::field(text, json::value(text)?, path)
     }
 }
 
@@ -133,8 +151,16 @@ pub fn decode(format: Format, message: Message) -> Decoded {
 pub fn encode(format: Format, decoded: &Decoded, origin: &Origin, now: SystemTime) -> Option<Message> {
     match format {
         Format::Payload => payload::encode(decoded),
-        Format::Message => Some(message::encode(decoded, origin.session)),
+        Format::Message => Some(message::encode(decoded, origin.session, false)),
         Format::N8n => Some(n8n::encode(decoded, origin, now)),
+    }
+}
+
+/// As [`encode`], for the remote of a link: in the format `message` it finds the sender in `_wsgate` too.
+pub fn encode_for_link(format: Format, decoded: &Decoded, origin: &Origin, now: SystemTime) -> Option<Message> {
+    match format {
+        Format::Message => Some(message::encode(decoded, origin.session, true)),
+        _ => encode(format, decoded, origin, now),
     }
 }
 
@@ -146,7 +172,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::message::Kind::{self, Binary, Text};
+    use crate::message::Kind::{Binary, Text};
 
     const OWN: &str = r#""_session":{"type":"websocket","id":"0123456789abcdef"}"#;
     const FORGED: &str = r#"{"type":"websocket","id":"fedcba9876543210"}"#;
@@ -307,6 +333,59 @@ mod tests {
         }
         let sent = message(Binary, [0, 159, 146, 150]);
         assert_eq!(convert(Format::Message, Format::Payload, &sent), Some(sent));
+    }
+
+    #[test]
+    fn over_a_link_the_sender_is_named_twice_and_a_forged_name_is_removed() {
+        let sent = message(Text, r#"{"_wsgate":"fedcba9876543210","payload":1,"_wsg\u0061te":2}"#);
+        let decoded = decode(Format::Message, sent.clone());
+        let over_link = encode_for_link(Format::Message, &decoded, &origin(), now()).unwrap();
+        let expected = format!(r#"{{"payload":1,"_wsgate":"0123456789abcdef",{OWN}}}"#);
+        assert_eq!(std::str::from_utf8(&over_link.data).unwrap(), expected);
+        assert_eq!(to_message(Format::Message, &sent), r#"{"payload":1,"#);
+        let plain = encode_for_link(Format::Payload, &decoded, &origin(), now());
+        assert_eq!(plain, Some(message(Text, "1")));
+    }
+
+    #[test]
+    fn an_answer_is_addressed_by_its_session_or_by_what_travelled_beside_it() {
+        let address = |text: &str| decode(Format::Message, message(Text, text)).address();
+        let (one, other) = (Id::from(0x0123_4567_89ab_cdef), Id::from(0xfedc_ba98_7654_3210));
+        let carried = r#""_wsgate":"0123456789abcdef""#;
+        for (text, expected) in [
+            (format!("{{{carried}}}"), Some(Address::Session(one))),
+            (format!(r#"{{{carried},"_session":null}}"#), Some(Address::Session(one))),
+            (format!(r#"{{{carried},"_session":{FORGED}}}"#), Some(Address::Session(other))),
+            (format!("{{{carried},{carried}}}"), Some(Address::Unknown)),
+            (r#"{"_wsgate":"nobody"}"#.to_owned(), Some(Address::Unknown)),
+            (r#"{"_wsgate":null}"#.to_owned(), None),
+            (format!(r#"{{"payload":{{{carried}}}}}"#), None),
+        ] {
+            assert_eq!(address(&text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_field_is_found_by_its_path() {
+        let text = r#"{"payload":{"device":"a\u00e9","n":7,"deep":{"x":true}},"n":1.50,"o":{},"z":null,"n":2}"#;
+        for (format, path, expected) in [
+            (Format::Message, "payload.device", Some("aé")),
+            (Format::Message, "payload.n", Some("7")),
+            (Format::Message, "payload.deep.x", Some("true")),
+            (Format::Message, "n", Some("2")),
+            (Format::Message, "o", None),
+            (Format::Message, "z", None),
+            (Format::Message, "payload", None),
+            (Format::Message, "payload.n.m", None),
+            (Format::Payload, "payload.n", Some("7")),
+            (Format::N8n, "payload.n", Some("7")),
+        ] {
+            let path: Vec<Box<str>> = path.split('.').map(Box::from).collect();
+            let found = decode(format, message(Text, text)).field(&path);
+            assert_eq!(found.as_deref(), expected, "{path:?}");
+        }
+        assert_eq!(decode(Format::Payload, message(Text, "no json")).field(&["a".into()]), None);
+        assert_eq!(decode(Format::Payload, message(Binary, b"\xff")).field(&["a".into()]), None);
     }
 
     #[test]

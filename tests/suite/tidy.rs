@@ -10,10 +10,10 @@ const LAYERS: [&[&str]; 7] = [
     &["cli", "gateway"],
     &["accept", "broadcaster", "client", "flusher", "heartbeat"],
     &["dispatch", "intake", "opening"],
-    &["peer", "publisher", "registry", "scratch", "shared", "wheel"],
+    &["peer", "publisher", "registry", "scratch", "shared", "upstream", "waiting", "wheel"],
     &["admission", "format", "pulse", "route"],
     &["connection"],
-    &["clock", "config", "gate", "id", "message", "path", "secret", "template", "thread", "url"],
+    &["backoff", "clock", "config", "gate", "id", "message", "path", "secret", "template", "thread", "url"],
 ];
 
 /// The arrows inside a layer, each with its reason. None of them has one back.

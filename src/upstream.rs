@@ -1,0 +1,206 @@
+//! A connection that we dialled, as those see it who send through it: it can be lost and replaced,
+//! and what was sent is neither lost with it nor out of order.
+
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::connection::frame::Frame;
+use crate::connection::outbox::{Ending, Outbox, Totals};
+
+/// How often a sender that waits asks whether it is to give up.
+const WAIT_SLICE: Duration = Duration::from_millis(250);
+
+/// The way to a server, over one connection after the other. One thread sends, another connects.
+///
+/// The guarantee: what [`send`](Upstream::send) has taken goes out in order. When a connection is
+/// lost, what its kernel had not taken goes out first over the next one, a message that was
+/// sent in part from its beginning. What the kernel had taken may or may not have arrived.
+#[derive(Debug, Default)]
+pub struct Upstream {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    current: Option<Arc<Outbox>>,
+    /// What the last connection has not sent.
+    unsent: Vec<Frame>,
+    /// There will be no further connection.
+    over: bool,
+}
+
+impl Upstream {
+    /// From now on `outbox` is the way. `first` goes out before everything else, and is not sent
+    /// again over the next connection if it holds no messages.
+    pub fn connected(&self, outbox: &Arc<Outbox>, first: impl IntoIterator<Item = Frame>) {
+        let mut state = self.lock();
+        first.into_iter().chain(std::mem::take(&mut state.unsent)).for_each(|frame| outbox.hold(frame));
+        state.current = Some(Arc::clone(outbox));
+        drop(state);
+        self.changed.notify_all();
+        outbox.flush();
+    }
+
+    /// The connection is over; keeps what it has not sent for the next one.
+    pub fn lost(&self, outbox: &Outbox) -> (Ending, Totals) {
+        // First: a sender that is told "closed" waits for the next connection, not for this one.
+        let (ending, totals, unsent) = outbox.reclaim();
+        let mut state = self.lock();
+        state.current = None;
+        state.unsent = unsent;
+        (ending, totals)
+    }
+
+    /// There will be no further connection: nobody waits for one any more. Returns how many messages
+    /// are lost by that.
+    pub fn end(&self) -> usize {
+        let mut state = self.lock();
+        state.over = true;
+        let lost = state.unsent.iter().map(Frame::messages).sum();
+        state.unsent = Vec::new();
+        drop(state);
+        self.changed.notify_all();
+        lost
+    }
+
+    /// The connection of this moment.
+    pub fn current(&self) -> Option<Arc<Outbox>> {
+        self.lock().current.clone()
+    }
+
+    /// Sends a frame, waiting for a connection and for room in it. `false` when there will be no
+    /// connection any more, or when `give_up` says so, which is asked every 250 ms of a wait for a
+    /// connection and whenever one ends.
+    pub fn send(&self, frame: &Frame, give_up: impl Fn() -> bool) -> bool {
+        let mut state = self.lock();
+        loop {
+            if let Some(outbox) = state.current.clone() {
+                drop(state);
+                if outbox.reply(frame) {
+                    return true;
+                }
+                state = self.lock();
+            }
+            if state.over || give_up() {
+                return false;
+            }
+            // An outbox that is closing stays the current one until its thread has ended.
+            state = self.changed.wait_timeout(state, WAIT_SLICE).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::os::unix::net::UnixStream;
+    use std::thread;
+    use std::time::Instant;
+
+    use super::*;
+    use crate::config::{QueueSettings, WhenFull};
+    use crate::connection::frame::Role;
+    use crate::connection::outbox::Limits;
+    use crate::connection::socket::Socket;
+    use crate::connection::watch::Watch;
+    use crate::message::{Kind, Message};
+
+    const LEN: usize = 5000;
+
+    fn connect(watch: &Arc<Watch>, id: u64) -> (Arc<Outbox>, UnixStream) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        theirs.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        let queue = QueueSettings { messages: 8, bytes: 1 << 20, when_full: WhenFull::DropOldest };
+        let limits = Limits { queue, write_timeout: None, close_timeout: 10 };
+        let clock = Arc::default();
+        let outbox = Outbox::new(id.into(), Role::Server, Socket::new(ours), None, limits, clock, Arc::clone(watch));
+        (Arc::new(outbox), theirs)
+    }
+
+    fn numbered(number: u32) -> Frame {
+        let data = [&number.to_be_bytes()[..], &[0; LEN]].concat().into();
+        Frame::message(&Message { kind: Kind::Binary, data })
+    }
+
+    /// The numbers of the messages that have arrived whole, up to the end of the stream.
+    fn arrived(mut theirs: UnixStream) -> Vec<u32> {
+        let mut wire = Vec::new();
+        theirs.read_to_end(&mut wire).unwrap();
+        wire.chunks_exact(4 + 4 + LEN).map(|frame| u32::from_be_bytes(frame[4..8].try_into().unwrap())).collect()
+    }
+
+    #[test]
+    fn over_any_number_of_connections_everything_arrives_once_and_in_order() {
+        const MESSAGES: u32 = 2000;
+        let upstream = Arc::new(Upstream::default());
+        let watch = Arc::new(Watch::new().unwrap());
+        let sender = {
+            let upstream = Arc::clone(&upstream);
+            thread::spawn(move || (0..MESSAGES).all(|number| upstream.send(&numbered(number), || false)))
+        };
+        let mut all = Vec::new();
+        for connection in 1.. {
+            let (outbox, theirs) = connect(&watch, connection);
+            upstream.connected(&outbox, []);
+            // Nobody reads: whatever fits is in the kernel, the rest waits, and the sender with it.
+            let deadline = Instant::now() + Duration::from_secs(10);
+            let is_last = loop {
+                assert!(Instant::now() < deadline, "neither full nor done");
+                // Asked first: whoever has finished stalls nothing any more.
+                let has_finished = sender.is_finished();
+                if !watch.is_empty() {
+                    break false;
+                }
+                if has_finished {
+                    break true;
+                }
+                thread::yield_now();
+            };
+            outbox.cut("the line is down");
+            let (ending, _) = upstream.lost(&outbox);
+            assert_eq!(ending.code, 1006);
+            drop(outbox);
+            all.extend(arrived(theirs));
+            if is_last {
+                break;
+            }
+        }
+        assert!(sender.join().unwrap());
+        assert_eq!(all, (0..MESSAGES).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn what_opens_a_connection_goes_first_and_only_once() {
+        let upstream = Upstream::default();
+        let watch = Arc::new(Watch::new().unwrap());
+        let (first, theirs) = connect(&watch, 1);
+        upstream.connected(&first, [Frame::joined(vec![1; 4].into(), 0)]);
+        drop(theirs);
+        assert!(upstream.send(&numbered(7), || false));
+        assert_eq!(upstream.lost(&first).0.code, 1006);
+        let (second, mut theirs) = connect(&watch, 2);
+        upstream.connected(&second, [Frame::joined(vec![2; 4].into(), 0)]);
+        let mut opening = [0; 4];
+        theirs.read_exact(&mut opening).unwrap();
+        assert_eq!(opening, [2; 4]);
+        second.cut("enough");
+        assert_eq!(arrived(theirs), [7]);
+    }
+
+    #[test]
+    fn nobody_waits_for_a_connection_that_will_not_come() {
+        let upstream = Arc::new(Upstream::default());
+        assert!(!upstream.send(&numbered(1), || true));
+        let sender = {
+            let upstream = Arc::clone(&upstream);
+            thread::spawn(move || upstream.send(&numbered(1), || false))
+        };
+        assert_eq!(upstream.end(), 0);
+        assert!(!sender.join().unwrap());
+    }
+}

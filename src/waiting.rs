@@ -1,0 +1,228 @@
+//! A link's queue: what its senders have handed over and its connection has not taken yet.
+//!
+//! While the link is up a full queue holds the sender, as a slow client holds nobody but a slow
+//! server may. While it is down the queue does what its policy says. Both are decided at the
+//! same place under one lock, so a sender that is held when the link goes down is let go.
+
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::config::QueueSettings;
+use crate::connection::frame::Frame;
+use crate::connection::queue::{Offer, Queue};
+
+/// How often a held sender asks whether it is to give up.
+const WAIT_SLICE: Duration = Duration::from_millis(250);
+
+/// What became of a frame that was handed over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Handed {
+    /// It will be sent.
+    Taken,
+    /// The link is down and its queue full: this many messages were dropped by policy.
+    Dropped(usize),
+    /// The sender gave up, or the link takes nothing any more; its messages are dropped.
+    Refused,
+}
+
+/// What the link's sending thread finds.
+#[derive(Debug)]
+pub enum Next {
+    /// A frame to send.
+    Frame(Frame),
+    /// Nothing until the deadline.
+    Nothing,
+    /// Nothing any more.
+    End,
+}
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub struct Waiting {
+    bounds: QueueSettings,
+    /// Down or not, a full queue holds the sender.
+    always_holds: bool,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    queue: Queue,
+    is_up: bool,
+    is_ended: bool,
+}
+
+impl Waiting {
+    /// An empty queue of a link that is down.
+    pub fn new(bounds: QueueSettings, always_holds: bool) -> Waiting {
+        Waiting { bounds, always_holds, state: Mutex::default(), changed: Condvar::new() }
+    }
+
+    /// Hands a frame over; waits for room while that is what a full queue does. `give_up` is asked
+    /// every 250 ms.
+    pub fn push(&self, frame: &Frame, give_up: impl Fn() -> bool) -> Handed {
+        let mut state = self.lock();
+        loop {
+            if state.is_ended {
+                return Handed::Refused;
+            }
+            if state.queue.fits(frame, &self.bounds) || !(state.is_up || self.always_holds) {
+                break;
+            }
+            if give_up() {
+                return Handed::Refused;
+            }
+            state = self.changed.wait_timeout(state, WAIT_SLICE).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        let handed = match state.queue.offer(frame, &self.bounds) {
+            Offer::Taken => Handed::Taken,
+            Offer::Dropped(count) => Handed::Dropped(count),
+            Offer::TooSlow => Handed::Refused,
+        };
+        drop(state);
+        self.changed.notify_all();
+        handed
+    }
+
+    /// Hands a frame over if there is room right now: for what must never hold anybody.
+    pub fn try_push(&self, frame: &Frame) -> bool {
+        let mut state = self.lock();
+        let fits = !state.is_ended && state.queue.fits(frame, &self.bounds);
+        if fits {
+            state.queue.push(frame.clone());
+            self.changed.notify_all();
+        }
+        fits
+    }
+
+    /// The next frame, which then counts no more; waits for one until `deadline`, or for ever.
+    pub fn take(&self, deadline: Option<Instant>) -> Next {
+        let mut state = self.lock();
+        loop {
+            if let Some(taken) = state.queue.take(1, usize::MAX) {
+                let frame = taken.frames[0].clone();
+                state.queue.settle(taken, frame.len());
+                self.changed.notify_all();
+                return Next::Frame(frame);
+            }
+            if state.is_ended {
+                return Next::End;
+            }
+            state = match deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())) {
+                None => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
+                Some(Duration::ZERO) => return Next::Nothing,
+                Some(left) => self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0,
+            };
+        }
+    }
+
+    /// Says whether the link is up.
+    pub fn set_up(&self, is_up: bool) {
+        self.lock().is_up = is_up;
+        self.changed.notify_all();
+    }
+
+    /// Takes nothing any more; what is queued can still be taken out.
+    pub fn end(&self) {
+        self.lock().is_ended = true;
+        self.changed.notify_all();
+    }
+
+    /// Takes nothing any more and forgets what is queued; says how many messages that were.
+    pub fn abandon(&self) -> usize {
+        let mut state = self.lock();
+        state.is_ended = true;
+        let lost = state.queue.clear();
+        drop(state);
+        self.changed.notify_all();
+        lost
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::thread;
+
+    use super::*;
+    use crate::config::WhenFull;
+
+    fn waiting(when_full: WhenFull, always_holds: bool) -> Waiting {
+        Waiting::new(QueueSettings { messages: 2, bytes: 1 << 20, when_full }, always_holds)
+    }
+
+    fn frame(fill: u8) -> Frame {
+        Frame::joined(vec![fill; 3].into(), 1)
+    }
+
+    fn left(waiting: &Waiting) -> Vec<u8> {
+        let soon = Some(Instant::now());
+        std::iter::from_fn(|| match waiting.take(soon) {
+            Next::Frame(frame) => frame.as_one().map(|bytes| bytes[0]),
+            Next::Nothing | Next::End => None,
+        })
+        .collect()
+    }
+
+    #[test]
+    fn down_and_full_it_does_what_its_policy_says() {
+        for (when_full, expected) in [(WhenFull::DropOldest, [2, 3]), (WhenFull::DropNewest, [1, 2])] {
+            let waiting = waiting(when_full, false);
+            assert_eq!(waiting.push(&frame(1), || false), Handed::Taken);
+            assert_eq!(waiting.push(&frame(2), || false), Handed::Taken);
+            assert_eq!(waiting.push(&frame(3), || false), Handed::Dropped(1));
+            assert!(!waiting.try_push(&frame(4)));
+            assert_eq!(left(&waiting), expected);
+        }
+    }
+
+    #[test]
+    fn up_or_always_a_full_queue_holds_its_sender_until_there_is_room() {
+        for (is_up, always_holds) in [(true, false), (false, true)] {
+            let waiting = Arc::new(waiting(WhenFull::DropOldest, always_holds));
+            waiting.set_up(is_up);
+            let sender = {
+                let waiting = Arc::clone(&waiting);
+                thread::spawn(move || (0..100).map(|n| waiting.push(&frame(n), || false)).collect::<Vec<_>>())
+            };
+            let deadline = Some(Instant::now() + Duration::from_secs(5));
+            for number in 0..100 {
+                let Next::Frame(next) = waiting.take(deadline) else { panic!("nothing came") };
+                assert_eq!(next.as_one(), Some(&[number; 3][..]));
+            }
+            assert!(sender.join().unwrap().iter().all(|handed| *handed == Handed::Taken));
+        }
+    }
+
+    #[test]
+    fn a_held_sender_is_let_go_when_the_link_goes_down_or_ends_or_it_gives_up() {
+        let full = || {
+            let waiting = Arc::new(waiting(WhenFull::DropOldest, false));
+            waiting.set_up(true);
+            waiting.push(&frame(1), || false);
+            waiting.push(&frame(2), || false);
+            waiting
+        };
+        let held = |waiting: &Arc<Waiting>| {
+            let waiting = Arc::clone(waiting);
+            thread::spawn(move || waiting.push(&frame(3), || false))
+        };
+        let waiting = full();
+        let sender = held(&waiting);
+        waiting.set_up(false);
+        assert_eq!(sender.join().unwrap(), Handed::Dropped(1));
+        let waiting = full();
+        let sender = held(&waiting);
+        waiting.end();
+        assert_eq!(sender.join().unwrap(), Handed::Refused);
+        assert_eq!(left(&waiting), [1, 2]);
+        assert!(matches!(waiting.take(None), Next::End));
+        assert_eq!(full().push(&frame(3), || true), Handed::Refused);
+        assert_eq!(full().abandon(), 2);
+    }
+}
