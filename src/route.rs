@@ -330,7 +330,10 @@ mod tests {
             ("/ask", &[Destination::Endpoint("/answer".to_owned())]),
             ("/answer", &[]),
             ("/chat", &[Destination::Others]),
+            ("/up", &[Destination::Link("b".to_owned())]),
         ]);
+        assert!(routes.leads(3, Place::Link(1)));
+        assert!(!routes.leads(3, Place::Link(0)));
         assert!(routes.leads(0, Place::Endpoint(1)));
         assert!(!routes.leads(1, Place::Endpoint(0)));
         assert!(routes.leads(2, Place::Endpoint(2)));

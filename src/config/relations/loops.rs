@@ -4,7 +4,7 @@
 //! own listeners: then it is a client of an endpoint, and the routes say where it goes. A remote that is ourselves
 //! under a name or an address that no listener has cannot be recognised.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::iter::successors;
 use std::net::IpAddr;
 
@@ -55,12 +55,16 @@ struct Step<'m> {
 
 fn check_links(raw: &Raw, map: &Map, report: &Report<'_>) {
     let steps = steps(raw, map);
+    let mut steps_from: BTreeMap<Place, Vec<&Step<'_>>> = BTreeMap::new();
+    for step in &steps {
+        steps_from.entry(step.from).or_default().push(step);
+    }
     let mut told: BTreeSet<usize> = BTreeSet::new();
     for link in 0..raw.links.len() {
         if told.contains(&link) {
             continue;
         }
-        let ways = [Place::From(link), Place::Into(link)].map(|place| way_round(&steps, place));
+        let ways = [Place::From(link), Place::Into(link)].map(|place| way_round(&steps_from, place));
         let Some(way) = ways.into_iter().flatten().min_by_key(Vec::len) else { continue };
         told.extend(way.iter().map(|step| step.to.link()));
         let at = way.iter().find_map(|step| step.at).unwrap_or(raw.links[link].name_at);
@@ -90,22 +94,25 @@ fn shown(raw: &Raw, way: &[&Step<'_>]) -> String {
 }
 
 /// The shortest way from a place back to it.
-fn way_round<'s, 'm>(steps: &'s [Step<'m>], start: Place) -> Option<Vec<&'s Step<'m>>> {
-    let mut seen = BTreeSet::new();
-    let mut ways: VecDeque<Vec<&Step<'m>>> = VecDeque::from([Vec::new()]);
-    while let Some(way) = ways.pop_front() {
-        let here = way.last().map_or(start, |step| step.to);
-        for step in steps.iter().filter(|step| step.from == here) {
-            let longer: Vec<_> = way.iter().copied().chain([step]).collect();
-            if step.to == start {
-                return Some(longer);
+fn way_round<'s, 'm>(steps: &BTreeMap<Place, Vec<&'s Step<'m>>>, start: Place) -> Option<Vec<&'s Step<'m>>> {
+    // The step by which each place was reached first.
+    let mut reached: BTreeMap<Place, &Step<'m>> = BTreeMap::new();
+    let mut next = VecDeque::from([start]);
+    while let Some(here) = next.pop_front() {
+        for &step in steps.get(&here).into_iter().flatten() {
+            if reached.contains_key(&step.to) {
+                continue;
             }
-            if seen.insert(step.to) {
-                ways.push_back(longer);
-            }
+            reached.insert(step.to, step);
+            next.push_back(step.to);
         }
     }
-    None
+    let mut way: Vec<&Step<'m>> = successors(reached.get(&start).copied(), |step| {
+        reached.get(&step.from).copied().filter(|_| step.from != start)
+    })
+    .collect();
+    way.reverse();
+    (!way.is_empty()).then_some(way)
 }
 
 /// Every step that a message may take between links that do not allow loops.
