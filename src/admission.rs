@@ -110,6 +110,7 @@ mod tests {
         {
             let request = Request {
                 path: "/",
+                query: None,
                 host: "h",
                 origin: None,
                 user_agent: None,

@@ -13,6 +13,7 @@ use crate::intake::{Incoming, Intake, Received};
 use crate::opening::{self, Arrival, Opened, Unopened};
 use crate::publisher::Published;
 use crate::registry::Client;
+use crate::relay::{self, Reached};
 use crate::shared::Shared;
 
 /// Runs the whole life of a client.
@@ -36,7 +37,10 @@ pub fn run(shared: &Arc<Shared>, arrival: Arrival, from: &str) {
 type Taken = (Received, Misaddressed);
 
 /// Takes in what a client sends until its connection has ended, and dispatches it.
-fn take_in(shared: &Shared, client: &Client, incoming: Incoming) -> Taken {
+fn take_in(shared: &Arc<Shared>, client: &Arc<Client>, incoming: Incoming, reached: Option<Reached>) -> Taken {
+    if let Some(reached) = reached {
+        return (relay::run(shared, client, reached, incoming), Misaddressed::default());
+    }
     let settings = &shared.endpoints[client.room.endpoint()].settings;
     let mut dispatch = Dispatch::of_client(shared, client);
     let mut intake = Intake::new(&client.peer, Role::Server, settings.max_message, &shared.clock, &shared.scratch);
@@ -46,8 +50,13 @@ fn take_in(shared: &Shared, client: &Client, incoming: Incoming) -> Taken {
 
 /// From the first line of the log to the last. Whatever happens in `read`, the client leaves: its room, the
 /// registry, and its place.
-fn live(shared: &Arc<Shared>, opened: Opened, from: &str, read: impl FnOnce(&Shared, &Client, Incoming) -> Taken) {
-    let Opened { registration, subprotocol, incoming } = opened;
+fn live(
+    shared: &Arc<Shared>,
+    opened: Opened,
+    from: &str,
+    read: impl FnOnce(&Arc<Shared>, &Arc<Client>, Incoming, Option<Reached>) -> Taken,
+) {
+    let Opened { registration, subprotocol, incoming, reached } = opened;
     let client = registration.client();
     let (id, since) = (client.id(), Instant::now());
     let room = shared.routes.show(&client.room);
@@ -55,7 +64,7 @@ fn live(shared: &Arc<Shared>, opened: Opened, from: &str, read: impl FnOnce(&Sha
         None => info!("client {id} ({from}): connected to '{room}'"),
         Some(subprotocol) => info!("client {id} ({from}): connected to '{room}' with subprotocol '{subprotocol}'"),
     }
-    let taken = catch_unwind(AssertUnwindSafe(|| read(shared, client, incoming)));
+    let taken = catch_unwind(AssertUnwindSafe(|| read(shared, client, incoming, reached)));
     let (Received { messages, bytes }, Misaddressed { unknown, denied, .. }) = taken.unwrap_or_else(|_| {
         error!("client {id}: its thread panicked; this is a defect of wsgate");
         client.outbox().close(Some(1011), "Internal error");
@@ -107,7 +116,11 @@ mod tests {
 
     fn arrive(settings: Settings) -> (Arc<Shared>, Publications, Arc<Client>, UnixStream) {
         let (publisher, publications) = publisher::channel();
-        let shared = Arc::new(Shared::new(settings, publisher, Arc::new(Watch::new().unwrap())));
+        let shared = {
+            let stop = rustix::event::eventfd(0, rustix::event::EventfdFlags::empty()).unwrap();
+            let watch = Arc::new(Watch::new().unwrap());
+            Arc::new(Shared::new(settings, vec![None], publisher, watch, Arc::new(stop)))
+        };
         let (client, theirs) = arrive_at(&shared, 7);
         (shared, publications, client, theirs)
     }
@@ -126,8 +139,8 @@ mod tests {
     }
 
     /// Takes in these bytes, then what the socket has, until its end.
-    fn take_in_first(shared: &Shared, client: &Client, bytes: &[u8]) -> Taken {
-        take_in(shared, client, Incoming { behind: bytes.to_vec(), ..Incoming::default() })
+    fn take_in_first(shared: &Arc<Shared>, client: &Arc<Client>, bytes: &[u8]) -> Taken {
+        take_in(shared, client, Incoming { behind: bytes.to_vec(), ..Incoming::default() }, None)
     }
 
     #[test]
@@ -138,13 +151,13 @@ mod tests {
         let open = |client: &Arc<Client>| {
             let passes = [connections.enter().unwrap(), places.enter().unwrap()];
             let registration = shared.registry.register(Arc::clone(client), passes).unwrap();
-            Opened { registration, subprotocol: None, incoming: Incoming::default() }
+            Opened { registration, subprotocol: None, incoming: Incoming::default(), reached: None }
         };
         let (panicking, going_on) = (open(&client), open(&other));
         assert_eq!((shared.registry.len(), connections.inside(), places.inside()), (2, 2, 2));
         std::thread::scope(|scope| {
             let thread = scope.spawn(|| {
-                live(&shared, panicking, "a test", |shared, client, _| {
+                live(&shared, panicking, "a test", |shared, client, _, _| {
                     // In the middle of a message, with a buffer that was lent.
                     client.peer.message_begun.store(1, Ordering::Relaxed);
                     let _lent = shared.scratch.borrow();
@@ -166,7 +179,7 @@ mod tests {
         // The other goes on through the same locks and the same channel, and leaves as ever.
         let message = [0x82, 0x81, 0, 0, 0, 0, b'x'];
         drop(others);
-        live(&shared, going_on, "a test", |shared, client, _| take_in_first(shared, client, &message));
+        live(&shared, going_on, "a test", |shared, client, _, _| take_in_first(shared, client, &message));
         assert!(publications.take(&mut batch, 256).is_some());
         assert!(matches!(batch[1..], [Published::Frame { .. }, Published::Leave { .. }]), "{batch:?}");
         assert_eq!((shared.registry.len(), connections.inside(), places.inside()), (0, 0, 0));

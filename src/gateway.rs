@@ -12,20 +12,25 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::Sender;
 use log::{info, warn};
 use openssl::ssl::SslContext;
+use rustix::event::{EventfdFlags, eventfd};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use socket2::{Domain, SockAddr, Type};
 
 use crate::accept::{self, Listener};
 use crate::broadcaster::{self, Shares};
 use crate::clock;
-use crate::config::{ListenAddress, ListenerSettings, Settings};
+use crate::config::{DialSettings, EndpointSettings, LinkSettings, ListenAddress, ListenerSettings, Settings};
 use crate::connection::tls;
 use crate::connection::watch::Watch;
+use crate::dial::{Dialer, Resolver, SetupError};
 use crate::flusher;
 use crate::heartbeat;
+use crate::link;
+use crate::links::Link;
 use crate::publisher::{self, Published};
 use crate::shared::Shared;
 use crate::thread::spawn_vital;
+use crate::url;
 use crate::watchdog::Watchdog;
 
 /// Connections that the kernel keeps for us until they are accepted.
@@ -38,6 +43,9 @@ const SEND_BUFFER: usize = 128 << 10;
 /// Descriptors besides those of clients: listeners, epoll, logs, and what the libraries open.
 const SPARE_DESCRIPTORS: u64 = 64;
 
+/// How often a stop looks whether a link has sent what waits for it.
+const LINK_SLICE: Duration = Duration::from_millis(5);
+
 /// How long the clients that outlived the drain have to notice that they were cut.
 const CUT_PATIENCE: Duration = Duration::from_secs(1);
 
@@ -46,6 +54,7 @@ const CUT_PATIENCE: Duration = Duration::from_secs(1);
 pub struct Gateway {
     shared: Arc<Shared>,
     listeners: Vec<Listening>,
+    links: Vec<LinkThreads>,
     heartbeat: JoinHandle<()>,
     broadcaster: JoinHandle<()>,
     deliverers: Vec<JoinHandle<()>>,
@@ -53,6 +62,12 @@ pub struct Gateway {
     flusher_ended: Arc<AtomicBool>,
     /// Dropped, it ends the heartbeat.
     heartbeat_stop: Sender<()>,
+}
+
+#[derive(Debug)]
+struct LinkThreads {
+    dialler: JoinHandle<()>,
+    sender: JoinHandle<()>,
 }
 
 #[derive(Debug)]
@@ -80,6 +95,13 @@ pub enum StartError {
         /// Which files, and what is wrong with them.
         cause: String,
     },
+    /// A link or a relay cannot dial with its settings.
+    Dial {
+        /// Which.
+        who: String,
+        /// What is wrong.
+        cause: SetupError,
+    },
     /// The system refused a thread or another resource.
     System {
         /// What was wanted.
@@ -97,11 +119,18 @@ impl Gateway {
         raise_descriptor_limit(settings.gateway.max_connections);
         limit_to_mappings(&mut settings.gateway.max_connections);
         let contexts = settings.listeners.iter().map(load_tls).collect::<Result<Vec<_>, _>>()?;
+        let resolver = Resolver::new();
+        let relays = settings.endpoints.iter().map(|endpoint| relay_dialer(endpoint, &resolver));
+        let relays = relays.collect::<Result<Vec<_>, _>>()?;
+        let dialers = settings.links.iter().map(|link| link_dialer(link, &resolver));
+        let dialers = dialers.collect::<Result<Vec<_>, _>>()?;
         let sockets = settings.listeners.iter().map(bind).collect::<Result<Vec<_>, _>>()?;
 
         let (publisher, publications) = publisher::channel();
         let watch = Arc::new(Watch::new().map_err(system("create an epoll"))?);
-        let shared = Arc::new(Shared::new(settings, publisher, watch));
+        let stop = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(io::Error::from);
+        let stop = Arc::new(stop.map_err(system("create an eventfd"))?);
+        let shared = Arc::new(Shared::new(settings, relays, publisher, watch, stop));
 
         let flusher_ended = Arc::new(AtomicBool::new(false));
         let flusher = {
@@ -127,13 +156,29 @@ impl Gateway {
             let shared = Arc::clone(&shared);
             spawn_vital("heartbeat", move || heartbeat::run(&shared, &stop)).map_err(system("start the heartbeat"))?
         };
+        let links = dialers
+            .into_iter()
+            .enumerate()
+            .map(|(index, dialer)| link(&shared, index, dialer))
+            .collect::<io::Result<Vec<_>>>()
+            .map_err(system("start a link"))?;
         let listeners = sockets
             .into_iter()
             .zip(contexts)
             .enumerate()
             .map(|(index, (socket, tls))| listen(&shared, index, socket, tls, watchdog))
             .collect::<Result<Vec<_>, _>>()?;
-        Ok(Gateway { shared, listeners, heartbeat, broadcaster, deliverers, flusher, flusher_ended, heartbeat_stop })
+        Ok(Gateway {
+            shared,
+            listeners,
+            links,
+            heartbeat,
+            broadcaster,
+            deliverers,
+            flusher,
+            flusher_ended,
+            heartbeat_stop,
+        })
     }
 
     /// Where each listener accepts, by name: the configured address with the port that was bound.
@@ -166,6 +211,7 @@ impl Gateway {
             self.shared.registry.all().iter().for_each(|client| client.outbox().cut("the server has stopped"));
             self.shared.registry.wait_empty(Instant::now() + CUT_PATIENCE);
         }
+        stop_links(&self.shared, self.links, deadline);
         drop(self.heartbeat_stop);
         let _ = self.heartbeat.join();
         self.shared.publisher.publish(Published::End, || false);
@@ -178,6 +224,49 @@ impl Gateway {
         let _ = self.flusher.join();
         info!("stopped");
     }
+}
+
+/// Lets the links send what waits for them, at most until the deadline, and ends them.
+fn stop_links(shared: &Shared, threads: Vec<LinkThreads>, deadline: Instant) {
+    shared.links.iter().for_each(Link::begin_stopping);
+    for (link, LinkThreads { dialler, sender }) in shared.links.iter().zip(threads) {
+        while !sender.is_finished() && Instant::now() < deadline {
+            std::thread::sleep(LINK_SLICE);
+        }
+        link.say_goodbye(sender.is_finished());
+        let _ = dialler.join();
+        let _ = sender.join();
+    }
+}
+
+/// Starts the two threads of a link.
+fn link(shared: &Arc<Shared>, index: usize, dialer: Dialer) -> io::Result<LinkThreads> {
+    let name = &shared.links[index].name;
+    let sender = {
+        let shared = Arc::clone(shared);
+        spawn_vital(&format!("send {name}"), move || link::send(&shared, index))?
+    };
+    let dialler = {
+        let shared = Arc::clone(shared);
+        spawn_vital(&format!("link {name}"), move || link::run(&shared, index, &dialer))?
+    };
+    Ok(LinkThreads { dialler, sender })
+}
+
+fn link_dialer(link: &LinkSettings, resolver: &Arc<Resolver>) -> Result<Dialer, StartError> {
+    let dialer = Dialer::new(&link.dial, Arc::clone(resolver));
+    dialer
+        .map(|dialer| dialer.shown_as(&link.shown))
+        .map_err(|cause| StartError::Dial { who: format!("link '{}'", link.name), cause })
+}
+
+fn relay_dialer(endpoint: &EndpointSettings, resolver: &Arc<Resolver>) -> Result<Option<Dialer>, StartError> {
+    let Some(relay) = &endpoint.relay else { return Ok(None) };
+    let failed = |cause| StartError::Dial { who: format!("the relay of '{}'", endpoint.path), cause };
+    // Where the path has parameters it is filled in for each client.
+    let url = url::fill(&relay.dial.url, |_| "").map_err(|problem| failed(SetupError::Setting(problem)))?;
+    let dialer = Dialer::new(&DialSettings { url, ..relay.dial.clone() }, Arc::clone(resolver)).map_err(failed)?;
+    Ok(Some(dialer.shown_as(&relay.shown)))
 }
 
 fn listen(
@@ -311,6 +400,7 @@ impl fmt::Display for StartError {
                 }
             }
             StartError::Tls { listener, cause } => write!(f, "failed to set up TLS for listener '{listener}': {cause}"),
+            StartError::Dial { who, cause } => write!(f, "failed to set up {who}: {cause}"),
             StartError::System { what, cause } => write!(f, "failed to {what}: {cause}"),
         }
     }
@@ -320,6 +410,7 @@ impl std::error::Error for StartError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             StartError::Bind { cause, .. } | StartError::System { cause, .. } => Some(cause),
+            StartError::Dial { cause, .. } => Some(cause),
             StartError::Tls { .. } => None,
         }
     }

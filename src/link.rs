@@ -11,10 +11,10 @@ use log::{error, info, warn};
 use crate::backoff;
 use crate::connection::frame::{Frame, Role};
 use crate::connection::outbox::Outbox;
-use crate::dial::{DialError, Dialed, Dialer, RequestExtras, Watch, Woken};
+use crate::dial::{DialError, Dialed, Dialer, Names, RequestExtras, Woken};
 use crate::dispatch::Dispatch;
 use crate::id::Id;
-use crate::intake::{Intake, Received};
+use crate::intake::{Incoming, Intake, Received};
 use crate::links::{Link, LinkState};
 use crate::message::{Kind, Message, Origin};
 use crate::peer::{Name, Peer};
@@ -22,11 +22,14 @@ use crate::shared::Shared;
 use crate::waiting::Next;
 use crate::wording::Seconds;
 
-/// Dials and reads until `watch` has news, or until the link is given up.
-pub fn run(shared: &Arc<Shared>, index: usize, dialer: &Dialer, watch: &Watch) {
+/// Dials and reads until the gateway stops, or until the link is given up.
+pub fn run(shared: &Arc<Shared>, index: usize, dialer: &Dialer) {
     let link = &shared.links[index];
+    let watch = &shared.until_stop();
     if let Some(host) = dialer.unverified() {
-        warn!("link {link}: the certificate of '{host}' is not checked (`verify = false`): whoever is on the way can read and change what is sent");
+        warn!(
+            "link {link}: the certificate of '{host}' is not checked (`verify = false`): whoever is on the way can read and change what is sent"
+        );
     }
     let backoff = &link.settings.backoff;
     let mut failures = 0;
@@ -44,7 +47,7 @@ pub fn run(shared: &Arc<Shared>, index: usize, dialer: &Dialer, watch: &Watch) {
             Err(DialError::Stopped) => return end(link),
             Err(error) => {
                 link.counters.failures.fetch_add(1, Ordering::Relaxed);
-                error.with(&crate::dial::Names::CONFIGURATION).to_string()
+                error.with(&Names::CONFIGURATION).to_string()
             }
         };
         if shared.is_stopping() {
@@ -108,9 +111,9 @@ fn live(shared: &Arc<Shared>, index: usize, dialed: Dialed) -> String {
 
     let mut dispatch = Dispatch::of_link(shared, index, &peer, &origin);
     let settings = &link.settings;
-    let mut intake =
-        Intake::new(&peer, Role::Client, is_tls, settings.max_message, &shared.clock, &shared.scratch);
-    if catch_unwind(AssertUnwindSafe(|| intake.run(behind, &mut dispatch))).is_err() {
+    let mut intake = Intake::new(&peer, Role::Client, settings.max_message, &shared.clock, &shared.scratch);
+    let incoming = Incoming { is_tls, behind, is_session_ended: false };
+    if catch_unwind(AssertUnwindSafe(|| intake.run(incoming, &mut dispatch))).is_err() {
         error!("link {link}: its thread panicked; this is a defect of wsgate");
         outbox.close(Some(1011), "Internal error");
         outbox.wait_closed();

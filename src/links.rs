@@ -131,6 +131,23 @@ impl Link {
         }
     }
 
+    /// Takes nothing any more. What waits is still sent if it is up; if it is down, nobody waits for it.
+    pub fn begin_stopping(&self) {
+        self.waiting.end();
+        if self.upstream.current().is_none() {
+            self.upstream.end();
+        }
+    }
+
+    /// Says goodbye to the remote, if there is one and all was sent; else ends the connection at once.
+    pub fn say_goodbye(&self, all_sent: bool) {
+        match self.upstream.current() {
+            Some(outbox) if all_sent => outbox.close(Some(1001), "Going away"),
+            Some(outbox) => outbox.cut("the gateway has stopped"),
+            None => {}
+        }
+    }
+
     /// How it is.
     pub fn state(&self) -> LinkState {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).clone()

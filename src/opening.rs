@@ -20,6 +20,7 @@ use crate::message::{Kind, Message, Origin};
 use crate::peer::{Name, Peer};
 use crate::publisher::Published;
 use crate::registry::{Client, Registration};
+use crate::relay::{self, Asked, Reached, Unreached};
 use crate::shared::{Endpoint, Shared};
 
 /// How long a refused peer may take to read why.
@@ -51,6 +52,8 @@ pub struct Opened {
     pub subprotocol: Option<String>,
     /// How its connection stands.
     pub incoming: Incoming,
+    /// Its upstream, if its endpoint is a relay.
+    pub reached: Option<Reached>,
 }
 
 /// Why an arrival did not become a client.
@@ -92,8 +95,28 @@ pub fn open(shared: &Arc<Shared>, mut arrival: Arrival) -> Result<Opened, Unopen
     let Some(place) = endpoint.gate.enter() else {
         return Err(at_capacity(&mut arrival.stream, &admission, endpoint));
     };
+    let reached = match (&endpoint.dialer, &endpoint.settings.relay) {
+        (Some(dialer), Some(relay)) => {
+            let is_tls = arrival.stream.session.is_some();
+            let asked = Asked { head: &bytes, request: &request, room: &admission.room, from: arrival.peer, is_tls };
+            match relay::reach(shared, dialer, relay, &asked) {
+                Ok(reached) => Some(reached),
+                Err(Unreached { refusal, answer: bytes }) => {
+                    answer(&mut arrival.stream, &bytes);
+                    return Err(Unopened::Refused(refusal));
+                }
+            }
+        }
+        _ => None,
+    };
+    let admission = match &reached {
+        // It is the upstream that agrees.
+        Some(reached) => Admission { subprotocol: reached.dialed.subprotocol.clone(), ..admission },
+        None => admission,
+    };
     let user_agent = request.user_agent.map(Arc::from);
-    enter(shared, arrival, admission, endpoint, user_agent, place, behind)
+    let opened = enter(shared, arrival, admission, endpoint, user_agent, place, behind)?;
+    Ok(Opened { reached, ..opened })
 }
 
 /// Makes a client of an admitted arrival and has it join its room.
@@ -139,7 +162,7 @@ fn enter(
     drop(handshake);
     shared.visits.add(now + 1, Arc::downgrade(&client.peer));
     let incoming = Incoming { is_tls, behind, is_session_ended };
-    Ok(Opened { registration, subprotocol: admission.subprotocol, incoming })
+    Ok(Opened { registration, subprotocol: admission.subprotocol, incoming, reached: None })
 }
 
 fn stopping() -> Refusal {

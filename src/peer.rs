@@ -1,6 +1,7 @@
 //! A live connection as others see it: where to write, whether it is alive, and what holds its thread.
 
 use std::fmt;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 
@@ -108,6 +109,12 @@ impl Peer {
         let first = held & ASKED == 0
             && self.held_by.compare_exchange(held, held | ASKED, Ordering::Relaxed, Ordering::Relaxed).is_ok();
         Some((holder, first))
+    }
+}
+
+impl AsFd for Peer {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.outbox.socket().as_fd()
     }
 }
 

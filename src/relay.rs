@@ -5,6 +5,7 @@
 //! and does not read meanwhile: a slow side slows the other one, and memory stays bounded.
 
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -12,18 +13,22 @@ use std::time::{Duration, Instant};
 use log::{info, warn};
 
 use crate::backoff;
+use crate::config::RelaySettings;
 use crate::connection::frame::{Cork, Frame, Role};
+use crate::connection::handshake::{self, Request};
 use crate::connection::outbox::Outbox;
 use crate::connection::reader::Close;
-use crate::dial::{DialError, Dialed, Names, RequestExtras, Watch, Woken};
+use crate::dial::{self, DialError, Dialed, Dialer, Names, RequestExtras, Woken};
 use crate::id::Id;
-use crate::intake::{Handler, Intake, Received};
+use crate::intake::{Handler, Incoming, Intake, Received};
 use crate::message::Message;
 use crate::peer::{Holder, Name, Peer};
 use crate::registry::Client;
+use crate::route::Room;
 use crate::shared::{Endpoint, Shared};
 use crate::thread::spawn_joined;
 use crate::upstream::Upstream;
+use crate::url;
 use crate::wording::Seconds;
 
 /// The waits between attempts to reach an upstream again: clients wait for it, so they are short.
@@ -38,11 +43,102 @@ const UPSTREAM_LOST: (Option<u16>, &str) = (Some(1011), "Upstream connection los
 const CLIENT_LOST: (Option<u16>, &str) = (Some(1001), "Client connection lost");
 
 /// The upstream of a client that is about to be let in, and how to reach it again.
+#[derive(Debug)]
 pub struct Reached {
     /// The connection.
     pub dialed: Dialed,
     /// What its request has of the client's.
     pub extras: RequestExtras,
+}
+
+/// Why no upstream was reached: what the log says, and what the client is answered.
+#[derive(Debug)]
+pub struct Unreached {
+    /// Status and reason.
+    pub refusal: handshake::Refusal,
+    /// The whole HTTP answer: the upstream's own, where it gave one.
+    pub answer: Vec<u8>,
+}
+
+/// The client's request, as far as its upstream hears of it.
+#[derive(Debug)]
+pub struct Asked<'a> {
+    /// Its head, which was judged to be good.
+    pub head: &'a [u8],
+    /// The same, taken apart.
+    pub request: &'a Request<'a>,
+    /// The room that it leads to.
+    pub room: &'a Room,
+    /// Where it comes from.
+    pub from: Option<IpAddr>,
+    /// Whether it came over TLS.
+    pub is_tls: bool,
+}
+
+/// Dials the upstream for a client that is about to be let in. What the upstream answers instead of a
+/// 101 the client gets too.
+pub fn reach(shared: &Shared, dialer: &Dialer, relay: &RelaySettings, asked: &Asked<'_>) -> Result<Reached, Unreached> {
+    let unreached = |status, reason: String| {
+        let refusal = handshake::Refusal::new(status, reason);
+        Unreached { answer: refusal.to_http(), refusal }
+    };
+    let extras = extras(shared, relay, asked).map_err(|problem| unreached(502, problem))?;
+    match dialer.dial(&extras, &shared.until_stop()) {
+        Ok(dialed) => Ok(Reached { dialed, extras }),
+        Err(DialError::Stopped) => Err(unreached(503, "the server is shutting down".to_owned())),
+        Err(error) => {
+            let why = error.with(&Names::CONFIGURATION).to_string();
+            warn!("relay '{}': {why}", shared.routes.show(asked.room));
+            Err(match error {
+                DialError::Refused { refusal, .. } if refusal.status >= 300 => Unreached {
+                    answer: passed_on_answer(&refusal),
+                    refusal: handshake::Refusal::new(refusal.status, "its upstream answered so"),
+                },
+                error if error.is_timeout() => unreached(504, "the upstream did not answer in time".to_owned()),
+                _ => unreached(502, "the upstream cannot be reached".to_owned()),
+            })
+        }
+    }
+}
+
+/// An upstream's refusal as an answer of our own, on a connection that ends with it.
+fn passed_on_answer(refusal: &dial::Refusal) -> Vec<u8> {
+    let mut answer = format!("HTTP/1.1 {} {}\r\nConnection: close\r\n", refusal.status, refusal.reason).into_bytes();
+    for (name, value) in &refusal.headers {
+        answer.extend_from_slice(name.as_bytes());
+        answer.extend_from_slice(b": ");
+        answer.extend_from_slice(value);
+        answer.extend_from_slice(b"\r\n");
+    }
+    answer.extend_from_slice(format!("Content-Length: {}\r\n\r\n", refusal.body.len()).as_bytes());
+    answer.extend_from_slice(&refusal.body);
+    answer
+}
+
+/// What the upstream's request has of the client's.
+fn extras(shared: &Shared, relay: &RelaySettings, asked: &Asked<'_>) -> Result<RequestExtras, String> {
+    let Asked { head, request, room, from, is_tls } = asked;
+    let value = |name: &str| {
+        let parameter = shared.routes.parameters(room).find(|(own, _)| *own == name);
+        parameter.map_or("", |(_, value)| value)
+    };
+    let mut path_and_query = url::parse(&url::fill(&relay.dial.url, value)?)?.path_and_query;
+    if let Some(query) = request.query.filter(|query| relay.forward_query && !query.is_empty()) {
+        path_and_query.push(if path_and_query.contains('?') { '&' } else { '?' });
+        path_and_query.push_str(query);
+    }
+    let mut headers = Vec::new();
+    for name in &relay.forward_headers {
+        headers.extend(handshake::header_values(head, name).into_iter().map(|value| (name.clone(), value)));
+    }
+    let mut set = |name: &str, value: String| headers.push((name.to_owned(), value.into_bytes()));
+    if let Some(from) = from {
+        set("X-Forwarded-For", from.to_string());
+    }
+    set("X-Forwarded-Proto", if *is_tls { "https" } else { "http" }.to_owned());
+    set("X-Forwarded-Host", request.host.to_owned());
+    let subprotocols = request.subprotocols.iter().map(|&name| name.to_owned()).collect();
+    Ok(RequestExtras { path_and_query: Some(path_and_query), headers, subprotocols: Some(subprotocols), origin: None })
 }
 
 /// The upstream side of a running relay.
@@ -53,8 +149,8 @@ struct Side {
     extras: RequestExtras,
 }
 
-/// Relays until either side has ended; `behind` is what the client has sent behind its request.
-pub fn run(shared: &Arc<Shared>, client: &Arc<Client>, reached: Reached, is_tls: bool, behind: Vec<u8>) -> Received {
+/// Relays until either side has ended.
+pub fn run(shared: &Arc<Shared>, client: &Arc<Client>, reached: Reached, incoming: Incoming) -> Received {
     let endpoint = &shared.endpoints[client.room.endpoint()];
     let upstream = Arc::new(Upstream::default());
     let thread = match start(shared, client, &upstream, reached) {
@@ -68,9 +164,8 @@ pub fn run(shared: &Arc<Shared>, client: &Arc<Client>, reached: Reached, is_tls:
     };
     let mut to_upstream = ToUpstream { shared, client, upstream: &upstream, cork: Cork::masked(endpoint.cork) };
     let settings = &endpoint.settings;
-    let mut intake =
-        Intake::new(&client.peer, Role::Server, is_tls, settings.max_message, &shared.clock, &shared.scratch);
-    let close = intake.run(behind, &mut to_upstream);
+    let mut intake = Intake::new(&client.peer, Role::Server, settings.max_message, &shared.clock, &shared.scratch);
+    let close = intake.run(incoming, &mut to_upstream);
     let (code, reason) = passed_on(close.as_ref(), CLIENT_LOST);
     if let Some(outbox) = upstream.current() {
         outbox.close(code, reason);
@@ -139,9 +234,9 @@ impl Side {
         upstream.connected(&outbox, []);
         let mut to_client = ToClient { shared, client, peer: &peer, cork: Cork::new(endpoint.cork) };
         let settings = &endpoint.settings;
-        let mut intake =
-            Intake::new(&peer, Role::Client, is_tls, settings.max_message, &shared.clock, &shared.scratch);
-        let close = intake.run(behind, &mut to_client);
+        let mut intake = Intake::new(&peer, Role::Client, settings.max_message, &shared.clock, &shared.scratch);
+        let incoming = Incoming { is_tls, behind, is_session_ended: false };
+        let close = intake.run(incoming, &mut to_client);
         upstream.lost(&outbox);
         close
     }
@@ -151,7 +246,7 @@ impl Side {
         let id = self.client.id();
         let until = Instant::now() + hold;
         info!("client {id}: its upstream is gone ({why}): held for at most {}", Seconds(hold));
-        let watch = self.shared.stop_watch().until_abandoned(Arc::clone(self.client.outbox()) as _);
+        let watch = self.shared.until_stop().until_abandoned(Arc::clone(&self.client.peer) as _);
         for failures in 0.. {
             let error = match self.endpoint().dialer.as_ref()?.dial(&self.extras, &watch) {
                 Ok(dialed) => {
@@ -199,7 +294,7 @@ impl Handler for ToUpstream<'_> {
     fn flush(&mut self) {
         let ToUpstream { shared, client, upstream, cork } = self;
         let ended = || client.outbox().is_closing();
-        let mut send = |frame: &Frame| {
+        let send = |frame: &Frame| {
             client.peer.while_held(Holder::Relay, || shared.clock.now(), || upstream.send(frame, ended))
         };
         cork.take().as_slice().iter().all(|frame| send(frame));
@@ -222,9 +317,8 @@ impl Handler for ToClient<'_> {
 
     fn flush(&mut self) {
         let ToClient { shared, client, peer, cork } = self;
-        let mut send = |frame: &Frame| {
-            peer.while_held(Holder::Relay, || shared.clock.now(), || client.outbox().reply(frame))
-        };
+        let send =
+            |frame: &Frame| peer.while_held(Holder::Relay, || shared.clock.now(), || client.outbox().reply(frame));
         cork.take().as_slice().iter().all(|frame| send(frame));
     }
 }

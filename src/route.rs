@@ -133,10 +133,6 @@ impl Routes {
                 let value = |name| from.names().position(|own| own == name).expect("the sender has the parameter");
                 BoundDestination::Other { endpoint, values: patterns[endpoint].names().map(value).collect() }
             }
-            Destination::Link(name) => {
-                let link = links.iter().position(|link| link.name == *name);
-                BoundDestination::Link(link.expect("a destination is a link's name: the configuration was checked"))
-            }
         };
         let endpoints = settings
             .iter()
@@ -254,6 +250,7 @@ mod tests {
         let room = routes.find(path, |_| true).unwrap();
         let show = |target: &Target| match target {
             Target::Reply => "reply".to_owned(),
+            Target::Picked(_) => unreachable!("only a link's messages pick their room"),
             Target::Link(link) => format!("link {link}"),
             Target::Room { room, except_sender } => {
                 format!("{}{}", routes.show(room), if *except_sender { " but the sender" } else { "" })

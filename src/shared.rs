@@ -1,6 +1,7 @@
 //! What all threads of one gateway share. There is nothing global: two gateways in one process
 //! would not know of each other.
 
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -11,6 +12,7 @@ use crate::connection::frame::CorkLimits;
 use crate::connection::outbox::Limits;
 use crate::connection::socket::Socket;
 use crate::connection::watch::Watch;
+use crate::dial::{self, Dialer};
 use crate::gate::{Gate, Pass};
 use crate::links::Link;
 use crate::peer::Peer;
@@ -58,6 +60,7 @@ pub struct Shared {
     /// How many of them there may be.
     pub farewell_gate: Arc<Gate>,
     stopping: AtomicBool,
+    stop: Arc<OwnedFd>,
 }
 
 /// An endpoint while it runs: its settings in the units that the threads use.
@@ -73,15 +76,31 @@ pub struct Endpoint {
     pub cork: CorkLimits,
     /// When its clients are visited and for what.
     pub pulse: Pulse,
+    /// How to reach the server that its clients are relayed to, if they are.
+    pub dialer: Option<Dialer>,
 }
 
 impl Shared {
     /// The state of a gateway that is about to start.
-    pub fn new(settings: Settings, publisher: Publisher, watch: Arc<Watch>) -> Shared {
+    ///
+    /// `dialers` are those of the relays, one for each endpoint that is one. `stop` becomes readable when
+    /// the gateway stops.
+    pub fn new(
+        settings: Settings,
+        dialers: Vec<Option<Dialer>>,
+        publisher: Publisher,
+        watch: Arc<Watch>,
+        stop: Arc<OwnedFd>,
+    ) -> Shared {
         let close_timeout = settings.gateway.close_timeout;
         Shared {
             routes: Routes::new(&settings.endpoints, &settings.links),
-            endpoints: settings.endpoints.iter().map(|endpoint| Endpoint::new(endpoint, close_timeout)).collect(),
+            endpoints: settings
+                .endpoints
+                .iter()
+                .zip(dialers)
+                .map(|(endpoint, dialer)| Endpoint::new(endpoint, dialer, close_timeout))
+                .collect(),
             links: settings.links.iter().map(|link| Link::new(link, close_timeout)).collect(),
             registry: Arc::default(),
             connections: Gate::new(settings.gateway.max_connections),
@@ -94,6 +113,7 @@ impl Shared {
             farewells: Wheel::new(),
             farewell_gate: Gate::new(FAREWELLS),
             stopping: AtomicBool::new(false),
+            stop,
             settings,
         }
     }
@@ -107,12 +127,20 @@ impl Shared {
     pub fn begin_stopping(&self) {
         self.stopping.store(true, Ordering::Release);
         self.registry.close();
+        // It fails only when it was done before.
+        let _ = rustix::io::write(&self.stop, &1u64.to_ne_bytes());
+    }
+
+    /// What ends a dial, or a wait for the next one, when the gateway stops.
+    pub fn until_stop(&self) -> dial::Watch {
+        dial::Watch::default().until_readable(Arc::clone(&self.stop) as _)
     }
 }
 
 impl Endpoint {
-    fn new(settings: &EndpointSettings, close_timeout: Duration) -> Endpoint {
+    fn new(settings: &EndpointSettings, dialer: Option<Dialer>, close_timeout: Duration) -> Endpoint {
         Endpoint {
+            dialer,
             gate: Gate::new(settings.max_connections),
             limits: Limits {
                 queue: settings.queue,

@@ -27,6 +27,11 @@ pub fn spawn_client(name: String, stack: usize, body: impl FnOnce() + Send + 'st
     Builder::new().name(name).stack_size(stack).spawn(body).map(drop)
 }
 
+/// Starts a thread of one of many peers that somebody waits for. An error is as normal as for a client's.
+pub fn spawn_joined(name: String, stack: usize, body: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
+    Builder::new().name(name).stack_size(stack).spawn(body)
+}
+
 /// Starts a thread that does small things for others. If it panics, whoever waits for it finds out by his deadline.
 pub fn spawn_helper(name: &str, body: impl FnOnce() + Send + 'static) -> io::Result<()> {
     Builder::new().name(name.to_owned()).spawn(body).map(drop)

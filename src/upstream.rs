@@ -118,7 +118,7 @@ mod tests {
         let queue = QueueSettings { messages: 8, bytes: 1 << 20, when_full: WhenFull::DropOldest };
         let limits = Limits { queue, write_timeout: None, close_timeout: 10 };
         let clock = Arc::default();
-        let outbox = Outbox::new(id.into(), Role::Server, Socket::new(ours), None, limits, clock, Arc::clone(watch));
+        let outbox = Outbox::new(id.into(), Role::Client, Socket::new(ours), None, limits, clock, Arc::clone(watch));
         (Arc::new(outbox), theirs)
     }
 

@@ -138,7 +138,7 @@ fn exit_code(error: &StartError) -> u8 {
     match error {
         StartError::Bind { cause, .. } if cause.kind() == io::ErrorKind::PermissionDenied => exit::NO_PERMISSION,
         StartError::Bind { .. } => exit::UNAVAILABLE,
-        StartError::Tls { .. } => exit::CONFIG,
+        StartError::Tls { .. } | StartError::Dial { .. } => exit::CONFIG,
         StartError::System { .. } => exit::SYSTEM,
     }
 }

@@ -218,6 +218,8 @@ fn begins_request(byte: u8) -> bool {
 pub struct Request<'a> {
     /// The target without the query: what the endpoints are matched against.
     pub path: &'a str,
+    /// The query, without its `?`.
+    pub query: Option<&'a str>,
     /// The Host header, or what stands in its place in the target (RFC 9112 section 3.2.2).
     pub host: &'a str,
     /// The Origin header; browsers always send one.
@@ -267,6 +269,8 @@ impl Refusal {
             408 => "Request Timeout",
             426 => "Upgrade Required",
             431 => "Request Header Fields Too Large",
+            502 => "Bad Gateway",
+            504 => "Gateway Timeout",
             505 => "HTTP Version Not Supported",
             _ => "Service Unavailable",
         };
@@ -286,6 +290,18 @@ impl Refusal {
         )
         .into_bytes()
     }
+}
+
+/// The values of a header in a head that was judged to be good.
+pub fn header_values(head: &[u8], name: &str) -> Vec<Vec<u8>> {
+    let mut fields = vec![httparse::EMPTY_HEADER; FIELDS_MAX];
+    let mut parsed = httparse::Request::new(&mut fields);
+    match parsed.parse(head) {
+        Ok(httparse::Status::Complete(_)) => {}
+        Ok(httparse::Status::Partial) | Err(_) => return Vec::new(),
+    }
+    let named = parsed.headers.iter().filter(|field| field.name.eq_ignore_ascii_case(name));
+    named.map(|field| field.value.to_vec()).collect()
 }
 
 /// Judges a request head by itself: is it HTTP/1.1, a GET, and if it wants a WebSocket, is
@@ -314,12 +330,14 @@ pub fn judge(head: &[u8]) -> Result<Request<'_>, Refusal> {
     if parsed.method != Some("GET") {
         return Err(Refusal::new(405, "a WebSocket is opened with GET"));
     }
-    let Target { authority, path } = Target::parse(parsed.path.unwrap_or_default())?;
+    let target = parsed.path.unwrap_or_default();
+    let Target { authority, path } = Target::parse(target)?;
     let fields = Fields(parsed.headers);
     let host = fields.once("Host")?.ok_or_else(|| Refusal::new(400, "the Host header is missing"))?;
     fields.no_body()?;
     Ok(Request {
         path,
+        query: target.split('#').next().and_then(|target| target.split_once('?')).map(|(_, query)| query),
         host: authority.unwrap_or(host),
         origin: fields.once("Origin")?,
         user_agent: fields.first("User-Agent"),

@@ -459,14 +459,14 @@ mod tests {
         for header in headers {
             let wire = [masked(0x82, b"before"), header.clone(), vec![0; 200]].concat();
             for step in [1, 7, 9, 1000] {
-                let (mut reader, mut events) = (Reader::new(1 << 20), Vec::new());
+                let (mut reader, mut events) = (Reader::new(Role::Server, 1 << 20), Vec::new());
                 let read = wire.chunks(step).try_for_each(|piece| reader.read(piece, &mut events).map(drop));
                 assert_eq!(read.map_err(|violation| violation.code), Err(1002), "{header:?} in steps of {step}");
                 assert_eq!(events.len(), 1, "{header:?} in steps of {step}");
             }
         }
         for shortest in [[long(0x82, 126), vec![0; 126]].concat(), [longest(65_536), vec![0; 65_536]].concat()] {
-            assert_eq!(read_all(&mut Reader::new(1 << 20), &shortest, 1000).unwrap().len(), 1);
+            assert_eq!(read_all(&mut Reader::new(Role::Server, 1 << 20), &shortest, 1000).unwrap().len(), 1);
         }
     }
 

@@ -150,7 +150,11 @@ impl Session {
     /// Whether the peer has ended the session in order. [`read`](Session::read) says so too, but not again
     /// when it is asked once more.
     pub fn is_ended_by_peer(&mut self) -> bool {
-        self.stream.get_shutdown().contains(ShutdownState::RECEIVED)
+        match &mut self.stream {
+            Stream::Accepted(stream) => stream.get_shutdown().contains(ShutdownState::RECEIVED),
+            // native-tls does not tell; the end of the TCP connection soon will.
+            Stream::Dialled(_) => false,
+        }
     }
 
     /// Encrypts `plain`; the result is part of what [`take_outgoing`](Session::take_outgoing) gives.

@@ -213,6 +213,20 @@ impl fmt::Display for Refusal {
 }
 
 impl DialError {
+    /// Whether it is about something that did not come in time.
+    pub fn is_timeout(&self) -> bool {
+        match self {
+            DialError::Resolve { cause, .. }
+            | DialError::Connect { cause, .. }
+            | DialError::Unanswered { cause, .. } => {
+                matches!(cause, Cause::TimedOut(..))
+            }
+            DialError::Proxy { cause: ProxyCause::Unanswered(cause), .. } => matches!(cause, Cause::TimedOut(..)),
+            DialError::Tls { cause: TlsCause::Handshake(cause), .. } => matches!(cause, Cause::TimedOut(..)),
+            _ => false,
+        }
+    }
+
     /// The error with hints in the words of whoever made the settings.
     pub fn with<'a>(&'a self, names: &'a Names) -> impl fmt::Display + 'a {
         Told { error: self, names: Some(names) }

@@ -13,6 +13,7 @@ mod upgrade;
 mod wire;
 
 use std::env;
+use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -87,6 +88,18 @@ pub struct Dialed {
     pub behind: Vec<u8>,
     /// The one that the server chose.
     pub subprotocol: Option<String>,
+}
+
+impl fmt::Debug for RequestExtras {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RequestExtras").field("subprotocols", &self.subprotocols).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Dialer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Dialer").field(&self.shown(&self.target.path_and_query)).finish()
+    }
 }
 
 impl Dialer {

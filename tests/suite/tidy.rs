@@ -14,7 +14,10 @@ const LAYERS: [&[&str]; 8] = [
     &["admission", "format", "pulse", "route"],
     &["dial"],
     &["connection"],
-    &["backoff", "clock", "config", "gate", "id", "message", "path", "secret", "sync", "template", "thread", "url", "wording"],
+    &[
+        "backoff", "clock", "config", "gate", "id", "message", "path", "secret", "sync", "template", "thread", "url",
+        "wording",
+    ],
 ];
 
 /// The arrows inside a layer, each with its reason. None of them has one back.
