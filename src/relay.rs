@@ -297,7 +297,7 @@ impl Handler for ToUpstream<'_> {
         let send = |frame: &Frame| {
             client.peer.while_held(Holder::Relay, || shared.clock.now(), || upstream.send(frame, ended))
         };
-        cork.take().as_slice().iter().all(|frame| send(frame));
+        cork.take().as_slice().iter().all(send);
     }
 }
 
@@ -319,6 +319,6 @@ impl Handler for ToClient<'_> {
         let ToClient { shared, client, peer, cork } = self;
         let send =
             |frame: &Frame| peer.while_held(Holder::Relay, || shared.clock.now(), || client.outbox().reply(frame));
-        cork.take().as_slice().iter().all(|frame| send(frame));
+        cork.take().as_slice().iter().all(send);
     }
 }
