@@ -116,8 +116,9 @@ impl Gateway {
     /// keep the watchdog quiet, if there is one.
     pub fn start(mut settings: Settings, watchdog: Option<&Arc<Watchdog>>) -> Result<Gateway, StartError> {
         let system = |what| move |cause| StartError::System { what, cause };
-        raise_descriptor_limit(settings.gateway.max_connections);
-        limit_to_mappings(&mut settings.gateway.max_connections);
+        let relayed = most_relayed(&settings);
+        raise_descriptor_limit(settings.gateway.max_connections, relayed);
+        limit_to_mappings(&mut settings.gateway.max_connections, relayed);
         let contexts = settings.listeners.iter().map(load_tls).collect::<Result<Vec<_>, _>>()?;
         let resolver = Resolver::new();
         let relays = settings.endpoints.iter().map(|endpoint| relay_dialer(endpoint, &resolver));
@@ -343,11 +344,11 @@ fn bound_address(address: &ListenAddress, socket: &socket2::Socket) -> String {
 }
 
 /// Raises the soft limit of open files to the hard one, and says so if that is too low.
-fn raise_descriptor_limit(max_connections: usize) {
+fn raise_descriptor_limit(max_connections: usize, relayed: usize) {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
     let current = if setrlimit(Resource::Nofile, raised).is_ok() { limit.maximum } else { limit.current };
-    let wanted = max_connections as u64 + SPARE_DESCRIPTORS;
+    let wanted = (max_connections + relayed) as u64 + SPARE_DESCRIPTORS;
     if let Some(current) = current.filter(|&current| current < wanted) {
         warn!("at most {current} files can be open, fewer than `max_connections` needs ({wanted}): raise LimitNOFILE");
     }
@@ -357,10 +358,10 @@ fn raise_descriptor_limit(max_connections: usize) {
 ///
 /// This is not left to a failing spawn: near the limit the stack of a new thread may still be
 /// mapped and its signal stack no more, and then the standard library aborts the process.
-fn limit_to_mappings(max_connections: &mut usize) {
+fn limit_to_mappings(max_connections: &mut usize, relayed: usize) {
     let setting = std::fs::read_to_string("/proc/sys/vm/max_map_count").ok();
     let mappings = setting.and_then(|text| text.trim().parse().ok()).unwrap_or(MAPPINGS_DEFAULT);
-    let room = clients_within(mappings);
+    let room = clients_within(mappings, relayed);
     if *max_connections > room {
         warn!(
             "at most {room} clients fit into vm.max_map_count = {mappings}, fewer than `max_connections` ({max_connections}): \
@@ -379,8 +380,18 @@ const MAPPINGS_OF_CLIENT: usize = 5;
 /// What is left to everything else: the program, its libraries and heaps, the other threads.
 const MAPPINGS_SPARE: usize = 1024;
 
-fn clients_within(mappings: usize) -> usize {
-    (mappings.saturating_sub(MAPPINGS_SPARE) / MAPPINGS_OF_CLIENT).max(1)
+/// How many clients there is room for, if `relayed` of them have a second thread.
+fn clients_within(mappings: usize, relayed: usize) -> usize {
+    let threads = mappings.saturating_sub(MAPPINGS_SPARE) / MAPPINGS_OF_CLIENT;
+    // Where not even those that are relayed have room, all may be such.
+    threads.saturating_sub(relayed).max(threads / 2).max(1)
+}
+
+/// How many clients can be relayed at once; each has a second thread and a second socket.
+fn most_relayed(settings: &Settings) -> usize {
+    let relays = settings.endpoints.iter().filter(|endpoint| endpoint.relay.is_some());
+    let most = relays.map(|endpoint| endpoint.max_connections).fold(0, usize::saturating_add);
+    most.min(settings.gateway.max_connections)
 }
 
 impl fmt::Display for StartError {
@@ -425,8 +436,17 @@ mod tests {
 
     #[test]
     fn the_limit_of_mappings_bounds_the_clients() {
-        for (mappings, clients) in [(65_530, 12_901), (262_144, 52_224), (1_024, 1), (0, 1)] {
-            assert_eq!(clients_within(mappings), clients, "{mappings}");
+        let table = [
+            (65_530, 0, 12_901),
+            (262_144, 0, 52_224),
+            (1_024, 0, 1),
+            (0, 0, 1),
+            (65_530, 900, 12_001),
+            (65_530, 6_450, 6_451),
+            (65_530, 60_000, 6_450),
+        ];
+        for (mappings, relayed, clients) in table {
+            assert_eq!(clients_within(mappings, relayed), clients, "{mappings}, {relayed} relayed");
         }
     }
 

@@ -6,17 +6,18 @@
 
 use std::io;
 use std::net::IpAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use log::{info, warn};
+use log::{error, info, warn};
 
 use crate::backoff;
 use crate::config::RelaySettings;
 use crate::connection::frame::{Cork, Frame, Role};
 use crate::connection::handshake::{self, Request};
-use crate::connection::outbox::Outbox;
+use crate::connection::outbox::{Ending, Outbox};
 use crate::connection::reader::Close;
 use crate::dial::{self, DialError, Dialed, Dialer, Names, RequestExtras, Woken};
 use crate::id::Id;
@@ -34,6 +35,10 @@ use crate::wording::Seconds;
 /// The waits between attempts to reach an upstream again: clients wait for it, so they are short.
 const RETRY_FIRST: Duration = Duration::from_millis(100);
 const RETRY_MOST: Duration = Duration::from_secs(2);
+
+/// An upstream that was there for as long has restarted well: the next loss is a new one. One that comes
+/// and goes sooner is the same trouble still, and the client is not kept any longer for it.
+const STEADY: Duration = Duration::from_secs(2);
 
 /// What a client is told whose upstream was lost without a Close (RFC 6455 section 7.4.1; 1006 itself
 /// must not be sent).
@@ -141,87 +146,135 @@ fn extras(shared: &Shared, relay: &RelaySettings, asked: &Asked<'_>) -> Result<R
     Ok(RequestExtras { path_and_query: Some(path_and_query), headers, subprotocols: Some(subprotocols), origin: None })
 }
 
-/// The upstream side of a running relay.
+/// What both threads of a running relay know.
 struct Side {
     shared: Arc<Shared>,
     client: Arc<Client>,
-    upstream: Arc<Upstream>,
+    upstream: Upstream,
     extras: RequestExtras,
+    /// What the client was told that is agreed: every further upstream has to agree to it too.
+    subprotocol: Option<String>,
+}
+
+/// A connection to the upstream, before its first frame.
+struct Connection {
+    peer: Arc<Peer>,
+    incoming: Incoming,
+}
+
+/// For how long a client is still kept, and how often its upstream has failed it since.
+struct Patience {
+    until: Instant,
+    failures: u32,
+}
+
+/// Ends the upstream with the client, also when the client's thread panics: nobody else would.
+struct Leave<'a> {
+    side: &'a Side,
+    code: Option<u16>,
+    reason: String,
+}
+
+impl Drop for Leave<'_> {
+    fn drop(&mut self) {
+        self.side.leave(self.code, &self.reason);
+    }
 }
 
 /// Relays until either side has ended.
 pub fn run(shared: &Arc<Shared>, client: &Arc<Client>, reached: Reached, incoming: Incoming) -> Received {
-    let endpoint = &shared.endpoints[client.room.endpoint()];
-    let upstream = Arc::new(Upstream::default());
-    let thread = match start(shared, client, &upstream, reached) {
-        Ok(thread) => thread,
-        Err(error) => {
-            warn!("client {}: failed to start the thread of its relay: {error}", client.id());
-            client.outbox().close(Some(1013), "Server at capacity");
-            client.outbox().wait_closed();
-            return Received::default();
-        }
-    };
-    let mut to_upstream = ToUpstream { shared, client, upstream: &upstream, cork: Cork::masked(endpoint.cork) };
+    let Reached { mut dialed, extras } = reached;
+    let (shared, client) = (Arc::clone(shared), Arc::clone(client));
+    let subprotocol = dialed.subprotocol.take();
+    let side = Arc::new(Side { shared, client, upstream: Upstream::default(), extras, subprotocol });
+    let Side { shared, client, upstream, .. } = &*side;
+    let endpoint = side.endpoint();
+    let mut leave = Leave { side: &side, code: CLIENT_LOST.0, reason: CLIENT_LOST.1.to_owned() };
+    let thread = side.connect(dialed).and_then(|connection| start(&side, connection));
+    if let Err(error) = &thread {
+        warn!("client {}: failed to start the thread of its relay: {error}", client.id());
+        // What it sends from here on is read for its Close alone.
+        client.outbox().close(Some(1013), "Server at capacity");
+    }
+    let mut to_upstream = ToUpstream { shared, client, upstream, cork: Cork::masked(endpoint.cork) };
     let settings = &endpoint.settings;
     let mut intake = Intake::new(&client.peer, Role::Server, settings.max_message, &shared.clock, &shared.scratch);
-    let close = intake.run(incoming, &mut to_upstream);
-    let (code, reason) = passed_on(close.as_ref(), CLIENT_LOST);
-    if let Some(outbox) = upstream.current() {
-        outbox.close(code, reason);
+    if let Some(Close { code, reason }) = intake.run(incoming, &mut to_upstream) {
+        (leave.code, leave.reason) = (code, reason.to_string());
     }
-    upstream.end();
-    // It has at most the close timeout left, and belongs to this client for as long.
-    let _ = thread.join();
+    drop(leave);
+    // Nothing is read or written any more. This ends a dial on its behalf.
+    client.outbox().cut("it has left");
+    match thread {
+        // It has at most the close timeout left, and belongs to this client for as long.
+        Ok(thread) => drop(thread.join()),
+        Err(_) => drop(upstream.current().map(|outbox| upstream.lost(&outbox))),
+    }
     intake.received()
 }
 
-/// What one side is told of the other side's Close.
-fn passed_on<'a>(close: Option<&'a Close>, lost: (Option<u16>, &'a str)) -> (Option<u16>, &'a str) {
-    close.map_or(lost, |close| (close.code, &*close.reason))
+/// What the client is told of its upstream's Close.
+fn passed_on(close: Option<&Close>) -> (Option<u16>, &str) {
+    close.map_or(UPSTREAM_LOST, |close| (close.code, &*close.reason))
 }
 
-fn start(
-    shared: &Arc<Shared>,
-    client: &Arc<Client>,
-    upstream: &Arc<Upstream>,
-    reached: Reached,
-) -> io::Result<JoinHandle<()>> {
-    let Reached { dialed, extras } = reached;
-    let (shared, client, upstream) = (Arc::clone(shared), Arc::clone(client), Arc::clone(upstream));
-    let (name, stack) = (format!("relay {}", client.id()), shared.settings.gateway.client_stack);
-    let side = Side { shared, client, upstream, extras };
-    spawn_joined(name, stack, move || side.run(dialed))
+fn start(side: &Arc<Side>, connection: Connection) -> io::Result<JoinHandle<()>> {
+    let (name, stack) = (format!("relay {}", side.client.id()), side.shared.settings.gateway.client_stack);
+    let side = Arc::clone(side);
+    spawn_joined(name, stack, move || {
+        if catch_unwind(AssertUnwindSafe(|| side.run(connection))).is_err() {
+            error!("relay {}: its thread panicked; this is a defect of wsgate", side.client.id());
+            side.client.outbox().close(Some(1011), "Internal error");
+            side.leave(CLIENT_LOST.0, CLIENT_LOST.1);
+        }
+    })
 }
 
 impl Side {
     /// Reads the upstream and those that take its place, until there is none any more.
-    fn run(&self, dialed: Dialed) {
+    fn run(&self, first: Connection) {
         let client = self.client.outbox();
-        let mut dialed = Some(dialed);
-        while let Some(connection) = dialed.take() {
-            let close = self.live(connection);
-            if client.is_closing() {
+        let hold = self.endpoint().settings.relay.as_ref().and_then(|relay| relay.hold);
+        let mut patience: Option<Patience> = None;
+        let mut connection = first;
+        loop {
+            let since = Instant::now();
+            let (close, is_restart) = self.live(connection);
+            if client.is_closing() || self.upstream.is_over() || self.shared.is_stopping() {
+                // The client ends by itself, a stop has its own words for it, and both end the upstream.
                 break;
             }
-            let (code, reason) = passed_on(close.as_ref(), UPSTREAM_LOST);
-            match self.endpoint().settings.relay.as_ref().and_then(|relay| relay.hold) {
-                Some(hold) if is_restart(close.as_ref()) => dialed = self.reach_again(hold, reason),
-                _ => {}
-            }
-            if dialed.is_none() {
-                client.close(code, reason);
-            }
+            let again = hold.filter(|_| is_restart).and_then(|hold| {
+                let is_steady = since.elapsed() >= STEADY;
+                let patience = match &mut patience {
+                    Some(patience) if !is_steady => {
+                        patience.failures += 1;
+                        patience
+                    }
+                    patience => patience.insert(Patience { until: Instant::now() + hold, failures: 0 }),
+                };
+                info!("client {}: it is kept for at most {} while its upstream is away", self.client.id(), Seconds(hold));
+                self.reach_again(patience)
+            });
+            connection = match again {
+                Some(connection) => connection,
+                None if self.shared.is_stopping() => break,
+                None => {
+                    let (code, reason) = passed_on(close.as_ref());
+                    client.close(code, reason);
+                    break;
+                }
+            };
         }
-        self.upstream.end();
+        self.count_lost();
     }
 
-    /// The life of one connection to the upstream; gives back its Close.
-    fn live(&self, dialed: Dialed) -> Option<Close> {
+    /// Makes a connection the way to the upstream.
+    fn connect(&self, dialed: Dialed) -> io::Result<Connection> {
         let Side { shared, client, upstream, .. } = self;
         let Dialed { socket, session, behind, .. } = dialed;
         let endpoint = self.endpoint();
-        let id = Id::random().ok()?;
+        let id = Id::random().map_err(|error| io::Error::other(error.to_string()))?;
         if let Some(timeout) = endpoint.settings.write_timeout {
             socket.set_user_timeout(timeout);
         }
@@ -232,50 +285,92 @@ impl Side {
         let peer = Arc::new(Peer::new(Name::Relay(client.id()), Arc::clone(&outbox), endpoint.pulse, now));
         shared.visits.add(now + 1, Arc::downgrade(&peer));
         upstream.connected(&outbox, []);
+        if upstream.is_over() {
+            // The client left while this was dialled, and may not have seen it.
+            outbox.close(CLIENT_LOST.0, CLIENT_LOST.1);
+        }
+        Ok(Connection { peer, incoming: Incoming { is_tls, behind, is_session_ended: false } })
+    }
+
+    /// The life of one connection to the upstream; gives back its Close, and whether the upstream may
+    /// soon be there again.
+    fn live(&self, connection: Connection) -> (Option<Close>, bool) {
+        let Side { shared, client, upstream, .. } = self;
+        let Connection { peer, incoming } = connection;
+        let endpoint = self.endpoint();
         let mut to_client = ToClient { shared, client, peer: &peer, cork: Cork::new(endpoint.cork) };
         let settings = &endpoint.settings;
         let mut intake = Intake::new(&peer, Role::Client, settings.max_message, &shared.clock, &shared.scratch);
-        let incoming = Incoming { is_tls, behind, is_session_ended: false };
         let close = intake.run(incoming, &mut to_client);
-        upstream.lost(&outbox);
-        close
+        let (Ending { code, reason }, _) = upstream.lost(&peer.outbox);
+        if !client.outbox().is_closing() {
+            info!("{peer}: the upstream is gone: code {code}, reason '{reason}'");
+        }
+        let is_restart = match &close {
+            // It was lost; or else we closed it because of what it sent, which it would send again.
+            None => code == 1006,
+            Some(close) => matches!(close.code, Some(1001 | 1012 | 1013)),
+        };
+        (close, is_restart)
     }
 
     /// Dials the upstream again and again while the client is kept.
-    fn reach_again(&self, hold: Duration, why: &str) -> Option<Dialed> {
+    fn reach_again(&self, patience: &mut Patience) -> Option<Connection> {
         let id = self.client.id();
-        let until = Instant::now() + hold;
-        info!("client {id}: its upstream is gone ({why}): held for at most {}", Seconds(hold));
-        let watch = self.shared.until_stop().until_abandoned(Arc::clone(&self.client.peer) as _);
-        for failures in 0.. {
-            let error = match self.endpoint().dialer.as_ref()?.dial(&self.extras, &watch) {
-                Ok(dialed) => {
-                    info!("client {id}: its upstream is back");
-                    return Some(dialed);
+        let dialer = self.endpoint().dialer.as_ref()?;
+        let watch = self.shared.until_stop().until_hung_up(Arc::clone(&self.client.peer) as _);
+        let mut error = "its upstream ended each connection at once".to_owned();
+        loop {
+            let left = patience.until.saturating_duration_since(Instant::now());
+            if let Some(failures) = patience.failures.checked_sub(1) {
+                let wait = backoff::wait(RETRY_FIRST, RETRY_MOST, failures, getrandom::u64().unwrap_or(u64::MAX));
+                if watch.sleep(wait.min(left)) == Woken::Stop {
+                    return None;
                 }
+            }
+            let left = patience.until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                warn!("client {id}: it is not kept any longer: {error}");
+                return None;
+            }
+            error = match dialer.dial_within(left, &self.extras, &watch) {
+                Ok(dialed) if dialed.subprotocol != self.subprotocol => {
+                    "its upstream agrees to another subprotocol than before".to_owned()
+                }
+                Ok(dialed) => match self.connect(dialed) {
+                    Ok(connection) => {
+                        info!("client {id}: its upstream is back");
+                        return Some(connection);
+                    }
+                    Err(error) => error.to_string(),
+                },
                 Err(DialError::Stopped) => return None,
                 Err(error) => error.with(&Names::CONFIGURATION).to_string(),
             };
-            let wait = backoff::wait(RETRY_FIRST, RETRY_MOST, failures, getrandom::u64().unwrap_or(u64::MAX));
-            if Instant::now() + wait >= until {
-                warn!("client {id}: its upstream did not come back: {error}");
-                return None;
-            }
-            if watch.sleep(wait) == Woken::Stop {
-                return None;
-            }
+            patience.failures += 1;
         }
-        None
+    }
+
+    /// The client's side is over: so is the upstream, and it is told why.
+    fn leave(&self, code: Option<u16>, reason: &str) {
+        // In this order: a connection that comes up meanwhile finds that it is over, or is found here.
+        self.count_lost();
+        if let Some(outbox) = self.upstream.current() {
+            outbox.close(code, reason);
+        }
+    }
+
+    /// There will be no further upstream.
+    fn count_lost(&self) {
+        let lost = self.upstream.end();
+        if lost > 0 {
+            info!("relay {}: {lost} messages were still queued for its upstream and are lost", self.client.id());
+        }
     }
 
     fn endpoint(&self) -> &Endpoint {
         &self.shared.endpoints[self.client.room.endpoint()]
     }
-}
-
-/// Whether an upstream that ended like this may soon be back: it was lost, or said so.
-fn is_restart(close: Option<&Close>) -> bool {
-    close.is_none_or(|close| matches!(close.code, Some(1001 | 1012 | 1013)))
 }
 
 /// What the client sends, on its way to the upstream.

@@ -64,20 +64,25 @@ impl Upstream {
         lost
     }
 
+    /// Whether there will be no further connection.
+    pub fn is_over(&self) -> bool {
+        self.lock().over
+    }
+
     /// The connection of this moment.
     pub fn current(&self) -> Option<Arc<Outbox>> {
         self.lock().current.clone()
     }
 
     /// Sends a frame, waiting for a connection and for room in it. `false` when there will be no
-    /// connection any more, or when `give_up` says so, which is asked every 250 ms of a wait for a
-    /// connection and whenever one ends.
+    /// connection any more, or when `give_up` says so, which is asked every 250 ms of a wait and
+    /// whenever a connection ends.
     pub fn send(&self, frame: &Frame, give_up: impl Fn() -> bool) -> bool {
         let mut state = self.lock();
         loop {
             if let Some(outbox) = state.current.clone() {
                 drop(state);
-                if outbox.reply(frame) {
+                if outbox.reply_unless(frame, &give_up) {
                     return true;
                 }
                 state = self.lock();

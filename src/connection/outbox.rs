@@ -226,12 +226,21 @@ impl Outbox {
     /// outbox has no room: a client that does not read its answers is not read either. The wait
     /// ends when there is room, or with `false` when the connection is ending.
     pub fn reply(self: &Arc<Self>, frame: &Frame) -> bool {
+        self.reply_unless(frame, || false)
+    }
+
+    /// As [`reply`](Outbox::reply), for what another peer sent: the wait also ends with `false` when that
+    /// one is gone, which `give_up` says. It is asked at least every 250 ms of the wait, and must not wait.
+    pub fn reply_unless(self: &Arc<Self>, frame: &Frame, give_up: impl Fn() -> bool) -> bool {
         let mut state = self.lock();
         if state.is_idle_for(frame) {
             self.write_one(state, frame);
             return true;
         }
         while state.stage == Stage::Open && !state.queue.fits(frame, &self.limits.queue) {
+            if give_up() {
+                return false;
+            }
             state = self.wait(state);
         }
         if state.stage != Stage::Open {

@@ -159,7 +159,12 @@ impl Dialer {
 
     /// Opens a connection; the error says which step failed. `watch` ends it early with [`DialError::Stopped`].
     pub fn dial(&self, extras: &RequestExtras, watch: &Watch) -> Result<Dialed, DialError> {
-        let time = self.connect_timeout;
+        self.dial_within(self.connect_timeout, extras, watch)
+    }
+
+    /// As [`dial`](Dialer::dial), in less time if that is less than the settings give it.
+    pub fn dial_within(&self, time: Duration, extras: &RequestExtras, watch: &Watch) -> Result<Dialed, DialError> {
+        let time = time.min(self.connect_timeout);
         let deadline = Instant::now() + time;
         let path_and_query = extras.path_and_query.as_deref().unwrap_or(&self.target.path_and_query);
         let url = self.shown(path_and_query);

@@ -50,6 +50,13 @@ impl Watch {
         self
     }
 
+    /// It has news as soon as the other end of the stream `fd` sends nothing more, whatever of it is unread.
+    #[must_use]
+    pub fn until_hung_up(mut self, fd: Arc<dyn AsFd + Send + Sync>) -> Watch {
+        self.ends.push((fd, PollFlags::RDHUP));
+        self
+    }
+
     /// Sleeps for `duration`, or less if there is news; says which.
     pub fn sleep(&self, duration: Duration) -> Woken {
         match wait(None, self, Some(Instant::now() + duration)) {
