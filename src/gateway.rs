@@ -267,6 +267,13 @@ fn relay_dialer(endpoint: &EndpointSettings, resolver: &Arc<Resolver>) -> Result
     // Where the path has parameters it is filled in for each client.
     let url = url::fill(&relay.dial.url, |_| "").map_err(|problem| failed(SetupError::Setting(problem)))?;
     let dialer = Dialer::new(&DialSettings { url, ..relay.dial.clone() }, Arc::clone(resolver)).map_err(failed)?;
+    if let Some(host) = dialer.unverified() {
+        warn!(
+            "relay of '{}': the certificate of '{host}' is not checked (`verify = false`): whoever is on the way can \
+             read and change what is sent",
+            endpoint.path
+        );
+    }
     Ok(Some(dialer.shown_as(&relay.shown)))
 }
 

@@ -253,7 +253,11 @@ impl Side {
                     }
                     patience => patience.insert(Patience { until: Instant::now() + hold, failures: 0 }),
                 };
-                info!("client {}: it is kept for at most {} while its upstream is away", self.client.id(), Seconds(hold));
+                info!(
+                    "client {}: it is kept for at most {} while its upstream is away",
+                    self.client.id(),
+                    Seconds(hold)
+                );
                 self.reach_again(patience)
             });
             connection = match again {

@@ -17,6 +17,7 @@ mod limits;
 mod lines;
 mod readme;
 mod real_clients;
+mod relay;
 mod service;
 mod soak;
 mod standard_error;

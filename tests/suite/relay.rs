@@ -1,0 +1,974 @@
+//! Relays: every client of a relay's endpoint has a connection of its own to another server.
+
+use std::collections::VecDeque;
+use std::io::{self, Read, Write};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::harness::{
+    DEADLINE, Frame, Gateway, LISTENERS, Raw, Wire, eventually, masked, measured, nobody, request, run_as,
+};
+
+/// A server in the hands of a test: it accepts, answers and falls silent as told.
+struct Server {
+    listener: TcpListener,
+    port: u16,
+}
+
+/// A connection to such a server.
+struct Conn {
+    stream: TcpStream,
+    inbox: VecDeque<u8>,
+}
+
+impl Server {
+    fn start() -> Server {
+        Server::at(0)
+    }
+
+    fn at(port: u16) -> Server {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        Server { listener, port }
+    }
+
+    /// The next connection, if one comes within this time.
+    fn arrives_within(&self, limit: Duration) -> Option<Conn> {
+        let late = Instant::now() + limit;
+        loop {
+            match self.listener.accept() {
+                Ok((stream, _)) => {
+                    stream.set_nonblocking(false).unwrap();
+                    stream.set_nodelay(true).unwrap();
+                    stream.set_read_timeout(Some(DEADLINE)).unwrap();
+                    stream.set_write_timeout(Some(DEADLINE)).unwrap();
+                    return Some(Conn { stream, inbox: VecDeque::new() });
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock && Instant::now() < late => {
+                    thread::sleep(Duration::from_millis(2));
+                }
+                Err(error) => {
+                    assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+                    return None;
+                }
+            }
+        }
+    }
+
+    fn arrival(&self) -> Conn {
+        self.arrives_within(DEADLINE).expect("nobody has connected")
+    }
+
+    /// The next connection, with its request answered by a 101 that has these lines too; and the request.
+    fn upgraded(&self, lines: &[&str]) -> (Conn, String) {
+        let mut conn = self.arrival();
+        let head = conn.head();
+        conn.accept(&head, lines);
+        (conn, head)
+    }
+
+    fn url(&self, rest: &str) -> String {
+        format!("ws://127.0.0.1:{}{rest}", self.port)
+    }
+}
+
+impl Conn {
+    fn byte(&mut self) -> u8 {
+        if self.inbox.is_empty() {
+            let mut buffer = [0; 64 << 10];
+            let count = self.stream.read(&mut buffer).expect("the gateway sends something");
+            assert!(count > 0, "the gateway has ended the connection");
+            self.inbox.extend(&buffer[..count]);
+        }
+        self.inbox.pop_front().unwrap()
+    }
+
+    fn bytes(&mut self, count: usize) -> Vec<u8> {
+        (0..count).map(|_| self.byte()).collect()
+    }
+
+    fn head(&mut self) -> String {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(self.byte());
+        }
+        String::from_utf8(head).unwrap()
+    }
+
+    fn accept(&mut self, head: &str, lines: &[&str]) {
+        let key = head.lines().find_map(|line| line.strip_prefix("Sec-WebSocket-Key: ")).unwrap();
+        let accept = tungstenite::handshake::derive_accept_key(key.as_bytes());
+        let more: String = lines.iter().map(|line| format!("{line}\r\n")).collect();
+        self.send(
+            format!(
+                "HTTP/1.1 101 Go\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {accept}\r\n{more}\r\n"
+            )
+            .as_bytes(),
+        );
+    }
+
+    fn send(&mut self, bytes: &[u8]) {
+        self.stream.write_all(bytes).unwrap();
+    }
+
+    fn send_frame(&mut self, first: u8, payload: &[u8]) {
+        self.send(&frame(first, payload));
+    }
+
+    /// The next frame; a client masks everything, which is checked.
+    fn frame(&mut self) -> Frame {
+        let (first, second) = (self.byte(), self.byte());
+        assert!(second >= 0x80, "a frame without a mask");
+        let length = match second & 0x7f {
+            126 => u16::from_be_bytes(self.bytes(2).try_into().unwrap()) as usize,
+            127 => u64::from_be_bytes(self.bytes(8).try_into().unwrap()) as usize,
+            length => length as usize,
+        };
+        let mask = self.bytes(4);
+        let payload = self.bytes(length).iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask).collect();
+        Frame { first, payload }
+    }
+
+    /// The next frame that is no ping; pings before it are answered.
+    fn message(&mut self) -> Frame {
+        loop {
+            let next = self.frame();
+            if next.first != 0x89 {
+                return next;
+            }
+            self.send_frame(0x8a, &next.payload);
+        }
+    }
+
+    /// Expects this Close, answers it and expects the end.
+    fn closed_with(&mut self, close: &Frame) {
+        assert_eq!(&self.message(), close);
+        self.send_frame(0x88, &close.payload);
+        self.end();
+    }
+
+    fn end(&mut self) {
+        assert!(self.inbox.is_empty());
+        assert_eq!(self.stream.read(&mut [0; 16]).unwrap(), 0, "more than the end");
+    }
+
+    /// Ends as a process does that is killed: with a reset, and what was unread is gone.
+    fn kill(self) {
+        socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).unwrap();
+    }
+}
+
+/// A server's frame.
+fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![first];
+    match payload.len() {
+        length @ 0..=125 => bytes.push(length as u8),
+        length @ 126..=0xffff => {
+            bytes.push(126);
+            bytes.extend((length as u16).to_be_bytes());
+        }
+        length => {
+            bytes.push(127);
+            bytes.extend((length as u64).to_be_bytes());
+        }
+    }
+    bytes.extend(payload);
+    bytes
+}
+
+/// A gateway whose endpoint `/dev/{id}` relays to this URL; `relay` and `endpoint` are more of their keys.
+fn relay_to(url: &str, relay: &str, endpoint: &str) -> Gateway {
+    Gateway::start(&config(url, relay, endpoint))
+}
+
+fn config(url: &str, relay: &str, endpoint: &str) -> String {
+    format!(
+        "[gateway]\nclose_timeout = \"2s\"\ndrain_timeout = \"3s\"\n{LISTENERS}\n[[endpoint]]\npath = \"/dev/{{id}}\"\n\
+         {endpoint}\n[endpoint.relay]\nurl = \"{url}\"\nproxy = \"off\"\n{relay}\n"
+    )
+}
+
+/// A gateway that echoes on every path that it has.
+fn echo() -> Gateway {
+    Gateway::start(&format!("[[endpoint]]\npath = \"/\"\nto = [\"reply\"]\nmax_message = \"2MiB\"\n{LISTENERS}"))
+}
+
+/// A client and the connection to its upstream.
+fn pair(gateway: &Gateway, server: &Server, wire: Wire) -> (Raw, Conn) {
+    thread::scope(|scope| {
+        let client = scope.spawn(|| gateway.client(wire, "/dev/7"));
+        let (conn, _) = server.upgraded(&[]);
+        (client.join().unwrap(), conn)
+    })
+}
+
+// Messages
+
+#[test]
+fn messages_of_all_sizes_pass_both_ways_over_any_wires() {
+    let echo = echo();
+    let ca = echo.file("ca.pem");
+    let secure = format!("tls = {{ ca = \"{}\" }}", ca.display());
+    for (url, tls) in [
+        (format!("ws://127.0.0.1:{}/", echo.port("plain")), ""),
+        (format!("wss://localhost:{}/", echo.port("tls")), &secure[..]),
+    ] {
+        let gateway = relay_to(&url, tls, "max_message = \"2MiB\"");
+        for wire in Wire::BOTH {
+            let mut client = gateway.client(wire, "/dev/7");
+            for size in [0, 1, 125, 126, 127, 4000, 16_383, 16_384, 65_535, 65_536, 100_000, 1 << 20] {
+                let payload: Vec<u8> = (0..size).map(|at| b'a' + (at % 23) as u8).collect();
+                for first in [0x81, 0x82] {
+                    client.send(&masked(first, &payload));
+                    assert!(client.message() == Frame { first, payload: payload.clone() }, "{first:#x}, {size} bytes");
+                }
+            }
+            // Fragments arrive as one message, and a ping between them is answered.
+            client.send(
+                &[masked(0x01, b"in "), masked(0x89, b"?"), masked(0x00, b"three "), masked(0x80, b"parts")].concat(),
+            );
+            assert_eq!(client.frame(), Frame { first: 0x8a, payload: b"?".to_vec() });
+            assert_eq!(client.message(), Frame::text("in three parts"));
+            // Many at once keep their order.
+            let many: Vec<u8> = (0..2000).flat_map(|number| masked(0x81, format!("{number}").as_bytes())).collect();
+            client.send(&many);
+            for number in 0..2000 {
+                assert_eq!(client.text(), number.to_string());
+            }
+        }
+    }
+}
+
+#[test]
+fn what_an_upstream_says_with_its_answer_arrives_and_fragments_are_joined() {
+    let server = Server::start();
+    let gateway = relay_to(&server.url("/"), "", "");
+    let client = thread::scope(|scope| {
+        let client = scope.spawn(|| gateway.client(Wire::Plain, "/dev/7"));
+        let mut conn = server.arrival();
+        let head = conn.head();
+        conn.accept(&head, &[]);
+        conn.send(&[frame(0x81, b"hello"), frame(0x02, b"a"), frame(0x80, b"b")].concat());
+        let mut client = client.join().unwrap();
+        assert_eq!(client.text(), "hello");
+        assert_eq!(client.message(), Frame::binary(b"ab"));
+        client
+    });
+    drop(client);
+}
+
+#[test]
+fn pings_are_answered_on_each_side_and_not_passed_on() {
+    let server = Server::start();
+    let gateway = relay_to(&server.url("/"), "", "");
+    for wire in Wire::BOTH {
+        let (mut client, mut conn) = pair(&gateway, &server, wire);
+        client.send(&masked(0x89, b"from the client"));
+        assert_eq!(client.frame(), Frame { first: 0x8a, payload: b"from the client".to_vec() });
+        conn.send_frame(0x89, b"from the upstream");
+        assert_eq!(conn.frame(), Frame { first: 0x8a, payload: b"from the upstream".to_vec() });
+        client.send(&masked(0x8a, b"unasked"));
+        client.send_text("up");
+        conn.send_frame(0x8a, b"unasked");
+        conn.send_frame(0x81, b"down");
+        assert_eq!(conn.frame(), Frame::text("up"));
+        assert_eq!(client.frame(), Frame::text("down"));
+    }
+}
+
+// The request
+
+#[test]
+fn the_upstream_decides_on_the_subprotocol() {
+    let server = Server::start();
+    let gateway = relay_to(&server.url("/"), "", "");
+    for (lines, agreed) in [(&["Sec-WebSocket-Protocol: b"][..], Some("b")), (&[], None)] {
+        for listener in ["plain", "tls"] {
+            let head = thread::scope(|scope| {
+                let client = scope.spawn(|| {
+                    gateway
+                        .raw(listener)
+                        .upgrade("/dev/7", &["Sec-WebSocket-Protocol: a, b", "Sec-WebSocket-Protocol: c"])
+                });
+                let (_conn, asked) = server.upgraded(lines);
+                let offered: Vec<_> = asked.lines().filter(|line| line.starts_with("Sec-WebSocket-Protocol")).collect();
+                assert_eq!(offered, ["Sec-WebSocket-Protocol: a, b, c"]);
+                client.join().unwrap().to_lowercase()
+            });
+            let told = head.lines().find_map(|line| line.strip_prefix("sec-websocket-protocol: "));
+            assert_eq!(told, agreed, "{head}");
+        }
+    }
+    // One that nobody has offered.
+    thread::scope(|scope| {
+        let client = scope.spawn(|| {
+            let mut client = gateway.raw("plain");
+            client.send(request("/dev/7", &["Sec-WebSocket-Protocol: a"]).as_bytes());
+            client.answer()
+        });
+        let _conn = server.upgraded(&["Sec-WebSocket-Protocol: other"]);
+        let (head, _) = client.join().unwrap();
+        assert!(head.starts_with("HTTP/1.1 502 "), "{head}");
+    });
+    gateway.wait_for_log("'other', which was not offered");
+}
+
+/// What the upstream is asked when a client asks for this path with these headers.
+fn asked_for(gateway: &Gateway, server: &Server, listener: &str, path: &str, headers: &[&str]) -> String {
+    thread::scope(|scope| {
+        let client = scope.spawn(|| {
+            let mut client = gateway.raw(listener);
+            client.upgrade(path, headers);
+        });
+        let (_conn, asked) = server.upgraded(&[]);
+        client.join().unwrap();
+        asked
+    })
+}
+
+#[test]
+fn the_upstream_hears_of_the_client_what_it_is_to_hear() {
+    let server = Server::start();
+    let more =
+        "forward_headers = [\"Authorization\", \"cookie\"]\nheaders = { X-Key = \"fixed\" }\norigin = \"https://us\"";
+    let gateway = relay_to(&server.url("/base/{id}/x?a=1"), more, "");
+    for (listener, proto) in [("plain", "http"), ("tls", "https")] {
+        let headers = [
+            "Authorization: Bearer t",
+            "Cookie: a=b",
+            "Cookie: c=d",
+            "X-Key: forged",
+            "X-Other: secret",
+            "X-Forwarded-For: 9.9.9.9",
+            "X-Forwarded-Host: elsewhere",
+        ];
+        let asked = asked_for(&gateway, &server, listener, "/dev/a%20b%3F%23%C3%A4?b=2&c=%2F", &headers);
+        let count = |line: &str| asked.lines().filter(|own| own.eq_ignore_ascii_case(line)).count();
+        for line in [
+            "GET /base/a%20b%3F%23%C3%A4/x?a=1&b=2&c=%2F HTTP/1.1",
+            &format!("Host: 127.0.0.1:{}", server.port),
+            "Authorization: Bearer t",
+            "Cookie: a=b",
+            "Cookie: c=d",
+            "X-Key: fixed",
+            "Origin: https://us",
+            "X-Forwarded-For: 127.0.0.1",
+            &format!("X-Forwarded-Proto: {proto}"),
+            "X-Forwarded-Host: localhost",
+        ] {
+            assert_eq!(count(line), 1, "{line} in {asked}");
+        }
+        for hidden in ["forged", "secret", "9.9.9.9", "elsewhere"] {
+            assert!(!asked.contains(hidden), "{hidden} in {asked}");
+        }
+    }
+    let gateway = relay_to(&server.url("/?a=1"), "forward_query = false", "");
+    let asked = asked_for(&gateway, &server, "plain", "/dev/7?b=2", &[]);
+    assert!(asked.starts_with("GET /?a=1 HTTP/1.1\r\n"), "{asked}");
+    let gateway = relay_to(&server.url("/up"), "", "");
+    let asked = asked_for(&gateway, &server, "plain", "/dev/7?b=2", &[]);
+    assert!(asked.starts_with("GET /up?b=2 HTTP/1.1\r\n"), "{asked}");
+}
+
+// Upstreams that do not let us in
+
+#[test]
+fn the_client_gets_the_refusal_of_its_upstream() {
+    let server = Server::start();
+    let gateway = relay_to(&server.url("/"), "", "");
+    for (answer, head, body) in [
+        (
+            "401 Who\r\nWWW-Authenticate: Basic realm=\"x\"\r\nX-Other: y\r\n",
+            "WWW-Authenticate: Basic realm=\"x\"",
+            "who are you?",
+        ),
+        ("503 Later\r\nRetry-After: 7\r\nContent-Type: text/plain\r\n", "Retry-After: 7", "busy"),
+        ("503 Later\r\nContent-Type: text/plain\r\n", "Content-Type: text/plain", "busy"),
+        ("302 Found\r\nLocation: ws://elsewhere/\r\n", "Location: ws://elsewhere/", ""),
+        ("404 Not Found\r\n", "HTTP/1.1 404 Not Found", "not here"),
+    ] {
+        for listener in ["plain", "tls"] {
+            let (got, got_body) = refused(&gateway, listener, || {
+                let mut conn = server.arrival();
+                conn.head();
+                conn.send(format!("HTTP/1.1 {answer}Content-Length: {}\r\n\r\n{body}", body.len()).as_bytes());
+                conn
+            });
+            assert_eq!(got.lines().next().unwrap(), format!("HTTP/1.1 {}", answer.split("\r\n").next().unwrap()));
+            assert!(got.lines().any(|line| line.eq_ignore_ascii_case(head)), "{head} in {got}");
+            assert!(!got.contains("X-Other"), "{got}");
+            assert_eq!(got_body, body);
+        }
+    }
+    // Whoever answers 200 is no WebSocket server.
+    let (got, _) = refused(&gateway, "plain", || {
+        let mut conn = server.arrival();
+        conn.head();
+        conn.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi");
+        conn
+    });
+    assert!(got.starts_with("HTTP/1.1 502 "), "{got}");
+}
+
+/// What a client is answered, the upstream behaving like this meanwhile.
+fn refused<T: Send>(gateway: &Gateway, listener: &str, upstream: impl FnOnce() -> T + Send) -> (String, String) {
+    thread::scope(|scope| {
+        let upstream = scope.spawn(upstream);
+        let mut client = gateway.raw(listener);
+        client.send(request("/dev/7", &[]).as_bytes());
+        let answer = client.answer();
+        upstream.join().unwrap();
+        answer
+    })
+}
+
+#[test]
+fn an_upstream_that_cannot_be_reached_is_502_and_a_silent_one_504() {
+    let port = Server::start().port;
+    let gateway = relay_to(&format!("ws://127.0.0.1:{port}/"), "", "");
+    for listener in ["plain", "tls"] {
+        let (head, _) = refused(&gateway, listener, || ());
+        assert!(head.starts_with("HTTP/1.1 502 "), "{head}");
+    }
+    gateway.wait_for_log("connection refused");
+
+    let server = Server::start();
+    let gateway = relay_to(&server.url("/"), "connect_timeout = \"500ms\"", "");
+    let begun = Instant::now();
+    let (head, _) = refused(&gateway, "plain", || server.arrival());
+    assert!(head.starts_with("HTTP/1.1 504 "), "{head}");
+    assert!(begun.elapsed() >= Duration::from_millis(500), "after {:?}", begun.elapsed());
+    // Neither of them has taken anything for good.
+    eventually("its thread has ended", DEADLINE, || gateway.threads() < 12);
+}
+
+#[test]
+fn the_certificate_of_an_upstream_is_checked_unless_that_is_off() {
+    let echo = echo();
+    let url = format!("wss://localhost:{}/", echo.port("tls"));
+    let gateway = relay_to(&url, "", "");
+    let (head, _) = refused(&gateway, "tls", || ());
+    assert!(head.starts_with("HTTP/1.1 502 "), "{head}");
+    gateway.wait_for_log("not trusted");
+
+    let gateway = relay_to(&url, "tls = { verify = false }", "");
+    gateway.wait_for_log("the certificate of 'localhost' is not checked");
+    for wire in Wire::BOTH {
+        let mut client = gateway.client(wire, "/dev/7");
+        client.send_text("unchecked");
+        assert_eq!(client.text(), "unchecked");
+    }
+}
+
+// Ends
+
+#[test]
+fn close_codes_and_reasons_pass_both_ways() {
+    let server = Server::start();
+    let gateway = relay_to(&server.url("/"), "", "");
+    let none = Frame { first: 0x88, payload: Vec::new() };
+    for wire in Wire::BOTH {
+        for close in [Frame::close(1000, ""), Frame::close(4000, "because"), none.clone()] {
+            let (mut client, mut conn) = pair(&gateway, &server, wire);
+            client.send(&[masked(0x81, b"last"), masked(0x88, &close.payload)].concat());
+            assert_eq!(conn.message(), Frame::text("last"));
+            conn.closed_with(&close);
+            assert_eq!(client.message(), close);
+            client.end();
+
+            let (mut client, mut conn) = pair(&gateway, &server, wire);
+            conn.send(&[frame(0x81, b"last"), frame(0x88, &close.payload)].concat());
+            assert_eq!(client.text(), "last");
+            assert_eq!(client.message(), close);
+            client.send(&masked(0x88, &close.payload));
+            client.end();
+            assert_eq!(conn.message(), close);
+            conn.end();
+        }
+    }
+}
+
+#[test]
+fn one_side_that_is_lost_is_told_to_the_other() {
+    let server = Server::start();
+    let gateway = relay_to(&server.url("/"), "", "");
+    for wire in Wire::BOTH {
+        for is_reset in [true, false] {
+            let (mut client, conn) = pair(&gateway, &server, wire);
+            if is_reset {
+                conn.kill()
+            } else {
+                drop(conn)
+            }
+            client.closed_with(1011, "Upstream connection lost");
+
+            let (client, mut conn) = pair(&gateway, &server, wire);
+            if is_reset {
+                client.reset()
+            } else {
+                drop(client)
+            }
+            conn.closed_with(&Frame::close(1001, "Client connection lost"));
+        }
+    }
+    let (threads, descriptors) = (gateway.threads(), gateway.descriptors());
+    eventually("nothing is left", DEADLINE, || gateway.threads() <= 9 && gateway.descriptors() <= descriptors);
+    assert!(threads < 20, "{threads} threads");
+}
+
+#[test]
+fn a_client_that_leaves_with_its_first_bytes_leaves_nothing_behind() {
+    let server = Server::start();
+    let gateway = relay_to(&server.url("/"), "", "");
+    let threads = gateway.threads();
+    for round in 0..50 {
+        let mut client = gateway.raw(if round % 5 == 0 { "tls" } else { "plain" });
+        let first =
+            [request("/dev/7", &[]).into_bytes(), masked(0x81, b"first"), masked(0x88, b"\x0f\xa0bye")].concat();
+        client.send(&first);
+        let (mut conn, _) = server.upgraded(&[]);
+        assert_eq!(conn.message(), Frame::text("first"));
+        conn.closed_with(&Frame::close(4000, "bye"));
+    }
+    eventually("its threads are back", DEADLINE, || gateway.threads() <= threads);
+}
+
+#[test]
+fn messages_over_the_limit_end_both_sides() {
+    let server = Server::start();
+    let gateway = relay_to(&server.url("/"), "", "max_message = \"1KiB\"");
+    for wire in Wire::BOTH {
+        let (mut client, mut conn) = pair(&gateway, &server, wire);
+        client.send(&masked(0x82, &[7; 1024]));
+        assert_eq!(conn.message(), Frame::binary(&[7; 1024]));
+        client.send(&masked(0x82, &[7; 1025]));
+        let close = client.message();
+        assert_eq!((close.first, &close.payload[..2]), (0x88, &1009u16.to_be_bytes()[..]));
+        drop(client);
+        conn.closed_with(&Frame::close(1001, "Client connection lost"));
+
+        let (mut client, mut conn) = pair(&gateway, &server, wire);
+        conn.send_frame(0x82, &[7; 1025]);
+        let close = conn.message();
+        assert_eq!((close.first, &close.payload[..2]), (0x88, &1009u16.to_be_bytes()[..]));
+        drop(conn);
+        client.closed_with(1011, "Upstream connection lost");
+    }
+}
+
+#[test]
+fn whoever_falls_silent_is_cut_on_either_side() {
+    let server = Server::start();
+    let gateway = relay_to(&server.url("/"), "", "heartbeat = \"1s\"\npong_timeout = \"1s\"");
+    for wire in Wire::BOTH {
+        // The upstream is mute; the client answers.
+        let (mut client, conn) = pair(&gateway, &server, wire);
+        client.closed_with(1011, "Upstream connection lost");
+        drop(conn);
+        // The client is mute; the upstream answers.
+        let (client, mut conn) = pair(&gateway, &server, wire);
+        conn.closed_with(&Frame::close(1001, "Client connection lost"));
+        drop(client);
+    }
+    gateway.wait_for_log("no sign of life after a ping");
+}
+
+// Back-pressure
+
+const PIECE: usize = 32 << 10;
+const PIECES: u32 = 1500;
+
+fn piece(number: u32) -> Vec<u8> {
+    let mut piece = vec![0x55; PIECE];
+    piece[..4].copy_from_slice(&number.to_be_bytes());
+    piece
+}
+
+fn number_of(frame: &Frame) -> u32 {
+    assert_eq!((frame.first, frame.payload.len()), (0x82, PIECE));
+    u32::from_be_bytes(frame.payload[..4].try_into().unwrap())
+}
+
+/// Waits until the count does not grow for half a second; the sender is held then.
+fn until_held(sent: impl Fn() -> u32) -> u32 {
+    let late = Instant::now() + 2 * DEADLINE;
+    let (mut last, mut since) = (sent(), Instant::now());
+    while since.elapsed() < Duration::from_millis(500) || last == 0 {
+        assert!(Instant::now() < late, "the sender is not held: {last}");
+        thread::sleep(Duration::from_millis(10));
+        if sent() != last {
+            (last, since) = (sent(), Instant::now());
+        }
+    }
+    last
+}
+
+#[test]
+fn a_client_that_does_not_read_slows_its_upstream_and_loses_nothing() {
+    use std::sync::atomic::{AtomicU32, Ordering};
+    let server = Server::start();
+    let gateway = relay_to(&server.url("/"), "", "queue = { messages = 64, bytes = \"1MiB\" }");
+    for wire in Wire::BOTH {
+        let (mut client, conn) = thread::scope(|scope| {
+            let client = scope.spawn(|| gateway.narrow_client(wire, "/dev/7"));
+            let (conn, _) = server.upgraded(&[]);
+            (client.join().unwrap(), conn)
+        });
+        let before = gateway.memory_kib();
+        let sent = AtomicU32::new(0);
+        thread::scope(|scope| {
+            let sender = scope.spawn(|| {
+                let mut conn = conn;
+                conn.stream.set_write_timeout(Some(3 * DEADLINE)).unwrap();
+                for number in 0..PIECES {
+                    conn.send_frame(0x82, &piece(number));
+                    sent.fetch_add(1, Ordering::Relaxed);
+                }
+                conn
+            });
+            let held_at = until_held(|| sent.load(Ordering::Relaxed));
+            let grown = gateway.memory_kib().saturating_sub(before);
+            assert!(held_at < PIECES, "nothing held the upstream");
+            assert!(grown < 8 << 10, "+{grown} KiB");
+            measured(
+                "relay",
+                format!(
+                    "{wire:?} client that does not read: upstream held after {held_at} of {PIECES} x {PIECE} B, +{grown} KiB"
+                ),
+            );
+            client.widen();
+            for number in 0..PIECES {
+                assert_eq!(number_of(&client.message()), number);
+            }
+            drop(sender.join().unwrap());
+        });
+    }
+    gateway.wait_for_log("held by the other side of its relay");
+}
+
+#[test]
+fn an_upstream_that_does_not_read_slows_its_client_and_loses_nothing() {
+    use std::sync::atomic::{AtomicU32, Ordering};
+    let server = Server::start();
+    let gateway = relay_to(&server.url("/"), "", "queue = { messages = 64, bytes = \"1MiB\" }");
+    for wire in Wire::BOTH {
+        let (mut client, mut conn) = pair(&gateway, &server, wire);
+        let before = gateway.memory_kib();
+        let sent = AtomicU32::new(0);
+        thread::scope(|scope| {
+            let sender = scope.spawn(|| {
+                client.socket().set_write_timeout(Some(3 * DEADLINE)).unwrap();
+                for number in 0..PIECES {
+                    client.send(&masked(0x82, &piece(number)));
+                    sent.fetch_add(1, Ordering::Relaxed);
+                }
+                client
+            });
+            let held_at = until_held(|| sent.load(Ordering::Relaxed));
+            let grown = gateway.memory_kib().saturating_sub(before);
+            assert!(held_at < PIECES, "nothing held the client");
+            assert!(grown < 8 << 10, "+{grown} KiB");
+            measured(
+                "relay",
+                format!(
+                    "{wire:?} client of an upstream that does not read: held after {held_at} of {PIECES} x {PIECE} B, +{grown} KiB"
+                ),
+            );
+            for number in 0..PIECES {
+                assert_eq!(number_of(&conn.message()), number);
+            }
+            drop(sender.join().unwrap());
+        });
+    }
+}
+
+/// A client that is held by an upstream that does not read, and its sending half, which goes on.
+fn held(gateway: &Gateway, server: &Server) -> (Raw, Conn) {
+    let (client, conn) = pair(gateway, server, Wire::Plain);
+    let mut writer = client.writer();
+    thread::spawn(move || while writer.try_send(&masked(0x82, &piece(0))).is_ok() {});
+    gateway.wait_for_log("held by the other side of its relay");
+    (client, conn)
+}
+
+#[test]
+fn a_stop_ends_a_client_that_its_upstream_holds() {
+    let server = Server::start();
+    let mut gateway =
+        relay_to(&server.url("/"), "", "queue = { messages = 64, bytes = \"1MiB\" }\nwrite_timeout = \"off\"");
+    let (_client, _conn) = held(&gateway, &server);
+    let begun = Instant::now();
+    assert!(gateway.terminate().success());
+    let took = begun.elapsed();
+    assert!(took < Duration::from_secs(6), "{took:?}");
+    measured("relay", format!("a stop with a held client took {took:.1?}"));
+}
+
+// Holding the client
+
+#[test]
+fn a_client_stays_while_its_upstream_restarts() {
+    let mut server = Server::start();
+    let gateway = relay_to(&server.url("/"), "hold = \"8s\"", "");
+    for wire in Wire::BOTH {
+        let (mut client, mut conn) = pair(&gateway, &server, wire);
+        client.send_text("before");
+        assert_eq!(conn.message(), Frame::text("before"));
+        conn.send_frame(0x81, b"also before");
+        assert_eq!(client.text(), "also before");
+        for round in 0..3 {
+            let port = server.port;
+            drop(server);
+            if round == 1 {
+                // It says so, in order.
+                conn.send_frame(0x88, &1012u16.to_be_bytes());
+                assert_eq!(conn.message(), Frame::close(1012, ""));
+            }
+            conn.kill();
+            gateway.wait_for_log("it is kept for at most 8s");
+            gateway.wait_for_log("the upstream is gone");
+            for number in 0..5 {
+                client.send_text(&format!("{round}.{number}"));
+            }
+            server = Server::at(port);
+            (conn, _) = server.upgraded(&[]);
+            // What went into the dying connection may be lost; what follows comes in order and once.
+            client.send_text("after");
+            let mut arrived: Vec<String> = Vec::new();
+            while arrived.last().is_none_or(|last| last != "after") {
+                arrived.push(String::from_utf8(conn.message().payload).unwrap());
+            }
+            let whole: Vec<_> = (0..5).map(|number| format!("{round}.{number}")).chain(["after".to_owned()]).collect();
+            assert!(whole.ends_with(&arrived), "{arrived:?}");
+            conn.send_frame(0x81, b"back");
+            assert_eq!(client.text(), "back");
+        }
+        client.send(&masked(0x88, b""));
+        conn.closed_with(&Frame { first: 0x88, payload: Vec::new() });
+    }
+}
+
+#[test]
+fn what_the_kernel_had_not_taken_is_sent_again() {
+    let mut server = Server::start();
+    let gateway = relay_to(&server.url("/"), "hold = \"8s\"", "queue = { messages = 64, bytes = \"1MiB\" }");
+    let (mut client, conn) = pair(&gateway, &server, Wire::Plain);
+    const ALL: u32 = 400;
+    thread::scope(|scope| {
+        let sender = scope.spawn(|| {
+            for number in 0..ALL {
+                client.send(&masked(0x82, &piece(number)));
+            }
+            client
+        });
+        // It has read nothing when it is killed.
+        gateway.wait_for_log("held by the other side of its relay");
+        let port = server.port;
+        drop(server);
+        conn.kill();
+        gateway.wait_for_log("it is kept for at most 8s");
+        server = Server::at(port);
+        let (mut conn, _) = server.upgraded(&[]);
+        let mut arrived = vec![number_of(&conn.message())];
+        while arrived.last() != Some(&(ALL - 1)) {
+            arrived.push(number_of(&conn.message()));
+        }
+        let first = arrived[0];
+        assert_eq!(arrived, (first..ALL).collect::<Vec<_>>());
+        measured(
+            "relay",
+            format!("an upstream killed with all unread: {first} of {ALL} x {PIECE} B were in its socket and are lost"),
+        );
+        drop(sender.join().unwrap());
+    });
+}
+
+#[test]
+fn a_hold_that_runs_out_closes_the_client() {
+    let server = Server::start();
+    let gateway = relay_to(&server.url("/"), "hold = \"1s\"", "");
+    let pairs: Vec<_> = Wire::BOTH.into_iter().map(|wire| pair(&gateway, &server, wire)).collect();
+    let (mut clients, conns): (Vec<_>, Vec<_>) = pairs.into_iter().unzip();
+    // It accepts and says nothing: a dial must not make the hold any longer.
+    let begun = Instant::now();
+    conns.into_iter().for_each(Conn::kill);
+    for client in &mut clients {
+        client.closed_with(1011, "Upstream connection lost");
+    }
+    let took = begun.elapsed();
+    assert!((Duration::from_millis(900)..Duration::from_secs(4)).contains(&took), "{took:?}");
+}
+
+#[test]
+fn an_upstream_that_comes_and_goes_is_not_dialled_without_end() {
+    let server = Server::start();
+    let gateway = relay_to(&server.url("/"), "hold = \"2s\"", "");
+    let (mut client, conn) = pair(&gateway, &server, Wire::Plain);
+    conn.kill();
+    let begun = Instant::now();
+    let mut dials = 0;
+    while let Some(mut conn) = server.arrives_within(Duration::from_millis(2500)) {
+        let head = conn.head();
+        conn.accept(&head, &[]);
+        dials += 1;
+        assert!(begun.elapsed() < DEADLINE, "{dials} dials and no end");
+    }
+    client.closed_with(1011, "Upstream connection lost");
+    assert!((2..40).contains(&dials), "{dials} dials");
+    measured("relay", format!("{dials} dials of an upstream that ends each connection, within a hold of 2 s"));
+}
+
+#[test]
+fn an_upstream_that_comes_back_with_another_subprotocol_is_not_taken() {
+    let server = Server::start();
+    let gateway = relay_to(&server.url("/"), "hold = \"1s\"", "");
+    let (mut client, conn) = thread::scope(|scope| {
+        let client = scope.spawn(|| {
+            let mut client = gateway.raw("plain");
+            client.upgrade("/dev/7", &["Sec-WebSocket-Protocol: a, b"]);
+            client
+        });
+        let (conn, _) = server.upgraded(&["Sec-WebSocket-Protocol: a"]);
+        (client.join().unwrap(), conn)
+    });
+    conn.kill();
+    let (mut conn, _) = server.upgraded(&["Sec-WebSocket-Protocol: b"]);
+    conn.end();
+    drop(server);
+    client.closed_with(1011, "Upstream connection lost");
+}
+
+#[test]
+fn a_client_that_leaves_during_the_hold_ends_it() {
+    let server = Server::start();
+    let gateway = relay_to(&server.url("/"), "hold = \"60s\"", "");
+    let threads = gateway.threads();
+    let port = server.port;
+    drop(server);
+    for wire in Wire::BOTH {
+        let server = Server::at(port);
+        let mut clients = Vec::new();
+        for _ in 0..3 {
+            let (client, conn) = pair(&gateway, &server, wire);
+            clients.push(client);
+            conn.kill();
+        }
+        drop(server);
+        gateway.wait_for_log("it is kept for at most 60s");
+        let [mut orderly, lost, mut held] = <[Raw; 3]>::try_from(clients).ok().unwrap();
+        orderly.send(&masked(0x88, &1000u16.to_be_bytes()));
+        assert_eq!(orderly.message(), Frame::close(1000, ""));
+        orderly.end();
+        drop(lost);
+        // This one is not read any more.
+        held.send_text("waits for the upstream");
+        drop(held);
+        eventually("the threads are back", DEADLINE, || gateway.threads() <= threads);
+    }
+}
+
+#[test]
+fn a_stop_during_a_hold_is_told_as_a_stop() {
+    let server = Server::start();
+    let mut gateway = relay_to(&server.url("/"), "hold = \"60s\"", "");
+    let (mut client, conn) = pair(&gateway, &server, Wire::Plain);
+    drop(server);
+    conn.kill();
+    gateway.wait_for_log("it is kept for at most 60s");
+    gateway.signal(rustix::process::Signal::TERM);
+    client.closed_with(1001, "Server shutting down");
+    assert!(gateway.wait().success());
+}
+
+// Many, none, and the end
+
+#[test]
+fn two_hundred_clients_come_and_go_and_leave_nothing() {
+    let echo = echo();
+    let gateway = relay_to(&format!("ws://127.0.0.1:{}/", echo.port("plain")), "", "max_connections = 200");
+    let counts = || (gateway.threads(), gateway.descriptors(), echo.threads(), echo.descriptors());
+    let before = counts();
+    let memory = gateway.memory_kib();
+    for round in 0..2 {
+        let mut clients: Vec<Raw> = (0..200)
+            .map(|number| {
+                gateway.client(if number % 10 == 0 { Wire::Tls } else { Wire::Plain }, &format!("/dev/{number}"))
+            })
+            .collect();
+        for (number, client) in clients.iter_mut().enumerate() {
+            client.send_text(&format!("{round}.{number}"));
+        }
+        for (number, client) in clients.iter_mut().enumerate() {
+            assert_eq!(client.text(), format!("{round}.{number}"));
+        }
+        let grown = gateway.memory_kib().saturating_sub(memory);
+        measured("relay", format!("200 relayed clients: {} threads, +{grown} KiB", gateway.threads()));
+        for (number, mut client) in clients.into_iter().enumerate() {
+            match number % 3 {
+                0 => client.send(&masked(0x88, b"")),
+                1 => client.reset(),
+                _ => {}
+            }
+        }
+        eventually("all is back", DEADLINE, || {
+            let now = counts();
+            now.0 <= before.0 && now.1 <= before.1 && now.2 <= before.2 && now.3 <= before.3
+        });
+    }
+}
+
+#[test]
+fn a_stop_closes_clients_and_upstreams_with_1001() {
+    let server = Server::start();
+    for wire in Wire::BOTH {
+        let mut gateway = relay_to(&server.url("/"), "", "");
+        let (mut client, mut conn) = pair(&gateway, &server, wire);
+        // These two answer nothing.
+        let (_mute, _mute_conn) = pair(&gateway, &server, wire);
+        let begun = Instant::now();
+        gateway.signal(rustix::process::Signal::TERM);
+        client.closed_with(1001, "Server shutting down");
+        let close = conn.message();
+        assert_eq!((close.first, &close.payload[..2]), (0x88, &1001u16.to_be_bytes()[..]));
+        conn.send_frame(0x88, &close.payload);
+        conn.end();
+        assert!(gateway.wait().success());
+        let took = begun.elapsed();
+        // The drain is 3 s.
+        assert!(took < Duration::from_secs(6), "{took:?}");
+        measured("relay", format!("a stop with mute sides took {took:.1?}"));
+    }
+}
+
+#[test]
+fn a_relay_whose_thread_cannot_be_started_closes_both_sides() {
+    let Some(user) = nobody() else { return measured("relay", "skipped: only root can become another user") };
+    let server = Server::start();
+    let more = "\n[[endpoint]]\npath = \"/other\"\nto = [\"reply\"]\n";
+    let gateway = Gateway::start_with(&(config(&server.url("/"), "", "") + more), |command| {
+        run_as(user, &["--nproc=40"], command)
+    });
+    let mut others = Vec::new();
+    loop {
+        let mut other = gateway.raw("plain");
+        other.send(request("/other", &[]).as_bytes());
+        if !other.head().starts_with("HTTP/1.1 101 ") {
+            break;
+        }
+        others.push(other);
+        assert!(others.len() < 60, "the limit does not hold");
+    }
+    // One thread more is for the client, and none for the relay.
+    let threads = gateway.threads();
+    drop(others.pop());
+    eventually("a thread is free", DEADLINE, || gateway.threads() < threads);
+    let (mut client, mut conn) = pair(&gateway, &server, Wire::Plain);
+    client.closed_with(1013, "Server at capacity");
+    assert_eq!(conn.message(), Frame::close(1001, "Client connection lost"));
+    conn.send_frame(0x88, &1001u16.to_be_bytes());
+    conn.end();
+    gateway.wait_for_log("failed to start the thread of its relay");
+    eventually("the client's thread is back", DEADLINE, || gateway.threads() < threads);
+}
