@@ -199,7 +199,9 @@ pub fn run(shared: &Arc<Shared>, client: &Arc<Client>, reached: Reached, incomin
     let mut to_upstream = ToUpstream { shared, client, upstream, cork: Cork::masked(endpoint.cork) };
     let settings = &endpoint.settings;
     let mut intake = Intake::new(&client.peer, Role::Server, settings.max_message, &shared.clock, &shared.scratch);
-    if let Some(Close { code, reason }) = intake.run(incoming, &mut to_upstream) {
+    let close = intake.run(incoming, &mut to_upstream);
+    // Without the thread the client's Close is but the answer to ours.
+    if let (Ok(_), Some(Close { code, reason })) = (&thread, close) {
         (leave.code, leave.reason) = (code, reason.to_string());
     }
     drop(leave);

@@ -3,6 +3,8 @@
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -192,7 +194,9 @@ fn config(url: &str, relay: &str, endpoint: &str) -> String {
 
 /// A gateway that echoes on every path that it has.
 fn echo() -> Gateway {
-    Gateway::start(&format!("[[endpoint]]\npath = \"/\"\nto = [\"reply\"]\nmax_message = \"2MiB\"\n{LISTENERS}"))
+    Gateway::start(&format!(
+        "[[endpoint]]\npath = \"/\"\nto = [\"reply\"]\nmax_message = \"2MiB\"\nmax_connections = 200\n{LISTENERS}"
+    ))
 }
 
 /// A client and the connection to its upstream.
@@ -607,7 +611,6 @@ fn until_held(sent: impl Fn() -> u32) -> u32 {
 
 #[test]
 fn a_client_that_does_not_read_slows_its_upstream_and_loses_nothing() {
-    use std::sync::atomic::{AtomicU32, Ordering};
     let server = Server::start();
     let gateway = relay_to(&server.url("/"), "", "queue = { messages = 64, bytes = \"1MiB\" }");
     for wire in Wire::BOTH {
@@ -645,12 +648,10 @@ fn a_client_that_does_not_read_slows_its_upstream_and_loses_nothing() {
             drop(sender.join().unwrap());
         });
     }
-    gateway.wait_for_log("held by the other side of its relay");
 }
 
 #[test]
 fn an_upstream_that_does_not_read_slows_its_client_and_loses_nothing() {
-    use std::sync::atomic::{AtomicU32, Ordering};
     let server = Server::start();
     let gateway = relay_to(&server.url("/"), "", "queue = { messages = 64, bytes = \"1MiB\" }");
     for wire in Wire::BOTH {
@@ -684,13 +685,34 @@ fn an_upstream_that_does_not_read_slows_its_client_and_loses_nothing() {
     }
 }
 
-/// A client that is held by an upstream that does not read, and its sending half, which goes on.
-fn held(gateway: &Gateway, server: &Server) -> (Raw, Conn) {
+/// A client that is held by an upstream that does not read, however much its sending half sends.
+fn held(gateway: &Gateway, server: &Server) -> (Raw, Conn, thread::JoinHandle<()>) {
     let (client, conn) = pair(gateway, server, Wire::Plain);
-    let mut writer = client.writer();
-    thread::spawn(move || while writer.try_send(&masked(0x82, &piece(0))).is_ok() {});
-    gateway.wait_for_log("held by the other side of its relay");
-    (client, conn)
+    let (mut writer, sent) = (client.writer(), Arc::new(AtomicU32::new(0)));
+    let counted = Arc::clone(&sent);
+    let sender = thread::spawn(move || {
+        while writer.try_send(&masked(0x82, &piece(0))).is_ok() {
+            counted.fetch_add(1, Ordering::Relaxed);
+        }
+    });
+    until_held(|| sent.load(Ordering::Relaxed));
+    (client, conn, sender)
+}
+
+#[test]
+fn a_client_that_is_lost_while_its_upstream_holds_it_takes_both_with_it() {
+    let server = Server::start();
+    let queue = "queue = { messages = 64, bytes = \"1MiB\" }\nwrite_timeout = \"off\"\nheartbeat = \"off\"";
+    let gateway = relay_to(&server.url("/"), "", queue);
+    let threads = gateway.threads();
+    let (client, mut conn, sender) = held(&gateway, &server);
+    client.socket().shutdown(std::net::Shutdown::Both).unwrap();
+    sender.join().unwrap();
+    client.reset();
+    // Its thread does not read, and so it is this write that finds out.
+    conn.send_frame(0x81, b"are you there?");
+    conn.send_frame(0x81, b"are you?");
+    eventually("its threads are back", DEADLINE, || gateway.threads() <= threads);
 }
 
 #[test]
@@ -698,7 +720,7 @@ fn a_stop_ends_a_client_that_its_upstream_holds() {
     let server = Server::start();
     let mut gateway =
         relay_to(&server.url("/"), "", "queue = { messages = 64, bytes = \"1MiB\" }\nwrite_timeout = \"off\"");
-    let (_client, _conn) = held(&gateway, &server);
+    let (_client, _conn, _sender) = held(&gateway, &server);
     let begun = Instant::now();
     assert!(gateway.terminate().success());
     let took = begun.elapsed();
@@ -755,16 +777,18 @@ fn what_the_kernel_had_not_taken_is_sent_again() {
     let mut server = Server::start();
     let gateway = relay_to(&server.url("/"), "hold = \"8s\"", "queue = { messages = 64, bytes = \"1MiB\" }");
     let (mut client, conn) = pair(&gateway, &server, Wire::Plain);
-    const ALL: u32 = 400;
+    const ALL: u32 = 1000;
+    let sent = AtomicU32::new(0);
     thread::scope(|scope| {
         let sender = scope.spawn(|| {
             for number in 0..ALL {
                 client.send(&masked(0x82, &piece(number)));
+                sent.fetch_add(1, Ordering::Relaxed);
             }
             client
         });
         // It has read nothing when it is killed.
-        gateway.wait_for_log("held by the other side of its relay");
+        assert!(until_held(|| sent.load(Ordering::Relaxed)) < ALL);
         let port = server.port;
         drop(server);
         conn.kill();
@@ -849,13 +873,10 @@ fn a_client_that_leaves_during_the_hold_ends_it() {
     drop(server);
     for wire in Wire::BOTH {
         let server = Server::at(port);
-        let mut clients = Vec::new();
-        for _ in 0..3 {
-            let (client, conn) = pair(&gateway, &server, wire);
-            clients.push(client);
-            conn.kill();
-        }
+        let pairs: Vec<_> = (0..3).map(|_| pair(&gateway, &server, wire)).collect();
         drop(server);
+        let (clients, conns): (Vec<_>, Vec<_>) = pairs.into_iter().unzip();
+        conns.into_iter().for_each(Conn::kill);
         gateway.wait_for_log("it is kept for at most 60s");
         let [mut orderly, lost, mut held] = <[Raw; 3]>::try_from(clients).ok().unwrap();
         orderly.send(&masked(0x88, &1000u16.to_be_bytes()));
