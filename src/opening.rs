@@ -2,6 +2,7 @@
 //! answer that says why not.
 
 use std::net::IpAddr;
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -98,10 +99,12 @@ pub fn open(shared: &Arc<Shared>, mut arrival: Arrival) -> Result<Opened, Unopen
     let reached = match (&endpoint.dialer, &endpoint.settings.relay) {
         (Some(dialer), Some(relay)) => {
             let is_tls = arrival.stream.session.is_some();
-            let asked = Asked { head: &bytes, request: &request, room: &admission.room, from: arrival.peer, is_tls };
+            let (socket, room, from) = (arrival.stream.socket.as_fd(), &admission.room, arrival.peer);
+            let asked = Asked { socket, head: &bytes, request: &request, room, from, is_tls };
             match relay::reach(shared, dialer, relay, &asked) {
                 Ok(reached) => Some(reached),
-                Err(Unreached { refusal, answer: bytes }) => {
+                Err(Unreached::Gone) => return Err(Unopened::Gone("left before its upstream had answered".to_owned())),
+                Err(Unreached::Refused { refusal, answer: bytes }) => {
                     answer(&mut arrival.stream, &bytes);
                     return Err(Unopened::Refused(refusal));
                 }

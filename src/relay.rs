@@ -6,6 +6,7 @@
 
 use std::io;
 use std::net::IpAddr;
+use std::os::fd::BorrowedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -56,18 +57,25 @@ pub struct Reached {
     pub extras: RequestExtras,
 }
 
-/// Why no upstream was reached: what the log says, and what the client is answered.
+/// Why no upstream was reached.
 #[derive(Debug)]
-pub struct Unreached {
-    /// Status and reason.
-    pub refusal: handshake::Refusal,
-    /// The whole HTTP answer: the upstream's own, where it gave one.
-    pub answer: Vec<u8>,
+pub enum Unreached {
+    /// What the client is answered.
+    Refused {
+        /// Status and reason, for the log.
+        refusal: handshake::Refusal,
+        /// The whole HTTP answer: the upstream's own, where it gave one.
+        answer: Vec<u8>,
+    },
+    /// The client did not wait for it.
+    Gone,
 }
 
 /// The client's request, as far as its upstream hears of it.
 #[derive(Debug)]
 pub struct Asked<'a> {
+    /// Where it came from: nobody dials any longer for a client that is gone.
+    pub socket: BorrowedFd<'a>,
     /// Its head, which was judged to be good.
     pub head: &'a [u8],
     /// The same, taken apart.
@@ -85,17 +93,22 @@ pub struct Asked<'a> {
 pub fn reach(shared: &Shared, dialer: &Dialer, relay: &RelaySettings, asked: &Asked<'_>) -> Result<Reached, Unreached> {
     let unreached = |status, reason: String| {
         let refusal = handshake::Refusal::new(status, reason);
-        Unreached { answer: refusal.to_http(), refusal }
+        Unreached::Refused { answer: refusal.to_http(), refusal }
     };
     let extras = extras(shared, relay, asked).map_err(|problem| unreached(502, problem))?;
-    match dialer.dial(&extras, &shared.until_stop()) {
+    let socket = asked.socket.try_clone_to_owned();
+    let socket = socket.map_err(|error| unreached(503, format!("failed to watch its connection: {error}")))?;
+    match dialer.dial(&extras, &shared.until_stop().until_hung_up(Arc::new(socket))) {
         Ok(dialed) => Ok(Reached { dialed, extras }),
-        Err(DialError::Stopped) => Err(unreached(503, "the server is shutting down".to_owned())),
+        Err(DialError::Stopped) if shared.is_stopping() => {
+            Err(unreached(503, "the server is shutting down".to_owned()))
+        }
+        Err(DialError::Stopped) => Err(Unreached::Gone),
         Err(error) => {
             let why = error.with(&Names::CONFIGURATION).to_string();
             warn!("relay '{}': {why}", shared.routes.show(asked.room));
             Err(match error {
-                DialError::Refused { refusal, .. } if refusal.status >= 300 => Unreached {
+                DialError::Refused { refusal, .. } if refusal.status >= 300 => Unreached::Refused {
                     answer: passed_on_answer(&refusal),
                     refusal: handshake::Refusal::new(refusal.status, "its upstream answered so"),
                 },
@@ -122,7 +135,7 @@ fn passed_on_answer(refusal: &dial::Refusal) -> Vec<u8> {
 
 /// What the upstream's request has of the client's.
 fn extras(shared: &Shared, relay: &RelaySettings, asked: &Asked<'_>) -> Result<RequestExtras, String> {
-    let Asked { head, request, room, from, is_tls } = asked;
+    let Asked { head, request, room, from, is_tls, .. } = asked;
     let value = |name: &str| {
         let parameter = shared.routes.parameters(room).find(|(own, _)| *own == name);
         parameter.map_or("", |(_, value)| value)

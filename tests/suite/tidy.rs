@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 /// the layers below its own.
 const LAYERS: [&[&str]; 8] = [
     &["cli", "gateway"],
-    &["accept", "broadcaster", "client", "flusher", "heartbeat"],
-    &["dispatch", "intake", "opening"],
-    &["peer", "publisher", "registry", "scratch", "shared", "upstream", "waiting", "watchdog", "wheel"],
+    &["accept", "broadcaster", "client", "flusher", "heartbeat", "link"],
+    &["dispatch", "intake", "opening", "relay"],
+    &["links", "peer", "publisher", "registry", "scratch", "shared", "upstream", "waiting", "watchdog", "wheel"],
     &["admission", "format", "pulse", "route"],
     &["dial"],
     &["connection"],
@@ -21,18 +21,27 @@ const LAYERS: [&[&str]; 8] = [
 ];
 
 /// The arrows inside a layer, each with its reason. None of them has one back.
-const INSIDE: [(&str, &str); 19] = [
+const INSIDE: [(&str, &str); 25] = [
     // `serve` runs a gateway.
     ("cli", "gateway"),
     // An accepted connection gets its thread, which is a client's life.
     ("accept", "client"),
     // A client that has been let in joins its room by publishing.
     ("opening", "dispatch"),
-    // What a client's intake brings is dispatched.
+    // A client of a relay is let in once its upstream is reached.
+    ("opening", "relay"),
+    // A client's intake begins with what came behind its request.
+    ("opening", "intake"),
+    // What a client's intake brings is dispatched, or relayed.
     ("dispatch", "intake"),
+    ("relay", "intake"),
+    // A link is what waits for it, and the way there.
+    ("links", "upstream"),
+    ("links", "waiting"),
     // A client is known by its connection.
     ("registry", "peer"),
     // `shared` is what a running gateway has of each of these.
+    ("shared", "links"),
     ("shared", "peer"),
     ("shared", "publisher"),
     ("shared", "registry"),
@@ -326,7 +335,7 @@ fn the_map_names_every_thread() {
             }
         }
     }
-    assert_eq!(seen, 8, "threads that were seen starting");
+    assert_eq!(seen, 11, "threads that were seen starting");
 }
 
 #[test]
