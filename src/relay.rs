@@ -184,13 +184,12 @@ struct Patience {
 /// Ends the upstream with the client, also when the client's thread panics: nobody else would.
 struct Leave<'a> {
     side: &'a Side,
-    code: Option<u16>,
-    reason: String,
+    close: Option<Close>,
 }
 
 impl Drop for Leave<'_> {
     fn drop(&mut self) {
-        self.side.leave(self.code, &self.reason);
+        self.side.leave(self.close.as_ref());
     }
 }
 
@@ -202,7 +201,7 @@ pub fn run(shared: &Arc<Shared>, client: &Arc<Client>, reached: Reached, incomin
     let side = Arc::new(Side { shared, client, upstream: Upstream::default(), extras, subprotocol });
     let Side { shared, client, upstream, .. } = &*side;
     let endpoint = side.endpoint();
-    let mut leave = Leave { side: &side, code: CLIENT_LOST.0, reason: CLIENT_LOST.1.to_owned() };
+    let mut leave = Leave { side: &side, close: None };
     let thread = side.connect(dialed).and_then(|connection| start(&side, connection));
     if let Err(error) = &thread {
         warn!("client {}: failed to start the thread of its relay: {error}", client.id());
@@ -212,11 +211,8 @@ pub fn run(shared: &Arc<Shared>, client: &Arc<Client>, reached: Reached, incomin
     let mut to_upstream = ToUpstream { shared, client, upstream, cork: Cork::masked(endpoint.cork) };
     let settings = &endpoint.settings;
     let mut intake = Intake::new(&client.peer, Role::Server, settings.max_message, &shared.clock, &shared.scratch);
-    let close = intake.run(incoming, &mut to_upstream);
     // Without the thread the client's Close is but the answer to ours.
-    if let (Ok(_), Some(Close { code, reason })) = (&thread, close) {
-        (leave.code, leave.reason) = (code, reason.to_string());
-    }
+    leave.close = intake.run(incoming, &mut to_upstream).filter(|_| thread.is_ok());
     drop(leave);
     // Nothing is read or written any more. This ends a dial on its behalf.
     client.outbox().cut("it has left");
@@ -228,9 +224,9 @@ pub fn run(shared: &Arc<Shared>, client: &Arc<Client>, reached: Reached, incomin
     intake.received()
 }
 
-/// What the client is told of its upstream's Close.
-fn passed_on(close: Option<&Close>) -> (Option<u16>, &str) {
-    close.map_or(UPSTREAM_LOST, |close| (close.code, &*close.reason))
+/// What one side is told of the other side's Close.
+fn passed_on<'a>(close: Option<&'a Close>, lost: (Option<u16>, &'a str)) -> (Option<u16>, &'a str) {
+    close.map_or(lost, |close| (close.code, &*close.reason))
 }
 
 fn start(side: &Arc<Side>, connection: Connection) -> io::Result<JoinHandle<()>> {
@@ -240,7 +236,7 @@ fn start(side: &Arc<Side>, connection: Connection) -> io::Result<JoinHandle<()>>
         if catch_unwind(AssertUnwindSafe(|| side.run(connection))).is_err() {
             error!("relay {}: its thread panicked; this is a defect of wsgate", side.client.id());
             side.client.outbox().close(Some(1011), "Internal error");
-            side.leave(CLIENT_LOST.0, CLIENT_LOST.1);
+            side.leave(None);
         }
     })
 }
@@ -279,7 +275,7 @@ impl Side {
                 Some(connection) => connection,
                 None if self.shared.is_stopping() => break,
                 None => {
-                    let (code, reason) = passed_on(close.as_ref());
+                    let (code, reason) = passed_on(close.as_ref(), UPSTREAM_LOST);
                     client.close(code, reason);
                     break;
                 }
@@ -370,12 +366,16 @@ impl Side {
         }
     }
 
-    /// The client's side is over: so is the upstream, and it is told why.
-    fn leave(&self, code: Option<u16>, reason: &str) {
+    /// The client's side is over, with this Close or lost: so is the upstream, which is told.
+    fn leave(&self, close: Option<&Close>) {
         // In this order: a connection that comes up meanwhile finds that it is over, or is found here.
         self.count_lost();
-        if let Some(outbox) = self.upstream.current() {
-            outbox.close(code, reason);
+        let Some(outbox) = self.upstream.current() else { return };
+        let (code, reason) = passed_on(close, CLIENT_LOST);
+        outbox.close(code, reason);
+        if close.is_none() && self.shared.is_stopping() {
+            // A client that a stop has cut had all the time that there is: none is left for an answer.
+            outbox.cut("the gateway has stopped");
         }
     }
 

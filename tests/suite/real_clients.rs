@@ -29,24 +29,56 @@ fn headless_chromium_does_all_that_its_users_do() {
 }
 
 /// Runs one client's script against a gateway and expects each of its checks to pass: once
-/// where the broadcaster writes itself, once where deliverers write for it.
+/// where the broadcaster writes itself, once where deliverers write for it, once through a relay.
 fn every_check_passes(client: &mut Command) {
     for deliverers in [0, 3] {
         let mut gateway = Gateway::start(&config(deliverers));
-        // Two runs on one command would add their arguments up.
-        let mut command = Command::new(client.get_program());
-        command.args(client.get_args()).envs(client.get_envs().filter_map(|(name, value)| Some((name, value?))));
-        command.arg(gateway.port("plain").to_string()).arg(gateway.port("tls").to_string()).arg(gateway.file("ca.pem"));
-
-        // Every single wait of a script has a deadline of its own; this one is for all of them.
-        let output = process::run(&mut command, Duration::from_secs(180));
-
-        let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-        let passed: Vec<&str> = stdout.lines().filter_map(|line| line.strip_prefix("ok ")).collect();
-        assert!(output.status.success(), "with {deliverers} deliverers, passed {passed:?}, then: {stderr}");
-        assert_eq!(passed, CHECKS, "with {deliverers} deliverers");
+        every_check_passes_at(client, &gateway, &format!("with {deliverers} deliverers"));
         assert!(gateway.terminate().success(), "with {deliverers} deliverers");
     }
+    // The same through a relay, which nobody is to notice.
+    let upstream = Gateway::start(&config(0));
+    let mut relay = Gateway::start(&relay_to(upstream.port("plain")));
+    every_check_passes_at(client, &relay, "through a relay");
+    assert!(relay.terminate().success(), "through a relay");
+}
+
+fn every_check_passes_at(client: &Command, gateway: &Gateway, how: &str) {
+    // Two runs on one command would add their arguments up.
+    let mut command = Command::new(client.get_program());
+    command.args(client.get_args()).envs(client.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    command.arg(gateway.port("plain").to_string()).arg(gateway.port("tls").to_string()).arg(gateway.file("ca.pem"));
+
+    // Every single wait of a script has a deadline of its own; this one is for all of them.
+    let output = process::run(&mut command, Duration::from_secs(180));
+
+    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let passed: Vec<&str> = stdout.lines().filter_map(|line| line.strip_prefix("ok ")).collect();
+    assert!(output.status.success(), "{how}, passed {passed:?}, then: {stderr}");
+    assert_eq!(passed, CHECKS, "{how}");
+}
+
+/// A gateway that relays all that [`config`] has to the one on this port.
+fn relay_to(port: u16) -> String {
+    let mut config = String::from(
+        r#"
+        [[listen]]
+        name = "plain"
+        address = "127.0.0.1:0"
+
+        [[listen]]
+        name = "tls"
+        address = "127.0.0.1:0"
+        tls = { certificate = "cert.pem", private_key = "key.pem" }
+        "#,
+    );
+    for path in ["/echo", "/broadcast", "/proto"] {
+        config += &format!(
+            "\n[[endpoint]]\npath = \"{path}\"\norigins = \"any\"\n\
+             relay = {{ url = \"ws://127.0.0.1:{port}{path}\", proxy = \"off\" }}\n"
+        );
+    }
+    config
 }
 
 fn config(deliverers: usize) -> String {
@@ -84,12 +116,13 @@ fn config(deliverers: usize) -> String {
     )
 }
 
-fn source(path: &str) -> PathBuf {
+/// A file of the repository.
+pub(crate) fn source(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
 /// What tests/install-clients.sh has installed; a test without its client fails, it does not pass.
-fn installed(path: &str) -> PathBuf {
+pub(crate) fn installed(path: &str) -> PathBuf {
     let path = source(path);
     assert!(path.exists(), "{} is not installed; run tests/install-clients.sh", path.display());
     path

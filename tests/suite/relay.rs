@@ -1,8 +1,9 @@
 //! Relays: every client of a relay's endpoint has a connection of its own to another server.
 
 use std::collections::VecDeque;
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
@@ -11,6 +12,7 @@ use std::time::{Duration, Instant};
 use crate::harness::{
     DEADLINE, Frame, Gateway, LISTENERS, Raw, Wire, eventually, masked, measured, nobody, request, run_as,
 };
+use crate::real_clients::{installed, source};
 
 /// A server in the hands of a test: it accepts, answers and falls silent as told.
 struct Server {
@@ -261,6 +263,39 @@ fn what_an_upstream_says_with_its_answer_arrives_and_fragments_are_joined() {
         client
     });
     drop(client);
+}
+
+#[test]
+fn a_python_server_is_an_upstream_like_any_other() {
+    let mut python = Command::new(installed("target/clients/python/bin/python"));
+    python.args(["-W", "error"]).arg(source("tests/clients/python_upstream.py")).stdout(Stdio::piped());
+    let mut server = Ended(python.spawn().unwrap());
+    let mut port = String::new();
+    BufReader::new(server.0.stdout.as_mut().unwrap()).read_line(&mut port).unwrap();
+    let gateway = relay_to(&format!("ws://127.0.0.1:{}/api/{{id}}", port.trim()), "", "max_message = \"2MiB\"");
+    for listener in ["plain", "tls"] {
+        let mut client = gateway.raw(listener);
+        let head = client.upgrade("/dev/a%20b?x=1", &["Sec-WebSocket-Protocol: v1, v2"]).to_lowercase();
+        assert!(head.contains("sec-websocket-protocol: v2"), "{head}");
+        client.send_text("path");
+        assert_eq!(client.text(), "/api/a%20b?x=1");
+        for size in [0, 200, 70_000, 1 << 20] {
+            client.send(&masked(0x82, &vec![9; size]));
+            assert!(client.message() == Frame::binary(&vec![9; size]), "{size} bytes");
+        }
+        client.send_text("close");
+        client.closed_with(4001, "as you wish");
+    }
+}
+
+/// A process that is killed with its test.
+struct Ended(Child);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 #[test]
