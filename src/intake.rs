@@ -41,11 +41,17 @@ const TLS_ENDED: &str = "the peer ended the TLS session without a Close";
 
 /// Where what a peer sends goes.
 pub trait Handler {
+    /// Whether messages are wanted that arrive after our Close; else they are read for the peer's Close alone.
+    const AFTER_CLOSE: bool = false;
+
     /// A message; `expected` is a guess at the bytes that this read brings in all.
     fn message(&mut self, message: Message, expected: usize);
 
     /// A read has brought messages, and all of them were handed over.
     fn flush(&mut self);
+
+    /// The peer has closed. Its Close is answered when this returns, behind what is sent to it until then.
+    fn closing(&mut self, _close: &Close) {}
 }
 
 /// What a peer sent over its life.
@@ -205,12 +211,11 @@ impl<'a> Intake<'a> {
     }
 
     /// Parses and hands over. What one read brought goes on together.
-    fn consume(&mut self, bytes: &[u8], handler: &mut impl Handler) -> Flow {
+    fn consume<H: Handler>(&mut self, bytes: &[u8], handler: &mut H) -> Flow {
         let mut turn = Turn {
             peer: self.peer,
             handler,
-            // After our Close the peer may still send; it is read for its Close alone.
-            is_closing: self.peer.outbox.has_close(),
+            is_closing: !H::AFTER_CLOSE && self.peer.outbox.has_close(),
             expected: bytes.len(),
             received: Received::default(),
             pongs: Pongs::new(self.role),
@@ -230,7 +235,10 @@ impl<'a> Intake<'a> {
                 self.note_begun();
                 Flow::Go
             }
-            Ok(Some(close)) => self.closed_by_peer(close),
+            Ok(Some(close)) => {
+                handler.closing(&close);
+                self.closed_by_peer(close)
+            }
             Err(violation) => {
                 self.peer.outbox.close(Some(violation.code), &violation.reason);
                 self.discard_until_end()

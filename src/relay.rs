@@ -182,14 +182,11 @@ struct Patience {
 }
 
 /// Ends the upstream with the client, also when the client's thread panics: nobody else would.
-struct Leave<'a> {
-    side: &'a Side,
-    close: Option<Close>,
-}
+struct Leave<'a>(&'a Side);
 
 impl Drop for Leave<'_> {
     fn drop(&mut self) {
-        self.side.leave(self.close.as_ref());
+        self.0.leave(None);
     }
 }
 
@@ -201,25 +198,26 @@ pub fn run(shared: &Arc<Shared>, client: &Arc<Client>, reached: Reached, incomin
     let side = Arc::new(Side { shared, client, upstream: Upstream::default(), extras, subprotocol });
     let Side { shared, client, upstream, .. } = &*side;
     let endpoint = side.endpoint();
-    let mut leave = Leave { side: &side, close: None };
+    let leave = Leave(&side);
     let thread = side.connect(dialed).and_then(|connection| start(&side, connection));
     if let Err(error) = &thread {
         warn!("client {}: failed to start the thread of its relay: {error}", client.id());
         // What it sends from here on is read for its Close alone.
         client.outbox().close(Some(1013), "Server at capacity");
     }
-    let mut to_upstream = ToUpstream { shared, client, upstream, cork: Cork::masked(endpoint.cork) };
+    let mut to_upstream = ToUpstream { side: &side, thread: thread.ok(), cork: Cork::masked(endpoint.cork) };
     let settings = &endpoint.settings;
     let mut intake = Intake::new(&client.peer, Role::Server, settings.max_message, &shared.clock, &shared.scratch);
-    // Without the thread the client's Close is but the answer to ours.
-    leave.close = intake.run(incoming, &mut to_upstream).filter(|_| thread.is_ok());
+    intake.run(incoming, &mut to_upstream);
+    // This is for whoever has not closed: a Close has been passed on before it was answered.
     drop(leave);
     // Nothing is read or written any more. This ends a dial on its behalf.
     client.outbox().cut("it has left");
-    match thread {
+    if to_upstream.thread.is_some() {
         // It has at most the close timeout left, and belongs to this client for as long.
-        Ok(thread) => drop(thread.join()),
-        Err(_) => drop(upstream.current().map(|outbox| upstream.lost(&outbox))),
+        to_upstream.join();
+    } else if let Some(outbox) = upstream.current() {
+        upstream.lost(&outbox);
     }
     intake.received()
 }
@@ -313,7 +311,7 @@ impl Side {
         let Side { shared, client, upstream, .. } = self;
         let Connection { peer, incoming } = connection;
         let endpoint = self.endpoint();
-        let mut to_client = ToClient { shared, client, peer: &peer, cork: Cork::new(endpoint.cork) };
+        let mut to_client = ToClient { side: self, peer: &peer, cork: Cork::new(endpoint.cork) };
         let settings = &endpoint.settings;
         let mut intake = Intake::new(&peer, Role::Client, settings.max_message, &shared.clock, &shared.scratch);
         let close = intake.run(incoming, &mut to_client);
@@ -394,10 +392,20 @@ impl Side {
 
 /// What the client sends, on its way to the upstream.
 struct ToUpstream<'a> {
-    shared: &'a Shared,
-    client: &'a Client,
-    upstream: &'a Upstream,
+    side: &'a Side,
+    /// The thread that reads the upstream, until it was waited for.
+    thread: Option<JoinHandle<()>>,
     cork: Cork,
+}
+
+impl ToUpstream<'_> {
+    /// Waits for the end of the upstream.
+    fn join(&mut self) {
+        if let Some(thread) = self.thread.take() {
+            // Whatever it panicked with, it has said so.
+            let _ = thread.join();
+        }
+    }
 }
 
 impl Handler for ToUpstream<'_> {
@@ -406,33 +414,53 @@ impl Handler for ToUpstream<'_> {
     }
 
     fn flush(&mut self) {
-        let ToUpstream { shared, client, upstream, cork } = self;
+        let Side { shared, client, upstream, .. } = self.side;
         let ended = || client.outbox().is_closing();
         let send = |frame: &Frame| {
             client.peer.while_held(Holder::Relay, || shared.clock.now(), || upstream.send(frame, ended))
         };
-        cork.take().as_slice().iter().all(send);
+        self.cork.take().as_slice().iter().all(send);
+    }
+
+    /// What the upstream still answers arrives before the client's Close is answered: to the client this
+    /// is the upstream's own Close.
+    fn closing(&mut self, close: &Close) {
+        if self.thread.is_none() {
+            // The Close answers ours.
+            return;
+        }
+        let Side { shared, client, upstream, .. } = self.side;
+        self.side.leave(Some(close));
+        // While there is none it may be dialled, which only the client's end ends.
+        if upstream.current().is_some() {
+            client.peer.while_held(Holder::Relay, || shared.clock.now(), || self.join());
+        }
     }
 }
 
 /// What the upstream sends, on its way to the client.
 struct ToClient<'a> {
-    shared: &'a Shared,
-    client: &'a Client,
+    side: &'a Side,
     /// The upstream's.
     peer: &'a Peer,
     cork: Cork,
 }
 
 impl Handler for ToClient<'_> {
+    /// Our Close is the client's, who still gets what was on its way.
+    const AFTER_CLOSE: bool = true;
+
     fn message(&mut self, message: Message, expected: usize) {
         self.cork.push_owned(message, expected);
     }
 
     fn flush(&mut self) {
-        let ToClient { shared, client, peer, cork } = self;
-        let send =
-            |frame: &Frame| peer.while_held(Holder::Relay, || shared.clock.now(), || client.outbox().reply(frame));
-        cork.take().as_slice().iter().all(send);
+        let Side { shared, client, upstream, .. } = self.side;
+        // A client that has closed waits for the upstream's answer, and not beyond its close deadline.
+        let late = || upstream.is_over() && self.peer.outbox.is_cut();
+        let send = |frame: &Frame| {
+            self.peer.while_held(Holder::Relay, || shared.clock.now(), || client.outbox().reply_unless(frame, late))
+        };
+        self.cork.take().as_slice().iter().all(send);
     }
 }

@@ -324,6 +324,11 @@ impl Outbox {
         self.lock().stage != Stage::Open
     }
 
+    /// Whether nothing is written any more, whatever is queued.
+    pub fn is_cut(&self) -> bool {
+        self.lock().stage == Stage::Cut
+    }
+
     /// Whether a Close was given to it: from then on what the peer sends is not wanted. A connection
     /// that was cut has none, and what the peer sent before it was lost is still good.
     pub fn has_close(&self) -> bool {

@@ -9,7 +9,7 @@ from websockets.asyncio.server import serve
 async def talk(connection):
     async for message in connection:
         if message == "close":
-            await connection.close(code=4001, reason="as you wish")
+            return await connection.close(code=4001, reason="as you wish")
         elif message == "path":
             await connection.send(connection.request.path)
         else:

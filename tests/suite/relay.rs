@@ -541,6 +541,33 @@ fn close_codes_and_reasons_pass_both_ways() {
 }
 
 #[test]
+fn a_client_that_closes_still_gets_what_its_upstream_answers_until_then() {
+    let server = Server::start();
+    let gateway = relay_to(&server.url("/"), "", "");
+    for wire in Wire::BOTH {
+        let (mut client, mut conn) = pair(&gateway, &server, wire);
+        client.send(&[masked(0x81, b"last"), masked(0x88, &1000u16.to_be_bytes())].concat());
+        assert_eq!(conn.message(), Frame::text("last"));
+        assert_eq!(conn.message(), Frame::close(1000, ""));
+        conn.send_frame(0x81, b"answer");
+        conn.send_frame(0x88, &1000u16.to_be_bytes());
+        assert_eq!(client.text(), "answer");
+        assert_eq!(client.message(), Frame::close(1000, ""));
+        client.end();
+        conn.end();
+
+        // One that does not answer keeps nobody for longer than the close timeout, which is 2 s.
+        let (mut client, conn) = pair(&gateway, &server, wire);
+        let begun = Instant::now();
+        client.send(&masked(0x88, &1000u16.to_be_bytes()));
+        assert_eq!(client.message(), Frame::close(1000, ""));
+        client.end();
+        assert!(begun.elapsed() >= Duration::from_secs(1), "{:?}", begun.elapsed());
+        drop(conn);
+    }
+}
+
+#[test]
 fn one_side_that_is_lost_is_told_to_the_other() {
     let server = Server::start();
     let gateway = relay_to(&server.url("/"), "", "");

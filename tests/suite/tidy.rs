@@ -79,7 +79,7 @@ const LINES_MAX: usize = 600;
 /// Files that are over it, and how far they may be.
 const LONG: [(&str, usize); 1] = [
     // All that happens under one lock, and between its holders: a part of it elsewhere would be read without the rest.
-    ("connection/outbox.rs", 670),
+    ("connection/outbox.rs", 680),
 ];
 
 /// A file of src/.
