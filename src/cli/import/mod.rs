@@ -136,6 +136,7 @@ fn translate(json: &[u8], surroundings: Surroundings<'_>, base_dir: &Path) -> Re
             plan.notes.iter().skip(2).map(|note| format!("; {note}")).collect::<String>()
         ));
     }
+    plan.close_the_default();
     let text = plan.settle(base_dir, surroundings.environment).map_err(|error| {
         format!("the translation is not a good configuration, which is a defect of wsgate: {error}")
     })?;

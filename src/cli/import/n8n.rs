@@ -185,7 +185,7 @@ impl<'j> Workflow<'j> {
 struct Import<'j> {
     surroundings: Surroundings<'j>,
     plan: Plan,
-    /// The ports of the servers, each with the names of those that are on it.
+    /// The ports of the servers, each with the paths that n8n has on it.
     ports: BTreeMap<u16, Vec<String>>,
     paths: BTreeSet<String>,
 }
@@ -264,29 +264,27 @@ impl Import<'_> {
             ));
             format!("/to-decide/{}", slug(node.name))
         };
-        if !self.paths.insert(path.clone()) {
-            let listener = listener(port);
-            if self.ports.get(&port).is_some_and(|paths| paths.contains(&path)) {
-                return Err(format!(
-                    "{DECIDE}{}{of} is left out: another trigger has the port {port} and the path {} too, and n8n starts only one of them.",
-                    node.label(),
-                    shown(&path)
-                ));
-            }
-            let free =
-                (1..).map(|number| if number == 1 { format!("/{listener}") } else { format!("/{listener}-{number}") });
-            let instead = free
-                .into_iter()
-                .find(|path| self.paths.insert(path.clone()))
-                .expect("there are more numbers than paths");
-            comments.push(format!(
-                "{DECIDE}its path is {} in n8n, on a port of its own. A path is one endpoint here, on whichever ports: let \
-                 its clients connect to {instead}, or give it a file and a process of its own.",
+        let of_port = self.ports.entry(port).or_default();
+        if of_port.contains(&path) {
+            return Err(format!(
+                "{DECIDE}{}{of} is left out: another trigger has the port {port} and the path {} too, and n8n starts only \
+                 one of them.",
+                node.label(),
                 shown(&path)
             ));
-            path = instead;
         }
-        self.ports.entry(port).or_default().push(path.clone());
+        of_port.push(path.clone());
+        if !self.paths.insert(path.clone()) {
+            let wanted = format!("/{}", listener(port));
+            let mut others = std::iter::once(wanted.clone()).chain((2..).map(|number| format!("{wanted}-{number}")));
+            let free = others.find(|path| self.paths.insert(path.clone())).expect("there are more numbers than paths");
+            comments.push(format!(
+                "{DECIDE}its path is {} in n8n, on a port of its own. A path is one endpoint here, on whichever ports: let \
+                 its clients connect to {free}, or give it a file and a process of its own.",
+                shown(&path)
+            ));
+            path = free;
+        }
         let mut block = Block::new(Kind::Endpoint, &path);
         block.comments = comments;
         block.set("listen", format!("[{}]", quoted(&listener(port))), &[]);
@@ -527,4 +525,128 @@ impl Import<'_> {
 /// The name of the listener on a port.
 fn listener(port: u16) -> String {
     format!("n8n-{port}")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::env::VarError;
+    use std::path::Path;
+
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    fn none(_: &str) -> Result<String, VarError> {
+        Err(VarError::NotPresent)
+    }
+
+    fn import(workflow: &Value) -> String {
+        let surroundings = Surroundings { root: "/", port: 1880, environment: &none };
+        let translated = super::super::translate(workflow.to_string().as_bytes(), surroundings, Path::new(""));
+        translated.unwrap_or_else(|problem| panic!("{problem}: {workflow}")).1
+    }
+
+    fn node(name: &str, kind: &str, parameters: &Value) -> Value {
+        json!({ "name": name, "type": kind, "parameters": parameters })
+    }
+
+    #[test]
+    fn each_parameter_of_a_trigger_has_its_place() {
+        for (parameters, lines) in [
+            (json!({}), vec!["path = \"/\"", "welcome = true", "heartbeat = \"30s\"", "max_connections = 100"]),
+            (json!({ "port": 9000 }), vec!["address = \"0.0.0.0:9000\"", "listen = [\"n8n-9000\"]"]),
+            (json!({ "path": "in" }), vec!["path = \"/in\""]),
+            (json!({ "maxConnections": "7", "maxMessage": 2048 }), vec!["max_connections = 7", "max_message = 2048"]),
+            (json!({ "enableHeartbeat": false, "heartbeatInterval": 5 }), vec!["heartbeat = \"off\""]),
+            (json!({ "enableHeartbeat": true, "heartbeatInterval": 5 }), vec!["heartbeat = \"5s\""]),
+            (json!({ "heartbeat": 12 }), vec!["heartbeat = \"12s\""]),
+            (json!({ "options": { "welcome": "hello" } }), vec!["welcome = \"hello\""]),
+            (json!({ "welcome": false }), vec!["welcome = false"]),
+            (json!({ "path": "/{id}" }), vec!["path = \"/to-decide/in\""]),
+            (json!({ "maxConnections": 20000 }), vec!["# max_connections = 20000"]),
+        ] {
+            let text =
+                import(&json!({ "nodes": [node("In", "CUSTOM.webSocketServer", &parameters)], "connections": {} }));
+            for line in lines {
+                assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_node_is_known_by_its_type_and_parameters() {
+        for (kind, parameters, expected) in [
+            ("CUSTOM.webSocketServer", json!({}), Role::Server),
+            ("n8n-nodes-websocket-standalone.webSocketTrigger", json!({ "port": 1 }), Role::Server),
+            ("n8n-nodes-websocket-standalone.webSocketResponse", json!({}), Role::Response),
+            ("n8n-nodes-websockets-lite.websocketsNode", json!({ "websocketUrl": "ws://h" }), Role::Client),
+            ("n8n-nodes-websockets-lite.websocketsNode", json!({}), Role::Client),
+            ("n8n-nodes-websockets-lite.websocketsReplyNode", json!({}), Role::Response),
+            ("x.webSocketClient", json!({}), Role::Client),
+            ("x.webSocketThing", json!({}), Role::Unknown),
+            ("n8n-nodes-base.httpRequest", json!({ "url": "ws://h" }), Role::Other),
+        ] {
+            assert!(role(kind, &Parameters::new(&parameters)) == expected, "{kind} {parameters}");
+        }
+    }
+
+    #[test]
+    fn connections_become_destinations() {
+        let server = |name: &str, path: &str| node(name, "x.webSocketServer", &json!({ "path": path }));
+        let client = |name: &str| node(name, "x.webSocketClient", &json!({ "url": "ws://h.example/" }));
+        let response = |parameters: &Value| node("R", "x.webSocketResponse", parameters);
+        for (nodes, from, to, line) in [
+            (vec![server("A", "/a"), client("C")], "A", "C", "to = [\"link:c\"]"),
+            (vec![client("C"), client("D")], "C", "D", "to = [\"link:d\"]"),
+            (vec![client("C")], "C", "C", "to = [\"reply\"]"),
+            (vec![server("A", "/a"), response(&json!({}))], "A", "R", "to = [\"reply\"]"),
+            (
+                vec![server("A", "/a"), response(&json!({ "clientIdSource": "broadcast" }))],
+                "A",
+                "R",
+                "to = [\"broadcast\"]",
+            ),
+            (vec![server("A", "/a"), client("C"), response(&json!({}))], "C", "R", "to = [\"endpoint:/a\"]"),
+        ] {
+            let connections = json!({ from: { "main": [[{ "node": to, "type": "main", "index": 0 }]] } });
+            let text = import(&json!({ "nodes": nodes, "connections": connections }));
+            assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
+        }
+    }
+
+    fn value() -> impl Strategy<Value = Value> {
+        prop_oneof![
+            "\\PC{0,12}".prop_map(Value::from),
+            "[-/a{}$%#.:=\\n\"\\\\ ]{0,8}".prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            any::<f64>().prop_map(Value::from),
+            any::<bool>().prop_map(Value::from),
+            Just(Value::from("wss://u:p@h.example/x")),
+            Just(json!({ "parameters": [{ "name": "A", "value": "b" }, { "name": "Upgrade", "value": "${x" }] })),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(300))]
+
+        #[test]
+        fn whatever_the_parameters_are_check_accepts_the_output(
+            a in prop::collection::btree_map(
+                prop::sample::select(vec![
+                    "port", "path", "maxConnections", "maxMessage", "heartbeatInterval", "heartbeat", "welcome",
+                ]), value(), 0..5),
+            b in prop::collection::btree_map(
+                prop::sample::select(vec![
+                    "url", "headers", "subprotocol", "initData", "pingData", "pingTimerSeconds", "ignoreSsl",
+                ]), value(), 0..7),
+            name in "\\PC{0,9}",
+        ) {
+            let nodes = json!([
+                node("A", "x.webSocketServer", &json!(a)),
+                node(&name, "x.webSocketClient", &json!(b)),
+            ]);
+            import(&json!({ "nodes": nodes, "connections": { "A": { "main": [[{ "node": name }]] } } }));
+        }
+    }
 }

@@ -212,12 +212,8 @@ impl<'j> Import<'j> {
         );
         for tab in self.flows.nodes.iter().filter(|node| node.kind == "tab" && node.json["disabled"] == true) {
             let on_it = |node: &&Node<'_>| node.is_websocket() && node.json["z"].as_str() == Some(tab.id);
-            let count = self.flows.nodes.iter().filter(on_it).count();
-            if count > 0 {
-                notes.push(format!(
-                    "Left out with its {count} WebSocket nodes: the {}, which is disabled.",
-                    tab.label()
-                ));
+            if self.flows.nodes.iter().any(|node| on_it(&node)) {
+                notes.push(format!("Left out with its WebSocket nodes: {}, which is disabled.", tab.label()));
             }
         }
         for node in self.flows.nodes.iter().filter(|node| node.is_websocket() && node.json["d"] == true) {
@@ -289,7 +285,7 @@ impl<'j> Import<'j> {
         let root = if root == "/" { "" } else { &root };
         let under_root = |path: &str| format!("{root}/{}", path.strip_prefix('/').unwrap_or(path));
         let mut comments = vec![format!("{}.", node.label())];
-        let (mut path, mut wanted) = (under_root(&written(address)), String::new());
+        let (mut path, mut wanted) = (written(root) + &under_root(&written(address))[root.len()..], String::new());
         match value {
             Ok(value) => wanted = under_root(&value),
             Err(name) => {
@@ -627,7 +623,7 @@ impl<'j> Import<'j> {
 
     /// The listener in Node-RED's place, if it has one.
     fn listener(&mut self) {
-        if self.plan.blocks.is_empty() {
+        if self.plan.count(Kind::Endpoint) == 0 {
             return;
         }
         let mut block = Block::new(Kind::Listen, LISTENER);
@@ -638,5 +634,235 @@ impl<'j> Import<'j> {
         );
         block.set("address", quoted(&format!("0.0.0.0:{}", self.surroundings.port)), &[]);
         self.plan.blocks.insert(0, block);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::env::VarError;
+    use std::path::Path;
+
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    const DELETE: &str = "delete msg._session; return msg;";
+
+    fn environment(name: &str) -> Result<String, VarError> {
+        match name {
+            "URL" => Ok("wss://plc.example/ws".to_owned()),
+            "YES" => Ok("true".to_owned()),
+            "TEN" => Ok("10".to_owned()),
+            "EMPTY" => Ok(String::new()),
+            _ => Err(VarError::NotPresent),
+        }
+    }
+
+    fn import_under(root: &str, flows: &Value) -> String {
+        let surroundings = Surroundings { root, port: 1880, environment: &environment };
+        let translated = super::super::translate(flows.to_string().as_bytes(), surroundings, Path::new(""));
+        translated.unwrap_or_else(|problem| panic!("{problem}: {flows}")).1
+    }
+
+    fn import(flows: &Value) -> String {
+        import_under("/", flows)
+    }
+
+    /// The line of this block's destinations.
+    fn to<'t>(text: &'t str, block: &str) -> &'t str {
+        let behind = text.split_once(&format!("\n{block}\n")).unwrap_or_else(|| panic!("no {block} in {text}")).1;
+        behind.lines().find(|line| line.starts_with("to = ")).unwrap()
+    }
+
+    /// Two listeners and two clients, and one wire, perhaps through a function.
+    fn wired(from: &str, through: Option<&str>, target: &str) -> String {
+        let end = |id: &str, kind: &str, config: &str, wires: Value| {
+            let (server, client) = if config.len() == 1 { (config, "") } else { ("", config) };
+            json!({ "id": id, "type": kind, "server": server, "client": client, "wires": wires })
+        };
+        let next = if through.is_some() { "f" } else { "out" };
+        import(&json!([
+            { "id": "a", "type": "websocket-listener", "path": "/a", "wholemsg": "false" },
+            { "id": "b", "type": "websocket-listener", "path": "/b", "wholemsg": "false" },
+            { "id": "c1", "type": "websocket-client", "path": "ws://one.example/" },
+            { "id": "c2", "type": "websocket-client", "path": "ws://two.example/" },
+            end("in", "websocket in", from, json!([[next]])),
+            { "id": "f", "type": "function", "func": through.unwrap_or_default(), "wires": [["out"]] },
+            end("out", "websocket out", target, json!([])),
+            end("used", "websocket out", "c1", json!([])),
+            end("used2", "websocket out", "c2", json!([])),
+        ]))
+    }
+
+    #[test]
+    fn a_wire_becomes_a_destination() {
+        let (a, c1) = ("path = \"/a\"", "url = \"ws://one.example/\"");
+        for (from, through, target, block, expected, drops) in [
+            ("a", None, "a", a, "to = [\"reply\"]", false),
+            ("a", Some(DELETE), "a", a, "to = [\"broadcast\"]", false),
+            ("a", Some("delete msg._session\n  return msg"), "a", a, "to = [\"broadcast\"]", false),
+            ("a", None, "b", a, "to = [\"endpoint:/b\"]", true),
+            ("a", Some(DELETE), "b", a, "to = [\"endpoint:/b\"]", false),
+            ("a", None, "c1", a, "to = [\"link:one-example\"]", true),
+            ("a", Some(DELETE), "c1", a, "to = [\"link:one-example\"]", false),
+            ("c1", None, "a", c1, "to = [\"endpoint:/a\"]", true),
+            ("c1", Some(DELETE), "a", c1, "to = [\"endpoint:/a\"]", false),
+            ("c1", Some(DELETE), "c1", c1, "to = [\"reply\"]", false),
+            ("c1", Some(DELETE), "c2", c1, "to = [\"link:two-example\"]", false),
+            ("a", Some("msg.payload = 1; delete msg._session; return msg;"), "a", a, "to = []", false),
+        ] {
+            let text = wired(from, through, target);
+            assert_eq!(to(&text, block), expected, "{from} {through:?} {target}\n{text}");
+            assert_eq!(text.contains("nothing arrives"), drops, "{from} {through:?} {target}\n{text}");
+        }
+        assert!(wired("a", Some("return msg;"), "b").contains("go through function (f) to endpoint:/b"));
+    }
+
+    #[test]
+    fn a_path_stands_under_the_root_and_is_plain_text() {
+        for (root, path, expected) in [
+            ("/", "/ws", "/ws"),
+            ("/", "ws", "/ws"),
+            ("/red", "/ws", "/red/ws"),
+            ("red/", "ws/", "/red/ws/"),
+            ("/", "/", "/"),
+            ("/", "/a%20b", "/a b"),
+            ("/", "/$x", "/$x"),
+            ("/", "/${YES}", "/${YES}"),
+            ("/", "/${NOT}", "/to-decide/not"),
+        ] {
+            let text = import_under(root, &json!([{ "id": "a", "type": "websocket-listener", "path": path }]));
+            assert!(text.contains(&format!("\npath = \"{expected}\"\n")), "{root} {path}: {text}");
+        }
+    }
+
+    #[test]
+    fn each_setting_of_a_client_has_its_place() {
+        let header = |name: &str, kind: &str, value: &str| json!([{ "keyType": "other", "keyValue": name, "valueType": kind, "valueValue": value }]);
+        for (key, value, expected) in [
+            ("path", json!("${URL}"), "url = \"${URL}\""),
+            ("path", json!("${URL}"), "name = \"url\""),
+            ("path", json!("${NOT}"), "url = \"ws://to-decide.invalid/\""),
+            ("path", json!("${EMPTY}"), "url = \"ws://to-decide.invalid/\""),
+            ("path", json!("ws://h.example/#x"), "# url = \"ws://h.example/#x\""),
+            ("wholemsg", json!("true"), "format = \"message\""),
+            ("wholemsg", json!(true), "format = \"message\""),
+            ("wholemsg", json!("${YES}"), "format = \"message\""),
+            ("wholemsg", json!("${NOT}"), "format = \"payload\""),
+            ("hb", json!("15"), "heartbeat = \"15s\""),
+            ("hb", json!(15), "heartbeat = \"15s\""),
+            ("hb", json!("${TEN}"), "heartbeat = \"10s\""),
+            ("hb", json!(""), "heartbeat = \"30s\""),
+            ("hb", json!("-1"), "heartbeat = \"30s\""),
+            ("subprotocol", json!(" a, b ,,a"), "subprotocols = [\"a\", \"b\"]"),
+            ("subprotocol", json!("${TEN}"), "subprotocols = [\"10\"]"),
+            ("headers", header("X-A", "other", "1"), "headers.X-A = \"1\""),
+            ("headers", header("X-A", "env", "TEN"), "headers.X-A = \"${TEN}\""),
+            ("headers", header("X-A", "env", "NOT"), "# headers.X-A = \"${NOT}\""),
+        ] {
+            let mut client = json!({ "id": "c", "type": "websocket-client", "path": "ws://h.example/" });
+            client[key] = value.clone();
+            let text = import(&json!([client, { "id": "o", "type": "websocket out", "client": "c" }]));
+            assert!(text.lines().any(|line| line == expected), "{key} {value}: {expected} is not in\n{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_disabled_or_empty_sets_nothing() {
+        let text = import(&json!([
+            { "id": "t", "type": "tab", "label": "off", "disabled": true },
+            { "id": "a", "type": "websocket-listener", "path": "/a" },
+            { "id": "i1", "type": "websocket in", "z": "t", "server": "a", "wires": [["o"]] },
+            { "id": "i2", "type": "websocket in", "d": true, "server": "a", "wires": [["o"]] },
+            { "id": "i3", "type": "websocket in", "server": "a", "wires": [["o2"]] },
+            { "id": "o", "type": "websocket out", "server": "a" },
+            { "id": "o2", "type": "websocket out", "d": true, "server": "a" },
+        ]));
+        assert_eq!(to(&text, "path = \"/a\""), "to = []");
+        assert!(
+            text.contains("tab \"off\" (t), which is disabled") && text.contains("in (i2), which is disabled"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn a_wire_that_goes_round_ends() {
+        let text = import(&json!([
+            { "id": "a", "type": "websocket-listener", "path": "/a" },
+            { "id": "i", "type": "websocket in", "server": "a", "wires": [["j"]] },
+            { "id": "j", "type": "junction", "wires": [["k", "f"]] },
+            { "id": "k", "type": "junction", "wires": [["j", "o"]] },
+            { "id": "f", "type": "function", "func": "return msg", "wires": [["f", "j"]] },
+            { "id": "o", "type": "websocket out", "server": "a" },
+        ]));
+        assert_eq!(to(&text, "path = \"/a\""), "to = [\"reply\"]");
+    }
+
+    #[test]
+    fn flows_with_clients_alone_open_no_door() {
+        let text = import(&json!([
+            { "id": "c", "type": "websocket-client", "path": "ws://h.example/" },
+            { "id": "o", "type": "websocket out", "client": "c" },
+        ]));
+        assert_eq!(to(&text, "path = \"/\""), "to = []");
+        assert!(!text.contains("\n[[listen]]\n"), "{text}");
+    }
+
+    fn texts() -> impl Strategy<Value = String> {
+        prop_oneof![
+            "\\PC{0,12}",
+            "[-/a{}$%#.:@=,\\n\"\\\\ ]{0,8}",
+            "wss?://[a-z:@/{}$%]{0,9}",
+            prop::sample::select(vec![
+                "${URL}",
+                "${NOT}",
+                "${EMPTY}",
+                "true",
+                "7",
+                "Upgrade",
+                "Authorization",
+                "env",
+                "other"
+            ])
+            .prop_map(str::to_owned),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(300))]
+
+        #[test]
+        fn whatever_the_flows_say_check_accepts_the_output(
+            texts in prop::collection::vec(texts(), 14),
+            root in texts(),
+            ends in prop::collection::vec((0..4usize, 0..4usize, any::<bool>()), 1..6),
+        ) {
+            let header = json!([
+                { "keyType": "other", "keyValue": texts[0], "valueType": "other", "valueValue": texts[1] },
+                { "keyType": texts[2], "valueType": "env", "valueValue": texts[3] },
+            ]);
+            let mut flows = vec![
+                json!({ "id": "0", "type": "websocket-listener", "path": "/sure", "wholemsg": texts[4] }),
+                json!({ "id": "1", "type": "websocket-listener", "path": texts[5] }),
+                json!({ "id": "2", "type": "websocket-client", "path": texts[6], "headers": header, "hb": texts[7],
+                    "subprotocol": texts[8], "tls": "tls" }),
+                json!({ "id": "3", "type": "websocket-client", "path": "ws://localhost:1880/sure" }),
+                json!({ "id": "tls", "type": "tls-config", "ca": texts[9], "cert": texts[10], "key": texts[11],
+                    "servername": texts[12], "verifyservercert": texts[13].len() > 4 }),
+                json!({ "id": "f", "type": "function", "name": texts[0], "func": DELETE, "wires": [["f"]] }),
+            ];
+            for (index, (from, to, forgets)) in ends.iter().enumerate() {
+                let (function, out) = (format!("f{index}"), format!("o{index}"));
+                let next = if *forgets { &function } else { &out };
+                flows.push(json!({ "id": format!("i{index}"), "type": "websocket in", "server": from.to_string(), "wires": [[next]] }));
+                flows.push(json!({ "id": function, "type": "function", "func": DELETE, "wires": [[out]] }));
+                flows.push(json!({ "id": out, "type": "websocket out", "client": to.to_string() }));
+            }
+            // A root that is no path leaves out every listener; then there may be nothing to import.
+            let root = if root.contains(['{', '}', '%', '#', '?', '.']) || root.contains("//") { "/" } else { &root };
+            prop_assume!(!root.contains(char::is_control));
+            import_under(root, &Value::from(flows));
+        }
     }
 }

@@ -118,7 +118,7 @@ impl Block {
             _ => None,
         };
         self.entries[entry].off = true;
-        self.entries[entry].remarks.push(format!("{DECIDE}{remark}"));
+        self.entries[entry].remarks.push(format!("{DECIDE}{remark}. Then remove the \"#\"."));
         for other in self.entries.iter_mut().filter(|other| Some(&*other.key) == pair) {
             other.off = true;
         }
@@ -171,6 +171,20 @@ impl Plan {
 
     pub(super) fn count(&self, kind: Kind) -> usize {
         self.blocks.iter().filter(|block| block.kind == kind).count()
+    }
+
+    /// Adds an endpoint that does nothing if there is none: without one, `/` would broadcast.
+    pub(super) fn close_the_default(&mut self) {
+        if self.blocks.is_empty() || self.count(Kind::Endpoint) > 0 {
+            return;
+        }
+        let mut block = Block::new(Kind::Endpoint, "/");
+        block.comments.push(
+            "Nobody connects to these flows. There is always an endpoint; this one is reached from this machine only \
+             (127.0.0.1:8080), and discards what it is sent."
+                .to_owned(),
+        );
+        self.blocks.push(block);
     }
 
     /// A name for a link that no other has.
@@ -341,7 +355,8 @@ mod tests {
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
         }
-        assert!(text.contains("TO DECIDE: needs the environment variable \"KEY\", which is not set"), "{text}");
+        assert!(text.contains("needs the environment variable \"KEY\", which is not set"), "{text}");
+        assert!(text.contains("TO DECIDE: \"endpoint:/none\" names no endpoint"), "{text}");
     }
 
     #[test]

@@ -108,6 +108,8 @@ pub(super) fn slug(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::env::VarError;
+
     use super::*;
 
     fn environment(name: &str) -> Result<String, VarError> {
