@@ -3,6 +3,7 @@
 //! What has no counterpart here becomes a comment that says what to decide. The output always passes `wsgate check`
 //! where it was made.
 
+mod flows;
 mod n8n;
 mod node_red;
 mod plan;
@@ -133,7 +134,7 @@ fn translate(json: &[u8], surroundings: Surroundings<'_>, base_dir: &Path) -> Re
     if plan.blocks.is_empty() {
         return Err(format!(
             "it has no WebSocket node that is in use, so there is nothing to import{}",
-            plan.notes.iter().skip(2).map(|note| format!("; {note}")).collect::<String>()
+            plan.notes.iter().skip(2).map(|note| format!(". {}", note.trim_end_matches('.'))).collect::<String>()
         ));
     }
     plan.close_the_default();

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 
 use super::Surroundings;
+use super::flows::{Flows, Node, Way, text};
 use super::plan::{Block, DECIDE, Kind, Plan};
 use super::values::{is_variable, list, quoted, resolved, shown, slug, variable, written};
 use crate::path::{Pattern, percent_decoded};
@@ -26,167 +27,6 @@ pub(super) fn plan(nodes: &[Value], surroundings: Surroundings<'_>) -> Result<Pl
     import.sources();
     import.listener();
     Ok(import.plan)
-}
-
-/// A node of the flows, or what configures some.
-struct Node<'j> {
-    id: &'j str,
-    kind: &'j str,
-    json: &'j Value,
-    /// Whether it and its tab are enabled.
-    live: bool,
-}
-
-impl<'j> Node<'j> {
-    /// A property as text; Node-RED takes `"true"` for `true` and `"5"` for 5.
-    fn text(&self, key: &str) -> String {
-        text(&self.json[key])
-    }
-
-    /// For comments: `function "calm" (1f2e)`.
-    fn label(&self) -> String {
-        let name =
-            [&self.json["name"], &self.json["label"]].into_iter().filter_map(Value::as_str).find(|n| !n.is_empty());
-        let id = shown(self.id);
-        let (kind, id) = (shown(self.kind), id.trim_matches('"'));
-        let kind = kind.trim_matches('"');
-        name.map_or_else(|| format!("{kind} ({id})"), |name| format!("{kind} {} ({id})", shown(name)))
-    }
-
-    fn is_websocket(&self) -> bool {
-        matches!(self.kind, "websocket in" | "websocket out" | "websocket-listener" | "websocket-client")
-    }
-
-    /// The listener or client that a `websocket in` or `websocket out` belongs to.
-    fn config(&self) -> &'j str {
-        let id = |key: &str| self.json[key].as_str().filter(|id| !id.is_empty());
-        id("client").or_else(|| id("server")).unwrap_or_default()
-    }
-
-    /// Whether all that it does is to make a reply a broadcast.
-    fn forgets_session(&self) -> bool {
-        match self.kind {
-            "function" => {
-                let code: String = self.text("func").chars().filter(|c| !c.is_whitespace() && *c != ';').collect();
-                code == "deletemsg._sessionreturnmsg"
-            }
-            "change" => self.json["rules"].as_array().is_some_and(|rules| {
-                rules.len() == 1
-                    && (&rules[0]["t"], &rules[0]["p"], &rules[0]["pt"])
-                        == (&"delete".into(), &"_session".into(), &"msg".into())
-            }),
-            _ => false,
-        }
-    }
-}
-
-fn text(value: &Value) -> String {
-    match value {
-        Value::String(text) => text.clone(),
-        Value::Bool(_) | Value::Number(_) => value.to_string(),
-        _ => String::new(),
-    }
-}
-
-/// All nodes, and the wires between them.
-struct Flows<'j> {
-    nodes: Vec<Node<'j>>,
-    by_id: BTreeMap<&'j str, usize>,
-    /// The variables that the flows themselves set.
-    variables: BTreeMap<&'j str, String>,
-}
-
-impl<'j> Flows<'j> {
-    fn read(json: &'j [Value]) -> Result<Flows<'j>, String> {
-        let disabled: BTreeSet<&str> = json
-            .iter()
-            .filter(|node| node["type"] == "tab" && node["disabled"] == true)
-            .filter_map(|tab| tab["id"].as_str())
-            .collect();
-        let (mut nodes, mut by_id) = (Vec::new(), BTreeMap::new());
-        for (index, json) in json.iter().enumerate() {
-            let (Some(id), Some(kind)) = (json["id"].as_str(), json["type"].as_str()) else {
-                return Err(format!(
-                    "node {} of its list has no \"id\" or no \"type\", so these are not whole Node-RED flows ({})",
-                    index + 1,
-                    super::HOW_TO_EXPORT
-                ));
-            };
-            if by_id.insert(id, index).is_some() {
-                let advice = "an export has each id once: import one export at a time";
-                return Err(format!("two of its nodes have the id {} ({advice})", shown(id)));
-            }
-            let tab_is_live = json["z"].as_str().is_none_or(|tab| !disabled.contains(tab));
-            nodes.push(Node { id, kind, json, live: tab_is_live && json["d"] != true });
-        }
-        let globals =
-            nodes.iter().filter(|node| node.kind == "global-config").filter_map(|node| node.json["env"].as_array());
-        let variables = globals
-            .flatten()
-            .filter(|variable| matches!(variable["type"].as_str(), Some("str" | "num" | "bool")))
-            .filter_map(|variable| Some((variable["name"].as_str()?, text(&variable["value"]))))
-            .collect();
-        Ok(Flows { nodes, by_id, variables })
-    }
-
-    fn node(&self, id: &str) -> Option<usize> {
-        self.by_id.get(id).copied()
-    }
-
-    /// The nodes behind the outputs of a node, and behind the links that it ends in.
-    fn next(&self, node: usize) -> Vec<usize> {
-        let json = self.nodes[node].json;
-        let wires = json["wires"].as_array().into_iter().flatten().filter_map(Value::as_array).flatten();
-        let is_link = self.nodes[node].kind == "link out" && json["mode"] != "return";
-        let links = json["links"].as_array().filter(|_| is_link).into_iter().flatten();
-        let mut next: Vec<usize> =
-            wires.chain(links).filter_map(Value::as_str).filter_map(|id| self.node(id)).collect();
-        next.retain(|node| self.nodes[*node].live);
-        next
-    }
-
-    /// Every `websocket out` that messages from this node reach, whatever they pass.
-    fn outs_behind(&self, start: usize) -> Vec<usize> {
-        let (mut seen, mut rest, mut outs) = (BTreeSet::from([start]), vec![start], Vec::new());
-        while let Some(node) = rest.pop() {
-            if self.nodes[node].kind == "websocket out" {
-                outs.push(node);
-            }
-            rest.extend(self.next(node).into_iter().filter(|next| seen.insert(*next)));
-        }
-        outs.sort_unstable();
-        outs
-    }
-
-    /// Where the messages of a `websocket in` go before a node does something with them.
-    fn ways(&self, start: usize) -> Vec<Way> {
-        let mut ways = Vec::new();
-        let mut seen = BTreeSet::new();
-        let mut rest: Vec<(usize, bool)> = self.next(start).into_iter().rev().map(|node| (node, true)).collect();
-        while let Some((node, keeps_session)) = rest.pop() {
-            if !seen.insert((node, keeps_session)) {
-                continue;
-            }
-            let here = &self.nodes[node];
-            let forgets = here.forgets_session();
-            match here.kind {
-                "websocket out" => ways.push(Way::Out { node, keeps_session }),
-                _ if forgets || matches!(here.kind, "junction" | "link in" | "link out") => {
-                    rest.extend(self.next(node).into_iter().rev().map(|next| (next, keeps_session && !forgets)));
-                }
-                _ => ways.push(Way::Other { node }),
-            }
-        }
-        ways
-    }
-}
-
-/// The end of a way on which nothing is done with a message.
-enum Way {
-    /// A `websocket out`.
-    Out { node: usize, keeps_session: bool },
-    /// A node that does something.
-    Other { node: usize },
 }
 
 struct Import<'j> {
@@ -368,14 +208,10 @@ impl<'j> Import<'j> {
             );
         }
         let parsed = value.as_deref().and_then(|value| url::parse(value).ok());
-        let wanted = match (variable(address), &parsed) {
-            (Some(name), _) => slug(name),
-            (None, Some(url)) => {
-                let path = url.path_and_query.split('?').next().unwrap_or_default();
-                slug(&format!("{}{}", url.host, path.trim_end_matches('/')))
-            }
-            (None, None) => "remote".to_owned(),
-        };
+        // As it is written: a name stands in every log line, and the value of a variable may be a secret.
+        let behind_scheme = url::without_user(address);
+        let behind_scheme = behind_scheme.split_once("://").map_or(&*behind_scheme, |(_, rest)| rest);
+        let wanted = slug(behind_scheme.split(['?', '#']).next().unwrap_or_default());
         let name = self.plan.link_name(&wanted);
         let mut block = Block::new(Kind::Link, &name);
         block.comments.push(format!("{}.", node.label()));
@@ -408,7 +244,8 @@ impl<'j> Import<'j> {
             }
             _ if seconds.is_empty() => block.set("heartbeat", quoted("30s"), &remarks),
             _ => {
-                remarks.push(format!("{DECIDE}the heartbeat is {} s in Node-RED, here 1 s to 24 h.", shown(&seconds)));
+                let seconds = shown(&self.value(&node.text("hb")));
+                remarks.push(format!("{DECIDE}the heartbeat is {seconds} s in Node-RED, here 1 s to 24 h."));
                 block.set("heartbeat", quoted("30s"), &remarks);
             }
         }
