@@ -24,7 +24,8 @@ pub(super) fn plan(workflows: &[&Value], surroundings: Surroundings<'_>) -> Resu
         .notes
         .push("Written by wsgate import from n8n workflows. The manual of all options is config/wsgate.toml.".into());
     import.plan.notes.push(
-        "What differs from n8n without being said below: pages of other origins are refused (origins), a client that is \
+        "What differs from n8n without being said below: pages of other origins are refused (origins), a client that \
+         is \
          gone is cut 10 s after the ping that it did not answer (pong_timeout), and binary messages stay as they are. \
          What a workflow does with a message stays in n8n, which connects to wsgate as a client."
             .into(),
@@ -197,7 +198,10 @@ impl Import<'_> {
         let mut blocks: BTreeMap<usize, usize> = BTreeMap::new();
         if json["active"] == false && workflow.nodes.iter().any(|node| matches!(node.role, Role::Server | Role::Client))
         {
-            self.plan.notes.push(format!("{DECIDE}the nodes{of} do not run in n8n, where it is not active: take them out if they should not run here."));
+            self.plan.notes.push(format!(
+                "{DECIDE}the nodes{of} do not run in n8n, where it is not active: \
+                 take them out if they should not run here."
+            ));
         }
         for (index, node) in workflow.nodes.iter().enumerate() {
             if node.json["disabled"] == true {
@@ -216,7 +220,11 @@ impl Import<'_> {
                 },
                 Role::Client => self.client(node, &of),
                 Role::Unknown => {
-                    self.plan.notes.push(format!("{DECIDE}{}{of} is not known here and is left out: write an [[endpoint]] if clients connect to it, a [[link]] if it connects to a server.", node.label()));
+                    self.plan.notes.push(format!(
+                        "{DECIDE}{}{of} is not known here and is left out: write \
+                         an [[endpoint]] if clients connect to it, a [[link]] if it connects to a server.",
+                        node.label()
+                    ));
                     continue;
                 }
                 Role::Response | Role::Other => continue,
@@ -267,7 +275,8 @@ impl Import<'_> {
         let of_port = self.ports.entry(port).or_default();
         if of_port.contains(&path) {
             return Err(format!(
-                "{DECIDE}{}{of} is left out: another trigger has the port {port} and the path {} too, and n8n starts only \
+                "{DECIDE}{}{of} is left out: another trigger has the port {port} and the path {} too, and n8n starts \
+                 only \
                  one of them.",
                 node.label(),
                 shown(&path)
@@ -279,7 +288,8 @@ impl Import<'_> {
             let mut others = std::iter::once(wanted.clone()).chain((2..).map(|number| format!("{wanted}-{number}")));
             let free = others.find(|path| self.paths.insert(path.clone())).expect("there are more numbers than paths");
             comments.push(format!(
-                "{DECIDE}its path is {} in n8n, on a port of its own. A path is one endpoint here, on whichever ports: let \
+                "{DECIDE}its path is {} in n8n, on a port of its own. A path is one endpoint here, on whichever \
+                 ports: let \
                  its clients connect to {free}, or give it a file and a process of its own.",
                 shown(&path)
             ));
@@ -342,7 +352,8 @@ impl Import<'_> {
         block.comments.push(format!("{}{of}.", node.label()));
         if self.plan.count(Kind::Link) == 0 {
             self.plan.notes.push(
-                "A link stays connected and dials again for ever, after a random time of at most 500 ms, which doubles up \
+                "A link stays connected and dials again for ever, after a random time of at most 500 ms, which \
+                 doubles up \
                  to 60 s (backoff); n8n's client nodes connect for each run, or give up after some attempts."
                     .into(),
             );
@@ -401,8 +412,7 @@ impl Import<'_> {
                 own = serde_json::from_str(text).unwrap_or(Value::Null);
                 if own.is_null() && !text.trim().is_empty() {
                     block.comments.push(format!(
-                        "{DECIDE}its headers are {} in n8n: write them as headers.NAME = \"value\".",
-                        shown(text)
+                        "{DECIDE}its headers are no JSON in n8n: write them as headers.NAME = \"value\"."
                     ));
                 }
                 &own
@@ -441,7 +451,8 @@ impl Import<'_> {
     fn rest(&self, node: &Node<'_>, block: &mut Block) {
         for name in node.json["credentials"].as_object().into_iter().flat_map(Map::keys) {
             block.comments.push(format!(
-                "{DECIDE}its credential {} is not in the export. A link sends one with headers.Authorization = \"Bearer \
+                "{DECIDE}its credential {} is not in the export. A link sends one with headers.Authorization = \
+                 \"Bearer \
                  ${{NAME}}\"; an endpoint asks for none.",
                 shown(name)
             ));
@@ -480,7 +491,8 @@ impl Import<'_> {
                 Role::Server | Role::Unknown | Role::Other => (
                     None,
                     Some(format!(
-                        "{DECIDE}messages also go to {}, and wsgate runs no workflow: let n8n connect to wsgate as a client \
+                        "{DECIDE}messages also go to {}, and wsgate runs no workflow: let n8n connect to wsgate as a \
+                         client \
                          (see the README), or add to the list below where they should go.",
                         target.label()
                     )),
@@ -511,7 +523,8 @@ impl Import<'_> {
             let mut block = Block::new(Kind::Listen, &listener(*port));
             if at == 0 {
                 block.comments.push(
-                    "Where n8n's triggers listen, which cannot have these ports at the same time: stop their workflows, or \
+                    "Where n8n's triggers listen, which cannot have these ports at the same time: stop their \
+                     workflows, or \
                      choose other ports. Whoever reaches them may connect; \"127.0.0.1\" is this machine only."
                         .into(),
                 );

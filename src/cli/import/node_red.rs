@@ -105,7 +105,8 @@ impl<'j> Import<'j> {
             Ok(value) => (value, Vec::new()),
             Err(name) => {
                 let remark = format!(
-                    "{DECIDE}{key} is {} in Node-RED, and {name} was not set when this was written: set it and import again, or write the value.",
+                    "{DECIDE}{key} is {} in Node-RED, and {name} was not set when this was written: set it and \
+                     import again, or write the value.",
                     shown(&text)
                 );
                 (String::new(), vec![remark])
@@ -131,7 +132,8 @@ impl<'j> Import<'j> {
             Err(name) => {
                 path = under_root(&format!("to-decide/{}", slug(&name)));
                 comments.push(format!(
-                    "{DECIDE}the path is {} in Node-RED, and {name} was not set when this was written: write the path, here and where it is a destination.",
+                    "{DECIDE}the path is {} in Node-RED, and {name} was not set when this was written: write the \
+                     path, here and where it is a destination.",
                     shown(address)
                 ));
             }
@@ -161,7 +163,8 @@ impl<'j> Import<'j> {
         if let Some(first) = paths.insert(wanted.clone(), index) {
             paths.insert(wanted.clone(), first);
             return Err(format!(
-                "{DECIDE}{} is left out, its path {} is that of {} too. Node-RED serves only the first and tells the other's nodes nothing: remove it there, or give it a path of its own.",
+                "{DECIDE}{} is left out, its path {} is that of {} too. Node-RED serves only the first and tells the \
+                 other's nodes nothing: remove it there, or give it a path of its own.",
                 node.label(),
                 shown(&wanted),
                 self.flows.nodes[first].label()
@@ -202,7 +205,8 @@ impl<'j> Import<'j> {
         }
         if self.plan.count(Kind::Link) == 0 {
             self.plan.notes.push(
-                "Node-RED dials again every 3 s for ever. A link waits a random time of at most 500 ms, which doubles up to \
+                "Node-RED dials again every 3 s for ever. A link waits a random time of at most 500 ms, which \
+                 doubles up to \
                  60 s, also for ever (backoff); what is sent while it is down waits (queue), in Node-RED it is lost."
                     .into(),
             );
@@ -337,7 +341,8 @@ impl<'j> Import<'j> {
         let uploaded = ["certname", "keyname", "caname", "p12name"].iter().any(|key| !node.text(key).is_empty());
         if uploaded || matches!(&*node.text("certType"), "pfx" | "upload") {
             block.comments.push(format!(
-                "{DECIDE}{} holds certificates or keys in Node-RED's own store, which no export has: save them as PEM files and write tls.ca, tls.certificate and tls.private_key. A key must have no passphrase.",
+                "{DECIDE}{} holds certificates or keys in Node-RED's own store, which no export has: save them as \
+                 PEM files and write tls.ca, tls.certificate and tls.private_key. A key must have no passphrase.",
                 node.label()
             ));
         }
@@ -450,7 +455,8 @@ impl<'j> Import<'j> {
                 let block = &mut self.plan.blocks[*block];
                 let whom = if block.kind == Kind::Link { "the remote" } else { "its clients" };
                 block.comments.push(format!(
-                    "{DECIDE}{} sends to {whom} in Node-RED; wsgate sends nothing of its own accord: use 'wsgate send', or \
+                    "{DECIDE}{} sends to {whom} in Node-RED; wsgate sends nothing of its own accord: use 'wsgate \
+                     send', or \
                      let Node-RED do it as a client of wsgate (see the README).",
                     node.label()
                 ));
@@ -465,7 +471,8 @@ impl<'j> Import<'j> {
         }
         let mut block = Block::new(Kind::Listen, LISTENER);
         block.comments.push(
-            "Where Node-RED listens, which cannot have this port at the same time: stop it, or choose another port in one \
+            "Where Node-RED listens, which cannot have this port at the same time: stop it, or choose another port \
+             in one \
              of the two. Whoever reaches it may connect; \"127.0.0.1\" is this machine only."
                 .into(),
         );
