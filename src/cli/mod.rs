@@ -3,6 +3,7 @@
 pub mod check;
 mod dial;
 mod exit;
+mod import;
 mod listen;
 mod logging;
 mod send;
@@ -36,6 +37,7 @@ Examples:
   wsgate check --config /etc/wsgate.toml
   wsgate listen ws://127.0.0.1:8080/             print what arrives, until Ctrl-C
   wsgate send ws://127.0.0.1:8080/ 'hello'       send one message, print the answer
+  wsgate import flows.json -o wsgate.toml        take over from Node-RED or n8n
 
 Exit codes (after sysexits.h):
   0 all went well, also Ctrl-C and a closed pipe   64 wrong usage or URL   65 wrong data
@@ -59,6 +61,9 @@ enum Command {
     /// Connect and print every message until Ctrl-C, one JSON object a line
     #[command(after_help = listen::AFTER_HELP)]
     Listen(listen::ListenArguments),
+    /// Translate the WebSocket part of Node-RED flows or n8n workflows into a config file
+    #[command(after_help = import::AFTER_HELP)]
+    Import(import::ImportArguments),
 }
 
 const SERVE_HELP: &str = "\
@@ -139,6 +144,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Check(arguments) => return check::run(arguments.config.as_deref()),
         Command::Send(arguments) => send::run(arguments),
         Command::Listen(arguments) => listen::run(arguments),
+        Command::Import(arguments) => import::run(&arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -81,7 +81,7 @@ pub(super) fn cause(error: &io::Error) -> String {
 }
 
 /// How variables of the environment are looked up; tests bring their own.
-pub(super) type Environment<'a> = &'a dyn Fn(&str) -> Result<String, env::VarError>;
+pub(crate) type Environment<'a> = &'a dyn Fn(&str) -> Result<String, env::VarError>;
 
 /// What every step of reading shares: the text, the environment and the mistakes found so far.
 pub(super) struct Report<'a> {

@@ -14,7 +14,9 @@ mod units;
 use std::path::Path;
 use std::{env, fs};
 
-use mistake::{Environment, Report};
+use mistake::Report;
+
+pub(crate) use mistake::Environment;
 
 pub use mistake::{ConfigError, Mistake};
 pub use settings::{
@@ -51,7 +53,8 @@ pub fn parse(text: &str, file_name: &str, base_dir: &Path) -> Result<Settings, C
     parse_in(text, file_name, base_dir, &|name| env::var(name))
 }
 
-fn parse_in(
+/// The same in another environment.
+pub(crate) fn parse_in(
     text: &str,
     file_name: &str,
     base_dir: &Path,

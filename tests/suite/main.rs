@@ -13,6 +13,7 @@ mod delivery;
 mod dial;
 mod formats;
 mod heartbeat;
+mod import;
 mod limits;
 mod lines;
 mod readme;

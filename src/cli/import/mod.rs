@@ -1,0 +1,166 @@
+//! `wsgate import`: reads the WebSocket part of Node-RED flows or of n8n workflows and writes a configuration.
+//!
+//! What has no counterpart here becomes a comment that says what to decide. The output always passes `wsgate check`
+//! where it was made.
+
+mod flows;
+mod n8n;
+mod node_red;
+mod plan;
+mod values;
+
+use std::fs;
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use serde_json::Value;
+
+use self::plan::{Kind, Plan};
+use self::values::{Environment, shown};
+use super::{Failure, exit, output_failed, tell};
+use crate::wording::cause;
+
+pub(super) const AFTER_HELP: &str = "\
+Examples:
+  wsgate import flows.json                                    the configuration on standard output
+  wsgate import flows.json --output wsgate.toml && wsgate check --config wsgate.toml
+  wsgate import --root /red --port 8080 flows.json            httpNodeRoot and uiPort of settings.js
+  curl -s http://127.0.0.1:1880/flows | wsgate import -       from a running Node-RED
+  n8n export:workflow --all | wsgate import - -o wsgate.toml
+
+It reads what 'Export' of Node-RED or 'Download' of n8n writes: JSON. A comment that begins with
+'TO DECIDE' stands where something has no counterpart here, as a wire through a function node;
+how many there are is said on standard error. A variable of the environment that the flows use has
+to be set when you import, or what needs it becomes a comment. Exit code 65 says that the file is
+neither, or that it has no WebSocket node.";
+
+#[derive(Args)]
+pub(super) struct ImportArguments {
+    /// The flows or workflows (JSON); '-' reads standard input
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// Write the configuration to this file instead of standard output
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// What Node-RED's settings call httpNodeRoot: it stands before the path of every listener
+    #[arg(long, value_name = "PATH", default_value = "/")]
+    root: String,
+    /// The port that Node-RED listens on; n8n's triggers have their own
+    #[arg(long, value_name = "PORT", default_value_t = 1880)]
+    port: u16,
+}
+
+/// What the flows do not say.
+#[derive(Clone, Copy)]
+struct Surroundings<'a> {
+    root: &'a str,
+    port: u16,
+    environment: Environment<'a>,
+}
+
+/// Translates a file and writes the configuration.
+pub(super) fn run(arguments: &ImportArguments) -> Result<(), Failure> {
+    let from_input = arguments.file.as_os_str() == "-";
+    let name = if from_input { "standard input".to_owned() } else { shown(&arguments.file.to_string_lossy()) };
+    let json = if from_input { read_input() } else { fs::read(&arguments.file) };
+    let json = json.map_err(|error| Failure {
+        text: format!("failed to read {name}: {} (check path and permissions)", cause(&error)),
+        exit_code: if from_input { exit::IO } else { exit::NO_INPUT },
+    })?;
+    let environment = |name: &str| std::env::var(name);
+    let surroundings = Surroundings { root: &arguments.root, port: arguments.port, environment: &environment };
+    let base_dir = arguments.output.as_deref().and_then(Path::parent).unwrap_or(Path::new(""));
+    let failed = |problem| Failure { text: format!("failed to import {name}: {problem}"), exit_code: exit::DATA };
+    let (plan, text) = translate(&json, surroundings, base_dir).map_err(failed)?;
+    match &arguments.output {
+        Some(file) => fs::write(file, &text).map_err(|error| Failure {
+            text: format!(
+                "failed to write {}: {} (check path and permissions)",
+                shown(&file.to_string_lossy()),
+                cause(&error)
+            ),
+            exit_code: exit::IO,
+        })?,
+        None => {
+            let mut output = io::stdout().lock();
+            if let Err(error) = output.write_all(text.as_bytes()).and_then(|()| output.flush()) {
+                return output_failed(&error);
+            }
+        }
+    }
+    tell(&summary(&plan));
+    Ok(())
+}
+
+fn read_input() -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    io::stdin().lock().read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn summary(plan: &Plan) -> String {
+    let count = |number: usize, thing: &str| format!("{number} {thing}{}", if number == 1 { "" } else { "s" });
+    let (endpoints, links) = (plan.count(Kind::Endpoint), plan.count(Kind::Link));
+    let imported = format!("imported {} and {}", count(endpoints, "endpoint"), count(links, "link"));
+    match plan.decisions() {
+        0 => format!("{imported}; nothing is left to decide"),
+        number => format!("{imported}; {} to decide: look for 'TO DECIDE'", count(number, "thing")),
+    }
+}
+
+const HOW_TO_EXPORT: &str =
+    "export the flows again: in Node-RED 'Export' and then 'JSON', in n8n 'Download' of the workflow";
+
+/// The plan and its text; an error says what is wrong with the input and what to do.
+fn translate(json: &[u8], surroundings: Surroundings<'_>, base_dir: &Path) -> Result<(Plan, String), String> {
+    // Some editors begin a file with a byte order mark.
+    let json = json.strip_prefix(b"\xef\xbb\xbf").unwrap_or(json);
+    let value: Value = serde_json::from_slice(json).map_err(|error| {
+        let problem =
+            if json.trim_ascii().is_empty() { "it is empty".to_owned() } else { format!("it is not JSON: {error}") };
+        format!("{problem} ({HOW_TO_EXPORT})")
+    })?;
+    let mut plan = match source(&value) {
+        Some(Source::NodeRed(nodes)) => node_red::plan(nodes, surroundings)?,
+        Some(Source::N8n(workflows)) => n8n::plan(&workflows, surroundings)?,
+        None => {
+            return Err(format!(
+                "it is JSON, but neither Node-RED flows (a list of nodes, each with \"id\" and \"type\") nor an n8n \
+                 workflow (an object with \"nodes\" and \"connections\") ({HOW_TO_EXPORT})"
+            ));
+        }
+    };
+    if plan.blocks.is_empty() {
+        return Err(format!(
+            "it has no WebSocket node that is in use, so there is nothing to import{}",
+            plan.notes.iter().skip(2).map(|note| format!(". {}", note.trim_end_matches('.'))).collect::<String>()
+        ));
+    }
+    plan.close_the_default();
+    let text = plan.settle(base_dir, surroundings.environment).map_err(|error| {
+        format!("the translation is not a good configuration, which is a defect of wsgate: {error}")
+    })?;
+    Ok((plan, text))
+}
+
+enum Source<'j> {
+    NodeRed(&'j [Value]),
+    N8n(Vec<&'j Value>),
+}
+
+fn source(value: &Value) -> Option<Source<'_>> {
+    let is_workflow = |value: &Value| value["nodes"].is_array();
+    match value {
+        // The second version of Node-RED's interface wraps the list.
+        Value::Object(object) if object.get("flows").is_some_and(Value::is_array) => source(&object["flows"]),
+        Value::Object(_) if is_workflow(value) => Some(Source::N8n(vec![value])),
+        Value::Array(values) if !values.is_empty() && values.iter().all(is_workflow) => {
+            Some(Source::N8n(values.iter().collect()))
+        }
+        Value::Array(nodes) if nodes.iter().any(|node| node["id"].is_string() && node["type"].is_string()) => {
+            Some(Source::NodeRed(nodes))
+        }
+        _ => None,
+    }
+}

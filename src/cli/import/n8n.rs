@@ -1,0 +1,665 @@
+//! n8n: WebSocket server triggers become endpoints, WebSocket clients links.
+//!
+//! n8n has no WebSocket nodes of its own, so a node is known by what its type is called and by its parameters.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Map, Value};
+
+use super::Surroundings;
+use super::plan::{Block, DECIDE, Kind, Plan};
+use super::values::{is_variable, quoted, resolved, shown, slug, written};
+use crate::path::Pattern;
+use crate::url;
+
+/// The bounds of what is measured in seconds.
+const SECONDS_MAX: u64 = 24 * 60 * 60;
+
+/// Translates workflows.
+pub(super) fn plan(workflows: &[&Value], surroundings: Surroundings<'_>) -> Result<Plan, String> {
+    let mut import = Import { surroundings, plan: Plan::default(), ports: BTreeMap::new(), paths: BTreeSet::new() };
+    import
+        .plan
+        .notes
+        .push("Written by wsgate import from n8n workflows. The manual of all options is config/wsgate.toml.".into());
+    import.plan.notes.push(
+        "What differs from n8n without being said below: pages of other origins are refused (origins), a client that \
+         is \
+         gone is cut 10 s after the ping that it did not answer (pong_timeout), and binary messages stay as they are. \
+         What a workflow does with a message stays in n8n, which connects to wsgate as a client."
+            .into(),
+    );
+    for workflow in workflows {
+        import.workflow(workflow)?;
+    }
+    import.listeners();
+    Ok(import.plan)
+}
+
+/// What a node is to wsgate.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Role {
+    Server,
+    Client,
+    /// Sends to clients of a server.
+    Response,
+    /// A WebSocket node that is none of these.
+    Unknown,
+    Other,
+}
+
+struct Node<'j> {
+    name: &'j str,
+    kind: &'j str,
+    json: &'j Value,
+    role: Role,
+    parameters: Parameters<'j>,
+}
+
+impl Node<'_> {
+    /// For comments: `"Readings" (webSocketServer)`.
+    fn label(&self) -> String {
+        let kind = shown(self.kind.rsplit('.').next().unwrap_or(self.kind));
+        format!("{} ({})", shown(self.name), kind.trim_matches('"'))
+    }
+
+    /// The package whose server has other defaults.
+    fn is_standalone(&self) -> bool {
+        self.kind.contains("websocket-standalone")
+    }
+}
+
+/// The parameters of a node, options of options included, and which of them were asked for.
+struct Parameters<'j> {
+    values: BTreeMap<&'j str, &'j Value>,
+    used: RefCell<BTreeSet<&'static str>>,
+}
+
+impl<'j> Parameters<'j> {
+    fn new(json: &'j Value) -> Parameters<'j> {
+        let mut values = BTreeMap::new();
+        let mut add = |object: &'j Map<String, Value>| {
+            for (key, value) in object {
+                if !matches!(&**key, "options" | "additionalFields" | "additionalOptions") {
+                    values.entry(&**key).or_insert(value);
+                }
+            }
+        };
+        if let Some(object) = json.as_object() {
+            add(object);
+            for key in ["options", "additionalFields", "additionalOptions"] {
+                object.get(key).and_then(Value::as_object).into_iter().for_each(&mut add);
+            }
+        }
+        Parameters { values, used: RefCell::default() }
+    }
+
+    /// The first of these that is there.
+    fn get(&self, keys: &[&'static str]) -> Option<&'j Value> {
+        self.used.borrow_mut().extend(keys);
+        keys.iter().find_map(|key| self.values.get(key).copied())
+    }
+
+    /// The same as text that is not empty; an expression for a variable of the environment is that variable.
+    fn text(&self, keys: &[&'static str]) -> Option<String> {
+        let text = match self.get(keys)? {
+            Value::String(text) => text.clone(),
+            value @ (Value::Number(_) | Value::Bool(_)) => value.to_string(),
+            _ => return None,
+        };
+        Some(plain(&text)).filter(|text| !text.is_empty())
+    }
+
+    fn not_used(&self) -> Vec<&'j str> {
+        let used = self.used.borrow();
+        self.values.keys().copied().filter(|key| !used.contains(key)).collect()
+    }
+}
+
+/// `={{ $env.NAME }}` as `${NAME}`; other texts stay.
+fn plain(text: &str) -> String {
+    let inner = text.strip_prefix("={{").and_then(|rest| rest.strip_suffix("}}")).map(str::trim);
+    match inner.and_then(|inner| inner.strip_prefix("$env.")).filter(|name| is_variable(name)) {
+        Some(name) => format!("${{{name}}}"),
+        None => text.to_owned(),
+    }
+}
+
+fn is_expression(text: &str) -> bool {
+    text.starts_with('=')
+}
+
+fn role(kind: &str, parameters: &Parameters<'_>) -> Role {
+    let name = kind.rsplit('.').next().unwrap_or(kind).to_ascii_lowercase();
+    let has = |keys: &[&'static str]| keys.iter().any(|key| parameters.values.contains_key(key));
+    if !kind.to_ascii_lowercase().contains("websocket") {
+        Role::Other
+    } else if name.contains("response") || name.contains("reply") {
+        Role::Response
+    } else if has(URL) || name.contains("client") || name == "websocketsnode" {
+        Role::Client
+    } else if name.contains("server") || name.contains("trigger") || has(&["port"]) {
+        Role::Server
+    } else {
+        Role::Unknown
+    }
+}
+
+const URL: &[&str] = &["url", "websocketUrl", "webSocketUrl", "serverUrl"];
+
+/// A node of a workflow by its name, with what it is connected to.
+struct Workflow<'j> {
+    nodes: Vec<Node<'j>>,
+    connections: &'j Value,
+}
+
+impl<'j> Workflow<'j> {
+    fn read(json: &'j Value) -> Result<Workflow<'j>, String> {
+        let mut nodes: Vec<Node<'j>> = Vec::new();
+        for (index, json) in json["nodes"].as_array().into_iter().flatten().enumerate() {
+            let (Some(name), Some(kind)) = (json["name"].as_str(), json["type"].as_str()) else {
+                return Err(format!(
+                    "node {} of a workflow has no \"name\" or no \"type\", so this is not a whole n8n workflow ({})",
+                    index + 1,
+                    super::HOW_TO_EXPORT
+                ));
+            };
+            let parameters = Parameters::new(&json["parameters"]);
+            nodes.push(Node { name, kind, json, role: role(kind, &parameters), parameters });
+        }
+        Ok(Workflow { nodes, connections: &json["connections"] })
+    }
+
+    /// The nodes behind a node, disabled ones left out.
+    fn next(&self, node: usize) -> Vec<usize> {
+        let outputs = self.connections[self.nodes[node].name]["main"].as_array().into_iter().flatten();
+        let names = outputs.filter_map(Value::as_array).flatten().filter_map(|connection| connection["node"].as_str());
+        let mut next: Vec<usize> = names.filter_map(|name| self.nodes.iter().position(|n| n.name == name)).collect();
+        next.retain(|node| self.nodes[*node].json["disabled"] != true);
+        let mut seen = BTreeSet::new();
+        next.retain(|node| seen.insert(*node));
+        next
+    }
+}
+
+struct Import<'j> {
+    surroundings: Surroundings<'j>,
+    plan: Plan,
+    /// The ports of the servers, each with the paths that n8n has on it.
+    ports: BTreeMap<u16, Vec<String>>,
+    paths: BTreeSet<String>,
+}
+
+impl Import<'_> {
+    fn workflow(&mut self, json: &Value) -> Result<(), String> {
+        let workflow = Workflow::read(json)?;
+        let of = json["name"].as_str().map(|name| format!(" of the workflow {}", shown(name))).unwrap_or_default();
+        let mut blocks: BTreeMap<usize, usize> = BTreeMap::new();
+        if json["active"] == false && workflow.nodes.iter().any(|node| matches!(node.role, Role::Server | Role::Client))
+        {
+            self.plan.notes.push(format!(
+                "{DECIDE}the nodes{of} do not run in n8n, where it is not active: \
+                 take them out if they should not run here."
+            ));
+        }
+        for (index, node) in workflow.nodes.iter().enumerate() {
+            if node.json["disabled"] == true {
+                if node.role != Role::Other {
+                    self.plan.notes.push(format!("Left out: {}{of}, which is disabled.", node.label()));
+                }
+                continue;
+            }
+            let block = match node.role {
+                Role::Server => match self.server(node, &of) {
+                    Ok(block) => block,
+                    Err(note) => {
+                        self.plan.notes.push(note);
+                        continue;
+                    }
+                },
+                Role::Client => self.client(node, &of),
+                Role::Unknown => {
+                    self.plan.notes.push(format!(
+                        "{DECIDE}{}{of} is not known here and is left out: write \
+                         an [[endpoint]] if clients connect to it, a [[link]] if it connects to a server.",
+                        node.label()
+                    ));
+                    continue;
+                }
+                Role::Response | Role::Other => continue,
+            };
+            blocks.insert(index, self.plan.blocks.len());
+            self.plan.blocks.push(block);
+        }
+        for (node, block) in &blocks {
+            self.connect(&workflow, &blocks, *node, *block);
+        }
+        Ok(())
+    }
+
+    /// A parameter that is a number; what is said if it is none.
+    fn number(&self, node: &Node<'_>, keys: &[&'static str], default: u64, remarks: &mut Vec<String>) -> u64 {
+        let Some(text) = node.parameters.text(keys) else { return default };
+        let value = resolved(&text, self.surroundings.environment).ok().filter(|value| !is_expression(value));
+        value.and_then(|value| value.trim().parse().ok()).unwrap_or_else(|| {
+            remarks.push(format!(
+                "{DECIDE}{} is {} in n8n, which is no number here; {default} is the default.",
+                keys[0],
+                shown(&text)
+            ));
+            default
+        })
+    }
+
+    fn server(&mut self, node: &Node<'_>, of: &str) -> Result<Block, String> {
+        let standalone = node.is_standalone();
+        let mut comments = vec![format!("{}{of}.", node.label())];
+        let port = self.number(node, &["port"], if standalone { 5680 } else { 8080 }, &mut comments);
+        let Some(port) = u16::try_from(port).ok().filter(|port| *port > 0) else {
+            return Err(format!("{DECIDE}{}{of} is left out: its port {port} is none, 1 to 65535.", node.label()));
+        };
+        let default = if standalone { "/ws" } else { "/" };
+        let text = node.parameters.text(&["path"]).unwrap_or_else(|| default.to_owned());
+        let path = if text.starts_with('/') { text } else { format!("/{text}") };
+        let good = Pattern::parse(&path).is_ok_and(|pattern| pattern.names().next().is_none()) && !path.contains("${");
+        let mut path = if good {
+            path
+        } else {
+            comments.push(format!(
+                "{DECIDE}the path is {} in n8n, which cannot be one here: write the path.",
+                shown(&path)
+            ));
+            format!("/to-decide/{}", slug(node.name))
+        };
+        let of_port = self.ports.entry(port).or_default();
+        if of_port.contains(&path) {
+            return Err(format!(
+                "{DECIDE}{}{of} is left out: another trigger has the port {port} and the path {} too, and n8n starts \
+                 only \
+                 one of them.",
+                node.label(),
+                shown(&path)
+            ));
+        }
+        of_port.push(path.clone());
+        if !self.paths.insert(path.clone()) {
+            let wanted = format!("/{}", listener(port));
+            let mut others = std::iter::once(wanted.clone()).chain((2..).map(|number| format!("{wanted}-{number}")));
+            let free = others.find(|path| self.paths.insert(path.clone())).expect("there are more numbers than paths");
+            comments.push(format!(
+                "{DECIDE}its path is {} in n8n, on a port of its own. A path is one endpoint here, on whichever \
+                 ports: let \
+                 its clients connect to {free}, or give it a file and a process of its own.",
+                shown(&path)
+            ));
+            path = free;
+        }
+        let mut block = Block::new(Kind::Endpoint, &path);
+        block.comments = comments;
+        block.set("listen", format!("[{}]", quoted(&listener(port))), &[]);
+        match standalone {
+            true => block.set(
+                "format",
+                quoted("message"),
+                &["That package puts clientId, serverId and more beside the message. The nearest here is \"message\", with \
+                   the client as _session."
+                    .to_owned()],
+            ),
+            false => block.set("format", quoted("n8n"), &[]),
+        }
+        if !standalone {
+            let welcome = node.parameters.get(&["welcome", "welcomeMessage"]);
+            match welcome {
+                Some(Value::String(text)) if !text.is_empty() => {
+                    block.set("welcome", quoted(&written(&plain(text))), &[]);
+                }
+                Some(Value::Bool(false)) => block.set("welcome", "false", &[]),
+                _ => block.set("welcome", "true", &[]),
+            }
+        }
+        let mut remarks = Vec::new();
+        let default = if standalone { 10_000 } else { 100 };
+        let most = self.number(node, &["maxConnections"], default, &mut remarks);
+        block.set("max_connections", most.to_string(), &remarks);
+        let mut remarks = Vec::new();
+        let bytes = self.number(node, &["maxMessage", "maxPayload", "maxMessageSize"], 1 << 20, &mut remarks);
+        let size = if bytes == 1 << 20 { quoted("1MiB") } else { bytes.to_string() };
+        block.set("max_message", size, &remarks);
+        self.heartbeat(node, &mut block);
+        self.rest(node, &mut block);
+        Ok(block)
+    }
+
+    fn heartbeat(&self, node: &Node<'_>, block: &mut Block) {
+        let mut remarks = Vec::new();
+        let seconds = self.number(node, &["heartbeatInterval"], 30, &mut remarks);
+        match node.parameters.get(&["enableHeartbeat", "heartbeatEnabled", "heartbeat"]) {
+            Some(Value::Bool(false)) => return block.set("heartbeat", quoted("off"), &[]),
+            Some(Value::Number(number)) => return block.set("heartbeat", quoted(&format!("{number}s")), &remarks),
+            _ => {}
+        }
+        if !(1..=SECONDS_MAX).contains(&seconds) {
+            remarks.push(format!("{DECIDE}the interval is {seconds} s in n8n, here 1 s to 24 h; 30 s is the default."));
+        }
+        let seconds = if (1..=SECONDS_MAX).contains(&seconds) { seconds } else { 30 };
+        block.set("heartbeat", quoted(&format!("{seconds}s")), &remarks);
+    }
+
+    fn client(&mut self, node: &Node<'_>, of: &str) -> Block {
+        let name = self.plan.link_name(&slug(node.name));
+        let mut block = Block::new(Kind::Link, &name);
+        block.comments.push(format!("{}{of}.", node.label()));
+        if self.plan.count(Kind::Link) == 0 {
+            self.plan.notes.push(
+                "A link stays connected and dials again for ever, after a random time of at most 500 ms, which \
+                 doubles up \
+                 to 60 s (backoff); n8n's client nodes connect for each run, or give up after some attempts."
+                    .into(),
+            );
+        }
+        let address = node.parameters.text(URL);
+        match address {
+            Some(address) if !is_expression(&address) => block.set_url(Some(written(&address)), &[]),
+            address => {
+                let is = address.map_or_else(|| "not set".to_owned(), |address| shown(&address));
+                block.set_url(None, &[format!("{DECIDE}the URL is {is} in n8n: write it here.")]);
+            }
+        }
+        let address = node.parameters.text(URL).unwrap_or_default();
+        let parsed =
+            resolved(&address, self.surroundings.environment).ok().and_then(|address| url::parse(&address).ok());
+        let subprotocols = node.parameters.text(&["subprotocol", "subprotocols", "protocol", "protocols"]);
+        if let Some(names) = subprotocols {
+            let mut offered: Vec<String> = Vec::new();
+            for name in names.split(',').map(|name| written(name.trim())).filter(|name| !name.is_empty()) {
+                if !offered.contains(&name) {
+                    offered.push(name);
+                }
+            }
+            block.set("subprotocols", super::values::list(offered.iter().map(|name| &**name)), &[]);
+        }
+        self.headers(node, &mut block, parsed.is_some_and(|url| url.user.is_some()));
+        if let Some(text) = node.parameters.text(&["initData", "initMessage"]) {
+            block.set("open_messages", format!("[{}]", quoted(&written(&text))), &[]);
+        }
+        let mut remarks = Vec::new();
+        let every = self.number(node, &["pingTimerSeconds", "pingInterval"], 60, &mut remarks);
+        if let Some(text) = node.parameters.text(&["pingData", "pingMessage"]) {
+            block.set("ping_message", quoted(&written(&text)), &[]);
+            block.set("ping_every", quoted(&format!("{every}s")), &remarks);
+        }
+        if let Some(attempts) = node.parameters.text(&["maxReConnectTimes"]) {
+            block.comments.push(format!(
+                "n8n tries {} times to reconnect; backoff.attempts would limit it here.",
+                shown(&attempts).trim_matches('"')
+            ));
+        }
+        let insecure = ["allowUnauthorizedCerts", "ignoreSsl", "ignoreSSLIssues"];
+        if node.parameters.get(&insecure) == Some(&Value::Bool(true)) {
+            block.set("tls.verify", "false", &[]);
+        }
+        node.parameters.get(&["operation", "jsonParse", "returnDataType"]);
+        self.rest(node, &mut block);
+        block
+    }
+
+    fn headers(&self, node: &Node<'_>, block: &mut Block, user_in_url: bool) {
+        let headers = node.parameters.get(&["headers", "headerParameters", "headersUi"]);
+        let own;
+        let headers = match headers {
+            Some(Value::String(text)) => {
+                own = serde_json::from_str(text).unwrap_or(Value::Null);
+                if own.is_null() && !text.trim().is_empty() {
+                    block.comments.push(format!(
+                        "{DECIDE}its headers are no JSON in n8n: write them as headers.NAME = \"value\"."
+                    ));
+                }
+                &own
+            }
+            Some(value) => value,
+            None => return,
+        };
+        let listed = ["parameters", "parameter", "values"].iter().find_map(|key| headers[key].as_array());
+        let pairs: Vec<(String, String)> = match (headers.as_array().or(listed), headers.as_object()) {
+            (Some(entries), _) => entries
+                .iter()
+                .filter_map(|entry| Some((entry["name"].as_str()?.to_owned(), entry["value"].as_str()?.to_owned())))
+                .collect(),
+            (None, Some(object)) => {
+                object.iter().filter_map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned()))).collect()
+            }
+            _ => Vec::new(),
+        };
+        let mut names = BTreeSet::new();
+        for (name, value) in pairs.into_iter().filter(|(name, value)| !name.is_empty() && !value.is_empty()) {
+            let value = plain(&value);
+            let is_name = name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'));
+            let beside_user = user_in_url && name.eq_ignore_ascii_case("authorization");
+            if !is_name || !names.insert(name.to_ascii_lowercase()) || is_expression(&value) || beside_user {
+                block.comments.push(format!(
+                    "{DECIDE}the header {} is left out: write it as headers.NAME = \"value\".",
+                    shown(&name)
+                ));
+                continue;
+            }
+            block.set(&format!("headers.{name}"), quoted(&written(&value)), &[]);
+        }
+    }
+
+    /// What of a node has no counterpart.
+    fn rest(&self, node: &Node<'_>, block: &mut Block) {
+        for name in node.json["credentials"].as_object().into_iter().flat_map(Map::keys) {
+            block.comments.push(format!(
+                "{DECIDE}its credential {} is not in the export. A link sends one with headers.Authorization = \
+                 \"Bearer \
+                 ${{NAME}}\"; an endpoint asks for none.",
+                shown(name)
+            ));
+        }
+        let rest: Vec<String> = node.parameters.not_used().into_iter().map(shown).collect();
+        if !rest.is_empty() {
+            block.comments.push(format!("{DECIDE}these parameters have no counterpart: {}.", rest.join(", ")));
+        }
+    }
+
+    /// Where what arrives at a node goes.
+    fn connect(&mut self, workflow: &Workflow<'_>, blocks: &BTreeMap<usize, usize>, node: usize, block: usize) {
+        let is_server = workflow.nodes[node].role == Role::Server;
+        // A response goes to the clients of a server; which, only the running workflow knows if there are several.
+        let servers: Vec<usize> =
+            blocks.keys().copied().filter(|node| workflow.nodes[*node].role == Role::Server).collect();
+        for next in workflow.next(node) {
+            let target = &workflow.nodes[next];
+            let (destination, remark) = match target.role {
+                Role::Response if is_server => {
+                    let to_all = target.parameters.values.values().any(|value| **value == "broadcast");
+                    (Some(if to_all { "broadcast" } else { "reply" }.to_owned()), None)
+                }
+                Role::Response => match servers[..] {
+                    [server] => (Some(format!("endpoint:{}", self.plan.blocks[blocks[&server]].name)), None),
+                    _ => (
+                        None,
+                        Some(format!(
+                            "{DECIDE}messages also go to {}: write \"endpoint:/path\" for the clients that it means.",
+                            target.label()
+                        )),
+                    ),
+                },
+                Role::Client if next == node => (Some("reply".to_owned()), None),
+                Role::Client => (Some(format!("link:{}", self.plan.blocks[blocks[&next]].name)), None),
+                Role::Server | Role::Unknown | Role::Other => (
+                    None,
+                    Some(format!(
+                        "{DECIDE}messages also go to {}, and wsgate runs no workflow: let n8n connect to wsgate as a \
+                         client \
+                         (see the README), or add to the list below where they should go.",
+                        target.label()
+                    )),
+                ),
+            };
+            match destination {
+                Some(destination) => self.plan.blocks[block].send_to(destination, remark),
+                None => self.plan.blocks[block].remark_on_to(remark),
+            }
+        }
+        let block = &mut self.plan.blocks[block];
+        if block.goes_nowhere() && is_server && !workflow.nodes[node].is_standalone() {
+            let remark = format!(
+                "{DECIDE}n8n's description says that messages are broadcast to all clients, its code gives them to the \
+                 workflow alone: write [] if other clients must not see them."
+            );
+            block.send_to("broadcast".to_owned(), Some(remark));
+        } else if block.goes_nowhere() {
+            block.remark_on_to(Some(
+                "What arrives goes to no other WebSocket node by itself; it is read and discarded.".into(),
+            ));
+        }
+    }
+
+    /// A listener for each port.
+    fn listeners(&mut self) {
+        for (at, port) in self.ports.keys().enumerate() {
+            let mut block = Block::new(Kind::Listen, &listener(*port));
+            if at == 0 {
+                block.comments.push(
+                    "Where n8n's triggers listen, which cannot have these ports at the same time: stop their \
+                     workflows, or \
+                     choose other ports. Whoever reaches them may connect; \"127.0.0.1\" is this machine only."
+                        .into(),
+                );
+            }
+            block.set("address", quoted(&format!("0.0.0.0:{port}")), &[]);
+            self.plan.blocks.insert(at, block);
+        }
+    }
+}
+
+/// The name of the listener on a port.
+fn listener(port: u16) -> String {
+    format!("n8n-{port}")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::env::VarError;
+    use std::path::Path;
+
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    fn none(_: &str) -> Result<String, VarError> {
+        Err(VarError::NotPresent)
+    }
+
+    fn import(workflow: &Value) -> String {
+        let surroundings = Surroundings { root: "/", port: 1880, environment: &none };
+        let translated = super::super::translate(workflow.to_string().as_bytes(), surroundings, Path::new(""));
+        translated.unwrap_or_else(|problem| panic!("{problem}: {workflow}")).1
+    }
+
+    fn node(name: &str, kind: &str, parameters: &Value) -> Value {
+        json!({ "name": name, "type": kind, "parameters": parameters })
+    }
+
+    #[test]
+    fn each_parameter_of_a_trigger_has_its_place() {
+        for (parameters, lines) in [
+            (json!({}), vec!["path = \"/\"", "welcome = true", "heartbeat = \"30s\"", "max_connections = 100"]),
+            (json!({ "port": 9000 }), vec!["address = \"0.0.0.0:9000\"", "listen = [\"n8n-9000\"]"]),
+            (json!({ "path": "in" }), vec!["path = \"/in\""]),
+            (json!({ "maxConnections": "7", "maxMessage": 2048 }), vec!["max_connections = 7", "max_message = 2048"]),
+            (json!({ "enableHeartbeat": false, "heartbeatInterval": 5 }), vec!["heartbeat = \"off\""]),
+            (json!({ "enableHeartbeat": true, "heartbeatInterval": 5 }), vec!["heartbeat = \"5s\""]),
+            (json!({ "heartbeat": 12 }), vec!["heartbeat = \"12s\""]),
+            (json!({ "options": { "welcome": "hello" } }), vec!["welcome = \"hello\""]),
+            (json!({ "welcome": false }), vec!["welcome = false"]),
+            (json!({ "path": "/{id}" }), vec!["path = \"/to-decide/in\""]),
+            (json!({ "maxConnections": 20000 }), vec!["# max_connections = 20000"]),
+        ] {
+            let text =
+                import(&json!({ "nodes": [node("In", "CUSTOM.webSocketServer", &parameters)], "connections": {} }));
+            for line in lines {
+                assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_node_is_known_by_its_type_and_parameters() {
+        for (kind, parameters, expected) in [
+            ("CUSTOM.webSocketServer", json!({}), Role::Server),
+            ("n8n-nodes-websocket-standalone.webSocketTrigger", json!({ "port": 1 }), Role::Server),
+            ("n8n-nodes-websocket-standalone.webSocketResponse", json!({}), Role::Response),
+            ("n8n-nodes-websockets-lite.websocketsNode", json!({ "websocketUrl": "ws://h" }), Role::Client),
+            ("n8n-nodes-websockets-lite.websocketsNode", json!({}), Role::Client),
+            ("n8n-nodes-websockets-lite.websocketsReplyNode", json!({}), Role::Response),
+            ("x.webSocketClient", json!({}), Role::Client),
+            ("x.webSocketThing", json!({}), Role::Unknown),
+            ("n8n-nodes-base.httpRequest", json!({ "url": "ws://h" }), Role::Other),
+        ] {
+            assert!(role(kind, &Parameters::new(&parameters)) == expected, "{kind} {parameters}");
+        }
+    }
+
+    #[test]
+    fn connections_become_destinations() {
+        let server = |name: &str, path: &str| node(name, "x.webSocketServer", &json!({ "path": path }));
+        let client = |name: &str| node(name, "x.webSocketClient", &json!({ "url": "ws://h.example/" }));
+        let response = |parameters: &Value| node("R", "x.webSocketResponse", parameters);
+        for (nodes, from, to, line) in [
+            (vec![server("A", "/a"), client("C")], "A", "C", "to = [\"link:c\"]"),
+            (vec![client("C"), client("D")], "C", "D", "to = [\"link:d\"]"),
+            (vec![client("C")], "C", "C", "to = [\"reply\"]"),
+            (vec![server("A", "/a"), response(&json!({}))], "A", "R", "to = [\"reply\"]"),
+            (
+                vec![server("A", "/a"), response(&json!({ "clientIdSource": "broadcast" }))],
+                "A",
+                "R",
+                "to = [\"broadcast\"]",
+            ),
+            (vec![server("A", "/a"), client("C"), response(&json!({}))], "C", "R", "to = [\"endpoint:/a\"]"),
+        ] {
+            let connections = json!({ from: { "main": [[{ "node": to, "type": "main", "index": 0 }]] } });
+            let text = import(&json!({ "nodes": nodes, "connections": connections }));
+            assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
+        }
+    }
+
+    fn value() -> impl Strategy<Value = Value> {
+        prop_oneof![
+            "\\PC{0,12}".prop_map(Value::from),
+            "[-/a{}$%#.:=\\n\"\\\\ ]{0,8}".prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            any::<f64>().prop_map(Value::from),
+            any::<bool>().prop_map(Value::from),
+            Just(Value::from("wss://u:p@h.example/x")),
+            Just(json!({ "parameters": [{ "name": "A", "value": "b" }, { "name": "Upgrade", "value": "${x" }] })),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(300))]
+
+        #[test]
+        fn whatever_the_parameters_are_check_accepts_the_output(
+            a in prop::collection::btree_map(
+                prop::sample::select(vec![
+                    "port", "path", "maxConnections", "maxMessage", "heartbeatInterval", "heartbeat", "welcome",
+                ]), value(), 0..5),
+            b in prop::collection::btree_map(
+                prop::sample::select(vec![
+                    "url", "headers", "subprotocol", "initData", "pingData", "pingTimerSeconds", "ignoreSsl",
+                ]), value(), 0..7),
+            name in "\\PC{0,9}",
+        ) {
+            let nodes = json!([
+                node("A", "x.webSocketServer", &json!(a)),
+                node(&name, "x.webSocketClient", &json!(b)),
+            ]);
+            import(&json!({ "nodes": nodes, "connections": { "A": { "main": [[{ "node": name }]] } } }));
+        }
+    }
+}

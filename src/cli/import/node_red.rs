@@ -1,0 +1,712 @@
+//! Node-RED: its listeners become endpoints, its clients links, and the wires between their nodes destinations.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
+
+use super::Surroundings;
+use super::flows::{Flows, Node, Way, text};
+use super::plan::{Block, DECIDE, Kind, Plan};
+use super::values::{is_variable, list, quoted, resolved, shown, slug, variable, written};
+use crate::path::{Pattern, percent_decoded};
+use crate::url;
+
+/// The name of the listener that stands in Node-RED's place.
+const LISTENER: &str = "node-red";
+
+/// The longest heartbeat that a link can have, in seconds.
+const HEARTBEAT_SECONDS_MAX: u64 = 24 * 60 * 60;
+
+/// Translates the nodes of an export.
+pub(super) fn plan(nodes: &[Value], surroundings: Surroundings<'_>) -> Result<Plan, String> {
+    let mut import =
+        Import { flows: Flows::read(nodes)?, surroundings, plan: Plan::default(), blocks: BTreeMap::new() };
+    import.notes();
+    import.configs();
+    import.wires();
+    import.sources();
+    import.listener();
+    Ok(import.plan)
+}
+
+struct Import<'j> {
+    flows: Flows<'j>,
+    surroundings: Surroundings<'j>,
+    plan: Plan,
+    /// The blocks of the listeners and clients that are translated, by the index of the node.
+    blocks: BTreeMap<usize, usize>,
+}
+
+impl<'j> Import<'j> {
+    fn notes(&mut self) {
+        let notes = &mut self.plan.notes;
+        notes.push(
+            "Written by wsgate import from Node-RED flows. The manual of all options is config/wsgate.toml.".into(),
+        );
+        notes.push(
+            "What differs from Node-RED without being said below: messages over 1 MiB end a connection (max_message; \
+             Node-RED: 100 MiB), clients that are gone are noticed (heartbeat), pages of other origins are refused \
+             (origins), and clients are told when wsgate stops. Authentication (webSocketNodeVerifyClient) and TLS of \
+             listeners are in Node-RED's settings.js, not in its flows, and are not taken over."
+                .into(),
+        );
+        for tab in self.flows.nodes.iter().filter(|node| node.kind == "tab" && node.json["disabled"] == true) {
+            let on_it = |node: &&Node<'_>| node.is_websocket() && node.json["z"].as_str() == Some(tab.id);
+            if self.flows.nodes.iter().any(|node| on_it(&node)) {
+                notes.push(format!("Left out with its WebSocket nodes: {}, which is disabled.", tab.label()));
+            }
+        }
+        for node in self.flows.nodes.iter().filter(|node| node.is_websocket() && node.json["d"] == true) {
+            notes.push(format!("Left out: {}, which is disabled.", node.label()));
+        }
+    }
+
+    /// Listeners and clients.
+    fn configs(&mut self) {
+        let mut paths: BTreeMap<String, usize> = BTreeMap::new();
+        for index in 0..self.flows.nodes.len() {
+            let node = &self.flows.nodes[index];
+            if !node.live || !matches!(node.kind, "websocket-listener" | "websocket-client") {
+                continue;
+            }
+            // It is the text that decides which of the two a node is, not its type.
+            let address = self.value(&node.text("path"));
+            let value = resolved(&address, self.surroundings.environment);
+            let is_url = |text: &str| {
+                let start = text.get(..6).unwrap_or(text).to_ascii_lowercase();
+                start.starts_with("ws://") || start.starts_with("wss://")
+            };
+            let dials = match &value {
+                Ok(value) if is_url(value) => true,
+                Ok(value) => node.kind == "websocket-client" && (value.contains("://") || variable(&address).is_some()),
+                Err(_) => node.kind == "websocket-client",
+            };
+            if dials {
+                self.link(index, &address, value.ok());
+            } else if let Err(note) = self.endpoint(index, &address, value, &mut paths) {
+                self.plan.notes.push(note);
+            }
+        }
+    }
+
+    /// A text with the variables of the flows in place; those of the environment stay.
+    fn value(&self, text: &str) -> String {
+        let known = variable(text).and_then(|name| self.flows.variables.get(name));
+        known.cloned().unwrap_or_else(|| text.to_owned())
+    }
+
+    /// A text with all variables in place, as far as they are set, and what is to be said about it.
+    fn fixed(&self, node: &Node<'_>, key: &str) -> (String, Vec<String>) {
+        let text = self.value(&node.text(key));
+        match resolved(&text, self.surroundings.environment) {
+            Ok(value) if variable(&text).is_some() => {
+                (value, vec![format!("From {} as it was when this was written.", shown(&text))])
+            }
+            Ok(value) => (value, Vec::new()),
+            Err(name) => {
+                let remark = format!(
+                    "{DECIDE}{key} is {} in Node-RED, and {name} was not set when this was written: set it and \
+                     import again, or write the value.",
+                    shown(&text)
+                );
+                (String::new(), vec![remark])
+            }
+        }
+    }
+
+    fn endpoint(
+        &mut self,
+        index: usize,
+        address: &str,
+        value: Result<String, String>,
+        paths: &mut BTreeMap<String, usize>,
+    ) -> Result<(), String> {
+        let node = &self.flows.nodes[index];
+        let root = format!("/{}", self.surroundings.root.trim_matches('/'));
+        let root = if root == "/" { "" } else { &root };
+        let under_root = |path: &str| format!("{root}/{}", path.strip_prefix('/').unwrap_or(path));
+        let mut comments = vec![format!("{}.", node.label())];
+        let (mut path, mut wanted) = (written(root) + &under_root(&written(address))[root.len()..], String::new());
+        match value {
+            Ok(value) => wanted = under_root(&value),
+            Err(name) => {
+                path = under_root(&format!("to-decide/{}", slug(&name)));
+                comments.push(format!(
+                    "{DECIDE}the path is {} in Node-RED, and {name} was not set when this was written: write the \
+                     path, here and where it is a destination.",
+                    shown(address)
+                ));
+            }
+        }
+        if wanted.is_empty() {
+            wanted.clone_from(&path);
+        } else if let Some(decoded) =
+            percent_decoded(&wanted).and_then(|path| String::from_utf8(path.into_owned()).ok())
+            && decoded != wanted
+        {
+            // Here a path is plain text, in Node-RED it is as it stands in the request.
+            path = written(&decoded);
+            wanted = decoded;
+        }
+        let problem = match Pattern::parse(&wanted) {
+            Ok(pattern) if pattern.names().next().is_none() => None,
+            Ok(_) => Some("braces stand for a parameter here".to_owned()),
+            Err(error) => Some(error.to_string()),
+        };
+        if let Some(problem) = problem {
+            return Err(format!(
+                "{DECIDE}{} is left out, its path {} cannot be one here: {problem}.",
+                node.label(),
+                shown(&wanted)
+            ));
+        }
+        if let Some(first) = paths.insert(wanted.clone(), index) {
+            paths.insert(wanted.clone(), first);
+            return Err(format!(
+                "{DECIDE}{} is left out, its path {} is that of {} too. Node-RED serves only the first and tells the \
+                 other's nodes nothing: remove it there, or give it a path of its own.",
+                node.label(),
+                shown(&wanted),
+                self.flows.nodes[first].label()
+            ));
+        }
+        let mut block = Block::new(Kind::Endpoint, &path);
+        block.comments = comments;
+        self.format(index, &mut block);
+        block.set(
+            "max_connections",
+            "10000",
+            &["Node-RED has no limit; this is that of the whole gateway.".to_owned()],
+        );
+        self.blocks.insert(index, self.plan.blocks.len());
+        self.plan.blocks.push(block);
+        Ok(())
+    }
+
+    fn format(&self, index: usize, block: &mut Block) {
+        let (whole, mut remarks) = self.fixed(&self.flows.nodes[index], "wholemsg");
+        if whole == "true" {
+            remarks.push(
+                "\"Send/Receive entire message\"; unlike with Node-RED, _session is in what is sent too.".to_owned(),
+            );
+        }
+        let format = if whole == "true" { "message" } else { "payload" };
+        block.set("format", quoted(format), &remarks);
+    }
+
+    fn link(&mut self, index: usize, address: &str, value: Option<String>) {
+        let node = &self.flows.nodes[index];
+        let uses = |other: &Node<'_>| {
+            other.live && matches!(other.kind, "websocket in" | "websocket out") && other.config() == node.id
+        };
+        if !self.flows.nodes.iter().any(uses) {
+            self.plan.notes.push(format!("Left out: {}, which no enabled node uses.", node.label()));
+            return;
+        }
+        if self.plan.count(Kind::Link) == 0 {
+            self.plan.notes.push(
+                "Node-RED dials again every 3 s for ever. A link waits a random time of at most 500 ms, which \
+                 doubles up to \
+                 60 s, also for ever (backoff); what is sent while it is down waits (queue), in Node-RED it is lost."
+                    .into(),
+            );
+        }
+        let parsed = value.as_deref().and_then(|value| url::parse(value).ok());
+        // As it is written: a name stands in every log line, and the value of a variable may be a secret.
+        let behind_scheme = url::without_user(address);
+        let behind_scheme = behind_scheme.split_once("://").map_or(&*behind_scheme, |(_, rest)| rest);
+        let wanted = slug(behind_scheme.split(['?', '#']).next().unwrap_or_default());
+        let name = self.plan.link_name(&wanted);
+        let mut block = Block::new(Kind::Link, &name);
+        block.comments.push(format!("{}.", node.label()));
+        block.set_url(Some(written(address)), &[]);
+        self.format(index, &mut block);
+        self.heartbeat(node, &mut block);
+        self.subprotocols(node, &mut block);
+        self.headers(node, &mut block, parsed.as_ref().is_some_and(|url| url.user.is_some()));
+        if let Some(tls) = self.flows.node(&node.text("tls")) {
+            match &parsed {
+                Some(url) if !url.secure => {
+                    let unused = format!("{} has no meaning for a ws:// URL.", self.flows.nodes[tls].label());
+                    block.comments.push(unused);
+                }
+                _ => self.tls(&self.flows.nodes[tls], &mut block),
+            }
+        }
+        self.blocks.insert(index, self.plan.blocks.len());
+        self.plan.blocks.push(block);
+    }
+
+    fn heartbeat(&self, node: &Node<'_>, block: &mut Block) {
+        let (seconds, mut remarks) = self.fixed(node, "hb");
+        match seconds.trim().parse::<u64>() {
+            Ok(seconds @ 1..=HEARTBEAT_SECONDS_MAX) => block.set("heartbeat", quoted(&format!("{seconds}s")), &remarks),
+            Ok(0) => {
+                remarks
+                    .push("Node-RED's heartbeat is off, and a dead connection stays; here it is noticed.".to_owned());
+                block.set("heartbeat", quoted("30s"), &remarks);
+            }
+            _ if seconds.is_empty() => block.set("heartbeat", quoted("30s"), &remarks),
+            _ => {
+                let seconds = shown(&self.value(&node.text("hb")));
+                remarks.push(format!("{DECIDE}the heartbeat is {seconds} s in Node-RED, here 1 s to 24 h."));
+                block.set("heartbeat", quoted("30s"), &remarks);
+            }
+        }
+    }
+
+    fn subprotocols(&self, node: &Node<'_>, block: &mut Block) {
+        let (names, remarks) = self.fixed(node, "subprotocol");
+        let mut offered: Vec<&str> = Vec::new();
+        for name in names.split(',').map(str::trim).filter(|name| !name.is_empty()) {
+            if !offered.contains(&name) {
+                offered.push(name);
+            }
+        }
+        let names: Vec<String> = offered.into_iter().map(|name| name.replace("${", "$${")).collect();
+        if !names.is_empty() || !remarks.is_empty() {
+            block.set("subprotocols", list(names.iter().map(|name| &**name)), &remarks);
+        }
+    }
+
+    fn headers(&self, node: &Node<'_>, block: &mut Block, user_in_url: bool) {
+        let mut names: BTreeSet<String> = BTreeSet::new();
+        for header in node.json["headers"].as_array().into_iter().flatten() {
+            let part = |key: &str| self.value(&text(&header[key]));
+            let name = if part("keyType") == "other" { part("keyValue") } else { part("keyType") };
+            let value = match &*part("valueType") {
+                "env" if is_variable(&text(&header["valueValue"])) => {
+                    self.value(&format!("${{{}}}", text(&header["valueValue"])))
+                }
+                "other" | "env" => part("valueValue"),
+                kind => kind.to_owned(),
+            };
+            let value_here = resolved(&value, self.surroundings.environment);
+            // Node-RED skips these too.
+            if name.is_empty() || value.is_empty() || value_here.is_ok_and(|value| value.is_empty()) {
+                continue;
+            }
+            let mut remarks = Vec::new();
+            if name.contains(|c: char| !c.is_ascii_alphanumeric() && !matches!(c, '-' | '_'))
+                || !names.insert(name.to_ascii_lowercase())
+            {
+                block.comments.push(format!(
+                    "{DECIDE}the header {} of Node-RED is left out, its name is no good one or stands there twice.",
+                    shown(&name)
+                ));
+                continue;
+            }
+            if name.eq_ignore_ascii_case("authorization") && user_in_url {
+                block.comments.push(format!("{DECIDE}the header Authorization is left out, for the URL has a user: remove one in Node-RED and import again."));
+                continue;
+            }
+            if name.eq_ignore_ascii_case("authorization") && variable(&value).is_none() {
+                remarks.push(
+                    "A secret in the open, as in the flows: better write \"${NAME}\" or { file = \"key.txt\" }."
+                        .to_owned(),
+                );
+            }
+            block.set(&format!("headers.{name}"), quoted(&written(&value)), &remarks);
+        }
+    }
+
+    fn tls(&self, node: &Node<'_>, block: &mut Block) {
+        let file = |key: &str| {
+            let path = self.value(&node.text(key));
+            let is_empty = resolved(&path, self.surroundings.environment).is_ok_and(|path| path.is_empty());
+            (!is_empty).then(|| quoted(&written(&path)))
+        };
+        let of = format!("From the {}.", node.label());
+        let mut first = true;
+        let mut set = |block: &mut Block, key: &str, value: String| {
+            block.set(key, value, if std::mem::take(&mut first) { std::slice::from_ref(&of) } else { &[] });
+        };
+        if let Some(ca) = file("ca") {
+            set(block, "tls.ca", ca);
+        }
+        match (file("cert"), file("key")) {
+            (Some(certificate), Some(key)) => {
+                set(block, "tls.certificate", certificate);
+                set(block, "tls.private_key", key);
+            }
+            (None, None) => {}
+            _ => block.comments.push(format!("{DECIDE}{} has a certificate or a key, but not both.", node.label())),
+        }
+        if let Some(name) = file("servername") {
+            set(block, "tls.server_name", name);
+        }
+        if node.json["verifyservercert"] == false {
+            set(block, "tls.verify", "false".to_owned());
+        }
+        let uploaded = ["certname", "keyname", "caname", "p12name"].iter().any(|key| !node.text(key).is_empty());
+        if uploaded || matches!(&*node.text("certType"), "pfx" | "upload") {
+            block.comments.push(format!(
+                "{DECIDE}{} holds certificates or keys in Node-RED's own store, which no export has: save them as \
+                 PEM files and write tls.ca, tls.certificate and tls.private_key. A key must have no passphrase.",
+                node.label()
+            ));
+        }
+        if !node.text("alpnprotocol").is_empty() {
+            block.comments.push(format!("{} sets ALPN, which wsgate does not.", node.label()));
+        }
+    }
+
+    /// What is wired to each `websocket in`.
+    fn wires(&mut self) {
+        for index in 0..self.flows.nodes.len() {
+            let node = &self.flows.nodes[index];
+            if !node.live || !matches!(node.kind, "websocket in" | "websocket out") {
+                continue;
+            }
+            let Some(own) = self.flows.node(node.config()).filter(|config| self.blocks.contains_key(config)) else {
+                self.plan
+                    .notes
+                    .push(format!("Left out: {}, whose listener or client is not there or left out.", node.label()));
+                continue;
+            };
+            if node.kind == "websocket out" {
+                continue;
+            }
+            for way in self.flows.ways(index) {
+                let (destination, remark) = match way {
+                    Way::Out { node, keeps_session } => self.destination(own, node, keeps_session),
+                    Way::Other { node } => (None, Some(self.other(own, node))),
+                };
+                let block = &mut self.plan.blocks[self.blocks[&own]];
+                match destination {
+                    Some(destination) => block.send_to(destination, remark),
+                    None => block.remark_on_to(remark),
+                }
+            }
+        }
+        for block in self.plan.blocks.iter_mut().filter(|block| block.goes_nowhere()) {
+            let who = if block.kind == Kind::Link { "the remote sends" } else { "clients send" };
+            block.remark_on_to(Some(format!(
+                "What {who} reaches no \"websocket out\" node by itself; it is read and discarded."
+            )));
+        }
+    }
+
+    /// Where a message of `own` goes that reaches this `websocket out`, and what is to be said about it.
+    fn destination(&self, own: usize, out: usize, keeps_session: bool) -> (Option<String>, Option<String>) {
+        let out = &self.flows.nodes[out];
+        let target = self.flows.node(out.config()).and_then(|target| Some((target, *self.blocks.get(&target)?)));
+        let Some((target, block)) = target else { return (None, None) };
+        let (block, from_link) = (&self.plan.blocks[block], self.plan.blocks[self.blocks[&own]].kind == Kind::Link);
+        let destination = match block.kind {
+            _ if target == own && (from_link || keeps_session) => "reply".to_owned(),
+            _ if target == own => "broadcast".to_owned(),
+            Kind::Link => format!("link:{}", block.name),
+            _ => format!("endpoint:{}", block.name),
+        };
+        // Node-RED knows sessions of clients of the same listener only.
+        let drops = keeps_session && (from_link || target != own);
+        let remark = drops.then(|| {
+            format!(
+                "{DECIDE}in Node-RED nothing arrives at {} from here, for messages keep the _session of another \
+                 connection. \"{}\" is what the wire seems to mean; take it out if nothing should arrive.",
+                out.label(),
+                shown(&destination).trim_matches('"')
+            )
+        });
+        (Some(destination), remark)
+    }
+
+    /// What is to be said about a node that does something with messages.
+    fn other(&self, own: usize, node: usize) -> String {
+        let label = self.flows.nodes[node].label();
+        if self.flows.nodes[node].kind == "debug" {
+            return format!("{label} shows them in Node-RED; here 'wsgate listen URL' shows what a client gets.");
+        }
+        let mut behind: Vec<String> = Vec::new();
+        for out in self.flows.outs_behind(node) {
+            if let (Some(destination), _) = self.destination(own, out, true)
+                && !behind.contains(&destination)
+            {
+                behind.push(destination);
+            }
+        }
+        let keep = "let Node-RED do it as a client of wsgate (see the README)";
+        match behind.is_empty() {
+            true => format!("{DECIDE}messages also go to {label}, and wsgate runs no flow: {keep}, or leave it out."),
+            false => format!(
+                "{DECIDE}messages also go through {label} to {}, and wsgate runs no flow: {keep}, or add to the list \
+                 below what should go on unchanged.",
+                behind.join(" and ")
+            ),
+        }
+    }
+
+    /// What is sent without a message that came in.
+    fn sources(&mut self) {
+        let fed: BTreeSet<usize> = (0..self.flows.nodes.len())
+            .filter(|node| self.flows.nodes[*node].live)
+            .flat_map(|node| self.flows.next(node))
+            .collect();
+        for index in 0..self.flows.nodes.len() {
+            let node = &self.flows.nodes[index];
+            if !node.live || node.is_websocket() || fed.contains(&index) {
+                continue;
+            }
+            let mut told = BTreeSet::new();
+            for out in self.flows.outs_behind(index) {
+                let block = self.flows.node(self.flows.nodes[out].config()).and_then(|config| self.blocks.get(&config));
+                let Some(block) = block.filter(|block| told.insert(**block)) else { continue };
+                let block = &mut self.plan.blocks[*block];
+                let whom = if block.kind == Kind::Link { "the remote" } else { "its clients" };
+                block.comments.push(format!(
+                    "{DECIDE}{} sends to {whom} in Node-RED; wsgate sends nothing of its own accord: use 'wsgate \
+                     send', or \
+                     let Node-RED do it as a client of wsgate (see the README).",
+                    node.label()
+                ));
+            }
+        }
+    }
+
+    /// The listener in Node-RED's place, if it has one.
+    fn listener(&mut self) {
+        if self.plan.count(Kind::Endpoint) == 0 {
+            return;
+        }
+        let mut block = Block::new(Kind::Listen, LISTENER);
+        block.comments.push(
+            "Where Node-RED listens, which cannot have this port at the same time: stop it, or choose another port \
+             in one \
+             of the two. Whoever reaches it may connect; \"127.0.0.1\" is this machine only."
+                .into(),
+        );
+        block.set("address", quoted(&format!("0.0.0.0:{}", self.surroundings.port)), &[]);
+        self.plan.blocks.insert(0, block);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::env::VarError;
+    use std::path::Path;
+
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    const DELETE: &str = "delete msg._session; return msg;";
+
+    fn environment(name: &str) -> Result<String, VarError> {
+        match name {
+            "URL" => Ok("wss://plc.example/ws".to_owned()),
+            "YES" => Ok("true".to_owned()),
+            "TEN" => Ok("10".to_owned()),
+            "EMPTY" => Ok(String::new()),
+            _ => Err(VarError::NotPresent),
+        }
+    }
+
+    fn import_under(root: &str, flows: &Value) -> String {
+        let surroundings = Surroundings { root, port: 1880, environment: &environment };
+        let translated = super::super::translate(flows.to_string().as_bytes(), surroundings, Path::new(""));
+        translated.unwrap_or_else(|problem| panic!("{problem}: {flows}")).1
+    }
+
+    fn import(flows: &Value) -> String {
+        import_under("/", flows)
+    }
+
+    /// The line of this block's destinations.
+    fn to<'t>(text: &'t str, block: &str) -> &'t str {
+        let behind = text.split_once(&format!("\n{block}\n")).unwrap_or_else(|| panic!("no {block} in {text}")).1;
+        behind.lines().find(|line| line.starts_with("to = ")).unwrap()
+    }
+
+    /// Two listeners and two clients, and one wire, perhaps through a function.
+    fn wired(from: &str, through: Option<&str>, target: &str) -> String {
+        let end = |id: &str, kind: &str, config: &str, wires: Value| {
+            let (server, client) = if config.len() == 1 { (config, "") } else { ("", config) };
+            json!({ "id": id, "type": kind, "server": server, "client": client, "wires": wires })
+        };
+        let next = if through.is_some() { "f" } else { "out" };
+        import(&json!([
+            { "id": "a", "type": "websocket-listener", "path": "/a", "wholemsg": "false" },
+            { "id": "b", "type": "websocket-listener", "path": "/b", "wholemsg": "false" },
+            { "id": "c1", "type": "websocket-client", "path": "ws://one.example/" },
+            { "id": "c2", "type": "websocket-client", "path": "ws://two.example/" },
+            end("in", "websocket in", from, json!([[next]])),
+            { "id": "f", "type": "function", "func": through.unwrap_or_default(), "wires": [["out"]] },
+            end("out", "websocket out", target, json!([])),
+            end("used", "websocket out", "c1", json!([])),
+            end("used2", "websocket out", "c2", json!([])),
+        ]))
+    }
+
+    #[test]
+    fn a_wire_becomes_a_destination() {
+        let (a, c1) = ("path = \"/a\"", "url = \"ws://one.example/\"");
+        for (from, through, target, block, expected, drops) in [
+            ("a", None, "a", a, "to = [\"reply\"]", false),
+            ("a", Some(DELETE), "a", a, "to = [\"broadcast\"]", false),
+            ("a", Some("delete msg._session\n  return msg"), "a", a, "to = [\"broadcast\"]", false),
+            ("a", None, "b", a, "to = [\"endpoint:/b\"]", true),
+            ("a", Some(DELETE), "b", a, "to = [\"endpoint:/b\"]", false),
+            ("a", None, "c1", a, "to = [\"link:one-example\"]", true),
+            ("a", Some(DELETE), "c1", a, "to = [\"link:one-example\"]", false),
+            ("c1", None, "a", c1, "to = [\"endpoint:/a\"]", true),
+            ("c1", Some(DELETE), "a", c1, "to = [\"endpoint:/a\"]", false),
+            ("c1", Some(DELETE), "c1", c1, "to = [\"reply\"]", false),
+            ("c1", Some(DELETE), "c2", c1, "to = [\"link:two-example\"]", false),
+            ("a", Some("msg.payload = 1; delete msg._session; return msg;"), "a", a, "to = []", false),
+        ] {
+            let text = wired(from, through, target);
+            assert_eq!(to(&text, block), expected, "{from} {through:?} {target}\n{text}");
+            assert_eq!(text.contains("nothing arrives"), drops, "{from} {through:?} {target}\n{text}");
+        }
+        assert!(wired("a", Some("return msg;"), "b").contains("go through function (f) to endpoint:/b"));
+    }
+
+    #[test]
+    fn a_path_stands_under_the_root_and_is_plain_text() {
+        for (root, path, expected) in [
+            ("/", "/ws", "/ws"),
+            ("/", "ws", "/ws"),
+            ("/red", "/ws", "/red/ws"),
+            ("red/", "ws/", "/red/ws/"),
+            ("/", "/", "/"),
+            ("/", "/a%20b", "/a b"),
+            ("/", "/$x", "/$x"),
+            ("/", "/${YES}", "/${YES}"),
+            ("/", "/${NOT}", "/to-decide/not"),
+        ] {
+            let text = import_under(root, &json!([{ "id": "a", "type": "websocket-listener", "path": path }]));
+            assert!(text.contains(&format!("\npath = \"{expected}\"\n")), "{root} {path}: {text}");
+        }
+    }
+
+    #[test]
+    fn each_setting_of_a_client_has_its_place() {
+        let header = |name: &str, kind: &str, value: &str| json!([{ "keyType": "other", "keyValue": name, "valueType": kind, "valueValue": value }]);
+        for (key, value, expected) in [
+            ("path", json!("${URL}"), "url = \"${URL}\""),
+            ("path", json!("${URL}"), "name = \"url\""),
+            ("path", json!("${NOT}"), "url = \"ws://to-decide.invalid/\""),
+            ("path", json!("${EMPTY}"), "url = \"ws://to-decide.invalid/\""),
+            ("path", json!("ws://h.example/#x"), "# url = \"ws://h.example/#x\""),
+            ("wholemsg", json!("true"), "format = \"message\""),
+            ("wholemsg", json!(true), "format = \"message\""),
+            ("wholemsg", json!("${YES}"), "format = \"message\""),
+            ("wholemsg", json!("${NOT}"), "format = \"payload\""),
+            ("hb", json!("15"), "heartbeat = \"15s\""),
+            ("hb", json!(15), "heartbeat = \"15s\""),
+            ("hb", json!("${TEN}"), "heartbeat = \"10s\""),
+            ("hb", json!(""), "heartbeat = \"30s\""),
+            ("hb", json!("-1"), "heartbeat = \"30s\""),
+            ("subprotocol", json!(" a, b ,,a"), "subprotocols = [\"a\", \"b\"]"),
+            ("subprotocol", json!("${TEN}"), "subprotocols = [\"10\"]"),
+            ("headers", header("X-A", "other", "1"), "headers.X-A = \"1\""),
+            ("headers", header("X-A", "env", "TEN"), "headers.X-A = \"${TEN}\""),
+            ("headers", header("X-A", "env", "NOT"), "# headers.X-A = \"${NOT}\""),
+        ] {
+            let mut client = json!({ "id": "c", "type": "websocket-client", "path": "ws://h.example/" });
+            client[key] = value.clone();
+            let text = import(&json!([client, { "id": "o", "type": "websocket out", "client": "c" }]));
+            assert!(text.lines().any(|line| line == expected), "{key} {value}: {expected} is not in\n{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_disabled_or_empty_sets_nothing() {
+        let text = import(&json!([
+            { "id": "t", "type": "tab", "label": "off", "disabled": true },
+            { "id": "a", "type": "websocket-listener", "path": "/a" },
+            { "id": "i1", "type": "websocket in", "z": "t", "server": "a", "wires": [["o"]] },
+            { "id": "i2", "type": "websocket in", "d": true, "server": "a", "wires": [["o"]] },
+            { "id": "i3", "type": "websocket in", "server": "a", "wires": [["o2"]] },
+            { "id": "o", "type": "websocket out", "server": "a" },
+            { "id": "o2", "type": "websocket out", "d": true, "server": "a" },
+        ]));
+        assert_eq!(to(&text, "path = \"/a\""), "to = []");
+        assert!(
+            text.contains("tab \"off\" (t), which is disabled") && text.contains("in (i2), which is disabled"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn a_wire_that_goes_round_ends() {
+        let text = import(&json!([
+            { "id": "a", "type": "websocket-listener", "path": "/a" },
+            { "id": "i", "type": "websocket in", "server": "a", "wires": [["j"]] },
+            { "id": "j", "type": "junction", "wires": [["k", "f"]] },
+            { "id": "k", "type": "junction", "wires": [["j", "o"]] },
+            { "id": "f", "type": "function", "func": "return msg", "wires": [["f", "j"]] },
+            { "id": "o", "type": "websocket out", "server": "a" },
+        ]));
+        assert_eq!(to(&text, "path = \"/a\""), "to = [\"reply\"]");
+    }
+
+    #[test]
+    fn flows_with_clients_alone_open_no_door() {
+        let text = import(&json!([
+            { "id": "c", "type": "websocket-client", "path": "ws://h.example/" },
+            { "id": "o", "type": "websocket out", "client": "c" },
+        ]));
+        assert_eq!(to(&text, "path = \"/\""), "to = []");
+        assert!(!text.contains("\n[[listen]]\n"), "{text}");
+    }
+
+    fn texts() -> impl Strategy<Value = String> {
+        prop_oneof![
+            "\\PC{0,12}",
+            "[-/a{}$%#.:@=,\\n\"\\\\ ]{0,8}",
+            "wss?://[a-z:@/{}$%]{0,9}",
+            prop::sample::select(vec![
+                "${URL}",
+                "${NOT}",
+                "${EMPTY}",
+                "true",
+                "7",
+                "Upgrade",
+                "Authorization",
+                "env",
+                "other"
+            ])
+            .prop_map(str::to_owned),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(300))]
+
+        #[test]
+        fn whatever_the_flows_say_check_accepts_the_output(
+            texts in prop::collection::vec(texts(), 14),
+            root in texts(),
+            ends in prop::collection::vec((0..4usize, 0..4usize, any::<bool>()), 1..6),
+        ) {
+            let header = json!([
+                { "keyType": "other", "keyValue": texts[0], "valueType": "other", "valueValue": texts[1] },
+                { "keyType": texts[2], "valueType": "env", "valueValue": texts[3] },
+            ]);
+            let mut flows = vec![
+                json!({ "id": "0", "type": "websocket-listener", "path": "/sure", "wholemsg": texts[4] }),
+                json!({ "id": "1", "type": "websocket-listener", "path": texts[5] }),
+                json!({ "id": "2", "type": "websocket-client", "path": texts[6], "headers": header, "hb": texts[7],
+                    "subprotocol": texts[8], "tls": "tls" }),
+                json!({ "id": "3", "type": "websocket-client", "path": "ws://localhost:1880/sure" }),
+                json!({ "id": "tls", "type": "tls-config", "ca": texts[9], "cert": texts[10], "key": texts[11],
+                    "servername": texts[12], "verifyservercert": texts[13].len() > 4 }),
+                json!({ "id": "f", "type": "function", "name": texts[0], "func": DELETE, "wires": [["f"]] }),
+            ];
+            for (index, (from, to, forgets)) in ends.iter().enumerate() {
+                let (function, out) = (format!("f{index}"), format!("o{index}"));
+                let next = if *forgets { &function } else { &out };
+                flows.push(json!({ "id": format!("i{index}"), "type": "websocket in", "server": from.to_string(), "wires": [[next]] }));
+                flows.push(json!({ "id": function, "type": "function", "func": DELETE, "wires": [[out]] }));
+                flows.push(json!({ "id": out, "type": "websocket out", "client": to.to_string() }));
+            }
+            // A root that is no path leaves out every listener; then there may be nothing to import.
+            let root = if root.contains(['{', '}', '%', '#', '?', '.']) || root.contains("//") { "/" } else { &root };
+            prop_assume!(!root.contains(char::is_control));
+            import_under(root, &Value::from(flows));
+        }
+    }
+}

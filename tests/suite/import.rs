@@ -1,0 +1,143 @@
+//! `wsgate import`: what becomes of flows and workflows, word for word, and one that runs.
+//!
+//! Each `tests/import/NAME.json` has its answer beside it: `NAME.toml` is the configuration, `NAME.expected` what is
+//! said where there is none. Run with `WSGATE_BLESS=1` to write the answers anew, then read the difference.
+
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::mpsc::channel;
+use std::{env, fs, thread};
+
+use tungstenite::handshake::server::{Request, Response};
+use tungstenite::{Message, WebSocket};
+use wsgate::config;
+
+use super::harness::{DEADLINE, Gateway, process};
+
+fn import(arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_wsgate"));
+    command.arg("import").args(arguments).stdin(Stdio::null());
+    process::run(&mut command, DEADLINE)
+}
+
+fn stderr(output: &Output) -> &str {
+    str::from_utf8(&output.stderr).unwrap()
+}
+
+fn inputs() -> Vec<PathBuf> {
+    let directory = fs::read_dir("tests/import").expect("tests run in the directory of the package");
+    let mut inputs: Vec<PathBuf> = directory.map(|entry| entry.unwrap().path()).collect();
+    inputs.retain(|path| path.extension().is_some_and(|extension| extension == "json"));
+    inputs.sort();
+    inputs
+}
+
+#[test]
+fn every_import_is_what_it_was_and_check_accepts_it() {
+    let inputs = inputs();
+    assert!(inputs.len() >= 12, "only {} inputs", inputs.len());
+    for input in inputs {
+        let output = import(&[input.to_str().unwrap()]);
+        let is_broken = input.file_name().unwrap().to_str().unwrap().starts_with("broken_");
+        let (code, answer, extension) =
+            if is_broken { (65, &output.stderr, "expected") } else { (0, &output.stdout, "toml") };
+        assert_eq!(output.status.code(), Some(code), "{}: {}", input.display(), stderr(&output));
+        assert_eq!(output.stdout.is_empty(), is_broken, "{}", input.display());
+        let answer = str::from_utf8(answer).unwrap();
+        let expected = input.with_extension(extension);
+        if env::var_os("WSGATE_BLESS").is_some() {
+            fs::write(&expected, answer).unwrap();
+        }
+        assert_eq!(answer, fs::read_to_string(&expected).unwrap_or_default(), "what becomes of {}", input.display());
+        if !is_broken {
+            let parsed = config::parse(answer, "imported", Path::new(""));
+            parsed.unwrap_or_else(|error| panic!("{}: {error}", input.display()));
+            let said = format!("{} thing", answer.matches("# TO DECIDE: ").count());
+            let none = stderr(&output).contains("nothing is left to decide");
+            assert!(stderr(&output).contains(&said) || none, "{}: {}", input.display(), stderr(&output));
+        }
+    }
+}
+
+#[test]
+fn a_variable_that_is_set_stays_a_variable() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_wsgate"));
+    command.args(["import", "tests/import/client.json"]).env("WSGATE_TEST_UNSET", "ws://plc.example/secret");
+    let output = process::run(&mut command, DEADLINE);
+    let text = str::from_utf8(&output.stdout).unwrap();
+    assert!(text.contains("\nurl = \"${WSGATE_TEST_UNSET}\"\n"), "{text}");
+    assert!(text.contains("\nheaders.Authorization = \"${WSGATE_TEST_UNSET}\"\n"), "{text}");
+    assert!(!text.contains("secret"), "{text}");
+}
+
+#[test]
+fn standard_input_becomes_a_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("wsgate.toml");
+    let mut command = Command::new("sh");
+    command.args(["-c", "exec \"$@\" < tests/import/echo.json", "sh", env!("CARGO_BIN_EXE_wsgate")]);
+    command.args(["import", "-", "--root", "/red", "--port", "8088", "--output"]).arg(&file);
+    let output = process::run(&mut command, DEADLINE);
+    assert!(output.status.success() && output.stdout.is_empty(), "{}", stderr(&output));
+    let text = fs::read_to_string(&file).unwrap();
+    assert!(text.contains("\"0.0.0.0:8088\"") && text.contains("path = \"/red/ws/echo\""), "{text}");
+    let mut check = Command::new(env!("CARGO_BIN_EXE_wsgate"));
+    let check = process::run(check.args(["check", "--config"]).arg(&file), DEADLINE);
+    assert!(check.status.success(), "{}", stderr(&check));
+}
+
+#[test]
+fn a_file_that_cannot_be_read_or_written_is_named() {
+    let output = import(&["tests/import/none.json"]);
+    assert_eq!(output.status.code(), Some(66));
+    assert!(stderr(&output).contains("failed to read \"tests/import/none.json\": "), "{}", stderr(&output));
+    let output = import(&["tests/import/echo.json", "-o", "tests/import/none/wsgate.toml"]);
+    assert_eq!(output.status.code(), Some(74));
+    assert!(stderr(&output).contains("failed to write \"tests/import/none/wsgate.toml\": "), "{}", stderr(&output));
+}
+
+fn next(socket: &mut WebSocket<TcpStream>) -> String {
+    socket.read().unwrap().into_text().unwrap().to_string()
+}
+
+#[test]
+fn the_imported_echo_flow_runs_and_echoes() {
+    // The client of the flow connects to a server of ours, so that the test needs no port of its own.
+    let remote = TcpListener::bind("127.0.0.1:0").unwrap();
+    let flow = fs::read_to_string("tests/import/echo.json").unwrap();
+    let flow = flow.replace("localhost:1880", &remote.local_addr().unwrap().to_string());
+    let (sender, paths) = channel();
+    thread::spawn(move || {
+        let (stream, _) = remote.accept().unwrap();
+        stream.set_read_timeout(Some(DEADLINE)).unwrap();
+        #[allow(clippy::result_large_err, reason = "the signature is the library's")]
+        let seen = |request: &Request, response: Response| {
+            sender.send(request.uri().path().to_owned()).unwrap();
+            Ok(response)
+        };
+        let mut socket = tungstenite::accept_hdr(stream, seen).unwrap();
+        // Until the gateway is gone.
+        while socket.read().is_ok() {}
+    });
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("flows.json");
+    fs::write(&file, flow).unwrap();
+    let output = import(&[file.to_str().unwrap(), "--port", "0"]);
+    assert!(output.status.success(), "{}", stderr(&output));
+
+    let gateway = Gateway::start(str::from_utf8(&output.stdout).unwrap());
+    let port = gateway.port("node-red");
+    let connect = || {
+        let stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        stream.set_read_timeout(Some(DEADLINE)).unwrap();
+        tungstenite::client(format!("ws://127.0.0.1:{port}/ws/echo"), stream).unwrap().0
+    };
+    let (mut one, mut other) = (connect(), connect());
+    one.send(Message::text("from one")).unwrap();
+    other.send(Message::text("from the other")).unwrap();
+    assert_eq!((next(&mut one), next(&mut other)), ("from one".to_owned(), "from the other".to_owned()));
+    one.send(Message::binary(vec![0, 255])).unwrap();
+    assert_eq!(one.read().unwrap(), Message::binary(vec![0, 255]));
+    assert_eq!(paths.recv_timeout(DEADLINE).unwrap(), "/ws/echo");
+}
