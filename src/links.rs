@@ -66,6 +66,8 @@ pub struct Counters {
     pub dropped: AtomicU64,
     /// Messages from the remote for which a destination had no room of that name.
     pub unroutable: AtomicU64,
+    /// Events of the link for which a destination had no room.
+    pub events_dropped: AtomicU64,
 }
 
 impl Link {
@@ -105,13 +107,6 @@ impl Link {
             Handed::Taken => {}
             Handed::Dropped(count) => self.count_dropped(count),
             Handed::Refused => self.count_dropped(frame.messages()),
-        }
-    }
-
-    /// Hands a frame over if there is room right now, else counts it as dropped.
-    pub fn try_push(&self, frame: &Frame) {
-        if !self.waiting.try_push(frame) {
-            self.count_dropped(frame.messages());
         }
     }
 

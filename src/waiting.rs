@@ -85,10 +85,12 @@ impl Waiting {
         handed
     }
 
-    /// Hands a frame over if there is room right now: for what must never hold anybody.
+    /// Hands a frame over if less than half of the room is taken: for what must neither hold anybody
+    /// nor drive out messages.
     pub fn try_push(&self, frame: &Frame) -> bool {
+        let half = QueueSettings { messages: self.bounds.messages / 2, bytes: self.bounds.bytes / 2, ..self.bounds };
         let mut state = self.lock();
-        let fits = !state.is_ended && state.queue.fits(frame, &self.bounds);
+        let fits = !state.is_ended && state.queue.fits(frame, &half);
         if fits {
             state.queue.push(frame.clone());
             self.changed.notify_all();
@@ -179,6 +181,19 @@ mod tests {
             assert!(!waiting.try_push(&frame(4)));
             assert_eq!(left(&waiting), expected);
         }
+    }
+
+    #[test]
+    fn what_must_not_drive_out_messages_gets_half_of_the_room() {
+        let bounds = QueueSettings { messages: 4, bytes: 1 << 20, when_full: WhenFull::DropNewest };
+        let waiting = Waiting::new(bounds, false);
+        let taken: Vec<_> = (1..=4).map(|fill| waiting.try_push(&frame(fill))).collect();
+        assert_eq!(taken, [true, true, false, false]);
+        assert_eq!(waiting.push(&frame(5), || false), Handed::Taken);
+        assert_eq!(waiting.push(&frame(6), || false), Handed::Taken);
+        assert_eq!(left(&waiting), [1, 2, 5, 6]);
+        waiting.end();
+        assert!(!waiting.try_push(&frame(7)));
     }
 
     #[test]
