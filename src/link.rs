@@ -13,11 +13,11 @@ use crate::config::EventKind;
 use crate::connection::frame::{Frame, Role};
 use crate::connection::outbox::Outbox;
 use crate::dial::{DialError, Dialed, Dialer, Names, RequestExtras, Woken};
-use crate::dispatch::{Dispatch, tell_of_link};
+use crate::dispatch::{Dispatch, Misaddressed, tell_of_link};
 use crate::event::{self, Disconnected, Failed, What};
 use crate::id::Id;
 use crate::intake::{Incoming, Intake, Received};
-use crate::links::{Link, LinkState};
+use crate::links::{Link, LinkState, NOT_DIALLED};
 use crate::message::{Kind, Message, Origin};
 use crate::peer::{Name, Peer};
 use crate::shared::Shared;
@@ -70,7 +70,8 @@ pub fn run(shared: &Arc<Shared>, index: usize, dialer: &Dialer) {
             return end(link);
         }
     };
-    error!("link {link}: {}; given up after {failures} attempts, as `attempts` says", ended.why);
+    let plural = if failures == 1 { "" } else { "s" };
+    error!("link {link}: {}; given up after {failures} attempt{plural}, as `attempts` says", ended.why);
     ended.tell(shared, index, failures, None);
     link.set_state(LinkState::GivenUp(ended.why));
     end(link);
@@ -103,7 +104,7 @@ fn end(link: &Link) {
     let lost = link.waiting.abandon() + link.upstream.end();
     if lost > 0 {
         warn!("link {link}: {lost} messages were still waiting for it and are lost");
-        link.count_dropped(lost);
+        link.counters.dropped.fetch_add(lost as u64, Ordering::Relaxed);
     }
 }
 
@@ -138,6 +139,7 @@ fn live(shared: &Arc<Shared>, index: usize, dialed: Dialed) -> Ended {
     link.set_state(LinkState::Up(since, subprotocol.clone()));
     link.upstream.connected(&outbox, link.settings.open_messages.iter().map(|text| unkept(text.expose())));
     link.waiting.set_up(true);
+    link.repeat_goodbye(&outbox);
     link.say_what_was_dropped();
     let connected = || (event::LinkState::Up, What::Connected { subprotocol });
     tell_of_link(shared, index, Some(&origin), EventKind::Connect, connected);
@@ -162,6 +164,13 @@ fn live(shared: &Arc<Shared>, index: usize, dialed: Dialed) -> Ended {
          {} messages ({} bytes) sent",
         ending.code, ending.reason, sent.messages, sent.bytes,
     );
+    let Misaddressed { unknown, denied, unroutable } = dispatch.misaddressed();
+    link.counters.unroutable.fetch_add(unroutable, Ordering::Relaxed);
+    if unknown + denied + unroutable > 0 {
+        info!(
+            "link {link}: of its messages, session_unknown dropped {unknown}, session_denied {denied} and unroutable {unroutable}"
+        );
+    }
     let why = format!("the connection ended with code {} ('{}')", ending.code, ending.reason);
     let (code, is_bad) = (Some(ending.code), event::is_bad_end(ending.code));
     let disconnected = || Disconnected {
@@ -188,7 +197,7 @@ pub fn send(shared: &Shared, index: usize) {
         match link.waiting.take(due) {
             Next::Frame(frame) => {
                 if !link.upstream.send(&frame, || false) {
-                    link.count_dropped(frame.messages());
+                    link.count_dropped(frame.messages(), NOT_DIALLED);
                 }
             }
             Next::Nothing => {}

@@ -1,7 +1,7 @@
 //! The links as others see them: what is handed to them, how they are, and what they have counted.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -10,10 +10,16 @@ use log::warn;
 use crate::clock;
 use crate::config::{LinkSettings, QueueSettings, WhenDown, WhenFull};
 use crate::connection::frame::{CorkLimits, Frame};
-use crate::connection::outbox::Limits;
+use crate::connection::outbox::{Limits, Outbox};
 use crate::pulse::Pulse;
 use crate::upstream::Upstream;
 use crate::waiting::{Handed, Waiting};
+
+/// What the remote is told when the gateway stops.
+const GOODBYE: &str = "Going away";
+
+/// Why messages for a link are dropped that was given up, or whose gateway stops.
+pub const NOT_DIALLED: &str = "it is not dialled any more";
 
 /// A link while the gateway runs.
 #[derive(Debug)]
@@ -35,6 +41,8 @@ pub struct Link {
     /// What it has counted.
     pub counters: Counters,
     dropped_while_down: AtomicU64,
+    /// Goodbye was said to the remote.
+    is_over: AtomicBool,
     state: Mutex<LinkState>,
 }
 
@@ -96,6 +104,7 @@ impl Link {
             cork: CorkLimits::for_queue(queue.messages, queue.bytes),
             counters: Counters::default(),
             dropped_while_down: AtomicU64::new(0),
+            is_over: AtomicBool::new(false),
             state: Mutex::new(LinkState::Dialling),
             settings: settings.clone(),
         }
@@ -105,16 +114,17 @@ impl Link {
     pub fn push(&self, frame: &Frame, give_up: impl Fn() -> bool) {
         match self.waiting.push(frame, give_up) {
             Handed::Taken => {}
-            Handed::Dropped(count) => self.count_dropped(count),
-            Handed::Refused => self.count_dropped(frame.messages()),
+            Handed::Dropped(count) => self.count_dropped(count, "it is down and its queue is full"),
+            Handed::Refused if self.waiting.is_ended() => self.count_dropped(frame.messages(), NOT_DIALLED),
+            Handed::Refused => self.count_dropped(frame.messages(), "a sender that waited for it has ended"),
         }
     }
 
     /// Counts messages that will not be sent, and says so when they are the first since it was up.
-    pub fn count_dropped(&self, messages: usize) {
+    pub fn count_dropped(&self, messages: usize, why: &str) {
         self.counters.dropped.fetch_add(messages as u64, Ordering::Relaxed);
         if messages > 0 && self.dropped_while_down.fetch_add(messages as u64, Ordering::Relaxed) == 0 {
-            warn!("link {self}: it is down and its queue is full: messages for it are dropped from now on");
+            warn!("link {self}: {why}: messages for it are dropped from now on");
         }
     }
 
@@ -126,20 +136,26 @@ impl Link {
         }
     }
 
-    /// Takes nothing any more. What waits is still sent if it is up; if it is down, nobody waits for it.
+    /// Takes nothing any more. What waits is still sent if it is up; if it is down, its own thread drops it.
     pub fn begin_stopping(&self) {
         self.waiting.end();
-        if self.upstream.current().is_none() {
-            self.upstream.end();
-        }
     }
 
     /// Says goodbye to the remote, if there is one and all was sent; else ends the connection at once.
     pub fn say_goodbye(&self, all_sent: bool) {
+        // First: a connection that comes about right now is not seen here, but sees this.
+        self.is_over.store(true, Ordering::SeqCst);
         match self.upstream.current() {
-            Some(outbox) if all_sent => outbox.close(Some(1001), "Going away"),
+            Some(outbox) if all_sent => outbox.close(Some(1001), GOODBYE),
             Some(outbox) => outbox.cut("the gateway has stopped"),
             None => {}
+        }
+    }
+
+    /// A connection has come about: if goodbye was said before anybody could hear it, it is said now.
+    pub fn repeat_goodbye(&self, outbox: &Arc<Outbox>) {
+        if self.is_over.load(Ordering::SeqCst) {
+            outbox.close(Some(1001), GOODBYE);
         }
     }
 

@@ -99,16 +99,20 @@ impl Waiting {
     }
 
     /// The next frame, which then counts no more; waits for one until `deadline`, or for ever.
+    ///
+    /// Nothing is given out while the link is down: what waits is for its policy to drop.
     pub fn take(&self, deadline: Option<Instant>) -> Next {
         let mut state = self.lock();
         loop {
-            if let Some(taken) = state.queue.take(1, usize::MAX) {
+            if state.is_up
+                && let Some(taken) = state.queue.take(1, usize::MAX)
+            {
                 let frame = taken.frames[0].clone();
                 state.queue.settle(taken, frame.len());
                 self.changed.notify_all();
                 return Next::Frame(frame);
             }
-            if state.is_ended {
+            if state.is_ended && state.queue.is_empty() {
                 return Next::End;
             }
             state = match deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())) {
@@ -125,7 +129,7 @@ impl Waiting {
         self.changed.notify_all();
     }
 
-    /// Takes nothing any more; what is queued can still be taken out.
+    /// Takes nothing any more; what is queued can still be taken out, once the link is up.
     pub fn end(&self) {
         self.lock().is_ended = true;
         self.changed.notify_all();
@@ -139,6 +143,11 @@ impl Waiting {
         drop(state);
         self.changed.notify_all();
         lost
+    }
+
+    /// Whether it takes nothing any more.
+    pub fn is_ended(&self) -> bool {
+        self.lock().is_ended
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -164,6 +173,8 @@ mod tests {
 
     fn left(waiting: &Waiting) -> Vec<u8> {
         let soon = Some(Instant::now());
+        assert!(matches!(waiting.take(soon), Next::Nothing | Next::End) || waiting.lock().is_up);
+        waiting.set_up(true);
         std::iter::from_fn(|| match waiting.take(soon) {
             Next::Frame(frame) => frame.as_one().map(|bytes| bytes[0]),
             Next::Nothing | Next::End => None,

@@ -15,6 +15,7 @@ mod formats;
 mod heartbeat;
 mod limits;
 mod lines;
+mod links;
 mod readme;
 mod real_clients;
 mod service;
