@@ -92,7 +92,8 @@ impl Link {
             waiting: Waiting::new(bounds, queue.when_full == WhenDown::Block),
             upstream: Upstream::default(),
             limits: Limits {
-                queue: QueueSettings::default(),
+                // Messages wait for room here; what does not wait, a ping of text, must not drive them out.
+                queue: QueueSettings { when_full: WhenFull::DropNewest, ..QueueSettings::default() },
                 write_timeout: settings.write_timeout.map(clock::ticks),
                 close_timeout: clock::ticks(close_timeout),
             },
@@ -173,5 +174,59 @@ impl Link {
 impl fmt::Display for Link {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+    use crate::connection::frame::Role;
+    use crate::connection::socket::Socket;
+    use crate::connection::watch::Watch;
+    use crate::message::{Kind, Message};
+
+    fn link() -> Link {
+        let text = "[[link]]\nname = \"up\"\nurl = \"ws://localhost/\"";
+        let settings = crate::config::parse(text, "test.toml", ".".as_ref()).unwrap();
+        Link::new(&settings.links[0], Duration::from_secs(5))
+    }
+
+    fn connect(link: &Link) -> (Arc<Outbox>, UnixStream) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let (clock, watch) = (Arc::default(), Arc::new(Watch::new().unwrap()));
+        let outbox = Outbox::new(1.into(), Role::Client, Socket::new(ours), None, link.limits, clock, watch);
+        (Arc::new(outbox), theirs)
+    }
+
+    #[test]
+    fn what_does_not_wait_for_room_drives_out_no_message() {
+        let (outbox, _theirs) = connect(&link());
+        let message = Message { kind: Kind::Binary, data: vec![0; 1 << 20].into() };
+        for _ in 0..4 {
+            outbox.hold(Frame::message(&message));
+        }
+        // The kernel takes a part of it, but not enough for a ping of this length.
+        outbox.deliver(&Frame::joined(vec![0; 2 << 20].into(), 0));
+        outbox.cut("enough");
+        let (_, totals, unsent) = outbox.reclaim();
+        assert_eq!((totals.dropped, unsent.iter().map(Frame::messages).sum::<usize>()), (0, 4));
+    }
+
+    #[test]
+    fn a_connection_that_comes_about_while_goodbye_is_said_hears_it() {
+        for comes_first in [true, false] {
+            let link = link();
+            let (outbox, _theirs) = connect(&link);
+            if comes_first {
+                link.upstream.connected(&outbox, []);
+            }
+            link.say_goodbye(true);
+            assert_eq!(outbox.has_close(), comes_first);
+            link.upstream.connected(&outbox, []);
+            link.repeat_goodbye(&outbox);
+            assert!(outbox.has_close());
+        }
     }
 }
