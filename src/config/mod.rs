@@ -118,6 +118,16 @@ mod tests {
     }
 
     #[test]
+    fn no_mistake_moves_a_terminal() {
+        for text in ["[a\u{1}]\n[a\u{1}]", "[[a\u{1b}[2J]]\n[[a\u{1b}[2J]]", "a\u{7} = 1\na\u{7} = 2", "x = \"\u{1b}\""]
+        {
+            let mistakes = mistakes(text);
+            assert!(!mistakes.is_empty(), "{text:?}");
+            assert!(!mistakes.concat().contains(char::is_control), "{mistakes:?}");
+        }
+    }
+
+    #[test]
     fn an_empty_file_is_the_defaults() {
         assert_eq!(read(""), Settings::default());
     }

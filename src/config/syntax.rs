@@ -78,7 +78,7 @@ fn explain(text: &str, error: &Error) -> String {
     }
     if starts("duplicate key") {
         return match line.trim_start().starts_with('[') {
-            true => format!("[{there}] stands in this file twice: put the keys of both under one"),
+            true => format!("[{}] stands in this file twice: put the keys of both under one", there.escape_debug()),
             false => format!("{there:?} stands in this table twice: remove one"),
         };
     }

@@ -4,6 +4,7 @@
 use std::fs::{self, OpenOptions};
 use std::io::{self, BufRead, BufReader, PipeReader, PipeWriter};
 use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -127,8 +128,20 @@ fn l8_a_pipe_that_nobody_reads_holds_nobody_and_what_is_missing_is_counted() {
     let (reader, writer) = pipe();
     let mut gateway = Mute::start(writer);
     let longest = disturb(&gateway, REFUSALS);
-    // The reader goes on, and the log ends when the gateway does.
-    let reading = thread::spawn(move || BufReader::new(reader).lines().map(Result::unwrap).collect::<Vec<_>>());
+    // The reader goes on, and the log ends when the gateway does. Before the backlog is worked off there
+    // would be no room for the lines of the stop.
+    let (caught_up, gap) = mpsc::channel();
+    let reading = thread::spawn(move || {
+        let mut lines = Vec::new();
+        for line in BufReader::new(reader).lines().map(Result::unwrap) {
+            if line.contains(" lines are missing here") {
+                caught_up.send(()).unwrap();
+            }
+            lines.push(line);
+        }
+        lines
+    });
+    gap.recv_timeout(DEADLINE).unwrap();
     gateway.stop();
     let lines = reading.join().unwrap();
     let gaps: Vec<u64> = lines

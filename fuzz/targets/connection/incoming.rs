@@ -30,6 +30,8 @@ struct Header {
     first: u8,
     masked: bool,
     mask: [u8; 4],
+    /// The length as the second byte says it: 126 and 127 mean that it follows.
+    form: u8,
     len: u64,
     /// Of the header itself.
     size: usize,
@@ -116,12 +118,15 @@ impl Incoming {
         let is_final = header.first & 0x80 != 0;
         let is_out_of_order = !is_control && (opcode == 0) != self.open.is_some();
         let is_bad_control = is_control && (!is_final || header.len > 125);
+        // RFC 6455 section 5.2: the shortest form must be used.
+        let is_padded = matches!((header.form, header.len), (126, ..126) | (127, ..0x1_0000));
         let mut faults = Vec::new();
         if header.first & 0x70 != 0
             || !header.masked
             || !matches!(opcode, 0..=2 | 8..=10)
             || is_out_of_order
             || is_bad_control
+            || is_padded
         {
             faults.push(1002);
         }
@@ -142,17 +147,18 @@ impl Header {
             let bytes = bytes.get(2..2 + count)?;
             Some(bytes.iter().fold(0, |number, byte| number << 8 | u64::from(*byte)))
         };
-        let (len, size) = match second & 0x7F {
+        let form = second & 0x7F;
+        let (len, size) = match form {
             126 => (number(2)?, 4),
             127 => (number(8)?, 10),
             len => (u64::from(len), 2),
         };
         let masked = second & 0x80 != 0;
         if !masked {
-            return Some(Header { first, masked, mask: [0; 4], len, size });
+            return Some(Header { first, masked, mask: [0; 4], form, len, size });
         }
         let mask = bytes.get(size..size + 4)?.try_into().expect("four bytes");
-        Some(Header { first, masked, mask, len, size: size + 4 })
+        Some(Header { first, masked, mask, form, len, size: size + 4 })
     }
 }
 
