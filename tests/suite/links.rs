@@ -340,15 +340,16 @@ fn a_server_that_throws_everybody_out_is_given_up_and_one_that_was_up_for_long_i
     drop(impatient);
 
     let patient = gateway(&link("up", &url, &backoff("1ms")));
-    for _ in 0..4 {
+    for connection in 1..=5 {
         let linked = remote.accept();
+        patient.wait_for_logs("link up: connected to ", connection);
         // Longer than the time after which it has not failed.
         thread::park_timeout(Duration::from_millis(5));
+        if connection == 5 {
+            remote.go();
+        }
         linked.hang_up();
     }
-    let linked = remote.accept();
-    remote.go();
-    linked.hang_up();
     patient.wait_for_log("given up after 2 attempts");
     assert_eq!(patient.wait_for_logs("the connection ended with code 1006", 5).len(), 5);
 }

@@ -1,5 +1,6 @@
 //! A WebSocket server that a link dials: its test accepts, reads and answers as it likes, and takes it away.
 
+use std::io;
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
@@ -7,7 +8,7 @@ use socket2::{Domain, SockRef, Socket, Type};
 use tungstenite::protocol::CloseFrame;
 use tungstenite::{Message, WebSocket};
 
-use super::DEADLINE;
+use super::{DEADLINE, eventually};
 
 /// A server that may be there or not, always at the same port.
 pub(crate) struct Remote {
@@ -23,7 +24,7 @@ pub(crate) struct Linked(pub(crate) WebSocket<TcpStream>);
 impl Remote {
     /// A server that is not there yet.
     pub(crate) fn away() -> Remote {
-        let holder = bound(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
+        let holder = bound(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).unwrap();
         let address = holder.local_addr().unwrap().as_socket().unwrap();
         Remote { _holder: holder, address, listener: None }
     }
@@ -42,11 +43,17 @@ impl Remote {
 
     /// Listens.
     pub(crate) fn come(&mut self) {
-        let socket = bound(self.address);
-        socket.listen(16).unwrap();
-        // The deadline of `accept`.
-        socket.set_read_timeout(Some(DEADLINE)).unwrap();
-        self.listener = Some(socket.into());
+        // A process that another test is starting has a copy of the last listener for a moment.
+        eventually("the port is free again", DEADLINE, || {
+            let listening = bound(self.address).and_then(|socket| {
+                socket.listen(16)?;
+                // The deadline of `accept`.
+                socket.set_read_timeout(Some(DEADLINE))?;
+                Ok(socket)
+            });
+            self.listener = listening.ok().map(TcpListener::from);
+            self.listener.is_some()
+        });
     }
 
     /// Does not listen any more; connections live on.
@@ -104,7 +111,7 @@ impl Linked {
         self.0.get_ref().set_read_timeout(Some(time)).unwrap();
         let read = self.0.read();
         self.0.get_ref().set_read_timeout(Some(DEADLINE)).unwrap();
-        matches!(read, Err(tungstenite::Error::Io(error)) if matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut))
+        matches!(read, Err(tungstenite::Error::Io(error)) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut))
     }
 
     /// Expects the link's Close and ends in order.
@@ -128,9 +135,9 @@ impl Linked {
     }
 }
 
-fn bound(address: SocketAddr) -> Socket {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-    socket.set_reuse_address(true).unwrap();
-    socket.bind(&address.into()).unwrap();
-    socket
+fn bound(address: SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    Ok(socket)
 }
