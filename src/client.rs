@@ -7,8 +7,10 @@ use std::time::Instant;
 
 use log::{debug, error, info};
 
+use crate::config::EventKind;
 use crate::connection::frame::Role;
-use crate::dispatch::{Dispatch, Misaddressed};
+use crate::dispatch::{Dispatch, Misaddressed, tell_of_client};
+use crate::event::{self, Disconnected, What};
 use crate::intake::{Incoming, Intake, Received};
 use crate::opening::{self, Arrival, Opened, Unopened};
 use crate::publisher::Published;
@@ -64,6 +66,7 @@ fn live(
         None => info!("client {id} ({from}): connected to '{room}'"),
         Some(subprotocol) => info!("client {id} ({from}): connected to '{room}' with subprotocol '{subprotocol}'"),
     }
+    tell_of_client(shared, client, EventKind::Connect, || What::Connected { subprotocol });
     let taken = catch_unwind(AssertUnwindSafe(|| read(shared, client, incoming, reached)));
     let (Received { messages, bytes }, Misaddressed { unknown, denied, .. }) = taken.unwrap_or_else(|_| {
         error!("client {id}: its thread panicked; this is a defect of wsgate");
@@ -73,15 +76,11 @@ fn live(
     });
     let (ending, sent) = client.outbox().finish();
     leave(shared, client);
+    let duration = since.elapsed();
     info!(
-        "client {id}: disconnected from '{room}': code {}, reason '{}', after {:.1?}, {messages} messages ({bytes} bytes) received, \
+        "client {id}: disconnected from '{room}': code {}, reason '{}', after {duration:.1?}, {messages} messages ({bytes} bytes) received, \
          {} messages ({} bytes) sent, {} dropped",
-        ending.code,
-        ending.reason,
-        since.elapsed(),
-        sent.messages,
-        sent.bytes,
-        sent.dropped,
+        ending.code, ending.reason, sent.messages, sent.bytes, sent.dropped,
     );
     if sent.lost > 0 {
         info!("client {id}: {} messages were still queued for it and are lost", sent.lost);
@@ -89,6 +88,20 @@ fn live(
     if unknown + denied > 0 {
         info!("client {id}: of its messages, session_unknown dropped {unknown} and session_denied {denied}");
     }
+    let disconnected = || Disconnected {
+        code: ending.code,
+        reason: ending.reason.clone(),
+        duration,
+        messages_received: messages,
+        bytes_received: bytes,
+        messages_sent: sent.messages,
+        bytes_sent: sent.bytes,
+        dropped: sent.dropped,
+    };
+    if event::is_bad_end(ending.code) {
+        tell_of_client(shared, client, EventKind::Error, || What::Broken(disconnected()));
+    }
+    tell_of_client(shared, client, EventKind::Disconnect, || What::Disconnected(disconnected()));
 }
 
 /// Leaves the room, however long the broadcaster takes to hear of it: a client that it does not know

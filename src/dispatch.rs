@@ -3,14 +3,16 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use log::info;
+use log::{info, warn};
 
-use crate::config::Format;
+use crate::config::{EventKind, Format};
 use crate::connection::frame::{Cork, Frame};
 use crate::connection::large;
+use crate::event::{self, LinkState, Subject, What};
 use crate::format::{self, Address, Decoded};
 use crate::intake::Handler;
 use crate::message::{Message, Origin};
@@ -246,6 +248,87 @@ fn own_size(message: Message, whole: usize) -> Message {
         return Message { data: Bytes::copy_from_slice(&message.data), ..message };
     }
     Message { data: large::returning(message.data), ..message }
+}
+
+/// Tells a client's destinations what happened to it, if its endpoint is to tell that.
+pub fn tell_of_client(shared: &Shared, client: &Client, kind: EventKind, what: impl FnOnce() -> What) {
+    let place = client.room.endpoint();
+    let endpoint = &shared.endpoints[place];
+    if !endpoint.settings.events.contains(&kind) {
+        return;
+    }
+    let subject = Subject::Client {
+        endpoint: &endpoint.settings.path,
+        path: shared.routes.show(&client.room).to_string(),
+        parameters: shared.routes.parameters(&client.room).collect(),
+        client_ip: client.origin.client_ip,
+        user_agent: client.origin.user_agent.as_deref(),
+    };
+    let event = event::to_json(&subject, Some(client.id()), &what(), SystemTime::now());
+    let targets = shared.routes.targets(&client.room);
+    let lost = tell(shared, Place::Endpoint(place), targets, &client.origin, event);
+    if lost > 0 && endpoint.events_dropped.fetch_add(lost, Ordering::Relaxed) == 0 {
+        let path = &endpoint.settings.path;
+        warn!("endpoint '{path}': {NO_ROOM_FOR_EVENTS}");
+    }
+}
+
+/// Tells a link's destinations what happened to it, if it is to tell that. `origin` is its connection, if there was one.
+pub fn tell_of_link(
+    shared: &Shared,
+    index: usize,
+    origin: Option<&Origin>,
+    kind: EventKind,
+    what: impl FnOnce() -> (LinkState, What),
+) {
+    let link = &shared.links[index];
+    if !link.settings.events.contains(&kind) {
+        return;
+    }
+    let (state, what) = what();
+    let subject = Subject::Link { link: &link.name, url: &link.settings.shown, state };
+    let now = SystemTime::now();
+    let event = event::to_json(&subject, origin.map(|origin| origin.session), &what, now);
+    // Nobody has the session 0, so an answer to it reaches nobody.
+    let nobody = || Origin { session: 0.into(), client_ip: None, user_agent: None, connected_at: now };
+    let origin = origin.cloned().unwrap_or_else(nobody);
+    let lost = tell(shared, Place::Link(index), shared.routes.targets_of_link(index), &origin, event);
+    if lost > 0 && link.counters.events_dropped.fetch_add(lost, Ordering::Relaxed) == 0 {
+        warn!("link {link}: {NO_ROOM_FOR_EVENTS}");
+    }
+}
+
+/// What the log says of the first event that is dropped.
+const NO_ROOM_FOR_EVENTS: &str = "a destination has no room for an event: events wait for nobody, and are dropped";
+
+/// Hands an event to those of these targets that have room for it right now. Says how many had not.
+fn tell(shared: &Shared, place: Place, targets: Vec<Target>, origin: &Origin, event: String) -> u64 {
+    let decoded = Decoded::json(event.into());
+    let mut lost = 0;
+    for target in targets {
+        // Whom it happened to is not told, and what picks its room by a field of a message has none here.
+        let is_own = target == Target::Reply || matches!(target, Target::Link(index) if place == Place::Link(index));
+        if is_own || matches!(target, Target::Picked(_)) {
+            continue;
+        }
+        let mut lane = Lane::new(shared, place, target);
+        let Some(message) = encode(&lane, &decoded, origin, SystemTime::now(), 0) else { continue };
+        lane.cork.push(&message, message.data.len());
+        let frame = lane.cork.take();
+        for frame in frame.as_slice() {
+            let is_taken = match &lane.target {
+                Target::Room { room, except_sender } => {
+                    let except = except_sender.then_some(origin.session);
+                    let frame = frame.clone();
+                    shared.publisher.try_publish(Published::Frame { room: room.clone(), except, frame }).is_ok()
+                }
+                Target::Link(index) => shared.links[*index].waiting.try_push(frame),
+                Target::Reply | Target::Picked(_) => unreachable!("they were left out"),
+            };
+            lost += u64::from(!is_taken);
+        }
+    }
+    lost
 }
 
 /// Publishes, held by the broadcaster while its channel is full. `false` when the connection is ending.

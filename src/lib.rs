@@ -34,6 +34,7 @@ pub mod wheel;
 
 // Rules: values in, value out.
 pub mod admission;
+pub mod event;
 pub mod format;
 pub mod pulse;
 pub mod route;

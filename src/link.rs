@@ -4,18 +4,20 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use log::{error, info, warn};
 
 use crate::backoff;
+use crate::config::EventKind;
 use crate::connection::frame::{Frame, Role};
 use crate::connection::outbox::Outbox;
 use crate::dial::{DialError, Dialed, Dialer, Names, RequestExtras, Woken};
-use crate::dispatch::Dispatch;
+use crate::dispatch::{Dispatch, Misaddressed, tell_of_link};
+use crate::event::{self, Disconnected, Failed, What};
 use crate::id::Id;
 use crate::intake::{Incoming, Intake, Received};
-use crate::links::{Link, LinkState};
+use crate::links::{Link, LinkState, NOT_DIALLED};
 use crate::message::{Kind, Message, Origin};
 use crate::peer::{Name, Peer};
 use crate::shared::Shared;
@@ -33,41 +35,68 @@ pub fn run(shared: &Arc<Shared>, index: usize, dialer: &Dialer) {
     }
     let backoff = &link.settings.backoff;
     let mut failures = 0;
-    let why = loop {
+    let ended = loop {
         link.set_state(LinkState::Dialling);
-        let why = match dialer.dial(&RequestExtras::default(), watch) {
+        let ended = match dialer.dial(&RequestExtras::default(), watch) {
             Ok(dialed) => {
                 let since = Instant::now();
-                let why = live(shared, index, dialed);
-                if since.elapsed() >= backoff.reset_after {
-                    failures = 0;
-                }
-                why
+                let ended = live(shared, index, dialed);
+                // Whoever was up for long enough has not failed; whoever is lost at once has, or
+                // a server that lets everybody in only to throw them out would never be given up.
+                failures = if since.elapsed() < backoff.reset_after { failures + 1 } else { 0 };
+                ended
             }
             Err(DialError::Stopped) => return end(link),
             Err(error) => {
                 link.counters.failures.fetch_add(1, Ordering::Relaxed);
-                error.with(&Names::CONFIGURATION).to_string()
+                failures += 1;
+                let why = error.with(&Names::CONFIGURATION).to_string();
+                Ended { step: error.step(), why, code: None, is_bad: true }
             }
         };
         if shared.is_stopping() {
             return end(link);
         }
-        if backoff.attempts.is_some_and(|most| failures + 1 >= most) {
-            break why;
+        if backoff.attempts.is_some_and(|most| failures >= most) {
+            break ended;
         }
         // Without random numbers the ceiling itself is a safe wait.
-        let wait = backoff::wait(backoff.first, backoff.most, failures, getrandom::u64().unwrap_or(u64::MAX));
-        failures += 1;
-        warn!("link {link}: {why}; dialling again in {}", Seconds(wait));
-        link.set_state(LinkState::Waiting(Instant::now() + wait, why));
+        let random = getrandom::u64().unwrap_or(u64::MAX);
+        let wait = backoff::wait(backoff.first, backoff.most, failures.saturating_sub(1), random);
+        warn!("link {link}: {}; dialling again in {}", ended.why, Seconds(wait));
+        ended.tell(shared, index, failures, Some(wait));
+        link.set_state(LinkState::Waiting(Instant::now() + wait, ended.why));
         if watch.sleep(wait) == Woken::Stop {
             return end(link);
         }
     };
-    error!("link {link}: {why}; given up after {} attempts, as `attempts` says", failures + 1);
-    link.set_state(LinkState::GivenUp(why));
+    let plural = if failures == 1 { "" } else { "s" };
+    error!("link {link}: {}; given up after {failures} attempt{plural}, as `attempts` says", ended.why);
+    ended.tell(shared, index, failures, None);
+    link.set_state(LinkState::GivenUp(ended.why));
     end(link);
+}
+
+/// Why a link is not connected.
+struct Ended {
+    /// The step of the dial that failed.
+    step: &'static str,
+    why: String,
+    /// The close code, if it was connected.
+    code: Option<u16>,
+    /// It is told as an error.
+    is_bad: bool,
+}
+
+impl Ended {
+    fn tell(&self, shared: &Shared, index: usize, failures: u32, retry_in: Option<Duration>) {
+        if !self.is_bad {
+            return;
+        }
+        let state = if retry_in.is_some() { event::LinkState::Waiting } else { event::LinkState::GivenUp };
+        let failed = || Failed { step: self.step, cause: self.why.clone(), code: self.code, failures, retry_in };
+        tell_of_link(shared, index, None, EventKind::Error, || (state, What::Failed(failed())));
+    }
 }
 
 /// There will be no further connection: what waits for one is dropped and counted.
@@ -75,17 +104,20 @@ fn end(link: &Link) {
     let lost = link.waiting.abandon() + link.upstream.end();
     if lost > 0 {
         warn!("link {link}: {lost} messages were still waiting for it and are lost");
-        link.count_dropped(lost);
+        link.counters.dropped.fetch_add(lost as u64, Ordering::Relaxed);
     }
 }
 
 /// The life of one connection; says how it ended.
-fn live(shared: &Arc<Shared>, index: usize, dialed: Dialed) -> String {
+fn live(shared: &Arc<Shared>, index: usize, dialed: Dialed) -> Ended {
     let link = &shared.links[index];
     let Dialed { socket, session, behind, subprotocol } = dialed;
     let id = match Id::random() {
         Ok(id) => id,
-        Err(error) => return format!("failed to make an id: {error}"),
+        Err(error) => {
+            let why = format!("failed to make an id: {error}");
+            return Ended { step: "system", why, code: None, is_bad: true };
+        }
     };
     if let Some(timeout) = link.settings.write_timeout {
         socket.set_user_timeout(timeout);
@@ -104,10 +136,13 @@ fn live(shared: &Arc<Shared>, index: usize, dialed: Dialed) -> String {
         }
     }
     link.counters.connects.fetch_add(1, Ordering::Relaxed);
-    link.set_state(LinkState::Up(since, subprotocol));
+    link.set_state(LinkState::Up(since, subprotocol.clone()));
     link.upstream.connected(&outbox, link.settings.open_messages.iter().map(|text| unkept(text.expose())));
     link.waiting.set_up(true);
+    link.repeat_goodbye(&outbox);
     link.say_what_was_dropped();
+    let connected = || (event::LinkState::Up, What::Connected { subprotocol });
+    tell_of_link(shared, index, Some(&origin), EventKind::Connect, connected);
 
     let mut dispatch = Dispatch::of_link(shared, index, &peer, &origin);
     let settings = &link.settings;
@@ -123,16 +158,34 @@ fn live(shared: &Arc<Shared>, index: usize, dialed: Dialed) -> String {
     let (ending, sent) = link.upstream.lost(&outbox);
     link.counters.received.fetch_add(messages, Ordering::Relaxed);
     link.counters.sent.fetch_add(sent.messages, Ordering::Relaxed);
+    let duration = since.elapsed();
     info!(
-        "link {link}: disconnected: code {}, reason '{}', after {:.1?}, {messages} messages ({bytes} bytes) received, \
+        "link {link}: disconnected: code {}, reason '{}', after {duration:.1?}, {messages} messages ({bytes} bytes) received, \
          {} messages ({} bytes) sent",
-        ending.code,
-        ending.reason,
-        since.elapsed(),
-        sent.messages,
-        sent.bytes,
+        ending.code, ending.reason, sent.messages, sent.bytes,
     );
-    format!("the connection ended with code {} ('{}')", ending.code, ending.reason)
+    let Misaddressed { unknown, denied, unroutable } = dispatch.misaddressed();
+    link.counters.unroutable.fetch_add(unroutable, Ordering::Relaxed);
+    if unknown + denied + unroutable > 0 {
+        info!(
+            "link {link}: of its messages, session_unknown dropped {unknown}, session_denied {denied} and unroutable {unroutable}"
+        );
+    }
+    let why = format!("the connection ended with code {} ('{}')", ending.code, ending.reason);
+    let (code, is_bad) = (Some(ending.code), event::is_bad_end(ending.code));
+    let disconnected = || Disconnected {
+        code: ending.code,
+        reason: ending.reason,
+        duration,
+        messages_received: messages,
+        bytes_received: bytes,
+        messages_sent: sent.messages,
+        bytes_sent: sent.bytes,
+        dropped: sent.dropped,
+    };
+    let disconnected = || (event::LinkState::Down, What::Disconnected(disconnected()));
+    tell_of_link(shared, index, Some(&origin), EventKind::Disconnect, disconnected);
+    Ended { step: "connection", why, code, is_bad }
 }
 
 /// Sends what waits for a link, and its application ping, until the link ends.
@@ -144,7 +197,7 @@ pub fn send(shared: &Shared, index: usize) {
         match link.waiting.take(due) {
             Next::Frame(frame) => {
                 if !link.upstream.send(&frame, || false) {
-                    link.count_dropped(frame.messages());
+                    link.count_dropped(frame.messages(), NOT_DIALLED);
                 }
             }
             Next::Nothing => {}

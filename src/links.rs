@@ -1,7 +1,7 @@
 //! The links as others see them: what is handed to them, how they are, and what they have counted.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -10,10 +10,16 @@ use log::warn;
 use crate::clock;
 use crate::config::{LinkSettings, QueueSettings, WhenDown, WhenFull};
 use crate::connection::frame::{CorkLimits, Frame};
-use crate::connection::outbox::Limits;
+use crate::connection::outbox::{Limits, Outbox};
 use crate::pulse::Pulse;
 use crate::upstream::Upstream;
 use crate::waiting::{Handed, Waiting};
+
+/// What the remote is told when the gateway stops.
+const GOODBYE: &str = "Going away";
+
+/// Why messages for a link are dropped that was given up, or whose gateway stops.
+pub const NOT_DIALLED: &str = "it is not dialled any more";
 
 /// A link while the gateway runs.
 #[derive(Debug)]
@@ -35,6 +41,8 @@ pub struct Link {
     /// What it has counted.
     pub counters: Counters,
     dropped_while_down: AtomicU64,
+    /// Goodbye was said to the remote.
+    is_over: AtomicBool,
     state: Mutex<LinkState>,
 }
 
@@ -66,6 +74,8 @@ pub struct Counters {
     pub dropped: AtomicU64,
     /// Messages from the remote for which a destination had no room of that name.
     pub unroutable: AtomicU64,
+    /// Events of the link for which a destination had no room.
+    pub events_dropped: AtomicU64,
 }
 
 impl Link {
@@ -82,7 +92,8 @@ impl Link {
             waiting: Waiting::new(bounds, queue.when_full == WhenDown::Block),
             upstream: Upstream::default(),
             limits: Limits {
-                queue: QueueSettings::default(),
+                // Messages wait for room here; what does not wait, a ping of text, must not drive them out.
+                queue: QueueSettings { when_full: WhenFull::DropNewest, ..QueueSettings::default() },
                 write_timeout: settings.write_timeout.map(clock::ticks),
                 close_timeout: clock::ticks(close_timeout),
             },
@@ -94,6 +105,7 @@ impl Link {
             cork: CorkLimits::for_queue(queue.messages, queue.bytes),
             counters: Counters::default(),
             dropped_while_down: AtomicU64::new(0),
+            is_over: AtomicBool::new(false),
             state: Mutex::new(LinkState::Dialling),
             settings: settings.clone(),
         }
@@ -103,23 +115,17 @@ impl Link {
     pub fn push(&self, frame: &Frame, give_up: impl Fn() -> bool) {
         match self.waiting.push(frame, give_up) {
             Handed::Taken => {}
-            Handed::Dropped(count) => self.count_dropped(count),
-            Handed::Refused => self.count_dropped(frame.messages()),
-        }
-    }
-
-    /// Hands a frame over if there is room right now, else counts it as dropped.
-    pub fn try_push(&self, frame: &Frame) {
-        if !self.waiting.try_push(frame) {
-            self.count_dropped(frame.messages());
+            Handed::Dropped(count) => self.count_dropped(count, "it is down and its queue is full"),
+            Handed::Refused if self.waiting.is_ended() => self.count_dropped(frame.messages(), NOT_DIALLED),
+            Handed::Refused => self.count_dropped(frame.messages(), "a sender that waited for it has ended"),
         }
     }
 
     /// Counts messages that will not be sent, and says so when they are the first since it was up.
-    pub fn count_dropped(&self, messages: usize) {
+    pub fn count_dropped(&self, messages: usize, why: &str) {
         self.counters.dropped.fetch_add(messages as u64, Ordering::Relaxed);
         if messages > 0 && self.dropped_while_down.fetch_add(messages as u64, Ordering::Relaxed) == 0 {
-            warn!("link {self}: it is down and its queue is full: messages for it are dropped from now on");
+            warn!("link {self}: {why}: messages for it are dropped from now on");
         }
     }
 
@@ -131,20 +137,26 @@ impl Link {
         }
     }
 
-    /// Takes nothing any more. What waits is still sent if it is up; if it is down, nobody waits for it.
+    /// Takes nothing any more. What waits is still sent if it is up; if it is down, its own thread drops it.
     pub fn begin_stopping(&self) {
         self.waiting.end();
-        if self.upstream.current().is_none() {
-            self.upstream.end();
-        }
     }
 
     /// Says goodbye to the remote, if there is one and all was sent; else ends the connection at once.
     pub fn say_goodbye(&self, all_sent: bool) {
+        // First: a connection that comes about right now is not seen here, but sees this.
+        self.is_over.store(true, Ordering::SeqCst);
         match self.upstream.current() {
-            Some(outbox) if all_sent => outbox.close(Some(1001), "Going away"),
+            Some(outbox) if all_sent => outbox.close(Some(1001), GOODBYE),
             Some(outbox) => outbox.cut("the gateway has stopped"),
             None => {}
+        }
+    }
+
+    /// A connection has come about: if goodbye was said before anybody could hear it, it is said now.
+    pub fn repeat_goodbye(&self, outbox: &Arc<Outbox>) {
+        if self.is_over.load(Ordering::SeqCst) {
+            outbox.close(Some(1001), GOODBYE);
         }
     }
 
@@ -162,5 +174,59 @@ impl Link {
 impl fmt::Display for Link {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+    use crate::connection::frame::Role;
+    use crate::connection::socket::Socket;
+    use crate::connection::watch::Watch;
+    use crate::message::{Kind, Message};
+
+    fn link() -> Link {
+        let text = "[[link]]\nname = \"up\"\nurl = \"ws://localhost/\"";
+        let settings = crate::config::parse(text, "test.toml", ".".as_ref()).unwrap();
+        Link::new(&settings.links[0], Duration::from_secs(5))
+    }
+
+    fn connect(link: &Link) -> (Arc<Outbox>, UnixStream) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let (clock, watch) = (Arc::default(), Arc::new(Watch::new().unwrap()));
+        let outbox = Outbox::new(1.into(), Role::Client, Socket::new(ours), None, link.limits, clock, watch);
+        (Arc::new(outbox), theirs)
+    }
+
+    #[test]
+    fn what_does_not_wait_for_room_drives_out_no_message() {
+        let (outbox, _theirs) = connect(&link());
+        let message = Message { kind: Kind::Binary, data: vec![0; 1 << 20].into() };
+        for _ in 0..4 {
+            outbox.hold(Frame::message(&message));
+        }
+        // The kernel takes a part of it, but not enough for a ping of this length.
+        outbox.deliver(&Frame::joined(vec![0; 2 << 20].into(), 0));
+        outbox.cut("enough");
+        let (_, totals, unsent) = outbox.reclaim();
+        assert_eq!((totals.dropped, unsent.iter().map(Frame::messages).sum::<usize>()), (0, 4));
+    }
+
+    #[test]
+    fn a_connection_that_comes_about_while_goodbye_is_said_hears_it() {
+        for comes_first in [true, false] {
+            let link = link();
+            let (outbox, _theirs) = connect(&link);
+            if comes_first {
+                link.upstream.connected(&outbox, []);
+            }
+            link.say_goodbye(true);
+            assert_eq!(outbox.has_close(), comes_first);
+            link.upstream.connected(&outbox, []);
+            link.repeat_goodbye(&outbox);
+            assert!(outbox.has_close());
+        }
     }
 }

@@ -2,7 +2,7 @@
 //! would not know of each other.
 
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -78,6 +78,8 @@ pub struct Endpoint {
     pub pulse: Pulse,
     /// How to reach the server that its clients are relayed to, if they are.
     pub dialer: Option<Dialer>,
+    /// Events of its clients for which a destination had no room.
+    pub events_dropped: AtomicU64,
 }
 
 impl Shared {
@@ -141,6 +143,7 @@ impl Endpoint {
     fn new(settings: &EndpointSettings, dialer: Option<Dialer>, close_timeout: Duration) -> Endpoint {
         Endpoint {
             dialer,
+            events_dropped: AtomicU64::new(0),
             gate: Gate::new(settings.max_connections),
             limits: Limits {
                 queue: settings.queue,

@@ -85,10 +85,12 @@ impl Waiting {
         handed
     }
 
-    /// Hands a frame over if there is room right now: for what must never hold anybody.
+    /// Hands a frame over if less than half of the room is taken: for what must neither hold anybody
+    /// nor drive out messages.
     pub fn try_push(&self, frame: &Frame) -> bool {
+        let half = QueueSettings { messages: self.bounds.messages / 2, bytes: self.bounds.bytes / 2, ..self.bounds };
         let mut state = self.lock();
-        let fits = !state.is_ended && state.queue.fits(frame, &self.bounds);
+        let fits = !state.is_ended && state.queue.fits(frame, &half);
         if fits {
             state.queue.push(frame.clone());
             self.changed.notify_all();
@@ -97,16 +99,20 @@ impl Waiting {
     }
 
     /// The next frame, which then counts no more; waits for one until `deadline`, or for ever.
+    ///
+    /// Nothing is given out while the link is down: what waits is for its policy to drop.
     pub fn take(&self, deadline: Option<Instant>) -> Next {
         let mut state = self.lock();
         loop {
-            if let Some(taken) = state.queue.take(1, usize::MAX) {
+            if state.is_up
+                && let Some(taken) = state.queue.take(1, usize::MAX)
+            {
                 let frame = taken.frames[0].clone();
                 state.queue.settle(taken, frame.len());
                 self.changed.notify_all();
                 return Next::Frame(frame);
             }
-            if state.is_ended {
+            if state.is_ended && state.queue.is_empty() {
                 return Next::End;
             }
             state = match deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())) {
@@ -123,7 +129,7 @@ impl Waiting {
         self.changed.notify_all();
     }
 
-    /// Takes nothing any more; what is queued can still be taken out.
+    /// Takes nothing any more; what is queued can still be taken out, once the link is up.
     pub fn end(&self) {
         self.lock().is_ended = true;
         self.changed.notify_all();
@@ -137,6 +143,11 @@ impl Waiting {
         drop(state);
         self.changed.notify_all();
         lost
+    }
+
+    /// Whether it takes nothing any more.
+    pub fn is_ended(&self) -> bool {
+        self.lock().is_ended
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -162,6 +173,7 @@ mod tests {
 
     fn left(waiting: &Waiting) -> Vec<u8> {
         let soon = Some(Instant::now());
+        waiting.set_up(true);
         std::iter::from_fn(|| match waiting.take(soon) {
             Next::Frame(frame) => frame.as_one().map(|bytes| bytes[0]),
             Next::Nothing | Next::End => None,
@@ -182,6 +194,19 @@ mod tests {
     }
 
     #[test]
+    fn what_must_not_drive_out_messages_gets_half_of_the_room() {
+        let bounds = QueueSettings { messages: 4, bytes: 1 << 20, when_full: WhenFull::DropNewest };
+        let waiting = Waiting::new(bounds, false);
+        let taken: Vec<_> = (1..=4).map(|fill| waiting.try_push(&frame(fill))).collect();
+        assert_eq!(taken, [true, true, false, false]);
+        assert_eq!(waiting.push(&frame(5), || false), Handed::Taken);
+        assert_eq!(waiting.push(&frame(6), || false), Handed::Taken);
+        assert_eq!(left(&waiting), [1, 2, 5, 6]);
+        waiting.end();
+        assert!(!waiting.try_push(&frame(7)));
+    }
+
+    #[test]
     fn up_or_always_a_full_queue_holds_its_sender_until_there_is_room() {
         for (is_up, always_holds) in [(true, false), (false, true)] {
             let waiting = Arc::new(waiting(WhenFull::DropOldest, always_holds));
@@ -191,6 +216,9 @@ mod tests {
                 thread::spawn(move || (0..100).map(|n| waiting.push(&frame(n), || false)).collect::<Vec<_>>())
             };
             let deadline = Some(Instant::now() + Duration::from_secs(5));
+            // Down, it gives nothing out and holds on.
+            assert!(is_up || matches!(waiting.take(Some(Instant::now())), Next::Nothing));
+            waiting.set_up(true);
             for number in 0..100 {
                 let Next::Frame(next) = waiting.take(deadline) else { panic!("nothing came") };
                 assert_eq!(next.as_one(), Some(&[number; 3][..]));
@@ -221,6 +249,13 @@ mod tests {
         waiting.end();
         assert_eq!(sender.join().unwrap(), Handed::Refused);
         assert_eq!(left(&waiting), [1, 2]);
+        assert!(matches!(waiting.take(None), Next::End));
+        let waiting = full();
+        waiting.set_up(false);
+        waiting.end();
+        // Nothing is lost as long as there may be a last connection.
+        assert!(matches!(waiting.take(Some(Instant::now())), Next::Nothing));
+        assert_eq!(waiting.abandon(), 2);
         assert!(matches!(waiting.take(None), Next::End));
         assert_eq!(full().push(&frame(3), || true), Handed::Refused);
         assert_eq!(full().abandon(), 2);

@@ -59,7 +59,7 @@ use crate::config::Format;
 use crate::id::Id;
 use crate::message::{Kind, Message, Origin};
 
-pub use n8n::welcome as welcome_n8n;
+pub use n8n::{iso_8601, welcome as welcome_n8n};
 
 /// What a sender's message means. It shares the bytes of the message that it was decoded from.
 #[derive(Debug, Clone, PartialEq, Eq)]

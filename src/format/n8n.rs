@@ -45,7 +45,7 @@ pub(super) fn encode(decoded: &Decoded, origin: &Origin, now: SystemTime) -> Mes
 }
 
 /// The time in UTC with milliseconds, as JavaScript's `toISOString` writes it.
-fn iso_8601(time: SystemTime) -> String {
+pub fn iso_8601(time: SystemTime) -> String {
     // Only a clock that is set beyond the year 9999 is out of range.
     let timestamp = Timestamp::try_from(time).unwrap_or(Timestamp::MAX);
     format!("{timestamp:.3}")

@@ -16,6 +16,7 @@ mod heartbeat;
 mod import;
 mod limits;
 mod lines;
+mod links;
 mod readme;
 mod real_clients;
 mod relay;

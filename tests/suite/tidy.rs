@@ -11,7 +11,7 @@ const LAYERS: [&[&str]; 8] = [
     &["accept", "broadcaster", "client", "flusher", "heartbeat", "link"],
     &["dispatch", "intake", "opening", "relay"],
     &["links", "peer", "publisher", "registry", "scratch", "shared", "upstream", "waiting", "watchdog", "wheel"],
-    &["admission", "format", "pulse", "route"],
+    &["admission", "event", "format", "pulse", "route"],
     &["dial"],
     &["connection"],
     &[
@@ -21,7 +21,7 @@ const LAYERS: [&[&str]; 8] = [
 ];
 
 /// The arrows inside a layer, each with its reason. None of them has one back.
-const INSIDE: [(&str, &str); 25] = [
+const INSIDE: [(&str, &str); 26] = [
     // `serve` runs a gateway.
     ("cli", "gateway"),
     // An accepted connection gets its thread, which is a client's life.
@@ -47,6 +47,8 @@ const INSIDE: [(&str, &str); 25] = [
     ("shared", "registry"),
     ("shared", "scratch"),
     ("shared", "wheel"),
+    // An event has its time as the format `n8n` writes it.
+    ("event", "format"),
     // Who is admitted is admitted to a room.
     ("admission", "route"),
     // Paths, URLs and templates in the configuration have to be good ones, and some of it is secret.

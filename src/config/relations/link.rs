@@ -9,7 +9,7 @@ use crate::config::section::{Text, nearest};
 use crate::config::settings::Destination;
 use crate::config::units::write_duration;
 use crate::path::Pattern;
-use crate::template::Template;
+use crate::template::{Source, Template};
 
 /// A link by itself and beside those before it.
 pub(super) fn check_link(earlier: &[RawLink], link: &RawLink, report: &Report<'_>) {
@@ -104,14 +104,25 @@ pub(super) fn check_relay(endpoint: &RawEndpoint, report: &Report<'_>) {
     }
 }
 
-/// Events go where messages go, the reply left out.
+/// Events go where messages go, but not back, nor where a message says by its fields.
 pub(super) fn check_events(table: &str, at: Option<usize>, to: &[Destination], report: &Report<'_>) {
-    if let (Some(at), true) = (at, to.iter().all(|destination| *destination == Destination::Reply)) {
-        report.mistake(
-            at,
-            format!("\"events\" in {table} go to the destinations in its to, which has none but reply: add one, or remove events"),
-        );
-    }
+    let Some(at) = at else { return };
+    // Only links have destinations that are no pattern but a template.
+    let needs_fields = |destination: &Destination| match destination {
+        Destination::Endpoint(path) if table == "[[link]]" => Template::parse(path)
+            .is_ok_and(|template| template.sources().iter().any(|source| matches!(source, Source::Field(_)))),
+        _ => false,
+    };
+    let mut others = to.iter().filter(|destination| **destination != Destination::Reply).peekable();
+    let problem = if others.peek().is_none() {
+        "which has none but reply"
+    } else if others.all(needs_fields) {
+        "which all need a field of a message, and an event has none"
+    } else {
+        return;
+    };
+    let advice = "add one, or remove events";
+    report.mistake(at, format!("\"events\" in {table} go to the destinations in its to, {problem}: {advice}"));
 }
 
 /// A link as a destination.

@@ -8,6 +8,7 @@ mod gateway;
 mod namespace;
 pub(crate) mod process;
 mod raw;
+mod remote;
 mod story;
 mod way;
 
@@ -17,6 +18,7 @@ pub(crate) use figure::measured;
 pub(crate) use gateway::Gateway;
 pub(crate) use namespace::{Cable, Carried, LossyLine, NEAR, Namespace};
 pub(crate) use raw::{Frame, Raw, masked, request};
+pub(crate) use remote::{Linked, Remote};
 pub(crate) use story::{LISTENERS, Wire, with_any_deliverers};
 pub(crate) use way::{by_way_of, nobody, run_as, with_program};
 
