@@ -98,7 +98,7 @@ pub fn open(shared: &Arc<Shared>, mut arrival: Arrival) -> Result<Opened, Unopen
     };
     let reached = match (&endpoint.dialer, &endpoint.settings.relay) {
         (Some(dialer), Some(relay)) => {
-            let is_tls = arrival.stream.session.is_some();
+            let is_tls = arrival.stream.is_tls();
             let (socket, room, from) = (arrival.stream.socket.as_fd(), &admission.room, arrival.peer);
             let asked = Asked { socket, head: &bytes, request: &request, room, from, is_tls };
             match relay::reach(shared, dialer, relay, &asked) {
@@ -132,7 +132,8 @@ fn enter(
     place: Pass,
     behind: Vec<u8>,
 ) -> Result<Opened, Unopened> {
-    let Arrival { id, stream: Stream { socket, mut session }, peer, connection, handshake, .. } = arrival;
+    let Arrival { id, stream, peer, connection, handshake, .. } = arrival;
+    let (socket, mut session) = stream.into_parts();
     if let Some(timeout) = endpoint.settings.write_timeout {
         socket.set_user_timeout(timeout);
     }
@@ -211,7 +212,7 @@ fn refuse_unread(stream: &mut Stream, error: HeadError, shared: &Shared) -> Unop
         }
         HeadError::PlainHttp => {
             // The session has said nothing yet, and what follows must not be encrypted.
-            stream.session = None;
+            stream.give_up_tls();
             Refusal::new(400, "this port speaks TLS: use https:// or wss://")
         }
         HeadError::NotHttp => Refusal::new(400, "this is no HTTP request; if it is TLS: this port speaks plain ws://"),

@@ -10,7 +10,7 @@ const LAYERS: [&[&str]; 8] = [
     &["cli", "gateway"],
     &["accept", "broadcaster", "client", "flusher", "heartbeat", "link"],
     &["dispatch", "intake", "opening", "relay"],
-    &["links", "peer", "publisher", "registry", "scratch", "shared", "upstream", "waiting", "watchdog", "wheel"],
+    &["heaps", "links", "peer", "publisher", "registry", "scratch", "shared", "upstream", "waiting", "watchdog", "wheel"],
     &["admission", "event", "format", "pulse", "route"],
     &["dial"],
     &["connection"],
