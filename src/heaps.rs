@@ -21,6 +21,9 @@ const CROWD: usize = 16;
 /// From one time to the next, at least.
 const REST: Duration = Duration::from_secs(5);
 
+/// After that it is done once more: what the heartbeat had noted of those who left is gone by then.
+const AGAIN: Duration = Duration::from_mins(1);
+
 /// What is freed: enough for the heap to be looked at, and too little to be mapped by itself (128 KiB).
 const BLOCK: usize = 96 << 10;
 
@@ -39,16 +42,24 @@ const STACK: usize = 32 << 10;
 pub struct Keeper {
     most: usize,
     next: Ticks,
+    again: Option<Ticks>,
 }
 
 impl Keeper {
     /// To be called at every tick, with how many connections there are.
     pub fn come_round(&mut self, now: Ticks, connections: usize) {
         self.most = self.most.max(connections);
-        if now < self.next || self.most - connections < CROWD {
+        if now < self.next {
             return;
         }
-        self.most = connections;
+        if self.most - connections >= CROWD {
+            self.most = connections;
+            self.again = Some(now + clock::ticks(AGAIN));
+        } else if self.again.is_some_and(|again| again <= now) {
+            self.again = None;
+        } else {
+            return;
+        }
         self.next = now + clock::ticks(REST);
         // Not here: whoever watches deadlines waits for nobody.
         if let Err(error) = spawn_helper("heaps", give_back) {

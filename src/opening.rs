@@ -142,7 +142,8 @@ fn enter(
     let (clock, watch) = (Arc::clone(&shared.clock), Arc::clone(&shared.watch));
     let outbox = Arc::new(Outbox::new(id, Role::Server, socket, session, endpoint.limits, clock, watch));
     let connected_at = SystemTime::now();
-    let origin = Origin { session: id, client_ip: peer, user_agent, connected_at };
+    let subprotocol = admission.subprotocol.as_deref().map(Arc::from);
+    let origin = Origin { session: id, client_ip: peer, user_agent, subprotocol, connected_at };
     let now = shared.clock.now();
     let peer = Arc::new(Peer::new(Name::Client, outbox, endpoint.pulse, now));
     let client = Arc::new(Client { room: admission.room, peer, origin });
