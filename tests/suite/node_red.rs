@@ -605,6 +605,15 @@ fn conversation(port: u16) -> Vec<Frame> {
     frames
 }
 
+/// What `wsgate import` makes of the flows of this Node-RED, with its port.
+fn imported(node_red: &NodeRed) -> String {
+    let mut import = Command::new(env!("CARGO_BIN_EXE_wsgate"));
+    import.arg("import").arg(node_red.file("flows.json")).args(["--port", &node_red.port().to_string()]);
+    let imported = process::run(&mut import, DEADLINE);
+    assert!(imported.status.success(), "{}", String::from_utf8_lossy(&imported.stderr));
+    String::from_utf8(imported.stdout).unwrap()
+}
+
 #[test]
 fn the_imported_echo_flow_takes_the_place_of_node_red_and_its_clients_notice_nothing() {
     let mut node_red = NodeRed::away();
@@ -618,11 +627,7 @@ fn the_imported_echo_flow_takes_the_place_of_node_red_and_its_clients_notice_not
     assert_eq!(with_node_red[0], Frame::text("hello"));
     assert_eq!(with_node_red.len(), 12);
 
-    let mut import = Command::new(env!("CARGO_BIN_EXE_wsgate"));
-    import.arg("import").arg(node_red.file("flows.json")).args(["--port", &port.to_string()]);
-    let imported = process::run(&mut import, DEADLINE);
-    assert!(imported.status.success(), "{}", String::from_utf8_lossy(&imported.stderr));
-    let config = String::from_utf8(imported.stdout).unwrap();
+    let config = imported(&node_red);
 
     // One goes, the other takes its port.
     node_red.go();
@@ -632,4 +637,94 @@ fn the_imported_echo_flow_takes_the_place_of_node_red_and_its_clients_notice_not
     // The flow's client is there too, as a link to what is now the gateway.
     gateway.wait_for_log("link 127-0-0-1-");
     gateway.wait_for_log(": connected to 'ws://127.0.0.1:");
+}
+
+/// What three clients of this path get when the first of them says this; then each says a last word, or the first
+/// does, where one word reaches all.
+fn round(port: u16, path: &str, said: &[&str], reaches_all: bool) -> Vec<Vec<Value>> {
+    let mut people = [(); 3].map(|()| Raw::plain(port));
+    for person in &mut people {
+        person.upgrade(path, &[]);
+    }
+    for text in said {
+        people[0].send_text(text);
+    }
+    for person in people.iter_mut().take(if reaches_all { 1 } else { 3 }) {
+        person.send_text("the end");
+    }
+    let until_the_end = |person: &mut Raw| {
+        let mut got = Vec::new();
+        loop {
+            let text = person.text();
+            let is_end = text.contains("the end");
+            let mut message = serde_json::from_str(&text).unwrap_or(Value::String(text));
+            if let Some(object) = message.as_object_mut() {
+                // Node-RED adds the number of the message, the gateway its session.
+                object.retain(|key, _| !["_msgid", "_session"].contains(&&**key));
+            }
+            got.push(message);
+            if is_end {
+                return got;
+            }
+        }
+    };
+    people.iter_mut().map(until_the_end).collect()
+}
+
+#[test]
+fn imported_listeners_answer_whom_they_answered_in_node_red() {
+    let input = |path: &str, next: &str| {
+        json!({ "id": format!("in {path}"), "type": "websocket in", "z": "the tab", "name": "", "server": format!("config {path}"),
+                "client": "", "wires": [[next]] })
+    };
+    let output = |path: &str| {
+        json!({ "id": format!("out {path}"), "type": "websocket out", "z": "the tab", "name": "", "server": format!("config {path}"),
+                "client": "", "wires": [] })
+    };
+    let config = |path: &str, whole: &str| json!({ "id": format!("config {path}"), "type": "websocket-listener", "path": path, "wholemsg": whole });
+    let mut node_red = NodeRed::away();
+    let nodes = json!([
+        { "id": "the tab", "type": "tab", "label": "listeners" },
+        config("/one", "false"), input("/one", "out /one"), output("/one"),
+        config("/all", "false"), input("/all", "forget"), output("/all"),
+        function("forget", "delete msg._session; return msg;", &["out /all"]),
+        config("/whole", "true"), input("/whole", "out /whole"), output("/whole"),
+        config("/from", "false"), input("/from", "forget for other"),
+        function("forget for other", "delete msg._session; return msg;", &["out /all"]),
+    ]);
+    node_red.come(&nodes, "");
+    let port = node_red.port();
+    let texts = ["hello", "größe", "5", r#"{"payload":{"a":[1,null]},"topic":"t"}"#, "true"];
+    let all_rounds = || {
+        let mut rounds: Vec<_> =
+            ["/one", "/all", "/whole"].map(|path| round(port, path, &texts, path == "/all")).into();
+        // What one path takes the other has.
+        let (mut from, mut all) = (Raw::plain(port), Raw::plain(port));
+        all.upgrade("/all", &[]);
+        all.send_text("there");
+        assert_eq!(all.text(), "there");
+        from.upgrade("/from", &[]);
+        from.send_text("from elsewhere");
+        rounds.push(vec![vec![Value::String(all.text())]]);
+        rounds
+    };
+    // The two differences that an import names at its top.
+    let differences = || {
+        let mut client = Raw::plain(port);
+        let head = client.upgrade("/one", &["Sec-WebSocket-Protocol: chat.v2, chat.v1"]).to_lowercase();
+        client.send_text("");
+        client.send_text("behind");
+        (head.contains("sec-websocket-protocol: chat.v2"), client.text())
+    };
+    let with_node_red = all_rounds();
+    assert_eq!(with_node_red[0][0].len(), texts.len() + 1);
+    assert_eq!(with_node_red[0][2].len(), 1);
+    assert_eq!(with_node_red[1][2].len(), texts.len() + 1);
+    assert_eq!(differences(), (true, "behind".to_owned()));
+    let config = imported(&node_red);
+    assert!(!config.contains("TO DECIDE"), "{config}");
+    node_red.go();
+    let _gateway = Gateway::start(&config);
+    assert_eq!(all_rounds(), with_node_red);
+    assert_eq!(differences(), (false, String::new()));
 }
