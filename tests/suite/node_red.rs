@@ -400,15 +400,17 @@ fn texts_and_bytes_pass_both_ways_through_a_link_to_a_listener_and_again_when_no
 #[test]
 fn two_clients_ask_a_thousand_questions_each_at_once_through_a_link_and_get_only_their_own_answers() {
     const QUESTIONS: usize = 1000;
-    let node_red =
-        NodeRed::up(&flows(&[listener("/ws/whole", true, "msg.payload = 'answer to ' + msg.payload; return msg;")]));
-    let gateway = gateway(&format!(
-        "[[endpoint]]\npath = \"/ask\"\nto = [\"link:node-red\"]\n{}",
-        link("node-red", &node_red.url("/ws/whole"), "format = \"message\"\nto = [\"endpoint:/ask\"]")
-    ));
+    // The configuration and the function of the README.
+    let node_red = NodeRed::up(&flows(&[listener("/ws/whole", true, readme::blocks("js")[1])]));
+    let config = readme::config_with("name = \"node-red\"");
+    let here =
+        config.replace("ws://127.0.0.1:1880/ws/whole\"", &format!("{}\"\nproxy = \"off\"", node_red.url("/ws/whole")));
+    assert_ne!(here, config);
+    let gateway = readme::start(&here);
     gateway.wait_for_log("link node-red: connected to ");
-    let mut bystander = person(&gateway, "/ask");
-    let (count, ask) = (QUESTIONS.to_string(), url(&gateway, "/ask"));
+    let mut bystander = gateway.raw("main");
+    bystander.upgrade("/ask", &[]);
+    let (count, ask) = (QUESTIONS.to_string(), format!("ws://127.0.0.1:{}/ask", gateway.port("main")));
     let modules = installed("target/clients/node/node_modules");
     let mut askers = [
         Script::start(
