@@ -162,7 +162,7 @@ fn a_flow_and_the_gateway_each_ask_whether_the_other_is_there() {
         path = "/we-ask"
         to = []
         heartbeat = "1s"
-        pong_timeout = "1s"
+        pong_timeout = "3s"
 
         [[endpoint]]
         path = "/they-ask"
@@ -172,7 +172,7 @@ fn a_flow_and_the_gateway_each_ask_whether_the_other_is_there() {
     );
     let node_red = NodeRed::up(&flows(&[
         client("we-ask", &url(&gateway, "/we-ask"), json!({}), "return null;"),
-        client("they-ask", &url(&gateway, "/they-ask"), json!({ "hb": "1" }), "return null;"),
+        client("they-ask", &url(&gateway, "/they-ask"), json!({ "hb": "2" }), "return null;"),
         // What counts the seconds.
         json!([
             { "id": "second", "type": "inject", "z": "the tab", "name": "", "props": [], "repeat": "1", "once": true,
@@ -183,10 +183,10 @@ fn a_flow_and_the_gateway_each_ask_whether_the_other_is_there() {
     for name in ["we-ask", "they-ask"] {
         node_red.wait_for_status(name, "connect", 1);
     }
-    // Without a pong the gateway would have cut the one by then, and Node-RED the other.
+    // Without a pong the gateway would have cut the one after 4 s, and Node-RED the other.
     let statuses = || node_red.seen().into_iter().filter(|seen| seen.get("status").is_some()).count();
     let seconds = node_red.seen().iter().filter(|seen| seen.get("second").is_some()).count();
-    node_red.wait_for_seen("five seconds more", seconds + 5, |seen| seen.get("second").is_some());
+    node_red.wait_for_seen("six seconds more", seconds + 6, |seen| seen.get("second").is_some());
     assert_eq!(statuses(), 2, "{:?}", node_red.seen());
 
     // A gateway that is there and says nothing is given up by the flow that asks, and by that one alone; it
