@@ -11,13 +11,13 @@ use super::harness::{DEADLINE, Gateway, Remote};
 const README: &str = include_str!("../../README.md");
 
 /// The code blocks of this language, in order.
-fn blocks(language: &str) -> Vec<&'static str> {
+pub(crate) fn blocks(language: &str) -> Vec<&'static str> {
     let fence = format!("\n```{language}\n");
     README.split(&fence[..]).skip(1).map(|rest| rest.split_once("\n```").unwrap().0).collect()
 }
 
 /// The configuration with this in it.
-fn config_with(part: &str) -> &'static str {
+pub(crate) fn config_with(part: &str) -> &'static str {
     let found: Vec<_> = blocks("toml").into_iter().filter(|config| config.contains(part)).collect();
     assert_eq!(found.len(), 1, "configurations with {part}");
     found[0]
@@ -104,7 +104,7 @@ fn linked_to(remote: &Remote, part: &str) -> String {
 }
 
 /// Starts a configuration of the README on a free port.
-fn start(config: &str) -> Gateway {
+pub(crate) fn start(config: &str) -> Gateway {
     let (before, address) = config.split_once("address = \"").unwrap();
     let (_, after) = address.split_once('"').unwrap();
     Gateway::start(&format!("{before}name = \"main\"\naddress = \"127.0.0.1:0\"{after}"))
