@@ -7,13 +7,14 @@ use rustix::time::{ClockId, clock_gettime};
 use crate::generator::{Generator, describe_close};
 use crate::loads::{Aftermath, Counted, Echo, FanOut, Flood, Quiet, Until};
 use crate::process::{Cores, Kind, Server, Workspace, machine_busy};
+use crate::relayed;
 use crate::tls;
 
 /// Between the set-up and the first message: whoever joins late by design is there by then.
-const SETTLE: Duration = Duration::from_millis(300);
-const WARM_UP: Duration = Duration::from_millis(300);
+pub(crate) const SETTLE: Duration = Duration::from_millis(300);
+pub(crate) const WARM_UP: Duration = Duration::from_millis(300);
 /// Before memory is read, and how long an idle server is watched.
-const IDLE: Duration = Duration::from_secs(1);
+pub(crate) const IDLE: Duration = Duration::from_secs(1);
 const MIB: usize = 1024 * 1024;
 /// Large messages in flight at one time.
 const LARGE_IN_FLIGHT: usize = 8;
@@ -57,12 +58,29 @@ pub(crate) enum Work {
     Slow {
         clients: usize,
     },
+    /// Echo through a relay, beside the plain echo.
+    Relayed {
+        clients: usize,
+        size: usize,
+        window: u64,
+    },
+    /// Relayed clients that come, send one message each, and leave.
+    RelayedCrowd {
+        clients: usize,
+    },
+    /// Echo through a relay with and without some whose client or upstream stops reading.
+    RelayedStopped {
+        clients: usize,
+    },
 }
 
 /// The kinds of table that results stand in.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Group {
-    Relay,
+    Traffic,
+    Relayed,
+    RelayedCrowd,
+    RelayedStopped,
     Idle,
     Large,
     Slow,
@@ -90,6 +108,10 @@ pub(crate) fn all() -> Vec<Case> {
     cases.push(tls(Work::Idle { clients: 1_000 }));
     cases.push(plain(Work::Large { clients: 1_000 }));
     cases.push(plain(Work::Slow { clients: 1_000 }));
+    cases.push(plain(Work::Relayed { clients: 50, size: 64, window: 16 }));
+    cases.push(plain(Work::Relayed { clients: 50, size: 64 * 1024, window: 1 }));
+    cases.push(plain(Work::RelayedCrowd { clients: 1_000 }));
+    cases.push(plain(Work::RelayedStopped { clients: 50 }));
     cases
 }
 
@@ -112,26 +134,33 @@ impl Case {
             Work::Idle { clients } => format!("idle-{clients}"),
             Work::Large { clients } => format!("large-{clients}"),
             Work::Slow { clients } => format!("slow-{clients}"),
+            Work::Relayed { clients, size, window } => format!("relay-{clients}x{size}-w{window}"),
+            Work::RelayedCrowd { clients } => format!("relay-{clients}"),
+            Work::RelayedStopped { clients } => format!("relay-stopped-{clients}"),
         };
         if self.tls { format!("tls-{name}") } else { name }
     }
 
     pub(crate) fn group(&self) -> Group {
         match self.work {
-            Work::FanOut { .. } | Work::Echo { .. } | Work::Ingest { .. } => Group::Relay,
+            Work::FanOut { .. } | Work::Echo { .. } | Work::Ingest { .. } => Group::Traffic,
             Work::Idle { .. } => Group::Idle,
             Work::Large { .. } => Group::Large,
             Work::Slow { .. } => Group::Slow,
+            Work::Relayed { .. } => Group::Relayed,
+            Work::RelayedCrowd { .. } => Group::RelayedCrowd,
+            Work::RelayedStopped { .. } => Group::RelayedStopped,
         }
     }
 
     /// Is this server measured in this case?
     pub(crate) fn applies_to(&self, kind: &Kind) -> bool {
         // The baselines speak no TLS, keep their largest buffer for ever, and the floor has no queue for a slow client.
-        let for_baselines = !self.tls && !matches!(self.group(), Group::Large | Group::Slow);
+        let for_baselines = !self.tls && matches!(self.group(), Group::Traffic | Group::Idle);
+        let for_peers = matches!(self.group(), Group::Traffic | Group::Idle | Group::Large);
         match kind {
             Kind::Wsgate => true,
-            Kind::Peer { tls, .. } => *tls == self.tls && self.group() != Group::Slow,
+            Kind::Peer { tls, .. } => *tls == self.tls && for_peers,
             Kind::Floor => for_baselines,
             // Two threads a client: at 10,000 it reaches the limit of memory mappings and loses clients.
             Kind::Naive => for_baselines && self.clients() < 10_000,
@@ -143,10 +172,13 @@ impl Case {
         match self.work {
             Work::FanOut { clients, publishers, .. } => clients + publishers,
             Work::Slow { clients } => clients + 1,
+            Work::Relayed { clients, .. } => 2 * clients,
+            Work::RelayedStopped { clients } => clients + relayed::STOPPED,
             Work::Echo { clients, .. }
             | Work::Ingest { clients, .. }
             | Work::Idle { clients }
-            | Work::Large { clients } => clients,
+            | Work::Large { clients }
+            | Work::RelayedCrowd { clients } => clients,
         }
     }
 }
@@ -162,7 +194,7 @@ pub(crate) struct Figures {
 /// Names of the figures of a group: key for the JSON, title for the table.
 pub(crate) fn columns(group: Group) -> &'static [(&'static str, &'static str)] {
     match group {
-        Group::Relay => &[
+        Group::Traffic => &[
             ("cpu_us_per_message", "CPU µs a message"),
             ("messages_per_second", "messages/s"),
             ("p50_ms", "p50 ms"),
@@ -192,6 +224,36 @@ pub(crate) fn columns(group: Group) -> &'static [(&'static str, &'static str)] {
             ("cpu_us_with", "CPU µs a message, one does not"),
             ("lost_by_the_others", "lost by the others"),
             ("dropped_for_the_slow_one", "dropped for the slow one"),
+        ],
+        Group::Relayed => &[
+            ("cpu_us_per_message", "relay, CPU µs a message"),
+            ("plain_cpu_us_per_message", "plain echo, CPU µs a message"),
+            ("ratio", "times"),
+            ("messages_per_second", "relay, messages/s"),
+            ("plain_messages_per_second", "plain echo, messages/s"),
+            ("p50_ms", "p50 ms"),
+            ("p99_ms", "p99 ms"),
+            ("others_percent", "others %"),
+        ],
+        Group::RelayedCrowd => &[
+            ("pss_kib_per_client", "PSS KiB a client, idle"),
+            ("pss_kib_per_client_after", "after a message each"),
+            ("connections_per_second", "connections/s"),
+            ("setup_cpu_us", "CPU µs a connection"),
+            ("handshake_p99_ms", "handshake p99 ms"),
+            ("threads", "threads"),
+            ("descriptors", "descriptors"),
+            ("threads_left", "threads afterwards"),
+            ("descriptors_left", "descriptors afterwards"),
+        ],
+        Group::RelayedStopped => &[
+            ("p99_ms_without", "p99 ms, all read"),
+            ("p99_ms_clients", "p99 ms, clients do not"),
+            ("p99_ms_upstreams", "p99 ms, upstreams do not"),
+            ("pss_kib_per_client", "PSS KiB a stopped client"),
+            ("pss_kib_per_client_bound", "of at most"),
+            ("pss_kib_per_upstream", "PSS KiB a stopped upstream"),
+            ("pss_kib_per_upstream_bound", "of at most "),
         ],
     }
 }
@@ -244,11 +306,19 @@ impl Bench {
             Work::Idle { clients } => idle(clients, server, generator),
             Work::Large { clients } => large(clients, server, generator),
             Work::Slow { clients } => slow(clients, server, generator),
+            Work::Relayed { clients, size, window } => relayed::traffic(self, server, generator, clients, size, window),
+            Work::RelayedCrowd { clients } => relayed::crowd(self, clients),
+            Work::RelayedStopped { clients } => relayed::stopped(self, generator, clients),
         }
     }
 }
 
-fn connect(generator: &mut Generator, server: &Server, path: &'static str, count: usize) -> Result<(), String> {
+pub(crate) fn connect(
+    generator: &mut Generator,
+    server: &Server,
+    path: &'static str,
+    count: usize,
+) -> Result<(), String> {
     generator.connect(server.address(), path, count)?;
     Quiet::run(generator, SETTLE)
 }
@@ -331,15 +401,15 @@ fn slow(clients: usize, server: &Server, generator: &mut Generator) -> Result<Fi
 }
 
 /// A load, and what server, generator and all others used meanwhile.
-struct Span {
-    counted: Counted,
+pub(crate) struct Span {
+    pub(crate) counted: Counted,
     server: Duration,
     generator: Duration,
     machine: Duration,
 }
 
 impl Span {
-    fn measure(server: &Server, load: impl FnOnce() -> Result<Counted, String>) -> Result<Span, String> {
+    pub(crate) fn measure(server: &Server, load: impl FnOnce() -> Result<Counted, String>) -> Result<Span, String> {
         let (machine, generator, cpu) = (machine_busy(), own_cpu(), server.cpu()?);
         let counted = load()?;
         let cpu = server.cpu()? - cpu;
@@ -348,7 +418,7 @@ impl Span {
     }
 
     /// Takes in another one.
-    fn add(&mut self, other: &Span) {
+    pub(crate) fn add(&mut self, other: &Span) {
         self.counted.messages += other.counted.messages;
         self.counted.elapsed += other.counted.elapsed;
         self.counted.latencies.add(&other.counted.latencies);
@@ -357,7 +427,7 @@ impl Span {
         self.machine += other.machine;
     }
 
-    fn cpu_per_message(&self) -> f64 {
+    pub(crate) fn cpu_per_message(&self) -> f64 {
         micros(self.server) / self.counted.messages as f64
     }
 
@@ -366,16 +436,25 @@ impl Span {
             return Err("no message arrived".to_owned());
         }
         let seconds = self.counted.elapsed.as_secs_f64();
-        let others = self.machine.saturating_sub(self.server + self.generator);
         let values = vec![
             self.cpu_per_message(),
-            self.counted.messages as f64 / seconds,
+            self.messages_per_second(),
             self.counted.latencies.quantile(0.5),
             self.counted.latencies.quantile(0.99),
             self.generator.as_secs_f64() / seconds * 100.0,
-            others.as_secs_f64() / seconds * 100.0,
+            self.others_percent(),
         ];
         Ok(Figures { values, note: None })
+    }
+
+    pub(crate) fn messages_per_second(&self) -> f64 {
+        self.counted.messages as f64 / self.counted.elapsed.as_secs_f64()
+    }
+
+    /// What ran besides server and generator, of one core.
+    pub(crate) fn others_percent(&self) -> f64 {
+        let others = self.machine.saturating_sub(self.server + self.generator);
+        others.as_secs_f64() / self.counted.elapsed.as_secs_f64() * 100.0
     }
 }
 
@@ -384,6 +463,6 @@ fn own_cpu() -> Duration {
     Duration::new(now.tv_sec as u64, now.tv_nsec as u32)
 }
 
-fn micros(duration: Duration) -> f64 {
+pub(crate) fn micros(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1e6
 }

@@ -15,6 +15,7 @@ mod naive;
 // The attack bench shares it; what only that one uses is dead code here.
 #[allow(dead_code)]
 mod process;
+mod relayed;
 mod report;
 mod tls;
 

@@ -54,6 +54,11 @@ impl Cores {
         Cores { server, generator: cores.next().unwrap_or(server) }
     }
 
+    /// For a server that the measured one needs, and that is not to take its time.
+    pub(crate) fn beside_the_generator(self) -> Cores {
+        Cores { server: self.generator, generator: self.generator }
+    }
+
     pub(crate) fn is_one(self) -> bool {
         self.server == self.generator
     }
@@ -172,6 +177,13 @@ impl Server {
         Server::launch(command(kind, port, tls, workspace)?, port, cores, workspace)
     }
 
+    /// Starts wsgate with what `sections` says behind its listener, on a free port.
+    pub(crate) fn wsgate(sections: &str, cores: Cores, workspace: &Workspace) -> Result<Server, String> {
+        let port = free_port()?;
+        let config = format!("{}{sections}", head(port, false, workspace));
+        Server::launch(wsgate(&config, workspace)?, port, cores, workspace)
+    }
+
     /// Starts this command, which is to accept on `port`, on the server's core, and waits until it does.
     pub(crate) fn launch(
         mut command: Command,
@@ -179,7 +191,7 @@ impl Server {
         cores: Cores,
         workspace: &Workspace,
     ) -> Result<Server, String> {
-        let log = workspace.path.join("server.log");
+        let log = workspace.path.join(format!("{port}.log"));
         let output = File::create(&log).map_err(|cause| format!("failed to create '{}': {cause}", log.display()))?;
         let errors = output.try_clone().map_err(|cause| format!("failed to open '{}': {cause}", log.display()))?;
         command.stdin(Stdio::null()).stdout(output).stderr(errors);
@@ -258,24 +270,32 @@ pub(crate) fn free_port() -> Result<u16, String> {
         .map_err(|cause| format!("failed to find a free port: {cause}"))
 }
 
+/// What every configuration of wsgate begins with: it takes all that come.
+fn head(port: u16, tls: bool, workspace: &Workspace) -> String {
+    let listener = workspace.listener(port, tls);
+    format!("[gateway]\nmax_connections = 30000\n[log]\nlevel = \"warn\"\n{listener}")
+}
+
 /// What wsgate runs on: every path takes all that come.
 fn config(port: u16, tls: bool, workspace: &Workspace) -> String {
-    let listener = workspace.listener(port, tls);
-    let mut config = format!("[gateway]\nmax_connections = 30000\n[log]\nlevel = \"warn\"\n{listener}");
+    let mut config = head(port, tls, workspace);
     for (endpoint, to) in [("/echo", "\"reply\""), ("/broadcast", "\"others\""), ("/ingest", "")] {
         config += &format!("[[endpoint]]\npath = \"{endpoint}\"\nto = [{to}]\nmax_connections = 30000\n");
     }
     config
 }
 
+fn wsgate(config: &str, workspace: &Workspace) -> Result<Command, String> {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_wsgate"));
+    command.arg("serve").arg("--config").arg(workspace.write_config(config)?);
+    Ok(command)
+}
+
 fn command(kind: &Kind, port: u16, tls: bool, workspace: &Workspace) -> Result<Command, String> {
     let this_program = || std::env::current_exe().map_err(|cause| format!("failed to find the bench itself: {cause}"));
     let mut command;
     match kind {
-        Kind::Wsgate => {
-            command = Command::new(env!("CARGO_BIN_EXE_wsgate"));
-            command.arg("serve").arg("--config").arg(workspace.write_config(&config(port, tls, workspace))?);
-        }
+        Kind::Wsgate => command = wsgate(&config(port, tls, workspace), workspace)?,
         Kind::Floor => {
             command = Command::new(this_program()?);
             command.arg("--serve-floor").arg(port.to_string());

@@ -27,7 +27,16 @@ impl Row {
 /// The tables, in the order of their groups, and the failures below them.
 pub(crate) fn markdown(rows: &[Row]) -> String {
     let mut text = String::new();
-    for group in [Group::Relay, Group::Idle, Group::Large, Group::Slow] {
+    let groups = [
+        Group::Traffic,
+        Group::Idle,
+        Group::Large,
+        Group::Slow,
+        Group::Relayed,
+        Group::RelayedCrowd,
+        Group::RelayedStopped,
+    ];
+    for group in groups {
         let rows: Vec<&Row> = rows.iter().filter(|row| row.case.group() == group).collect();
         if !rows.is_empty() {
             table(&mut text, group, &rows);
@@ -102,7 +111,7 @@ struct Ratio<'a> {
 /// Every group is compared with the floor by its first figure, and traffic with the peer by messages a second.
 fn ratios<'a>(group: Group, rows: &[&'a Row]) -> Vec<Ratio<'a>> {
     let floor = rows.iter().find(|row| row.kind == Kind::Floor);
-    let peer = rows.iter().find(|row| group == Group::Relay && matches!(row.kind, Kind::Peer { .. }));
+    let peer = rows.iter().find(|row| group == Group::Traffic && matches!(row.kind, Kind::Peer { .. }));
     let ratio = |figure| move |row: &&'a Row| Ratio { figure, base: row.kind.name() };
     floor.map(ratio(0)).into_iter().chain(peer.map(ratio(1))).collect()
 }
