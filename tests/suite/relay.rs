@@ -9,6 +9,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
 use crate::harness::{
     DEADLINE, Frame, Gateway, LISTENERS, Raw, Wire, eventually, masked, measured, nobody, request, run_as,
 };
@@ -196,8 +198,13 @@ fn config(url: &str, relay: &str, endpoint: &str) -> String {
 
 /// A gateway that echoes on every path that it has.
 fn echo() -> Gateway {
+    echo_for(200)
+}
+
+/// The same for so many clients.
+fn echo_for(clients: usize) -> Gateway {
     Gateway::start(&format!(
-        "[[endpoint]]\npath = \"/\"\nto = [\"reply\"]\nmax_message = \"2MiB\"\nmax_connections = 200\n{LISTENERS}"
+        "[[endpoint]]\npath = \"/\"\nto = [\"reply\"]\nmax_message = \"2MiB\"\nmax_connections = {clients}\n{LISTENERS}"
     ))
 }
 
@@ -1018,6 +1025,46 @@ fn two_hundred_clients_come_and_go_and_leave_nothing() {
             now.0 <= before.0 && now.1 <= before.1 && now.2 <= before.2 && now.3 <= before.3
         });
     }
+}
+
+#[test]
+fn a_thousand_relayed_clients_cost_two_threads_and_two_descriptors_each() {
+    const CLIENTS: usize = 1000;
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }).unwrap();
+    if limit.maximum.is_some_and(|files| files < 3 * CLIENTS as u64) {
+        return measured("relay", format!("skipped: {CLIENTS} clients need more open files"));
+    }
+    let echo = echo_for(CLIENTS);
+    let gateway =
+        relay_to(&format!("ws://127.0.0.1:{}/", echo.port("plain")), "", &format!("max_connections = {CLIENTS}"));
+    let (threads, descriptors, memory) = (gateway.threads(), gateway.descriptors(), gateway.memory_kib());
+    let upstream_threads = echo.threads();
+    let began = Instant::now();
+    let mut clients: Vec<Raw> =
+        (0..CLIENTS).map(|number| gateway.client(Wire::Plain, &format!("/dev/{number}"))).collect();
+    for (number, client) in clients.iter_mut().enumerate() {
+        client.send_text(&number.to_string());
+    }
+    for (number, client) in clients.iter_mut().enumerate() {
+        assert_eq!(client.text(), number.to_string());
+    }
+    let grown = gateway.memory_kib().saturating_sub(memory);
+    assert_eq!(gateway.threads(), threads + 2 * CLIENTS);
+    assert_eq!(gateway.descriptors(), descriptors + 2 * CLIENTS);
+    assert!(grown < CLIENTS * 128, "+{grown} KiB");
+    measured(
+        "relay",
+        format!(
+            "{CLIENTS} relayed clients: let in and answered in {:.1?}, {} KiB each",
+            began.elapsed(),
+            grown / CLIENTS
+        ),
+    );
+    drop(clients);
+    eventually("all is back", DEADLINE, || {
+        gateway.threads() <= threads && gateway.descriptors() <= descriptors && echo.threads() <= upstream_threads
+    });
 }
 
 #[test]
