@@ -108,7 +108,7 @@ pub(crate) fn all() -> Vec<Case> {
     cases.push(tls(Work::Idle { clients: 1_000 }));
     cases.push(plain(Work::Large { clients: 1_000 }));
     cases.push(plain(Work::Slow { clients: 1_000 }));
-    cases.push(plain(Work::Relayed { clients: 50, size: 64, window: 16 }));
+    cases.extend([1, 16].map(|window| plain(Work::Relayed { clients: 50, size: 64, window })));
     cases.push(plain(Work::Relayed { clients: 50, size: 64 * 1024, window: 1 }));
     cases.push(plain(Work::RelayedCrowd { clients: 1_000 }));
     cases.push(plain(Work::RelayedStopped { clients: 50 }));
