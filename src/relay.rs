@@ -409,6 +409,8 @@ impl ToUpstream<'_> {
 }
 
 impl Handler for ToUpstream<'_> {
+    const LETS_OTHERS_RUN: bool = true;
+
     fn message(&mut self, message: Message, expected: usize) {
         self.cork.push_owned(message, expected);
     }
@@ -449,6 +451,8 @@ struct ToClient<'a> {
 impl Handler for ToClient<'_> {
     /// Our Close is the client's, who still gets what was on its way.
     const AFTER_CLOSE: bool = true;
+
+    const LETS_OTHERS_RUN: bool = true;
 
     fn message(&mut self, message: Message, expected: usize) {
         self.cork.push_owned(message, expected);
