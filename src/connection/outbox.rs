@@ -626,12 +626,14 @@ impl State {
         self.totals.lost += self.queue.clear() as u64;
     }
 
-    /// Takes out the messages that are queued or sealed.
+    /// Takes out the messages that are queued or sealed; those that were written with others, joined to
+    /// what is left of them, count as done.
     fn take_unsent(&mut self) -> Vec<Frame> {
         if let Some(sealer) = &mut self.tls {
             sealer.give_back(&mut self.queue);
         }
-        let mut unsent = self.queue.unsent();
+        let (mut unsent, done) = self.queue.unsent();
+        self.totals.messages += done as u64;
         unsent.retain(|frame| frame.messages() > 0);
         unsent
     }
@@ -1145,6 +1147,27 @@ mod tests {
             }
             assert_eq!(outbox.deliver(&message(1, 60, 0)), Delivery::Closed);
         }
+    }
+
+    #[test]
+    fn of_joined_messages_those_that_were_written_are_not_given_back_and_count() {
+        let (socket, theirs) = plain_pair();
+        let queue = QueueSettings { messages: 64, bytes: 2 << 20, when_full: WhenFull::DropOldest };
+        let limits = Limits { queue, write_timeout: Some(60), close_timeout: 10 };
+        let watch = Arc::new(Watch::new().unwrap());
+        let outbox = Arc::new(Outbox::new(7.into(), Role::Client, socket, None, limits, Arc::default(), watch));
+        let mut encoded = Vec::new();
+        for number in 0..60 {
+            message(1, number, 17_000).slices(0).iter().for_each(|slice| encoded.extend_from_slice(slice));
+        }
+        assert_eq!(outbox.deliver(&Frame::joined(encoded.into(), 60)), Delivery::Taken);
+        outbox.cut("the line is down");
+        let (_, totals, unsent) = outbox.reclaim();
+        let mut wire = Vec::new();
+        (&theirs).read_to_end(&mut wire).unwrap();
+        let arrived = wire.len() / message(1, 0, 17_000).len();
+        assert!((1..60).contains(&arrived), "{arrived} have arrived");
+        assert_eq!((totals.messages as usize, unsent[0].messages()), (arrived, 60 - arrived));
     }
 
     #[test]
