@@ -105,8 +105,8 @@ struct State {
     writing: bool,
     /// The socket takes nothing: the flusher will go on.
     stalled: bool,
-    /// A thread waits on `changed`.
-    waiting: bool,
+    /// How many threads wait on `changed`: the connection's own, and one that sends what another peer sent.
+    waiting: u8,
     /// What is not sent at the end is wanted back, see [`Outbox::reclaim`].
     keeps: bool,
     /// When the kernel last took a byte, or was first offered one since; meaningful while stalled.
@@ -161,7 +161,7 @@ impl Outbox {
             stage: Stage::Open,
             writing: false,
             stalled: false,
-            waiting: false,
+            waiting: 0,
             keeps: role == Role::Client,
             progress: 0,
             ping_asked: false,
@@ -427,9 +427,9 @@ impl Outbox {
     }
 
     fn wait<'a>(&self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
-        state.waiting = true;
+        state.waiting += 1;
         let (mut state, _) = self.changed.wait_timeout(state, WAIT_SLICE).unwrap_or_else(PoisonError::into_inner);
-        state.waiting = false;
+        state.waiting -= 1;
         state
     }
 
@@ -535,7 +535,7 @@ impl Outbox {
         state.totals.bytes += bytes as u64;
         if state.stage == Stage::Cut {
             state.forget_queued();
-            if state.waiting {
+            if state.waiting > 0 {
                 self.changed.notify_all();
             }
             return;
@@ -547,7 +547,7 @@ impl Outbox {
                     state.ping_asked = false;
                     state.ping_left = state.progress;
                 }
-                if state.waiting {
+                if state.waiting > 0 {
                     self.changed.notify_all();
                 }
                 if state.has_work() || state.stage != Stage::Open {
