@@ -86,12 +86,18 @@ impl Script {
 /// Connections that are lost, and one behind them that is not.
 fn redial(losses: &[(Line, Loss)], bounds: QueueSettings, sends: &[u8], touches: &[Touch]) -> redial::Script {
     let (losses, sends, touches) = (losses.to_vec(), sends.to_vec(), touches.to_vec());
-    redial::Script { losses, last: NARROW, bounds, tls: false, sends, touches, preemptions: None }
+    redial::Script { losses, last: Some(NARROW), bounds, tls: false, sends, touches, preemptions: None }
 }
 
 impl redial::Script {
     fn within(mut self, preemptions: usize) -> redial::Script {
         self.preemptions = Some(preemptions);
+        self
+    }
+
+    /// The last that is lost is not replaced.
+    fn for_good(mut self) -> redial::Script {
+        self.last = None;
         self
     }
 
@@ -322,6 +328,12 @@ pub fn all() -> Vec<Model> {
             "a connection that is replaced, while all of it ends",
             [NARROW, WIDE]
                 .map(|line| redial(&[(line, Loss::Broken)], one_at_a_time, &[1, 1], &[Touch::End]).within(2))
+                .into(),
+        ),
+        redials(
+            "a connection that is lost for good, under its sender",
+            [NARROW, WIDE, stalled]
+                .map(|line| redial(&[(line, Loss::Broken)], one_at_a_time, &[1, 1, 1], &[]).within(2).for_good())
                 .into(),
         ),
         redials(
