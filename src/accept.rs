@@ -16,7 +16,6 @@ use crate::client;
 use crate::clock;
 use crate::connection::handshake::{Refusal, Stream};
 use crate::connection::socket::Socket;
-use crate::connection::tls::Session;
 use crate::id::Id;
 use crate::opening::Arrival;
 use crate::shared::Shared;
@@ -98,17 +97,13 @@ fn admit(
         return Err((Some(socket), format!("{} handshakes are not finished", shared.handshakes.limit())));
     };
     let from = peer.as_socket().map_or_else(|| "unix".to_owned(), |address| address.to_string());
-    let made = Id::random().map_err(|error| error.to_string()).and_then(|id| {
-        let session = listener.tls.as_ref().map(Session::new).transpose().map_err(|error| error.to_string())?;
-        Ok((id, session))
-    });
-    let (id, session) = match made {
-        Ok(made) => made,
-        Err(error) => return Err((Some(socket), error)),
+    let id = match Id::random() {
+        Ok(id) => id,
+        Err(error) => return Err((Some(socket), error.to_string())),
     };
     let arrival = Arrival {
         id,
-        stream: Stream { socket, session },
+        stream: Stream::new(socket, listener.tls.clone()),
         peer: peer.as_socket().map(|address| address.ip()),
         listener: Arc::clone(&listener.name),
         connection,

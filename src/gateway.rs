@@ -20,6 +20,7 @@ use crate::accept::{self, Listener};
 use crate::broadcaster::{self, Shares};
 use crate::clock;
 use crate::config::{DialSettings, EndpointSettings, LinkSettings, ListenAddress, ListenerSettings, Settings};
+use crate::connection::socket::SEND_BUFFER;
 use crate::connection::tls;
 use crate::connection::watch::Watch;
 use crate::dial::{Dialer, Resolver, SetupError};
@@ -35,10 +36,6 @@ use crate::watchdog::Watchdog;
 
 /// Connections that the kernel keeps for us until they are accepted.
 const BACKLOG: i32 = 4096;
-
-/// The kernel's send buffer of a connection, in bytes (it doubles the figure). Left to itself it
-/// grows to megabytes for a client that reads nothing.
-const SEND_BUFFER: usize = 128 << 10;
 
 /// Descriptors besides those of clients: listeners, epoll, logs, and what the libraries open.
 const SPARE_DESCRIPTORS: u64 = 64;

@@ -7,6 +7,7 @@ use crossbeam_channel::Receiver;
 use log::info;
 
 use crate::clock::{TICK, Ticks};
+use crate::heaps;
 use crate::peer::Peer;
 use crate::pulse::Verdict;
 use crate::shared::Shared;
@@ -14,9 +15,14 @@ use crate::shared::Shared;
 /// Runs until `stop` is disconnected.
 pub fn run(shared: &Shared, stop: &Receiver<()>) {
     let ticks = crossbeam_channel::tick(TICK);
+    let mut heaps = heaps::Keeper::default();
     loop {
         crossbeam_channel::select! {
-            recv(ticks) -> _ => sweep(shared, shared.clock.tick()),
+            recv(ticks) -> _ => {
+                let now = shared.clock.tick();
+                sweep(shared, now);
+                heaps.come_round(now, shared.connections.left());
+            }
             recv(stop) -> _ => return,
         }
     }

@@ -21,6 +21,7 @@ pub mod opening;
 pub mod relay;
 
 // Shared state: what the threads meet through.
+pub mod heaps;
 pub mod links;
 pub mod peer;
 pub mod publisher;

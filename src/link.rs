@@ -127,7 +127,13 @@ fn live(shared: &Arc<Shared>, index: usize, dialed: Dialed) -> Ended {
     let outbox = Arc::new(Outbox::new(id, Role::Client, socket, session, link.limits, clock, watch));
     let now = shared.clock.now();
     let peer = Arc::new(Peer::new(Name::Link(Arc::clone(&link.name)), Arc::clone(&outbox), link.pulse, now));
-    let origin = Origin { session: id, client_ip: None, user_agent: None, connected_at: SystemTime::now() };
+    let origin = Origin {
+        session: id,
+        client_ip: None,
+        user_agent: None,
+        subprotocol: subprotocol.as_deref().map(Arc::from),
+        connected_at: SystemTime::now(),
+    };
     shared.visits.add(now + 1, Arc::downgrade(&peer));
     match &subprotocol {
         None => info!("link {link}: connected to '{}' as {id}", link.settings.shown),

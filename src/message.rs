@@ -35,6 +35,8 @@ pub struct Origin {
     pub client_ip: Option<IpAddr>,
     /// Its User-Agent header, if it sent one.
     pub user_agent: Option<Arc<str>>,
+    /// The subprotocol that was agreed with it, if one was.
+    pub subprotocol: Option<Arc<str>>,
     /// When its handshake ended.
     pub connected_at: SystemTime,
 }

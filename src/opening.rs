@@ -98,7 +98,7 @@ pub fn open(shared: &Arc<Shared>, mut arrival: Arrival) -> Result<Opened, Unopen
     };
     let reached = match (&endpoint.dialer, &endpoint.settings.relay) {
         (Some(dialer), Some(relay)) => {
-            let is_tls = arrival.stream.session.is_some();
+            let is_tls = arrival.stream.is_tls();
             let (socket, room, from) = (arrival.stream.socket.as_fd(), &admission.room, arrival.peer);
             let asked = Asked { socket, head: &bytes, request: &request, room, from, is_tls };
             match relay::reach(shared, dialer, relay, &asked) {
@@ -132,7 +132,8 @@ fn enter(
     place: Pass,
     behind: Vec<u8>,
 ) -> Result<Opened, Unopened> {
-    let Arrival { id, stream: Stream { socket, mut session }, peer, connection, handshake, .. } = arrival;
+    let Arrival { id, stream, peer, connection, handshake, .. } = arrival;
+    let (socket, mut session) = stream.into_parts();
     if let Some(timeout) = endpoint.settings.write_timeout {
         socket.set_user_timeout(timeout);
     }
@@ -141,7 +142,8 @@ fn enter(
     let (clock, watch) = (Arc::clone(&shared.clock), Arc::clone(&shared.watch));
     let outbox = Arc::new(Outbox::new(id, Role::Server, socket, session, endpoint.limits, clock, watch));
     let connected_at = SystemTime::now();
-    let origin = Origin { session: id, client_ip: peer, user_agent, connected_at };
+    let subprotocol = admission.subprotocol.as_deref().map(Arc::from);
+    let origin = Origin { session: id, client_ip: peer, user_agent, subprotocol, connected_at };
     let now = shared.clock.now();
     let peer = Arc::new(Peer::new(Name::Client, outbox, endpoint.pulse, now));
     let client = Arc::new(Client { room: admission.room, peer, origin });
@@ -211,7 +213,7 @@ fn refuse_unread(stream: &mut Stream, error: HeadError, shared: &Shared) -> Unop
         }
         HeadError::PlainHttp => {
             // The session has said nothing yet, and what follows must not be encrypted.
-            stream.session = None;
+            stream.give_up_tls();
             Refusal::new(400, "this port speaks TLS: use https:// or wss://")
         }
         HeadError::NotHttp => Refusal::new(400, "this is no HTTP request; if it is TLS: this port speaks plain ws://"),

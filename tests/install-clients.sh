@@ -1,16 +1,19 @@
 #!/bin/bash
-# Installs the client software that tests/suite/real_clients.rs runs against wsgate:
-# Chromium, Node and Python from Debian packages (as root, or through sudo), the npm package
-# `ws` and the PyPI package `websockets` under target/clients. Re-runnable; does nothing when
-# all is there.
+# Installs the client software that tests/suite/real_clients.rs and tests/suite/node_red.rs run
+# against wsgate: Chromium, Node and Python from Debian packages (as root, or through sudo), the npm
+# packages `ws` and `node-red` and the PyPI package `websockets` under target/clients. Re-runnable;
+# does nothing when all is there.
 set -euo pipefail
 
 ws=8.23.0
+# Node-RED 4 runs on the Node of Debian 12 (18.20); Node-RED 5 needs 22.9.
+node_red=4.1.15
 websockets=17.4
 
 root=$(cd "$(dirname "$0")/.." && pwd)
 clients=$root/target/clients
 node=$clients/node
+red=$clients/node-red
 python=$clients/python
 
 has() { command -v "$1" > /dev/null; }
@@ -39,6 +42,17 @@ if [ "$(cat "$node/version" 2> /dev/null)" != "$ws" ]; then
   echo "$ws" > "$node/version"
 fi
 
+if [ "$(cat "$red/version" 2> /dev/null)" != "$node_red" ]; then
+  echo "installing the npm package node-red $node_red"
+  # npm only warns of a Node that a package does not run on.
+  node -e 'const [major, minor] = process.versions.node.split("."); process.exit(major > 18 || (major == 18 && minor >= 5) ? 0 : 1)' ||
+    { echo "failed to install node-red: it needs Node 18.5 or later, and $(command -v node) is $(node --version)" >&2; exit 1; }
+  rm -rf "$red"
+  mkdir -p "$red"
+  npm install --prefix "$red" --no-audit --no-fund --no-package-lock --loglevel=error "node-red@$node_red"
+  echo "$node_red" > "$red/version"
+fi
+
 if [ "$(cat "$python/version" 2> /dev/null)" != "$websockets" ]; then
   echo "installing the PyPI package websockets $websockets"
   rm -rf "$python"
@@ -47,5 +61,5 @@ if [ "$(cat "$python/version" 2> /dev/null)" != "$websockets" ]; then
   echo "$websockets" > "$python/version"
 fi
 
-echo "clients: $(chromium --version --no-sandbox 2> /dev/null | head -n 1), Node $(node --version) with ws $ws," \
+echo "clients: $(chromium --version --no-sandbox 2> /dev/null | head -n 1), Node $(node --version) with ws $ws and Node-RED $node_red," \
   "$("$python/bin/python" --version) with websockets $websockets"

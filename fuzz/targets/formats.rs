@@ -36,6 +36,7 @@ fuzz_target!(|data: &[u8]| {
         session: Id::from(SESSION),
         client_ip: Some([10, 0, 0, 7].into()),
         user_agent: Some(USER_AGENT.into()),
+        subprotocol: None,
         connected_at: SystemTime::UNIX_EPOCH,
     };
     let now = SystemTime::UNIX_EPOCH + Duration::from_millis(1_772_323_200_007);

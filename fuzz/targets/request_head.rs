@@ -47,7 +47,7 @@ fuzz_target!(|data: &[u8]| {
     }
     let data = &data[..sent];
     theirs.shutdown(std::net::Shutdown::Write).expect("the socket is connected");
-    let mut stream = Stream { socket: Socket::new(ours), session: None };
+    let mut stream = Stream::new(Socket::new(ours), None);
     let end = data.windows(4).position(|window| window == b"\r\n\r\n").map(|at| at + 4);
     match stream.read_head(Instant::now() + PATIENCE) {
         Ok(Head { bytes, behind }) => {

@@ -8,6 +8,7 @@ use std::fmt::Write as _;
 use std::io;
 use std::time::Instant;
 
+use openssl::ssl::SslContext;
 use tungstenite::handshake::derive_accept_key;
 
 use super::socket::Socket;
@@ -22,13 +23,18 @@ const FIELDS_MAX: usize = 100;
 /// How much is read at once; nearly every head fits.
 const CHUNK: usize = 2048;
 
-/// A stream during its handshake: a socket, and a TLS session if the listener has TLS.
+/// The longest that a record of a TLS handshake can be, with its header of 5 bytes (RFC 8446 section 5.1).
+const RECORD_MAX: usize = 5 + (16 << 10);
+
+/// A stream during its handshake: a socket, and TLS over it if the listener has TLS.
 #[derive(Debug)]
 pub struct Stream {
     /// The socket.
     pub socket: Socket,
-    /// The TLS session over it.
-    pub session: Option<Session>,
+    /// What a TLS session is made of, until the peer has begun one.
+    context: Option<SslContext>,
+    /// The TLS session, from the peer's first whole record on.
+    session: Option<Session>,
 }
 
 /// Why no request head could be read.
@@ -60,6 +66,27 @@ pub struct Head {
 }
 
 impl Stream {
+    /// A stream before its handshake; over TLS if there is a context for it.
+    pub fn new(socket: Socket, tls: Option<SslContext>) -> Stream {
+        Stream { socket, context: tls, session: None }
+    }
+
+    /// The socket, and the TLS session over it: there is one after a head has been read over TLS.
+    pub fn into_parts(self) -> (Socket, Option<Session>) {
+        (self.socket, self.session)
+    }
+
+    /// Whether the peer is spoken to over TLS.
+    pub fn is_tls(&self) -> bool {
+        self.context.is_some() || self.session.is_some()
+    }
+
+    /// Goes on without TLS, for a peer that has shown that it speaks none.
+    pub fn give_up_tls(&mut self) {
+        self.context = None;
+        self.session = None;
+    }
+
     /// Does the TLS handshake if there is TLS, then reads up to the end of a request head.
     pub fn read_head(&mut self, deadline: Instant) -> Result<Head, HeadError> {
         let mut input = self.shake_hands(deadline)?;
@@ -107,33 +134,27 @@ impl Stream {
         while let Ok(1..) = recv_until(&self.socket, &mut discarded, deadline) {}
     }
 
-    /// Whether there is a TLS session that is not ready to carry anything.
+    /// Whether the peer is to be spoken to over TLS and cannot be yet.
     pub fn is_secret_not_agreed(&self) -> bool {
-        self.session.as_ref().is_some_and(|session| !session.is_ready())
+        self.context.is_some() || self.session.as_ref().is_some_and(|session| !session.is_ready())
     }
 
     /// As [`linger`](Stream::linger), for a peer with which no TLS session came about: it has been
     /// sent the alert that says why.
     pub fn abandon(&mut self, deadline: Instant) {
-        self.session = None;
+        self.give_up_tls();
         self.linger(deadline);
     }
 
     /// The TLS handshake; returns what the client has sent behind it already.
     fn shake_hands(&mut self, deadline: Instant) -> Result<Vec<u8>, HeadError> {
-        let Some(session) = &mut self.session else { return Ok(Vec::new()) };
-        let mut cipher = vec![0; CHUNK];
-        let mut first = true;
+        let Some(context) = self.context.clone() else { return Ok(Vec::new()) };
+        let mut cipher = self.first_record(deadline)?;
+        let session = Session::new(&context).map_err(|error| HeadError::Tls(error.into()))?;
+        let session = self.session.insert(session);
+        self.context = None;
         loop {
-            let count = recv_until(&self.socket, &mut cipher, deadline)?;
-            if count == 0 {
-                return Err(HeadError::Gone(!first));
-            }
-            if first && looks_like_http(&cipher[..count]) {
-                return Err(HeadError::PlainHttp);
-            }
-            first = false;
-            let done = session.handshake(&cipher[..count]);
+            let done = session.handshake(&cipher);
             let outgoing = session.take_outgoing();
             if !outgoing.is_empty() {
                 self.socket.send_now(&outgoing).map_err(HeadError::Io)?;
@@ -143,17 +164,32 @@ impl Stream {
                 decrypt_all(session, &[], &mut input)?;
                 return Ok(input);
             }
+            cipher.clear();
+            if recv_behind(&self.socket, &mut cipher, deadline)? == 0 {
+                return Err(HeadError::Gone(true));
+            }
+        }
+    }
+
+    /// The peer's first TLS record, whole unless it is none, and what came with it. A session costs twenty times
+    /// what these bytes do, so it is made only for a peer that has said all of its first words.
+    fn first_record(&self, deadline: Instant) -> Result<Vec<u8>, HeadError> {
+        let mut cipher = Vec::new();
+        loop {
+            if recv_behind(&self.socket, &mut cipher, deadline)? == 0 {
+                return Err(HeadError::Gone(!cipher.is_empty()));
+            }
+            if looks_like_http(&cipher) {
+                return Err(HeadError::PlainHttp);
+            }
+            if is_record_whole(&cipher) {
+                return Ok(cipher);
+            }
         }
     }
 
     fn read_more(&mut self, input: &mut Vec<u8>, deadline: Instant) -> Result<usize, HeadError> {
-        let Some(session) = &mut self.session else {
-            let have = input.len();
-            input.resize(have + CHUNK, 0);
-            let count = recv_until(&self.socket, &mut input[have..], deadline);
-            input.truncate(have + count.as_ref().copied().unwrap_or(0));
-            return count;
-        };
+        let Some(session) = &mut self.session else { return recv_behind(&self.socket, input, deadline) };
         let mut cipher = vec![0; CHUNK];
         loop {
             let count = recv_until(&self.socket, &mut cipher, deadline)?;
@@ -184,6 +220,15 @@ fn recv_until(socket: &Socket, buffer: &mut [u8], deadline: Instant) -> Result<u
     }
 }
 
+/// As [`recv_until`], behind what is there already.
+fn recv_behind(socket: &Socket, input: &mut Vec<u8>, deadline: Instant) -> Result<usize, HeadError> {
+    let have = input.len();
+    input.resize(have + CHUNK, 0);
+    let count = recv_until(socket, &mut input[have..], deadline);
+    input.truncate(have + count.as_ref().copied().unwrap_or(0));
+    count
+}
+
 fn decrypt_all(session: &mut Session, cipher: &[u8], input: &mut Vec<u8>) -> Result<usize, HeadError> {
     let before = input.len();
     let mut plain = vec![0; CHUNK];
@@ -200,6 +245,20 @@ fn decrypt_all(session: &mut Session, cipher: &[u8], input: &mut Vec<u8>) -> Res
 /// Where the head ends, if it does: behind the first empty line.
 fn head_end(input: &[u8]) -> Option<usize> {
     input.windows(4).position(|window| window == b"\r\n\r\n").map(|at| at + 4)
+}
+
+/// Whether a TLS handshake record is all there. What is no such record never gets whole: it is for the session to
+/// refuse.
+fn is_record_whole(cipher: &[u8]) -> bool {
+    const HANDSHAKE: u8 = 22;
+    match *cipher {
+        [HANDSHAKE, _, _, high, low, ..] => {
+            let whole = 5 + usize::from(u16::from_be_bytes([high, low]));
+            whole > RECORD_MAX || cipher.len() >= whole
+        }
+        [HANDSHAKE, ..] => false,
+        _ => true,
+    }
 }
 
 /// Whether these bytes begin like a request line. A TLS record begins with 22.
@@ -560,7 +619,7 @@ mod tests {
         for _ in 0..4 {
             std::io::Write::write_all(&mut theirs, &[b'x'; CHUNK]).unwrap();
         }
-        let mut stream = Stream { socket: Socket::new(ours), session: None };
+        let mut stream = Stream::new(Socket::new(ours), None);
         let past = Instant::now();
         assert!(matches!(stream.read_head(past), Err(HeadError::TimedOut)));
         stream.linger(past);

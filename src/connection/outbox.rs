@@ -717,7 +717,7 @@ mod tests {
         let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
         std::fs::write(&certificate, made.cert.pem()).unwrap();
         std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
-        let session = Session::new(&server_context(&certificate, &key).unwrap()).unwrap();
+        let context = server_context(&certificate, &key).unwrap();
         let (socket, theirs) = plain_pair();
         let client = thread::spawn(move || {
             let mut connector = SslConnector::builder(SslMethod::tls()).unwrap();
@@ -726,9 +726,10 @@ mod tests {
             stream.write_all(b"\r\n\r\n").unwrap();
             stream
         });
-        let mut stream = Stream { socket, session: Some(session) };
+        let mut stream = Stream::new(socket, Some(context));
         stream.read_head(Instant::now() + PATIENCE).unwrap();
-        (stream.socket, stream.session.unwrap(), client.join().unwrap())
+        let (socket, session) = stream.into_parts();
+        (socket, session.unwrap(), client.join().unwrap())
     }
 
     fn numbered(sender: u8, number: u32, len: usize) -> Vec<u8> {

@@ -7,6 +7,10 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown};
 
+/// The kernel's send buffer of a connection, in bytes (it doubles the figure). Left to itself it
+/// grows to megabytes for a peer that reads nothing, and what is in it when such a peer dies is lost.
+pub const SEND_BUFFER: usize = 128 << 10;
+
 /// One end of a stream. Reading and writing need only a shared reference: the kernel orders them.
 #[derive(Debug)]
 pub struct Socket(OwnedFd);

@@ -9,7 +9,7 @@ use socket2::{Domain, TcpKeepalive, Type};
 
 use super::error::Cause;
 use super::wire::{Failed, Watch, Woken, wait};
-use crate::connection::socket::Socket;
+use crate::connection::socket::{SEND_BUFFER, Socket};
 use crate::wording;
 
 /// Why nobody let us in.
@@ -79,6 +79,7 @@ fn connect_one(address: SocketAddr, watch: &Watch, deadline: Instant) -> Result<
     // Small messages go out at once; a peer that vanished is noticed after a minute, even if we only listen.
     let keepalive =
         TcpKeepalive::new().with_time(Duration::from_secs(30)).with_interval(Duration::from_secs(10)).with_retries(3);
+    let _ = socket.set_send_buffer_size(SEND_BUFFER);
     let _ = socket.set_tcp_nodelay(true);
     let _ = socket.set_tcp_keepalive(&keepalive);
     Ok(Socket::new(socket))

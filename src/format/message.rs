@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::{Address, Content, Decoded, Object, Session, json};
 use crate::id::Id;
-use crate::message::{Kind, Message};
+use crate::message::{Kind, Message, Origin};
 
 pub(super) fn decode(message: &Message) -> Content {
     let text = &message.data;
@@ -25,7 +25,7 @@ pub(super) fn decode(message: &Message) -> Content {
 }
 
 /// `travels`: it goes over a link, and an answer has to find back.
-pub(super) fn encode(decoded: &Decoded, session: Id, travels: bool) -> Message {
+pub(super) fn encode(decoded: &Decoded, origin: &Origin, travels: bool) -> Message {
     let data = &decoded.message.data;
     let mut out = Vec::with_capacity(data.len() + 110);
     out.push(b'{');
@@ -53,7 +53,7 @@ pub(super) fn encode(decoded: &Decoded, session: Id, travels: bool) -> Message {
     } else {
         out.push(b',');
     }
-    let session = session.to_string();
+    let session = origin.session.to_string();
     if travels {
         out.extend_from_slice(br#""_wsgate":""#);
         out.extend_from_slice(session.as_bytes());
@@ -61,7 +61,12 @@ pub(super) fn encode(decoded: &Decoded, session: Id, travels: bool) -> Message {
     }
     out.extend_from_slice(br#""_session":{"type":"websocket","id":""#);
     out.extend_from_slice(session.as_bytes());
-    out.extend_from_slice(br#""}}"#);
+    out.push(b'"');
+    if let Some(subprotocol) = &origin.subprotocol {
+        out.extend_from_slice(br#","subprotocol":"#);
+        json::write_string(&mut out, subprotocol);
+    }
+    out.extend_from_slice(b"}}");
     Message { kind: Kind::Text, data: Bytes::from(out) }
 }
 

@@ -35,14 +35,15 @@
 //!   empty message, which Node-RED swallows. Of several `payload` members the last one counts, as in `JSON.parse`.
 //! - **`_session`**: what a sender of the format `message` wrote there is removed, all of it: every duplicate, however
 //!   its key is escaped, whatever its value. In its place, at the end, stands the sender's own:
-//!   `{"type":"websocket","id":"<16 hex digits>"}`. So nobody can write in another's name. All other bytes between the
+//!   `{"type":"websocket","id":"<16 hex digits>"}`, with a `subprotocol` if one was agreed. So nobody can write in
+//!   another's name. All other bytes between the
 //!   braces are as they came. A `_session` deeper inside is data, and so is one in JSON that is a payload; a
 //!   `_Session` is another member.
 //! - **`_wsgate`**: over a link the sender's id stands there too, as a string. Node-RED puts a `_session` of its own in
 //!   place of ours and takes it out of answers, but passes `_wsgate` on, so an answer finds back. Whatever a sender
 //!   writes there is removed like a `_session`, and addresses like one where that is allowed.
-//! - **`metadata`**: `clientIp` (not on a Unix socket), `userAgent` (if there was one), `connectedAt` and `timestamp`,
-//!   the times as JavaScript writes them: `2026-01-31T23:59:59.999Z`.
+//! - **`metadata`**: `clientIp` (not on a Unix socket), `userAgent` and `subprotocol` (if there was one),
+//!   `connectedAt` and `timestamp`, the times as JavaScript writes them: `2026-01-31T23:59:59.999Z`.
 //! - What is written in `message` and `n8n` is a text message.
 
 mod json;
@@ -151,7 +152,7 @@ pub fn decode(format: Format, message: Message) -> Decoded {
 pub fn encode(format: Format, decoded: &Decoded, origin: &Origin, now: SystemTime) -> Option<Message> {
     match format {
         Format::Payload => payload::encode(decoded),
-        Format::Message => Some(message::encode(decoded, origin.session, false)),
+        Format::Message => Some(message::encode(decoded, origin, false)),
         Format::N8n => Some(n8n::encode(decoded, origin, now)),
     }
 }
@@ -159,7 +160,7 @@ pub fn encode(format: Format, decoded: &Decoded, origin: &Origin, now: SystemTim
 /// As [`encode`], for the remote of a link: in the format `message` it finds the sender in `_wsgate` too.
 pub fn encode_for_link(format: Format, decoded: &Decoded, origin: &Origin, now: SystemTime) -> Option<Message> {
     match format {
-        Format::Message => Some(message::encode(decoded, origin.session, true)),
+        Format::Message => Some(message::encode(decoded, origin, true)),
         _ => encode(format, decoded, origin, now),
     }
 }
@@ -186,6 +187,7 @@ mod tests {
             session: Id::from(0x0123_4567_89ab_cdef),
             client_ip: Some("10.0.0.7".parse().unwrap()),
             user_agent: Some("press \"3\"\n".into()),
+            subprotocol: None,
             connected_at: SystemTime::UNIX_EPOCH + Duration::from_millis(1_767_225_599_999),
         }
     }
@@ -434,6 +436,22 @@ mod tests {
         assert_eq!(received(&origin), format!(r#"{{"message":1,"metadata":{{"clientIp":"fe80::1",{times}}}}}"#));
         origin.client_ip = None;
         assert_eq!(received(&origin), format!(r#"{{"message":1,"metadata":{{{times}}}}}"#));
+    }
+
+    #[test]
+    fn the_subprotocol_that_was_agreed_is_in_the_message() {
+        let origin = Origin { subprotocol: Some("mqtt".into()), ..origin() };
+        let decoded = decode(Format::Payload, message(Text, "1"));
+        let received = |format| encode(format, &decoded, &origin, now()).unwrap().data;
+        assert_eq!(
+            received(Format::Message),
+            r#"{"payload":"1","_session":{"type":"websocket","id":"0123456789abcdef","subprotocol":"mqtt"}}"#
+        );
+        let n8n = String::from_utf8(received(Format::N8n).to_vec()).unwrap();
+        assert!(n8n.contains(r#""userAgent":"press \"3\"\n","subprotocol":"mqtt","connectedAt":"#), "{n8n}");
+        // An answer that carries it is addressed all the same.
+        let answer = decode(Format::Message, Message { kind: Text, data: received(Format::Message) });
+        assert_eq!(answer.address(), Some(Address::Session(origin.session)));
     }
 
     #[test]

@@ -39,6 +39,11 @@ pub(super) fn encode(decoded: &Decoded, origin: &Origin, now: SystemTime) -> Mes
         json::write_string(&mut out, user_agent);
         out.push(b',');
     }
+    if let Some(subprotocol) = &origin.subprotocol {
+        out.extend_from_slice(br#""subprotocol":"#);
+        json::write_string(&mut out, subprotocol);
+        out.push(b',');
+    }
     let times = format!(r#""connectedAt":"{}","timestamp":"{}"}}}}"#, iso_8601(origin.connected_at), iso_8601(now));
     out.extend_from_slice(times.as_bytes());
     Message { kind: Kind::Text, data: Bytes::from(out) }

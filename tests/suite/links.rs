@@ -675,7 +675,8 @@ fn d14_an_upstream_that_stops_reading_is_cut_and_nothing_that_waited_is_lost() {
     // A message of which only a part had been taken is sent again whole, and none twice.
     let lost = MESSAGES - read.len();
     assert!(read.is_sorted_by(|a, b| a < b));
-    assert!(lost * filling.len() < 8 << 20, "{lost} messages are more than the kernel holds");
+    // The frozen one's own side is read here, so what is missing was in the link's side of the socket alone.
+    assert!(lost * filling.len() < 1 << 20, "{lost} messages are more than the send buffer holds");
     measured("D14", format!("{grown} KiB grown, {lost} of {MESSAGES} lost in the cut socket"));
 }
 

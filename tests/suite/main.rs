@@ -17,6 +17,7 @@ mod import;
 mod limits;
 mod lines;
 mod links;
+mod node_red;
 mod readme;
 mod real_clients;
 mod relay;

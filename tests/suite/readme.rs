@@ -6,18 +6,18 @@ use tungstenite::{Message, WebSocket};
 use wsgate::cli::check;
 use wsgate::config;
 
-use super::harness::{DEADLINE, Gateway};
+use super::harness::{DEADLINE, Gateway, Remote};
 
 const README: &str = include_str!("../../README.md");
 
 /// The code blocks of this language, in order.
-fn blocks(language: &str) -> Vec<&'static str> {
+pub(crate) fn blocks(language: &str) -> Vec<&'static str> {
     let fence = format!("\n```{language}\n");
     README.split(&fence[..]).skip(1).map(|rest| rest.split_once("\n```").unwrap().0).collect()
 }
 
 /// The configuration with this in it.
-fn config_with(part: &str) -> &'static str {
+pub(crate) fn config_with(part: &str) -> &'static str {
     let found: Vec<_> = blocks("toml").into_iter().filter(|config| config.contains(part)).collect();
     assert_eq!(found.len(), 1, "configurations with {part}");
     found[0]
@@ -30,6 +30,7 @@ fn every_configuration_is_a_good_one() {
         let block = format!("-----BEGIN {kind}-----\nAA==\n-----END {kind}-----\n");
         std::fs::write(directory.path().join(file), block).unwrap();
     }
+    std::fs::write(directory.path().join("plant.token"), "Bearer abc\n").unwrap();
     let configs = blocks("toml");
     assert!(configs.len() >= 4, "only {} configurations", configs.len());
     for text in configs {
@@ -95,8 +96,15 @@ fn next(socket: &mut WebSocket<TcpStream>) -> String {
     socket.read().unwrap().into_text().unwrap().to_string()
 }
 
+/// The configuration with this in it, its link dialling this server instead.
+fn linked_to(remote: &Remote, part: &str) -> String {
+    let config = config_with(part);
+    let (_, url) = config.split_once("\nurl = \"").unwrap();
+    config.replace(url.split_once('"').unwrap().0, &remote.url())
+}
+
 /// Starts a configuration of the README on a free port.
-fn start(config: &str) -> Gateway {
+pub(crate) fn start(config: &str) -> Gateway {
     let (before, address) = config.split_once("address = \"").unwrap();
     let (_, after) = address.split_once('"').unwrap();
     Gateway::start(&format!("{before}name = \"main\"\naddress = \"127.0.0.1:0\"{after}"))
@@ -117,7 +125,7 @@ fn the_relay_reaches_the_room_and_no_other() {
 
 #[test]
 fn the_answer_of_a_flow_reaches_the_one_who_asked() {
-    let gateway = start(config_with("address_sessions = true"));
+    let gateway = start(config_with("path = \"/ask\"\nto = [\"endpoint:/flow\"]"));
     let mut flow = connect(&gateway, "/flow");
     let mut asker = connect(&gateway, "/ask");
     let mut other = connect(&gateway, "/ask");
@@ -144,4 +152,60 @@ fn a_dashboard_sees_the_devices_of_its_line() {
     elsewhere.send(Message::text("not here")).unwrap();
     device.send(Message::text("81.25")).unwrap();
     assert_eq!(next(&mut dashboard), "81.25");
+}
+
+#[test]
+fn what_the_server_of_a_link_says_of_a_machine_is_seen_by_its_dashboards_and_commands_reach_it() {
+    let remote = Remote::up();
+    let config = linked_to(&remote, "link:plant").replace("{ file = \"plant.token\" }", "\"Bearer abc\"");
+    let gateway = start(&config);
+    let mut linked = remote.accept();
+    assert_eq!(linked.text(), r#"{"subscribe":"readings"}"#);
+    let [mut seven, mut eight] = ["/machines/7", "/machines/8"].map(|path| connect(&gateway, path));
+    let reading = r#"{"machine":7,"kW":81.25}"#;
+    linked.send(reading);
+    linked.send(r#"{"machine":8}"#);
+    assert_eq!((next(&mut seven), next(&mut eight)), (reading.into(), r#"{"machine":8}"#.into()));
+    connect(&gateway, "/commands").send(Message::text("stop 7")).unwrap();
+    assert_eq!(linked.text(), "stop 7");
+}
+
+#[test]
+fn the_answer_of_a_flow_that_listens_reaches_the_one_who_asked() {
+    let remote = Remote::up();
+    let gateway = start(&linked_to(&remote, "link:flow"));
+    let mut flow = remote.accept();
+    let (mut asker, mut other) = (connect(&gateway, "/ask"), connect(&gateway, "/ask"));
+    for (client, question) in [(&mut asker, "21"), (&mut other, "1")] {
+        client.send(Message::text(question)).unwrap();
+        let mut message = flow.json();
+        assert_eq!(message["payload"], question);
+        assert_eq!(message["_session"]["id"], message["_wsgate"]);
+        // As Node-RED does: it names a session of its own, and takes that out again.
+        message.as_object_mut().unwrap().remove("_session");
+        message["payload"] = format!("you asked: {question}").into();
+        flow.send(r#"{"payload":"for nobody"}"#);
+        flow.send(message.to_string());
+        assert_eq!(next(client), format!("you asked: {question}"));
+    }
+}
+
+#[test]
+fn a_flow_that_is_told_of_a_meter_greets_it() {
+    let gateway = start(config_with("events = "));
+    let mut flow = connect(&gateway, "/flow");
+    let mut meter = connect(&gateway, "/meters/7");
+    let told: serde_json::Value = serde_json::from_str(&next(&mut flow)).unwrap();
+    assert_eq!([&told["payload"]["event"], &told["payload"]["parameters"]["meter"]], ["connect", "7"], "{told}");
+    let greeting = serde_json::json!({ "payload": "welcome", "_session": told["_session"] });
+    flow.send(Message::text(greeting.to_string())).unwrap();
+    assert_eq!(next(&mut meter), "welcome");
+    meter.close(None).unwrap();
+    let told: serde_json::Value = serde_json::from_str(&next(&mut flow)).unwrap();
+    let shown: serde_json::Value = serde_json::from_str(blocks("json")[0]).unwrap();
+    // A test's client names no program.
+    let keys = |event: &serde_json::Value| {
+        event.as_object().unwrap().keys().filter(|key| *key != "userAgent").cloned().collect::<Vec<_>>()
+    };
+    assert_eq!(keys(&told["payload"]), keys(&shown));
 }

@@ -10,7 +10,19 @@ const LAYERS: [&[&str]; 8] = [
     &["cli", "gateway"],
     &["accept", "broadcaster", "client", "flusher", "heartbeat", "link"],
     &["dispatch", "intake", "opening", "relay"],
-    &["links", "peer", "publisher", "registry", "scratch", "shared", "upstream", "waiting", "watchdog", "wheel"],
+    &[
+        "heaps",
+        "links",
+        "peer",
+        "publisher",
+        "registry",
+        "scratch",
+        "shared",
+        "upstream",
+        "waiting",
+        "watchdog",
+        "wheel",
+    ],
     &["admission", "event", "format", "pulse", "route"],
     &["dial"],
     &["connection"],
@@ -337,7 +349,7 @@ fn the_map_names_every_thread() {
             }
         }
     }
-    assert_eq!(seen, 11, "threads that were seen starting");
+    assert_eq!(seen, 12, "threads that were seen starting");
 }
 
 #[test]

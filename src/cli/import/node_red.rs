@@ -46,8 +46,10 @@ impl<'j> Import<'j> {
         notes.push(
             "What differs from Node-RED without being said below: messages over 1 MiB end a connection (max_message; \
              Node-RED: 100 MiB), clients that are gone are noticed (heartbeat), pages of other origins are refused \
-             (origins), and clients are told when wsgate stops. Authentication (webSocketNodeVerifyClient) and TLS of \
-             listeners are in Node-RED's settings.js, not in its flows, and are not taken over."
+             (origins), a subprotocol is agreed to where it is named (subprotocols; Node-RED agrees to the first that a \
+             client offers), empty texts are passed on (Node-RED drops them), and clients are told when wsgate stops. \
+             Authentication (webSocketNodeVerifyClient) and TLS of listeners are in Node-RED's settings.js, not in its \
+             flows, and are not taken over."
                 .into(),
         );
         for tab in self.flows.nodes.iter().filter(|node| node.kind == "tab" && node.json["disabled"] == true) {

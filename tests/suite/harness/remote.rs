@@ -135,7 +135,8 @@ impl Linked {
     }
 }
 
-fn bound(address: SocketAddr) -> io::Result<Socket> {
+/// A socket at this address that does not listen: it keeps the port free for whoever will.
+pub(super) fn bound(address: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
     socket.set_reuse_address(true)?;
     socket.bind(&address.into())?;
