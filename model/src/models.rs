@@ -320,7 +320,7 @@ pub fn all() -> Vec<Model> {
             "pings and texts, which are not sent again",
             [NARROW, SIPPING]
                 .map(|line| {
-                    redial(&[(line, Loss::Broken)], one_at_a_time, &[1, 1], &[Touch::Text, Touch::Ping]).within(2)
+                    redial(&[(line, Loss::Broken)], one_at_a_time, &[1, 1], &[Touch::Text, Touch::Ping]).within(1)
                 })
                 .into(),
         ),
