@@ -125,7 +125,11 @@ const HOW_TO_EXPORT: &str =
 /// # Errors
 /// What is wrong with the input, and what to do.
 pub fn translate(json: &[u8], root: &str, port: u16, base_dir: &Path) -> Result<Imported, String> {
-    let surroundings = Surroundings { root, port, environment: &|name| std::env::var(name) };
+    translate_in(json, Surroundings { root, port, environment: &|name| std::env::var(name) }, base_dir)
+}
+
+/// The same in other surroundings.
+fn translate_in(json: &[u8], surroundings: Surroundings<'_>, base_dir: &Path) -> Result<Imported, String> {
     // Some editors begin a file with a byte order mark.
     let json = json.strip_prefix(b"\xef\xbb\xbf").unwrap_or(json);
     let value: Value = serde_json::from_slice(json).map_err(|error| {
