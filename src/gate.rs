@@ -64,6 +64,6 @@ mod tests {
         assert!(gate.enter().is_none());
         drop(first);
         assert!(gate.enter().is_some());
-        assert_eq!((gate.inside(), gate.left()), (1, 1));
+        assert_eq!((gate.inside(), gate.left()), (1, 2));
     }
 }
