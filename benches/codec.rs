@@ -20,6 +20,7 @@ fn codec(criterion: &mut Criterion) {
         session: Id::from(0x0123_4567_89ab_cdef),
         client_ip: Some(Ipv4Addr::LOCALHOST.into()),
         user_agent: Some("press-3/1.0".into()),
+        subprotocol: None,
         connected_at: SystemTime::UNIX_EPOCH + Duration::from_secs(1_767_225_599),
     };
     let now = origin.connected_at + Duration::from_millis(4_321);

@@ -145,7 +145,13 @@ mod tests {
         let (clock, watch) = (Arc::clone(&shared.clock), Arc::clone(&shared.watch));
         let outbox =
             Arc::new(Outbox::new(id, Role::Server, Socket::new(ours), None, shared.endpoints[0].limits, clock, watch));
-        let origin = Origin { session: id, client_ip: None, user_agent: None, subprotocol: None, connected_at: SystemTime::now() };
+        let origin = Origin {
+            session: id,
+            client_ip: None,
+            user_agent: None,
+            subprotocol: None,
+            connected_at: SystemTime::now(),
+        };
         let room = shared.routes.find("/", |_| true).unwrap();
         let peer = Arc::new(Peer::new(Name::Client, outbox, shared.endpoints[0].pulse, 1));
         (Arc::new(Client { room, peer, origin }), theirs)

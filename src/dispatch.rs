@@ -290,7 +290,8 @@ pub fn tell_of_link(
     let now = SystemTime::now();
     let event = event::to_json(&subject, origin.map(|origin| origin.session), &what, now);
     // Nobody has the session 0, so an answer to it reaches nobody.
-    let nobody = || Origin { session: 0.into(), client_ip: None, user_agent: None, subprotocol: None, connected_at: now };
+    let nobody =
+        || Origin { session: 0.into(), client_ip: None, user_agent: None, subprotocol: None, connected_at: now };
     let origin = origin.cloned().unwrap_or_else(nobody);
     let lost = tell(shared, Place::Link(index), shared.routes.targets_of_link(index), &origin, event);
     if lost > 0 && link.counters.events_dropped.fetch_add(lost, Ordering::Relaxed) == 0 {
