@@ -1073,3 +1073,27 @@ fn a_relay_whose_thread_cannot_be_started_closes_both_sides() {
     gateway.wait_for_log("failed to start the thread of its relay");
     eventually("the client's thread is back", DEADLINE, || gateway.threads() < threads);
 }
+
+#[test]
+fn clients_that_wait_for_a_slow_upstream_keep_nobody_else_out() {
+    let server = Server::start();
+    let config = config(&server.url("/"), "connect_timeout = \"60s\"", "");
+    let echo = "[[endpoint]]\npath = \"/echo\"\nto = [\"reply\"]\n";
+    let gateway = Gateway::start(&format!("{}{echo}", config.replace("[gateway]", "[gateway]\nmax_handshakes = 3")));
+    let waiting: Vec<_> = (0..8)
+        .map(|_| {
+            let mut client = gateway.raw("plain");
+            client.send(request("/dev/7", &[]).as_bytes());
+            (client, server.arrival())
+        })
+        .collect();
+    let mut other = gateway.client(Wire::Plain, "/echo");
+    other.send_text("in");
+    assert_eq!(other.text(), "in");
+    // Nobody was forgotten over it.
+    for (mut client, mut conn) in waiting {
+        let head = conn.head();
+        conn.accept(&head, &[]);
+        assert!(client.head().starts_with("HTTP/1.1 101 "));
+    }
+}
