@@ -764,6 +764,22 @@ fn at_a_stop_a_remote_that_reads_nothing_is_waited_for_no_longer_than_the_drain(
     assert!(gateway.whole_log().iter().any(|line| line.contains("still waiting for it and are lost")));
 }
 
+#[test]
+fn at_a_stop_remotes_that_do_not_answer_are_waited_for_together() {
+    let remotes: Vec<_> = (0..6).map(|_| Remote::up()).collect();
+    let links: String =
+        remotes.iter().zip('a'..).map(|(remote, name)| link(&name.to_string(), &remote.url(), "")).collect();
+    let config = format!("[[endpoint]]\npath = \"/\"\nto = []\n{links}");
+    let mut gateway = gateway(&format!("[gateway]\ndrain_timeout = \"1s\"\nclose_timeout = \"2s\"\n{config}"));
+    let _mute: Vec<_> = remotes.iter().map(Remote::accept).collect();
+    gateway.wait_for_logs(": connected to ", remotes.len());
+    let started = Instant::now();
+    gateway.signal(Signal::TERM);
+    assert!(gateway.wait().success());
+    // One after the other they would take 12 s.
+    assert!(started.elapsed() < Duration::from_secs(6), "{:?}", started.elapsed());
+}
+
 // Events
 
 /// The fields that are the same in every run.
