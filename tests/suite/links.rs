@@ -164,6 +164,32 @@ fn while_a_link_is_down_its_queue_does_what_its_policy_says() {
 }
 
 #[test]
+fn while_a_link_is_down_its_bounds_hold_to_the_message_however_messages_arrive() {
+    const BOUND: usize = 100;
+    for (when_full, expected) in [("drop_oldest", 60..160), ("drop_newest", 0..100)] {
+        let mut remote = Remote::away();
+        let queue = format!("queue = {{ messages = {BOUND}, when_full = \"{when_full}\" }}");
+        let gateway = gateway(&both_ways(&remote.url(), &queue));
+        let mut client = client(&gateway, "/");
+        // Those of one read are joined, and together they are no divisor of the bound.
+        for group in 0..4 {
+            let group: Vec<u8> =
+                (0..40).flat_map(|number| masked(0x81, (group * 40 + number).to_string().as_bytes())).collect();
+            client.send(&group);
+            passed_on(&mut client);
+        }
+        remote.come();
+        let mut linked = remote.accept();
+        for number in expected {
+            assert_eq!(linked.text(), number.to_string(), "{when_full}");
+        }
+        gateway.wait_for_log("link up: while it was down 60 messages were dropped");
+        client.send_text("live");
+        assert_eq!(linked.text(), "live", "{when_full}");
+    }
+}
+
+#[test]
 fn with_block_a_link_that_is_down_holds_its_senders_and_loses_nothing() {
     const MESSAGES: usize = 3000;
     let mut remote = Remote::away();
