@@ -192,6 +192,24 @@ fn what_the_server_sends_behind_its_answer_is_kept() {
 }
 
 #[test]
+fn interim_answers_come_before_the_one_that_counts() {
+    let address = serve(|mut stream| {
+        let accept = accept_of(&read_head(&mut stream));
+        let head = format!(
+            "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\nHTTP/1.1 101 X\r\nUpgrade: \
+             websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {accept}\r\n\r\nframes"
+        );
+        stream.write_all(head.as_bytes()).unwrap();
+        let _ = stream.read(&mut [0]);
+    });
+    assert_eq!(dial(&settings(&format!("ws://{address}/"))).unwrap().behind, b"frames");
+    let (address, _asked) = serve_answer("HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 404 Not Found\r\n\r\ngone");
+    expect(dial(&settings(&format!("ws://{address}/"))), "refused", &["404 Not Found: gone"]);
+    let (address, _asked) = serve_answer("HTTP/1.1 102 Processing\r\n\r\n".repeat(10_000));
+    expect(dial(&settings(&format!("ws://{address}/"))), "protocol", &["too large"]);
+}
+
+#[test]
 fn whether_no_subprotocol_will_do_is_decided_by_whoever_asked_for_one() {
     let address = serve(|stream| drop(tungstenite::accept(stream)));
     let mut settings = settings(&format!("ws://{address}/"));
@@ -607,7 +625,9 @@ fn serve_proxy(upstream: SocketAddr) -> (SocketAddr, Receiver<String>) {
     let address = serve(move |mut client| {
         let _ = sender.send(read_head(&mut client));
         let mut server = TcpStream::connect(upstream).unwrap();
-        client.write_all(b"HTTP/1.1 200 Connection established\r\nVia: a test\r\n\r\n").unwrap();
+        client
+            .write_all(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 Connection established\r\nVia: a test\r\n\r\n")
+            .unwrap();
         let (mut from_client, mut to_server) = (client.try_clone().unwrap(), server.try_clone().unwrap());
         thread::spawn(move || {
             let _ = std::io::copy(&mut from_client, &mut to_server);
