@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::url;
 use crate::wording::{Seconds, printable};
 
 /// How much of a refusal's body is shown.
@@ -202,7 +203,9 @@ impl fmt::Display for Refusal {
             write!(f, " {}", self.reason)?;
         }
         if let Some(location) = self.header("location").filter(|_| (300..400).contains(&self.status)) {
-            write!(f, ", moved to '{location}' (redirects are not followed: use the new address)")?;
+            let location = url::fit_to_show(&location);
+            // The text for people says the same, with all that stands in the new address.
+            return write!(f, ", moved to '{location}' (redirects are not followed: use the new address)");
         }
         let body = String::from_utf8_lossy(&self.body);
         match body.trim() {

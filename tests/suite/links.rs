@@ -190,6 +190,29 @@ fn while_a_link_is_down_its_bounds_hold_to_the_message_however_messages_arrive()
 }
 
 #[test]
+fn what_stands_in_a_url_behind_its_path_is_in_no_log_line_and_no_event() {
+    let mut remote = Remote::away();
+    let url = format!("{}x?token=hidden", remote.url());
+    let endpoint = "[[endpoint]]\npath = \"/\"\nto = []\n";
+    let settings = "to = [\"endpoint:/\"]\nevents = [\"connect\", \"error\"]";
+    let gateway = gateway(&format!("{endpoint}{}", link("up", &url, settings)));
+    let shown = url.replace("token=hidden", "***");
+    gateway.wait_for_log(&format!("link up: failed to connect to '{shown}'"));
+    let mut client = client(&gateway, "/");
+    remote.come();
+    let _linked = remote.accept();
+    gateway.wait_for_log(&format!("link up: connected to '{shown}'"));
+    loop {
+        let event: Value = serde_json::from_str(&client.text()).unwrap();
+        assert_eq!(event["url"], shown.as_str());
+        if event["event"] == "connect" {
+            break;
+        }
+    }
+    assert!(!gateway.log().iter().any(|line| line.contains("hidden")));
+}
+
+#[test]
 fn with_block_a_link_that_is_down_holds_its_senders_and_loses_nothing() {
     const MESSAGES: usize = 3000;
     let mut remote = Remote::away();
