@@ -104,6 +104,10 @@ pub fn reach(shared: &Shared, dialer: &Dialer, relay: &RelaySettings, asked: &As
             Err(unreached(503, "the server is shutting down".to_owned()))
         }
         Err(DialError::Stopped) => Err(Unreached::Gone),
+        // Of the client's own making, so it is no warning.
+        Err(DialError::Request { problem, .. }) => {
+            Err(unreached(400, format!("its request cannot be passed on: {problem}")))
+        }
         Err(error) => {
             let why = error.with(&Names::CONFIGURATION).to_string();
             warn!("relay '{}': {why}", shared.routes.show(asked.room));

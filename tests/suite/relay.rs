@@ -1097,3 +1097,19 @@ fn clients_that_wait_for_a_slow_upstream_keep_nobody_else_out() {
         assert!(client.head().starts_with("HTTP/1.1 101 "));
     }
 }
+
+#[test]
+fn a_request_that_no_server_could_be_asked_is_the_client_s_mistake() {
+    let server = Server::start();
+    let gateway = relay_to(&server.url("/"), "", "");
+    for (path, lines) in [("/dev/7?\u{e9}", &[][..]), ("/dev/7", &["Sec-WebSocket-Protocol: a b"])] {
+        let mut client = gateway.raw("plain");
+        client.send(request(path, lines).as_bytes());
+        let (head, body) = client.answer();
+        assert!(head.starts_with("HTTP/1.1 400 "), "{head}");
+        assert!(body.contains("cannot be passed on"), "{body}");
+    }
+    gateway.wait_for_logs("refused with 400", 2);
+    assert!(!gateway.log().iter().any(|line| line.contains("WARN")), "a client fills the log with warnings");
+    assert!(server.arrives_within(Duration::from_millis(50)).is_none());
+}
