@@ -182,7 +182,8 @@ pub struct Refusal {
     pub status: u16,
     /// As sent, safe to show; the usual one of the status if none was sent.
     pub reason: String,
-    /// Those that mean something to whoever asked us to dial: Retry-After, WWW-Authenticate, Location, Content-Type.
+    /// Those that mean something to whoever asked us to dial: Retry-After, WWW-Authenticate, Location,
+    /// Content-Type, Content-Encoding.
     pub headers: Vec<(String, Vec<u8>)>,
     /// The beginning of the body, at most 4 KiB, without chunks.
     pub body: Vec<u8>,

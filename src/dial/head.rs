@@ -19,7 +19,7 @@ const BODY_WAIT: Duration = Duration::from_secs(1);
 const REASON_MAX: usize = 123;
 
 /// The headers of a refusal that whoever asked us to dial can use.
-const PASSED_ON: [&str; 4] = ["Retry-After", "WWW-Authenticate", "Location", "Content-Type"];
+const PASSED_ON: [&str; 5] = ["Retry-After", "WWW-Authenticate", "Location", "Content-Type", "Content-Encoding"];
 
 /// An answer without its body.
 #[derive(Debug)]

@@ -425,6 +425,7 @@ fn the_client_gets_the_refusal_of_its_upstream() {
         ),
         ("503 Later\r\nRetry-After: 7\r\nContent-Type: text/plain\r\n", "Retry-After: 7", "busy"),
         ("503 Later\r\nContent-Type: text/plain\r\n", "Content-Type: text/plain", "busy"),
+        ("500 Oh\r\nContent-Encoding: gzip\r\n", "Content-Encoding: gzip", "\u{1f}..."),
         ("302 Found\r\nLocation: ws://elsewhere/\r\n", "Location: ws://elsewhere/", ""),
         ("404 Not Found\r\n", "HTTP/1.1 404 Not Found", "not here"),
     ] {
