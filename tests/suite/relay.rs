@@ -854,6 +854,36 @@ fn a_client_stays_while_its_upstream_restarts() {
 }
 
 #[test]
+fn a_client_that_is_kept_is_answered_while_what_it_sends_waits() {
+    let server = Server::start();
+    let gateway = relay_to(&server.url("/"), "hold = \"20s\"", "queue = { messages = 10 }");
+    for wire in Wire::BOTH {
+        let (mut client, conn) = pair(&gateway, &server, wire);
+        conn.kill();
+        gateway.wait_for_log("the upstream is gone");
+        // It dials the test's server, which has not answered yet.
+        let mut conn = server.arrival();
+        for number in 0..10 {
+            client.send_text(&number.to_string());
+            client.send(&masked(0x89, b"here?"));
+            assert_eq!(client.message(), Frame { first: 0x8a, payload: b"here?".to_vec() });
+        }
+        // There is no room for the last one, and what it says before it goes is not lost.
+        client.send_text("10");
+        client.send(&masked(0x88, &4000u16.to_be_bytes()));
+        assert!(!client.has_input_within(Duration::from_millis(300)));
+        let head = conn.head();
+        conn.accept(&head, &[]);
+        for number in 0..=10 {
+            assert_eq!(conn.message(), Frame::text(&number.to_string()));
+        }
+        conn.closed_with(&Frame::close(4000, ""));
+        assert_eq!(client.message(), Frame::close(4000, ""));
+        client.end();
+    }
+}
+
+#[test]
 fn what_the_kernel_had_not_taken_is_sent_again() {
     let mut server = Server::start();
     let gateway = relay_to(&server.url("/"), "hold = \"8s\"", "queue = { messages = 64, bytes = \"1MiB\" }");
