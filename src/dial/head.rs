@@ -138,7 +138,7 @@ impl Head {
             .into_iter()
             .filter(|(name, _)| PASSED_ON.iter().any(|known| name.eq_ignore_ascii_case(known)))
             .collect();
-        Refusal { status: self.status, reason, headers, body }
+        Refusal { status: self.status, reason, headers, told: body.clone(), body }
     }
 }
 

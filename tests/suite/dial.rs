@@ -241,6 +241,39 @@ fn a_refusal_has_all_that_a_relay_passes_on() {
 }
 
 #[test]
+fn what_a_refusal_repeats_of_the_request_is_not_shown() {
+    let address = serve(|mut stream| {
+        let head = read_head(&mut stream);
+        let _ = stream.write_all(format!("HTTP/1.1 400 Bad Request\r\n\r\nnot for me: {head}").as_bytes());
+    });
+    let mut settings = settings(&format!("ws://me:hidden@{address}/x?token=hidden"));
+    settings.headers = vec![("X-Key".into(), Secret::new("Bearer hidden"))];
+    let extras = RequestExtras {
+        path_and_query: Some("/y?theirs=concealed".into()),
+        headers: vec![("Cookie".into(), b"theirs=concealed".to_vec())],
+        ..RequestExtras::default()
+    };
+    // "me:hidden" in Base64.
+    let is_shown = |text: &str| ["hidden", "bWU6aGlkZGVu", "concealed"].iter().any(|secret| text.contains(secret));
+    for extras in [RequestExtras::default(), extras.clone()] {
+        let error = expect(dial_with(&settings, &extras), "refused", &["not for me: GET /", "X-Key: ***"]);
+        assert!(!is_shown(&error.to_string()), "{error}");
+    }
+    // Whoever asked us to dial gets what is his, and nothing of ours.
+    let error = expect(dial_with(&settings, &extras), "refused", &[]);
+    let DialError::Refused { refusal, .. } = error else { panic!("{error}") };
+    let body = String::from_utf8(refusal.body).unwrap();
+    assert!(
+        body.contains("Cookie: theirs=concealed") && !body.contains("Bearer hidden") && !body.contains("bWU6"),
+        "{body}"
+    );
+    // A proxy is another one to repeat what it was asked.
+    settings.proxy = Proxy::Url(Secret::new(format!("http://me:hidden@{address}")));
+    let error = expect(dial(&settings), "proxy", &["not for me: CONNECT"]);
+    assert!(!is_shown(&error.to_string()), "{error}");
+}
+
+#[test]
 fn a_redirect_is_told_and_not_followed() {
     // Many servers repeat the query that they were asked for, in the text for people too.
     let moved = "HTTP/1.1 302 Found\r\nLocation: ws://me:hidden@elsewhere/x?token=hidden\r\nContent-Length: 31\r\n\r\n\
