@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 #[derive(Debug)]
 pub struct Gate {
     inside: AtomicUsize,
+    left: AtomicUsize,
     limit: usize,
 }
 
@@ -17,7 +18,7 @@ pub struct Pass(Arc<Gate>);
 impl Gate {
     /// An empty gate.
     pub fn new(limit: usize) -> Arc<Gate> {
-        Arc::new(Gate { inside: AtomicUsize::new(0), limit })
+        Arc::new(Gate { inside: AtomicUsize::new(0), left: AtomicUsize::new(0), limit })
     }
 
     /// Goes in, unless it is full.
@@ -33,6 +34,11 @@ impl Gate {
         self.inside.load(Ordering::Acquire)
     }
 
+    /// How many have left so far; it wraps around.
+    pub fn left(&self) -> usize {
+        self.left.load(Ordering::Relaxed)
+    }
+
     /// How many may be.
     pub fn limit(&self) -> usize {
         self.limit
@@ -42,6 +48,7 @@ impl Gate {
 impl Drop for Pass {
     fn drop(&mut self) {
         self.0.inside.fetch_sub(1, Ordering::AcqRel);
+        self.0.left.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -57,6 +64,6 @@ mod tests {
         assert!(gate.enter().is_none());
         drop(first);
         assert!(gate.enter().is_some());
-        assert_eq!(gate.inside(), 1);
+        assert_eq!((gate.inside(), gate.left()), (1, 1));
     }
 }

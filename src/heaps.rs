@@ -15,8 +15,8 @@ use log::debug;
 use crate::clock::{self, Ticks};
 use crate::thread::{spawn_helper, spawn_joined};
 
-/// As many as this have to have left.
-const CROWD: usize = 16;
+/// So many have to have left since the last time.
+const CROWD: usize = 32;
 
 /// From one time to the next, at least.
 const REST: Duration = Duration::from_secs(5);
@@ -40,20 +40,19 @@ const STACK: usize = 32 << 10;
 /// Notices when a crowd has gone.
 #[derive(Debug, Default)]
 pub struct Keeper {
-    most: usize,
+    seen: usize,
     next: Ticks,
     again: Option<Ticks>,
 }
 
 impl Keeper {
-    /// To be called at every tick, with how many connections there are.
-    pub fn come_round(&mut self, now: Ticks, connections: usize) {
-        self.most = self.most.max(connections);
+    /// To be called at every tick, with how many connections have ended so far; that may wrap around.
+    pub fn come_round(&mut self, now: Ticks, left: usize) {
         if now < self.next {
             return;
         }
-        if self.most - connections >= CROWD {
-            self.most = connections;
+        if left.wrapping_sub(self.seen) >= CROWD {
+            self.seen = left;
             self.again = Some(now + clock::ticks(AGAIN));
         } else if self.again.is_some_and(|again| again <= now) {
             self.again = None;

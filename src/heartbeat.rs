@@ -21,7 +21,7 @@ pub fn run(shared: &Shared, stop: &Receiver<()>) {
             recv(ticks) -> _ => {
                 let now = shared.clock.tick();
                 sweep(shared, now);
-                heaps.come_round(now, shared.connections.inside());
+                heaps.come_round(now, shared.connections.left());
             }
             recv(stop) -> _ => return,
         }

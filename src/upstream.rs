@@ -1,13 +1,13 @@
 //! A connection that we dialled, as those see it who send through it: it can be lost and replaced,
 //! and what was sent is neither lost with it nor out of order.
 
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::config::QueueSettings;
 use crate::connection::frame::Frame;
 use crate::connection::outbox::{Ending, Outbox, Totals};
 use crate::connection::queue::Queue;
+use crate::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 /// How often a sender that waits asks whether it is to give up.
 const WAIT_SLICE: Duration = Duration::from_millis(250);
@@ -90,12 +90,15 @@ impl Upstream {
     pub fn send(&self, frame: &Frame, give_up: impl Fn() -> bool) -> bool {
         let mut state = self.lock();
         loop {
+            let mut is_replaced = false;
             if let Some(outbox) = state.current.clone() {
                 drop(state);
                 if outbox.reply_unless(frame, &give_up) {
                     return true;
                 }
                 state = self.lock();
+                // Then nobody will say so any more.
+                is_replaced = state.current.as_ref().is_some_and(|current| !Arc::ptr_eq(current, &outbox));
             }
             if state.over || give_up() {
                 return false;
@@ -105,8 +108,10 @@ impl Upstream {
                 state.unsent.push(frame.clone());
                 return true;
             }
-            // An outbox that is closing stays the current one until its thread has ended.
-            state = self.changed.wait_timeout(state, WAIT_SLICE).unwrap_or_else(PoisonError::into_inner).0;
+            if !is_replaced {
+                // An outbox that is closing stays the current one until its thread has ended.
+                state = self.changed.wait_timeout(state, WAIT_SLICE).unwrap_or_else(PoisonError::into_inner).0;
+            }
         }
     }
 
@@ -124,6 +129,11 @@ impl Upstream {
     }
 }
 
+/// What the model checker looks at whenever the lock is free.
+#[cfg(wsgate_model)]
+#[path = "../model/src/audit_upstream.rs"]
+mod audit;
+
 #[cfg(test)]
 mod tests {
     use std::io::Read;
@@ -132,7 +142,7 @@ mod tests {
     use std::time::Instant;
 
     use super::*;
-    use crate::config::{QueueSettings, WhenFull};
+    use crate::config::WhenFull;
     use crate::connection::frame::Role;
     use crate::connection::outbox::Limits;
     use crate::connection::socket::Socket;

@@ -8,10 +8,14 @@ use std::path::Path;
 use std::sync::Arc;
 
 use libfuzzer_sys::fuzz_target;
-use wsgate::config::{ConfigError, Settings, parse};
+use rustix::event::{EventfdFlags, eventfd};
+use wsgate::config::{ConfigError, DialSettings, Settings, parse};
 use wsgate::connection::watch::Watch;
+use wsgate::dial::{Dialer, Resolver};
 use wsgate::publisher;
+use wsgate::route::Place;
 use wsgate::shared::Shared;
+use wsgate::url;
 
 /// Where relative paths lead: nowhere.
 const NOWHERE: &str = "/nowhere";
@@ -40,13 +44,30 @@ fn accepted(text: &str, settings: Settings) {
         }
     }
     let watch = Watch::new().expect("an epoll");
-    let shared = Shared::new(settings, publisher::channel().0, Arc::new(watch));
+    let stop = Arc::new(eventfd(0, EventfdFlags::CLOEXEC).expect("an eventfd"));
+    let dialers = settings.endpoints.iter().map(|endpoint| dialer(endpoint.relay.as_ref().map(|relay| &relay.dial)));
+    let dialers = dialers.collect();
+    settings.links.iter().for_each(|link| drop(dialer(Some(&link.dial))));
+    let shared = Shared::new(settings, dialers, publisher::channel().0, Arc::new(watch), stop);
+    for index in 0..shared.links.len() {
+        shared.routes.targets_of_link(index);
+    }
     for index in 0..shared.endpoints.len() {
-        shared.routes.leads(index, index);
+        shared.routes.leads(index, Place::Endpoint(index));
         if let Some(room) = shared.routes.find(&shared.endpoints[index].settings.path, |_| true) {
             shared.routes.targets(&room);
         }
     }
+}
+
+/// What is accepted can be dialled. Over TLS that would read the system's certificates each time.
+fn dialer(settings: Option<&DialSettings>) -> Option<Dialer> {
+    let settings = settings.filter(|settings| settings.url.starts_with("ws://"))?;
+    let url = url::fill(&settings.url, |_| "").expect("its parameters were checked");
+    Some(
+        Dialer::new(&DialSettings { url, ..settings.clone() }, Resolver::new())
+            .unwrap_or_else(|error| panic!("accepted, and then not: {error}")),
+    )
 }
 
 /// Every mistake has a place inside the file and one line of words.

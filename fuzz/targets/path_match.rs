@@ -42,7 +42,7 @@ fn agrees_on_the_winner(patterns: &[Pattern], path: &str) {
         .iter()
         .map(|pattern| EndpointSettings { path: pattern.as_str().to_owned(), ..EndpointSettings::default() })
         .collect();
-    let routes = Routes::new(&endpoints);
+    let routes = Routes::new(&endpoints, &[]);
     let room = routes.find(path, |_| true);
     let matching = (0..patterns.len()).filter(|&index| values(patterns[index].as_str(), path).is_some());
     // The leftmost literal wins: false sorts before true.

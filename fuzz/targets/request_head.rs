@@ -32,7 +32,7 @@ static ENDPOINTS: LazyLock<Vec<EndpointSettings>> = LazyLock::new(|| {
     ]
 });
 
-static ROUTES: LazyLock<Routes> = LazyLock::new(|| Routes::new(&ENDPOINTS));
+static ROUTES: LazyLock<Routes> = LazyLock::new(|| Routes::new(&ENDPOINTS, &[]));
 
 fuzz_target!(|data: &[u8]| {
     let (ours, mut theirs) = UnixStream::pair().expect("a socket pair");

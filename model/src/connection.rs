@@ -2,6 +2,8 @@
 
 #[path = "../../src/connection/frame.rs"]
 pub mod frame;
+#[path = "../../src/connection/large.rs"]
+pub mod large;
 #[path = "../../src/connection/outbox.rs"]
 pub mod outbox;
 #[path = "../../src/connection/queue.rs"]

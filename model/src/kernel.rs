@@ -1,5 +1,5 @@
-//! The kernel below one connection: a socket with a small buffer, its peer, and epoll's one-shot
-//! registration of it. It does what Linux does where the outbox can tell the difference.
+//! The kernel below the connections: sockets with small buffers, their peers, and epoll's one-shot
+//! registrations of them. It does what Linux does where the outbox can tell the difference.
 //!
 //! Each execution of a model has its own. All its threads run on one thread of the system, one at a time, so
 //! that they find it through a thread-local.
@@ -39,18 +39,25 @@ pub enum Peer {
 
 #[derive(Debug)]
 pub struct Kernel {
-    line: Line,
     state: Mutex<State>,
-    /// Signalled when the peer may find something to read.
+    /// Signalled when a peer or a reader of ours may find something.
     readable: Condvar,
     /// Signalled when whoever waits on epoll may find something.
     event: Condvar,
-    /// Touched by every call that sends: two of them at the same time are a finding.
-    sending: UnsafeCell<()>,
+    /// One for each socket, touched by every call that sends: two of them at the same time are a finding.
+    sending: Vec<UnsafeCell<()>>,
 }
 
 #[derive(Debug, Default)]
 struct State {
+    sockets: Vec<SocketState>,
+    /// The eventfd, which stays readable.
+    woken: bool,
+}
+
+#[derive(Debug)]
+struct SocketState {
+    line: Line,
     /// Everything that was ever taken.
     wire: Vec<u8>,
     /// How much of it the peer has read.
@@ -60,9 +67,7 @@ struct State {
     /// Whether epoll knows the socket, and the data to report once, if armed.
     registered: bool,
     armed: Option<u64>,
-    /// The eventfd, which stays readable.
-    woken: bool,
-    /// The client's thread has ended; how many calls have sent something since.
+    /// The connection's thread has ended; how many calls have sent something since.
     finished: bool,
     sent_late: usize,
 }
@@ -76,30 +81,55 @@ pub fn kernel() -> Arc<Kernel> {
     KERNEL.with_borrow(|kernel| kernel.clone()).expect("an execution begins with its kernel")
 }
 
-/// Begins an execution.
-pub fn boot(line: Line) {
+/// Begins an execution, with a socket over each of these lines. Sockets are called by their places.
+pub fn boot(lines: &[Line]) {
+    let sockets = lines.iter().map(|line| SocketState::over(*line)).collect();
     let kernel = Kernel {
-        line,
-        state: Mutex::default(),
+        state: Mutex::new(State { sockets, woken: false }),
         readable: Condvar::new(),
         event: Condvar::new(),
-        sending: UnsafeCell::new(()),
+        sending: lines.iter().map(|_| UnsafeCell::new(())).collect(),
     };
     KERNEL.set(Some(Arc::new(kernel)));
 }
 
-impl Line {
-    fn is_broken(&self, state: &State) -> bool {
-        self.breaks_after.is_some_and(|bytes| state.wire.len() >= bytes)
+impl SocketState {
+    fn over(line: Line) -> SocketState {
+        SocketState {
+            line,
+            wire: Vec::new(),
+            read: 0,
+            shut_write: false,
+            shut_both: false,
+            registered: false,
+            armed: None,
+            finished: false,
+            sent_late: 0,
+        }
     }
 
-    fn free(&self, state: &State) -> usize {
-        self.capacity - (state.wire.len() - state.read)
+    fn is_broken(&self) -> bool {
+        self.line.breaks_after.is_some_and(|bytes| self.wire.len() >= bytes)
+    }
+
+    fn free(&self) -> usize {
+        self.line.capacity - (self.wire.len() - self.read)
     }
 
     /// Whether epoll has something to say of the socket. An end is always said.
-    fn is_ready(&self, state: &State) -> bool {
-        self.free(state) >= self.writable_from || state.shut_both || self.is_broken(state)
+    fn is_ready(&self) -> bool {
+        self.free() >= self.line.writable_from || self.shut_both || self.is_broken()
+    }
+
+    /// What epoll reports of the socket.
+    fn event(&mut self) -> Option<u64> {
+        self.armed?;
+        if let Peer::Reads(bytes) = self.line.peer {
+            while !self.is_ready() {
+                self.read += bytes.min(self.wire.len() - self.read);
+            }
+        }
+        if self.is_ready() { self.armed.take() } else { None }
     }
 }
 
@@ -109,16 +139,16 @@ impl Kernel {
     }
 
     /// `send(MSG_DONTWAIT)`.
-    pub fn send(&self, bytes: &[u8]) -> io::Result<usize> {
-        self.sending.with_mut(|_| ());
-        let mut state = self.lock();
+    pub fn send(&self, socket: usize, bytes: &[u8]) -> io::Result<usize> {
+        self.sending[socket].with_mut(|_| ());
+        let state = &mut self.lock().sockets[socket];
         // A cut may come at any time, the end of our direction only when all is written.
         assert!(!state.shut_write || state.shut_both, "something is written after our direction has ended");
-        if state.shut_both || self.line.is_broken(&state) {
+        if state.shut_both || state.is_broken() {
             return Err(io::ErrorKind::BrokenPipe.into());
         }
         assert!(!bytes.is_empty(), "a call for nothing");
-        let count = bytes.len().min(self.line.free(&state)).min(self.line.most_a_call);
+        let count = bytes.len().min(state.free()).min(state.line.most_a_call);
         if count == 0 {
             return Err(io::ErrorKind::WouldBlock.into());
         }
@@ -128,41 +158,50 @@ impl Kernel {
         Ok(count)
     }
 
-    pub fn shutdown_write(&self) {
-        self.lock().shut_write = true;
+    pub fn shutdown_write(&self, socket: usize) {
+        self.lock().sockets[socket].shut_write = true;
         self.readable.notify_all();
     }
 
-    pub fn shutdown_both(&self) {
-        self.lock().shut_both = true;
+    pub fn shutdown_both(&self, socket: usize) {
+        self.lock().sockets[socket].shut_both = true;
         self.readable.notify_all();
         self.event.notify_all();
     }
 
     /// The peer's part: reads at most `most` bytes; 0 is the end.
-    pub fn peer_reads(&self, most: usize) -> usize {
-        let mut state = self.lock();
+    pub fn peer_reads(&self, socket: usize, most: usize) -> usize {
+        let mut guard = self.lock();
         loop {
+            let state = &mut guard.sockets[socket];
             let count = most.min(state.wire.len() - state.read);
             if count > 0 {
                 state.read += count;
                 self.event.notify_all();
                 return count;
             }
-            if state.shut_write || state.shut_both || self.line.is_broken(&state) {
+            if state.shut_write || state.shut_both || state.is_broken() {
                 return 0;
             }
-            state = self.readable.wait(state).expect("the kernel does not panic");
+            guard = self.readable.wait(guard).expect("the kernel does not panic");
+        }
+    }
+
+    /// Our own reading from a peer that says nothing: returns when the socket is cut.
+    pub fn read_until_cut(&self, socket: usize) {
+        let mut guard = self.lock();
+        while !guard.sockets[socket].shut_both {
+            guard = self.readable.wait(guard).expect("the kernel does not panic");
         }
     }
 
     /// `EPOLL_CTL_ADD` and `EPOLL_CTL_MOD` with `EPOLLOUT | EPOLLONESHOT`; `None` if the socket is not (or is already) there.
-    pub fn arm(&self, data: u64, is_new: bool) -> Option<Result<(), ()>> {
-        let mut state = self.lock();
+    pub fn arm(&self, socket: usize, data: u64, is_new: bool) -> Option<Result<(), ()>> {
+        let state = &mut self.lock().sockets[socket];
         if state.registered == is_new {
             return None;
         }
-        if self.line.refuses_watch {
+        if state.line.refuses_watch {
             return Some(Err(()));
         }
         state.registered = true;
@@ -171,18 +210,12 @@ impl Kernel {
         Some(Ok(()))
     }
 
-    /// `epoll_wait`: the data of the socket if it is ready, and whether the eventfd was written to.
-    pub fn wait(&self) -> (Option<u64>, bool) {
+    /// `epoll_wait`: the data of the sockets that are ready, and whether the eventfd was written to.
+    pub fn wait(&self) -> (Vec<u64>, bool) {
         let mut state = self.lock();
         loop {
-            if let (Some(_), Peer::Reads(bytes)) = (state.armed, self.line.peer)
-                && !self.line.is_ready(&state)
-            {
-                state.read += bytes.min(state.wire.len() - state.read);
-                continue;
-            }
-            let ready = if self.line.is_ready(&state) { state.armed.take() } else { None };
-            if ready.is_some() || state.woken {
+            let ready: Vec<u64> = state.sockets.iter_mut().filter_map(SocketState::event).collect();
+            if !ready.is_empty() || state.woken {
                 return (ready, state.woken);
             }
             state = self.event.wait(state).expect("the kernel does not panic");
@@ -196,27 +229,27 @@ impl Kernel {
     }
 
     /// From now on nothing new may be sent.
-    pub fn finished(&self) {
-        self.lock().finished = true;
+    pub fn finished(&self, socket: usize) {
+        self.lock().sockets[socket].finished = true;
     }
 
     /// How many calls have sent something since [`finished`](Kernel::finished).
-    pub fn sent_late(&self) -> usize {
-        self.lock().sent_late
+    pub fn sent_late(&self, socket: usize) -> usize {
+        self.lock().sockets[socket].sent_late
     }
 
     /// Whether the socket was cut.
-    pub fn is_shut(&self) -> bool {
-        self.lock().shut_both
+    pub fn is_shut(&self, socket: usize) -> bool {
+        self.lock().sockets[socket].shut_both
     }
 
     /// Whether our direction has ended.
-    pub fn is_shut_for_writing(&self) -> bool {
-        self.lock().shut_write
+    pub fn is_shut_for_writing(&self, socket: usize) -> bool {
+        self.lock().sockets[socket].shut_write
     }
 
     /// Everything that was ever taken.
-    pub fn wire(&self) -> Vec<u8> {
-        self.lock().wire.clone()
+    pub fn wire(&self, socket: usize) -> Vec<u8> {
+        self.lock().sockets[socket].wire.clone()
     }
 }

@@ -1,8 +1,9 @@
-//! The outbox under every interleaving: `tests/model` runs it.
+//! The outbox, and the way over one outbox after the other, under every interleaving: `tests/model` runs it.
 //!
 //! The files below `#[path]` are the gateway's own, not copies. Around them stand models of what they call: the
 //! lock (`sync.rs`), the socket (`socket.rs`), the TLS session (`tls.rs`) and the system (`system.rs`),
-//! the last three on one model of the kernel (`kernel.rs`). What the threads do is a table in `models.rs`.
+//! the last three on one model of the kernel (`kernel.rs`). What the threads do is a table in `models.rs`;
+//! `scenario.rs` runs the scripts of a client, `redial.rs` those of a connection that is dialled, lost and replaced.
 
 // Each of the gateway's files offers more than the models use.
 #![allow(dead_code)]
@@ -21,10 +22,20 @@ mod kernel;
 #[path = "../../src/message.rs"]
 mod message;
 mod models;
+#[path = "../../src/path.rs"]
+mod path;
+mod peer;
+mod redial;
 mod rules;
 mod scenario;
+#[path = "../../src/secret.rs"]
+mod secret;
 mod sync;
 mod system;
+#[path = "../../src/upstream.rs"]
+mod upstream;
+#[path = "../../src/url.rs"]
+mod url;
 
 pub(crate) use system::{buffer, event, io};
 

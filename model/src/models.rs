@@ -2,19 +2,30 @@
 
 use crate::config::{QueueSettings, WhenFull};
 use crate::kernel::{Line, Peer};
+use crate::redial::{self, Loss, Touch};
 use crate::scenario::{Last, MESSAGE, Script, Step};
 use Step::{Close, Cut, Decrypt, Deliver, LetGo, Open, Ping, Pong, Reply, Tick};
 
 /// A named set of scripts.
 pub struct Model {
     pub name: &'static str,
-    scripts: Vec<Script>,
+    scripts: Scripts,
+}
+
+enum Scripts {
+    /// Of a client.
+    Client(Vec<Script>),
+    /// Of a connection that is dialled, lost and replaced.
+    Redial(Vec<redial::Script>),
 }
 
 impl Model {
     /// How many executions all its scripts have.
     pub fn explore(self) -> u64 {
-        self.scripts.into_iter().map(Script::explore).sum()
+        match self.scripts {
+            Scripts::Client(scripts) => scripts.into_iter().map(Script::explore).sum(),
+            Scripts::Redial(scripts) => scripts.into_iter().map(redial::Script::explore).sum(),
+        }
     }
 }
 
@@ -72,6 +83,30 @@ impl Script {
     }
 }
 
+/// Connections that are lost, and one behind them that is not.
+fn redial(losses: &[(Line, Loss)], bounds: QueueSettings, sends: &[u8], touches: &[Touch]) -> redial::Script {
+    let (losses, sends, touches) = (losses.to_vec(), sends.to_vec(), touches.to_vec());
+    redial::Script { losses, last: Some(NARROW), bounds, tls: false, sends, touches, preemptions: None }
+}
+
+impl redial::Script {
+    fn within(mut self, preemptions: usize) -> redial::Script {
+        self.preemptions = Some(preemptions);
+        self
+    }
+
+    /// The last that is lost is not replaced.
+    fn for_good(mut self) -> redial::Script {
+        self.last = None;
+        self
+    }
+
+    fn over_tls(mut self) -> redial::Script {
+        self.tls = true;
+        self
+    }
+}
+
 /// All of them.
 pub fn all() -> Vec<Model> {
     let one: &[&[Step]] = &[&[Deliver(1), Deliver(1)]];
@@ -81,7 +116,9 @@ pub fn all() -> Vec<Model> {
     let read = Line { peer: Peer::Thread, ..NARROW };
     let refused = Line { refuses_watch: true, ..NARROW };
     let broken = |bytes| Line { breaks_after: Some(bytes), ..NARROW };
-    let models = |name, scripts: Vec<Script>| Model { name, scripts };
+    let models = |name, scripts: Vec<Script>| Model { name, scripts: Scripts::Client(scripts) };
+    let redials = |name, scripts: Vec<redial::Script>| Model { name, scripts: Scripts::Redial(scripts) };
+    let one_at_a_time = tight(1, WhenFull::DropNewest);
     vec![
         models(
             "two at a time, in every interleaving there is",
@@ -233,6 +270,77 @@ pub fn all() -> Vec<Model> {
         models(
             "a system that refuses to watch the socket",
             vec![script(refused, tight(1, WhenFull::DropOldest), &[Reply, Reply, Reply], one, Last::Close).within(3)],
+        ),
+        redials(
+            "a sender, while its connection is replaced",
+            [WIDE, NARROW, SIPPING, stalled]
+                .map(|line| redial(&[(line, Loss::Broken)], AMPLE, &[1, 1], &[]).within(2))
+                .into(),
+        ),
+        redials(
+            "a sender that waits for room, while its connection is replaced",
+            // The third waits for room while the flusher writes the second.
+            vec![redial(&[(NARROW, Loss::Broken)], one_at_a_time, &[1, 1, 1], &[]).within(3)],
+        ),
+        redials(
+            "joined messages of which some are out when the connection is lost",
+            [NARROW, SIPPING, stalled]
+                .map(|line| redial(&[(line, Loss::Broken)], AMPLE, &[3, 1], &[]).within(2))
+                .into(),
+        ),
+        redials(
+            "two connections that are lost",
+            [(stalled, NARROW), (SIPPING, stalled)]
+                .map(|(first, second)| {
+                    redial(&[(first, Loss::Broken), (second, Loss::Broken)], one_at_a_time, &[1, 1, 1], &[]).within(2)
+                })
+                .into(),
+        ),
+        redials(
+            "a line that breaks under a sender",
+            [5, 9, 20, 30]
+                .map(|bytes| redial(&[(broken(bytes), Loss::Cut)], one_at_a_time, &[1, 1, 1], &[]).within(2))
+                .into(),
+        ),
+        redials(
+            "a sender and a cut",
+            [stalled, NARROW]
+                .map(|line| redial(&[(line, Loss::Cut)], one_at_a_time, &[1, 1, 1], &[Touch::Cut]).within(1))
+                .into(),
+        ),
+        redials(
+            "a sender, while the server closes",
+            [Loss::Closed, Loss::HungUp]
+                .into_iter()
+                .flat_map(|loss| [NARROW, SIPPING].map(|line| (line, loss)))
+                .map(|lost| redial(&[lost], one_at_a_time, &[1, 1], &[]).within(2))
+                .collect(),
+        ),
+        redials(
+            "pings and texts, which are not sent again",
+            [NARROW, SIPPING]
+                .map(|line| {
+                    redial(&[(line, Loss::Broken)], one_at_a_time, &[1, 1], &[Touch::Text, Touch::Ping]).within(1)
+                })
+                .into(),
+        ),
+        redials(
+            "a connection that is replaced, while all of it ends",
+            [NARROW, WIDE]
+                .map(|line| redial(&[(line, Loss::Broken)], one_at_a_time, &[1, 1], &[Touch::End]).within(2))
+                .into(),
+        ),
+        redials(
+            "a connection that is lost for good, under its sender",
+            [NARROW, WIDE, stalled]
+                .map(|line| redial(&[(line, Loss::Broken)], one_at_a_time, &[1, 1, 1], &[]).within(2).for_good())
+                .into(),
+        ),
+        redials(
+            "over TLS, a connection that is replaced",
+            [NARROW, SIPPING, stalled]
+                .map(|line| redial(&[(line, Loss::Broken)], AMPLE, &[2, 1], &[]).within(2).over_tls())
+                .into(),
         ),
     ]
 }

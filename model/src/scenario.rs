@@ -10,14 +10,15 @@ use loom::thread::{self, JoinHandle};
 
 use crate::clock::Clock;
 use crate::config::{QueueSettings, WhenFull};
-use crate::connection::frame::{Control, Frame};
+use crate::connection::frame::{Control, Frame, Role};
 use crate::connection::outbox::audit::assert_over;
 use crate::connection::outbox::{Delivery, Ending, Limits, Outbox, Totals};
 use crate::connection::socket::Socket;
-use crate::connection::tls::{DATA, GOODBYE, Session};
+use crate::connection::tls::Session;
 use crate::connection::watch::Watch;
 use crate::kernel::{Line, Peer, boot, kernel};
 use crate::message::{Kind, Message};
+use crate::peer;
 use crate::rules;
 use crate::sync::Arc;
 
@@ -89,16 +90,45 @@ thread_local! {
     static IS_ENDED: Cell<bool> = const { Cell::new(false) };
 }
 
+/// An exploration with at most so many preemptions and threads.
+pub fn builder(preemptions: Option<usize>, threads: usize) -> loom::model::Builder {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = preemptions;
+    builder.max_branches = 5_000;
+    builder.max_threads = threads;
+    builder
+}
+
+/// The thread that goes on with what has stalled.
+pub struct Flusher(JoinHandle<()>);
+
+impl Flusher {
+    pub fn start(watch: &Arc<Watch>) -> Flusher {
+        IS_ENDED.set(false);
+        let watch = Arc::clone(watch);
+        Flusher(thread::spawn(move || {
+            loop {
+                watch.wait().expect("the model's epoll works").iter().for_each(Outbox::resume);
+                if IS_ENDED.get() {
+                    return;
+                }
+            }
+        }))
+    }
+
+    pub fn end(self, watch: &Watch) {
+        IS_ENDED.set(true);
+        watch.wake();
+        self.0.join().expect("no thread panics");
+    }
+}
+
 impl Script {
     /// Runs it in every interleaving and says how many there were. Panics at the first that is wrong.
     pub fn explore(self) -> u64 {
         let executions = Shared::new(AtomicU64::new(0));
-        let mut builder = loom::model::Builder::new();
-        builder.preemption_bound = self.preemptions;
-        builder.max_branches = 5_000;
-        builder.max_threads = self.threads();
         let counted = Shared::clone(&executions);
-        builder.check(move || {
+        builder(self.preemptions, self.threads()).check(move || {
             counted.fetch_add(1, Ordering::Relaxed);
             self.run();
         });
@@ -106,35 +136,25 @@ impl Script {
     }
 
     fn run(&self) {
-        boot(self.line);
+        boot(&[self.line]);
         rules::set_bounds(self.bounds);
-        IS_ENDED.set(false);
         // One tick is enough for every deadline.
         let limits = Limits { queue: self.bounds, write_timeout: Some(1), close_timeout: 1 };
         let clock = Arc::new(Clock::new());
         let watch = Arc::new(Watch::new().expect("the model has descriptors"));
         let session = self.tls.then(Session::default);
         let (of_clock, of_watch) = (Arc::clone(&clock), Arc::clone(&watch));
-        let outbox = Arc::new(Outbox::new(7.into(), Socket::of_kernel(), session, limits, of_clock, of_watch));
+        let socket = Socket::of_kernel(0);
+        let outbox = Arc::new(Outbox::new(7.into(), Role::Server, socket, session, limits, of_clock, of_watch));
         let mut actor = Actor { sender: 0, outbox, watch, clock, offers: Vec::new() };
 
         let peer =
-            (self.line.peer == Peer::Thread).then(|| thread::spawn(|| while kernel().peer_reads(MESSAGE) > 0 {}));
+            (self.line.peer == Peer::Thread).then(|| thread::spawn(|| while kernel().peer_reads(0, MESSAGE) > 0 {}));
         let mut own = &self.own[..];
         if own.first() == Some(&Step::Open) {
             actor.hold();
         }
-        let flusher = self.flusher.then(|| {
-            let watch = Arc::clone(&actor.watch);
-            thread::spawn(move || {
-                loop {
-                    watch.wait().expect("the model's epoll works").iter().for_each(Outbox::resume);
-                    if IS_ENDED.get() {
-                        return;
-                    }
-                }
-            })
-        });
+        let flusher = self.flusher.then(|| Flusher::start(&actor.watch));
         let others: Vec<JoinHandle<Vec<Offer>>> = (1..)
             .zip(&self.others)
             .map(|(sender, steps)| {
@@ -169,7 +189,7 @@ impl Script {
             actor.outbox.wait_closed();
         }
         let (ending, totals) = actor.outbox.finish();
-        kernel().finished();
+        kernel().finished(0);
 
         behind.extend(left.into_iter().flat_map(join));
         if let Some(heartbeat) = heartbeat {
@@ -177,20 +197,18 @@ impl Script {
         }
         let Actor { outbox, watch, mut offers, .. } = actor;
         offers.extend(behind);
-        IS_ENDED.set(true);
-        watch.wake();
         if let Some(flusher) = flusher {
-            flusher.join().expect("no thread panics");
+            flusher.end(&watch);
         }
         let has_cut = self.others.iter().any(|steps| steps.contains(&Step::Cut));
-        assert!(kernel().is_shut() || !has_cut, "a cut has left the socket open: its reader would not return");
-        kernel().shutdown_both();
+        assert!(kernel().is_shut(0) || !has_cut, "a cut has left the socket open: its reader would not return");
+        kernel().shutdown_both(0);
         if let Some(peer) = peer {
             peer.join().expect("no thread panics");
         }
         watch.sweep(u32::MAX);
         assert_over(outbox);
-        assert_eq!(kernel().sent_late(), 0, "something was written after the end");
+        assert_eq!(kernel().sent_late(0), 0, "something was written after the end");
         self.judge(&offers, &ending, totals);
     }
 
@@ -211,14 +229,14 @@ impl Script {
     }
 
     fn judge(&self, offers: &[Offer], ending: &Ending, totals: Totals) {
-        let (frames, is_whole) = frames(&self.plaintext());
+        let (frames, is_whole) = peer::frames(Role::Server, &self.plaintext());
         let told = || format!("{offers:?} {ending:?} {totals:?} {frames:?}");
 
         let closes = frames.iter().filter(|frame| frame.0 == 0x88).count();
         let is_last = frames.last().is_some_and(|frame| frame.0 == 0x88);
         assert!(closes <= 1 && (closes == 0 || (is_last && is_whole)), "the Close is not the last: {}", told());
         if self.ends_in_order() {
-            assert!(kernel().is_shut_for_writing(), "our direction stays open: {}", told());
+            assert!(kernel().is_shut_for_writing(0), "our direction stays open: {}", told());
             let is_let_go = self.own.contains(&Step::LetGo);
             assert!(is_whole && is_last != is_let_go, "it did not end with its Close: {}", told());
             assert_eq!(ending.code == 1006, is_let_go, "{}", told());
@@ -246,7 +264,7 @@ impl Script {
             assert_eq!(totals.lost, 0, "lost: {}", told());
         }
         if !self.tls {
-            assert_eq!(totals.bytes, kernel().wire().len() as u64, "{}", told());
+            assert_eq!(totals.bytes, kernel().wire(0).len() as u64, "{}", told());
         }
 
         let count = |wanted: fn(&Delivery) -> bool| offers.iter().filter(|offer| wanted(&offer.answer)).count();
@@ -276,43 +294,16 @@ impl Script {
 
     /// What the peer got, decrypted if need be.
     fn plaintext(&self) -> Vec<u8> {
-        let wire = kernel().wire();
+        let wire = kernel().wire(0);
         if !self.tls {
             return wire;
         }
-        let (mut plain, mut rest, mut said_goodbye) = (Vec::new(), &wire[..], false);
-        while let [kind, len, content @ ..] = rest {
-            let len = usize::from(*len);
-            if content.len() < len {
-                break;
-            }
-            assert!(!said_goodbye || *kind != DATA, "a record behind the close_notify");
-            said_goodbye |= *kind == GOODBYE;
-            if *kind == DATA {
-                plain.extend_from_slice(&content[..len]);
-            }
-            rest = &content[len..];
-        }
+        let (plain, ended_in_order) = peer::decrypted(&wire);
         if self.ends_in_order() {
-            assert!(said_goodbye && rest.is_empty(), "the session did not end in order");
+            assert!(ended_in_order, "the session did not end in order");
         }
         plain
     }
-}
-
-/// Server frames: (first byte, payload), and whether the last is whole.
-fn frames(mut rest: &[u8]) -> (Vec<(u8, Vec<u8>)>, bool) {
-    let mut frames = Vec::new();
-    while let [first, len, payload @ ..] = rest {
-        let len = usize::from(*len);
-        assert!([0x82, 0x88, 0x89, 0x8A].contains(first) && len < 126, "no frame begins with {first:x}");
-        if payload.len() < len {
-            return (frames, false);
-        }
-        frames.push((*first, payload[..len].to_vec()));
-        rest = &payload[len..];
-    }
-    (frames, rest.is_empty())
 }
 
 /// One thread of a model.
@@ -338,7 +329,7 @@ impl Actor {
                 false => Delivery::Closed,
             }),
             Step::Pong => {
-                let pong = Frame::control(Control::Pong, b"p");
+                let pong = Frame::control(Role::Server, Control::Pong, b"p");
                 self.outbox.pong(&pong, || pong.clone());
             }
             Step::Ping => self.outbox.ping(),
@@ -354,7 +345,7 @@ impl Actor {
     /// The 101, which is no message (a ping stands for it, so that the wire can be parsed), and a welcome.
     fn hold(&mut self) {
         rules::set_holding(true);
-        self.outbox.hold(Frame::control(Control::Ping, &[]));
+        self.outbox.hold(Frame::control(Role::Server, Control::Ping, &[]));
         self.offer(1, |outbox, frame| {
             outbox.hold(frame.clone());
             Delivery::Taken

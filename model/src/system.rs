@@ -20,7 +20,7 @@ pub mod event {
         Ok(descriptor())
     }
 
-    /// Any descriptor: there is one epoll, one eventfd and one socket in a model.
+    /// Any descriptor: there is one epoll and one eventfd in a model, and a socket says itself which it is.
     fn descriptor() -> OwnedFd {
         static ANY: LazyLock<File> = LazyLock::new(|| File::open("/dev/null").expect("/dev/null is there"));
         ANY.try_clone().expect("the system has descriptors").into()
@@ -92,7 +92,7 @@ pub mod event {
         impl Descriptor for &Socket {
             fn arm(&self, data: EventData, flags: EventFlags, is_new: bool) -> Result<(), Errno> {
                 assert!(flags == EventFlags::OUT | EventFlags::ONESHOT, "the model knows no other way to wait");
-                match kernel().arm(data.0, is_new) {
+                match self.watched(data.0, is_new) {
                     Some(Ok(())) => Ok(()),
                     Some(Err(())) => Err(Errno::NOMEM),
                     None if is_new => Err(Errno::EXIST),
@@ -115,8 +115,8 @@ pub mod event {
 
         pub fn wait(_: &OwnedFd, events: &mut Vec<Event>, timeout: Option<&()>) -> Result<usize, Errno> {
             assert!(timeout.is_none(), "a timeout would hide a wake-up that is missing");
-            let (socket, woken) = kernel().wait();
-            events.extend(socket.into_iter().chain(woken.then_some(0)).map(|data| Event { data: EventData(data) }));
+            let (sockets, woken) = kernel().wait();
+            events.extend(sockets.into_iter().chain(woken.then_some(0)).map(|data| Event { data: EventData(data) }));
             Ok(events.len())
         }
     }

@@ -3,7 +3,7 @@
 pub mod check;
 mod dial;
 mod exit;
-mod import;
+pub mod import;
 mod listen;
 mod logging;
 mod send;

@@ -32,7 +32,7 @@ pub struct Stream {
     /// The socket.
     pub socket: Socket,
     /// What a TLS session is made of, until the peer has begun one.
-    awaited: Option<SslContext>,
+    context: Option<SslContext>,
     /// The TLS session, from the peer's first whole record on.
     session: Option<Session>,
 }
@@ -68,7 +68,7 @@ pub struct Head {
 impl Stream {
     /// A stream before its handshake; over TLS if there is a context for it.
     pub fn new(socket: Socket, tls: Option<SslContext>) -> Stream {
-        Stream { socket, awaited: tls, session: None }
+        Stream { socket, context: tls, session: None }
     }
 
     /// The socket, and the TLS session over it: there is one after a head has been read over TLS.
@@ -78,12 +78,12 @@ impl Stream {
 
     /// Whether the peer is spoken to over TLS.
     pub fn is_tls(&self) -> bool {
-        self.awaited.is_some() || self.session.is_some()
+        self.context.is_some() || self.session.is_some()
     }
 
     /// Goes on without TLS, for a peer that has shown that it speaks none.
     pub fn give_up_tls(&mut self) {
-        self.awaited = None;
+        self.context = None;
         self.session = None;
     }
 
@@ -136,7 +136,7 @@ impl Stream {
 
     /// Whether the peer is to be spoken to over TLS and cannot be yet.
     pub fn is_secret_not_agreed(&self) -> bool {
-        self.awaited.is_some() || self.session.as_ref().is_some_and(|session| !session.is_ready())
+        self.context.is_some() || self.session.as_ref().is_some_and(|session| !session.is_ready())
     }
 
     /// As [`linger`](Stream::linger), for a peer with which no TLS session came about: it has been
@@ -148,11 +148,11 @@ impl Stream {
 
     /// The TLS handshake; returns what the client has sent behind it already.
     fn shake_hands(&mut self, deadline: Instant) -> Result<Vec<u8>, HeadError> {
-        let Some(context) = self.awaited.clone() else { return Ok(Vec::new()) };
+        let Some(context) = self.context.clone() else { return Ok(Vec::new()) };
         let mut cipher = self.first_record(deadline)?;
         let session = Session::new(&context).map_err(|error| HeadError::Tls(error.into()))?;
         let session = self.session.insert(session);
-        self.awaited = None;
+        self.context = None;
         loop {
             let done = session.handshake(&cipher);
             let outgoing = session.take_outgoing();

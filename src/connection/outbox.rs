@@ -105,8 +105,8 @@ struct State {
     writing: bool,
     /// The socket takes nothing: the flusher will go on.
     stalled: bool,
-    /// A thread waits on `changed`.
-    waiting: bool,
+    /// How many threads wait on `changed`: the connection's own, and one that sends what another peer sent.
+    waiting: u8,
     /// What is not sent at the end is wanted back, see [`Outbox::reclaim`].
     keeps: bool,
     /// When the kernel last took a byte, or was first offered one since; meaningful while stalled.
@@ -161,7 +161,7 @@ impl Outbox {
             stage: Stage::Open,
             writing: false,
             stalled: false,
-            waiting: false,
+            waiting: 0,
             keeps: role == Role::Client,
             progress: 0,
             ping_asked: false,
@@ -427,9 +427,9 @@ impl Outbox {
     }
 
     fn wait<'a>(&self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
-        state.waiting = true;
+        state.waiting += 1;
         let (mut state, _) = self.changed.wait_timeout(state, WAIT_SLICE).unwrap_or_else(PoisonError::into_inner);
-        state.waiting = false;
+        state.waiting -= 1;
         state
     }
 
@@ -535,7 +535,7 @@ impl Outbox {
         state.totals.bytes += bytes as u64;
         if state.stage == Stage::Cut {
             state.forget_queued();
-            if state.waiting {
+            if state.waiting > 0 {
                 self.changed.notify_all();
             }
             return;
@@ -547,7 +547,7 @@ impl Outbox {
                     state.ping_asked = false;
                     state.ping_left = state.progress;
                 }
-                if state.waiting {
+                if state.waiting > 0 {
                     self.changed.notify_all();
                 }
                 if state.has_work() || state.stage != Stage::Open {
@@ -626,12 +626,14 @@ impl State {
         self.totals.lost += self.queue.clear() as u64;
     }
 
-    /// Takes out the messages that are queued or sealed.
+    /// Takes out the messages that are queued or sealed; those that were written with others, joined to
+    /// what is left of them, count as done.
     fn take_unsent(&mut self) -> Vec<Frame> {
         if let Some(sealer) = &mut self.tls {
             sealer.give_back(&mut self.queue);
         }
-        let mut unsent = self.queue.unsent();
+        let (mut unsent, done) = self.queue.unsent();
+        self.totals.messages += done as u64;
         unsent.retain(|frame| frame.messages() > 0);
         unsent
     }
@@ -1146,6 +1148,27 @@ mod tests {
             }
             assert_eq!(outbox.deliver(&message(1, 60, 0)), Delivery::Closed);
         }
+    }
+
+    #[test]
+    fn of_joined_messages_those_that_were_written_are_not_given_back_and_count() {
+        let (socket, theirs) = plain_pair();
+        let queue = QueueSettings { messages: 64, bytes: 2 << 20, when_full: WhenFull::DropOldest };
+        let limits = Limits { queue, write_timeout: Some(60), close_timeout: 10 };
+        let watch = Arc::new(Watch::new().unwrap());
+        let outbox = Arc::new(Outbox::new(7.into(), Role::Client, socket, None, limits, Arc::default(), watch));
+        let mut encoded = Vec::new();
+        for number in 0..60 {
+            message(1, number, 17_000).slices(0).iter().for_each(|slice| encoded.extend_from_slice(slice));
+        }
+        assert_eq!(outbox.deliver(&Frame::joined(encoded.into(), 60)), Delivery::Taken);
+        outbox.cut("the line is down");
+        let (_, totals, unsent) = outbox.reclaim();
+        let mut wire = Vec::new();
+        (&theirs).read_to_end(&mut wire).unwrap();
+        let arrived = wire.len() / message(1, 0, 17_000).len();
+        assert!((1..60).contains(&arrived), "{arrived} have arrived");
+        assert_eq!((totals.messages as usize, unsent[0].messages()), (arrived, 60 - arrived));
     }
 
     #[test]

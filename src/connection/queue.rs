@@ -244,14 +244,18 @@ impl Queue {
     }
 
     /// Takes out what is queued and counts it no more: the first frame without what is written of it,
-    /// but no WebSocket frame in part.
-    pub fn unsent(&mut self) -> Vec<Frame> {
+    /// but no WebSocket frame in part. Says how many messages of that one are written.
+    pub fn unsent(&mut self) -> (Vec<Frame>, usize) {
+        let queued = |frames: &[Frame]| frames.iter().map(Frame::messages).sum::<usize>();
         let mut written = std::mem::take(&mut self.front_written);
         let frames = Vec::from(std::mem::take(&mut self.frames));
         for frame in &frames {
             self.uncount(frame);
         }
-        frames.into_iter().map(|frame| frame.whole_from(std::mem::take(&mut written))).collect()
+        let before = queued(&frames);
+        let unsent: Vec<_> = frames.into_iter().map(|frame| frame.whole_from(std::mem::take(&mut written))).collect();
+        let done = before - queued(&unsent);
+        (unsent, done)
     }
 
     fn uncount(&mut self, frame: &Frame) {

@@ -57,6 +57,14 @@ impl Mute {
         assert!(client.head().starts_with("HTTP/1.1 403 "));
     }
 
+    /// How many clients have a thread now.
+    fn client_threads(&self) -> usize {
+        let threads = fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
+        let name = |thread: fs::DirEntry| fs::read_to_string(thread.path().join("comm"));
+        // A thread that has no name any more has ended.
+        threads.filter_map(|thread| name(thread.unwrap()).ok()).filter(|name| name.starts_with("client ")).count()
+    }
+
     /// Stops it with SIGTERM and returns how long that took.
     fn stop(&mut self) -> Duration {
         let told = Instant::now();
@@ -95,6 +103,8 @@ fn disturb(gateway: &Mute, times: usize) -> Duration {
         }
     }
     assert!(longest < PROMPT, "the canary waited {longest:?}");
+    // Their last lines are written after their last answers.
+    eventually("all but the canary have gone", DEADLINE, || gateway.client_threads() == 1);
     longest
 }
 

@@ -9,7 +9,7 @@ use openssl::ssl::{
     HandshakeError, ShutdownResult, ShutdownState, SslConnector, SslMethod, SslStream, SslVerifyMode, SslVersion,
 };
 
-use crate::harness::{Attack, DEADLINE, Gateway, LISTENERS, Raw, masked, measured, process, request};
+use crate::harness::{Attack, DEADLINE, Gateway, LISTENERS, Raw, eventually, masked, measured, process, request};
 
 /// [`LISTENERS`] are added to it.
 const CONFIG: &str = r#"
@@ -154,6 +154,28 @@ fn s7_half_handshakes_are_cut_at_the_deadline_and_leave_nothing_behind() {
     }
     attack.gives_back_within(HANDSHAKE + LATE);
     attack.end(format!("25 of 25 silent half handshakes cut, the last after {latest:.1?} of {HANDSHAKE:?}; 25 reset"));
+}
+
+#[test]
+fn s7_the_memory_of_half_handshakes_goes_back_to_the_system() {
+    let gateway = start();
+    let hello = hello();
+    let mut attack = Attack::begin("S7", &gateway);
+    let mut half: Vec<_> = (0..300).map(|_| bytes_to_tls(&gateway)).collect();
+    for client in &mut half {
+        client.send(&hello);
+    }
+    for client in &mut half {
+        assert!(client.has_input_within(DEADLINE), "no ServerHello");
+    }
+    let most = attack.grown_kib();
+    half.into_iter().for_each(Raw::reset);
+    attack.sing("half handshakes");
+    // What a crowd has left goes back five seconds after the last time that one had gone, at the latest.
+    // A third of it is there to stay: the code of the TLS library, and stacks that are kept for the next threads.
+    eventually("the memory is back", 2 * DEADLINE, || attack.grown_kib() < most * 6 / 10);
+    let left = attack.grown_kib();
+    attack.end(format!("300 half handshakes: +{most} KiB while they lasted, +{left} KiB soon after"));
 }
 
 #[test]

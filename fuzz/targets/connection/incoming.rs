@@ -1,6 +1,7 @@
 //! What a peer's bytes mean (RFC 6455 section 5), read with no regard to speed: the reader under test must find the
 //! same, however the bytes arrive.
 
+use wsgate::connection::frame::Role;
 use wsgate::connection::reader::{Close, Violation};
 use wsgate::message::Kind;
 
@@ -18,6 +19,8 @@ enum End {
 }
 
 pub struct Incoming {
+    /// Ours.
+    role: Role,
     max_message: usize,
     /// What is not parsed yet: a part of a frame.
     rest: Vec<u8>,
@@ -38,8 +41,8 @@ struct Header {
 }
 
 impl Incoming {
-    pub fn new(max_message: usize) -> Incoming {
-        Incoming { max_message, rest: Vec::new(), open: None }
+    pub fn new(role: Role, max_message: usize) -> Incoming {
+        Incoming { role, max_message, rest: Vec::new(), open: None }
     }
 
     pub fn is_inside_message(&self) -> bool {
@@ -120,9 +123,11 @@ impl Incoming {
         let is_bad_control = is_control && (!is_final || header.len > 125);
         // RFC 6455 section 5.2: the shortest form must be used.
         let is_padded = matches!((header.form, header.len), (126, ..126) | (127, ..0x1_0000));
+        // RFC 6455 section 5.1: clients mask, servers do not.
+        let is_masked_wrong = header.masked != (self.role == Role::Server);
         let mut faults = Vec::new();
         if header.first & 0x70 != 0
-            || !header.masked
+            || is_masked_wrong
             || !matches!(opcode, 0..=2 | 8..=10)
             || is_out_of_order
             || is_bad_control

@@ -1,5 +1,6 @@
-//! A client's connection as a state machine: the real reader and the real outbox over a real socket whose other end
-//! does what the input says.
+//! A connection as a state machine: the real reader and the real outbox over a real socket whose other end does what
+//! the input says. We are the server of a client or, with the bit 0x20 of the first byte, the client of a server, as a
+//! link is.
 //!
 //! Input: a program. Its first bytes are the settings, then each step is a byte that says what happens and the bytes
 //! that it needs: the peer sends well-formed frames or anything else, we read as many bytes as there are or fewer,
@@ -27,7 +28,7 @@ use rustix::net::RecvFlags;
 use rustix::net::sockopt::set_socket_send_buffer_size;
 use wsgate::clock::Clock;
 use wsgate::config::{QueueSettings, WhenFull};
-use wsgate::connection::frame::{Cork, CorkLimits, Frame};
+use wsgate::connection::frame::{Cork, CorkLimits, Frame, Role};
 use wsgate::connection::outbox::{Limits, Outbox};
 use wsgate::connection::reader::{Close, Reader, Sink, Violation};
 use wsgate::connection::socket::Socket;
@@ -36,7 +37,7 @@ use wsgate::id::Id;
 use wsgate::message::{Kind, Message};
 
 use incoming::{Event, Incoming};
-use outgoing::{Entry, Outgoing, encoded};
+use outgoing::{Entry, Outgoing, Unmasked, encoded};
 
 /// The most steps of one program.
 const STEPS: usize = 200;
@@ -92,6 +93,8 @@ impl<'a> Program<'a> {
 
 /// A connection, its peer and what is known of both.
 struct World {
+    /// Ours.
+    role: Role,
     outbox: Arc<Outbox>,
     watch: Arc<Watch>,
     clock: Arc<Clock>,
@@ -105,6 +108,7 @@ struct World {
     sent: usize,
     /// How much of the bytes that the kernel has for the peer were observed already.
     peeked: usize,
+    unmasked: Unmasked,
     buffer: Vec<u8>,
     incoming: Incoming,
     outgoing: Outgoing,
@@ -130,6 +134,7 @@ impl Sink for Turn {
 impl World {
     fn new(program: &mut Program<'_>) -> Option<World> {
         let first = program.byte()?;
+        let role = if first & 0x20 == 0 { Role::Server } else { Role::Client };
         let when_full = [WhenFull::DropOldest, WhenFull::DropNewest, WhenFull::Disconnect][usize::from(first % 3)];
         let queue = QueueSettings { messages: 2 + program.number(), bytes: 1024 + 256 * program.number(), when_full };
         let write_timeout = (first & 0x40 == 0).then(|| 2 + u32::from(first >> 2 & 7));
@@ -144,24 +149,31 @@ impl World {
         watch.wake();
         let socket = Socket::new(ours);
         let (of_clock, of_watch) = (Arc::clone(&clock), Arc::clone(&watch));
-        let outbox = Arc::new(Outbox::new(Id::from(1), socket, None, limits, of_clock, of_watch));
+        let outbox = Arc::new(Outbox::new(Id::from(1), role, socket, None, limits, of_clock, of_watch));
         let mut world = World {
+            role,
             outbox,
             watch,
-            reader: Reader::new(max_message),
+            reader: Reader::new(role, max_message),
             reads: true,
             cork: CorkLimits::for_queue(queue.messages, queue.bytes),
             peer: Some(peer),
             sent: 0,
             peeked: 0,
+            unmasked: Unmasked::new(role),
             buffer: vec![0; PEEK],
-            incoming: Incoming::new(max_message),
-            outgoing: Outgoing::new(limits, clock.now()),
+            incoming: Incoming::new(role, max_message),
+            outgoing: Outgoing::new(role, limits, clock.now()),
             number: 0,
             clock,
         };
-        world.outbox.hold(Frame::joined(Bytes::from_static(GREETING), 0));
-        world.outgoing.push(Entry { bytes: GREETING.to_vec(), messages: 0 });
+        // The 101 of a server, the opening message of a link.
+        let greeting = match role {
+            Role::Server => GREETING.to_vec(),
+            Role::Client => encoded(role, 0x81, b"hello"),
+        };
+        world.outbox.hold(Frame::joined(Bytes::from(greeting.clone()), 0));
+        world.outgoing.push(Entry { bytes: greeting, messages: 0 });
         world.outbox.flush();
         world.observe();
         Some(world)
@@ -181,7 +193,7 @@ impl World {
             5 | 6 => {
                 let len = program.size();
                 let message = self.message(len);
-                self.deliver(&Frame::message(&message), vec![message]);
+                self.deliver(&self.frame(&message), vec![message]);
             }
             7 => {
                 let (count, len) = (program.number() % 100, program.number());
@@ -190,7 +202,7 @@ impl World {
             8 => {
                 for _ in 0..program.number() % 100 {
                     let message = self.message(0);
-                    self.deliver(&Frame::message(&message), vec![message]);
+                    self.deliver(&self.frame(&message), vec![message]);
                     self.observe();
                 }
             }
@@ -255,7 +267,8 @@ impl World {
         let len = program.size();
         let pattern = [0; 4].map(|_| program.byte().unwrap_or(b'x'));
         let mut frame = vec![first];
-        let masked = if program.number() == 0xFF { 0 } else { 0x80 };
+        let is_wrong = program.number() == 0xFF;
+        let masked = if is_wrong == (self.role == Role::Client) { 0x80 } else { 0 };
         match len {
             0..126 => frame.push(masked | len as u8),
             _ => {
@@ -294,7 +307,7 @@ impl World {
 
         let pings =
             turn.events.iter().filter_map(|event| if let Event::Ping(data) = event { Some(data) } else { None });
-        let pongs: Vec<_> = pings.map(|payload| encoded(0x8A, payload)).collect();
+        let pongs: Vec<_> = pings.map(|payload| encoded(self.role, 0x8A, payload)).collect();
         if let Some(latest) = pongs.last() {
             let joined = |bytes: &[u8]| Frame::joined(Bytes::copy_from_slice(bytes), 0);
             self.outbox.pong(&joined(&pongs.concat()), || joined(latest));
@@ -322,12 +335,12 @@ impl World {
 
     /// Delivers what was read, joined as the broadcaster joins it.
     fn echo(&mut self, events: Vec<Event>) {
-        let mut cork = Cork::new(self.cork);
+        let mut cork = self.cork(self.cork);
         let mut messages = Vec::new();
         for event in events {
             if let Event::Message(kind, data) = event {
                 let message = Message { kind, data: data.into() };
-                cork.push(&message, 4096);
+                cork.push_owned(message.clone(), 4096);
                 messages.push(message);
             }
         }
@@ -341,6 +354,20 @@ impl World {
         assert_eq!(messages.next(), None, "the cork kept a message");
     }
 
+    fn cork(&self, limits: CorkLimits) -> Cork {
+        match self.role {
+            Role::Server => Cork::new(limits),
+            Role::Client => Cork::masked(limits),
+        }
+    }
+
+    fn frame(&self, message: &Message) -> Frame {
+        match self.role {
+            Role::Server => Frame::message(message),
+            Role::Client => Frame::masked(message.clone()),
+        }
+    }
+
     /// A message that no other is like.
     fn message(&mut self, len: usize) -> Message {
         self.number += 1;
@@ -350,14 +377,14 @@ impl World {
     }
 
     fn deliver(&mut self, frame: &Frame, messages: Vec<Message>) {
-        let entry = Entry::of(&messages);
+        let entry = Entry::of(self.role, &messages);
         assert_eq!((frame.len(), frame.messages()), (entry.bytes.len(), entry.messages));
         assert_eq!(self.outbox.deliver(frame), self.outgoing.deliver(entry), "{:?}", self.outgoing);
     }
 
     fn deliver_joined(&mut self, count: usize, len: usize) {
         let messages: Vec<_> = (0..count).map(|_| self.message(len)).collect();
-        let mut cork = Cork::new(CorkLimits::for_queue(1000, 1 << 20));
+        let mut cork = self.cork(CorkLimits::for_queue(1000, 1 << 20));
         messages.iter().for_each(|message| cork.push(message, 0));
         if !cork.is_empty() {
             for frame in cork.take().as_slice() {
@@ -369,9 +396,9 @@ impl World {
     /// A reply waits for room, for which there is nobody here to make: it is sent when there is some.
     fn reply(&mut self, len: usize) {
         let message = self.message(len);
-        let entry = Entry::of(std::slice::from_ref(&message));
+        let entry = Entry::of(self.role, std::slice::from_ref(&message));
         if !self.outgoing.is_open() || self.outgoing.fits(&entry) {
-            let taken = self.outbox.reply(&Frame::message(&message));
+            let taken = self.outbox.reply(&self.frame(&message));
             assert_eq!(taken, self.outgoing.is_open());
             if taken {
                 self.outgoing.push(entry);
@@ -415,7 +442,7 @@ impl World {
             };
             let new = &all[self.peeked..];
             self.peeked = all.len();
-            self.outgoing.arrived(new);
+            self.outgoing.arrived(&self.unmasked.take(new));
         } else if self.outbox.is_closing() && !self.outbox.has_close() {
             // A write to a peer that is gone fails, and that is the end.
             self.outgoing.cut(1006);
@@ -446,8 +473,14 @@ impl World {
             self.peer_reads_to_the_end();
         }
         self.outbox.wait_closed();
-        let (ending, totals) = self.outbox.finish();
-        self.outgoing.compare(&ending, &totals);
+        let (ending, totals, unsent) = match self.role {
+            Role::Server => {
+                let (ending, totals) = self.outbox.finish();
+                (ending, totals, Vec::new())
+            }
+            Role::Client => self.outbox.reclaim(),
+        };
+        self.outgoing.compare(&ending, &totals, &unsent);
         // Closing outboxes are watched up to their deadline.
         for _ in 0..16 {
             self.watch.sweep(self.clock.tick());
@@ -481,7 +514,7 @@ impl World {
     fn peer_is_gone(&mut self) {
         let message = self.message(1);
         let was_open = self.outgoing.is_open() && !self.outbox.is_closing();
-        self.outbox.deliver(&Frame::message(&message));
+        self.outbox.deliver(&self.frame(&message));
         self.flush();
         assert!(self.outbox.is_closing(), "a write to nobody went well");
         if was_open {

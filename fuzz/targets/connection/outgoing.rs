@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use wsgate::clock::Ticks;
 use wsgate::config::WhenFull;
+use wsgate::connection::frame::{Frame, Role};
 use wsgate::connection::outbox::{Delivery, Ending, Limits, PingState, Totals};
 use wsgate::message::{Kind, Message};
 
@@ -15,26 +16,104 @@ pub struct Entry {
 }
 
 impl Entry {
-    pub fn of(messages: &[Message]) -> Entry {
+    pub fn of(role: Role, messages: &[Message]) -> Entry {
         let opcode = |kind| if kind == Kind::Text { 0x81 } else { 0x82 };
-        let bytes = messages.iter().flat_map(|message| encoded(opcode(message.kind), &message.data)).collect();
+        let bytes = messages.iter().flat_map(|message| encoded(role, opcode(message.kind), &message.data)).collect();
         Entry { bytes, messages: messages.len() }
+    }
+
+    /// What is left for another connection when this one has `done` bytes: whole frames.
+    fn unsent(mut self, done: usize) -> Entry {
+        let mut start = 0;
+        while start < self.bytes.len() {
+            let end = start + frame_len(&self.bytes[start..]);
+            if end > done {
+                break;
+            }
+            start = end;
+            self.messages -= 1;
+        }
+        self.bytes.drain(..start);
+        self
     }
 }
 
-/// A frame as a server sends it.
-pub fn encoded(first: u8, payload: &[u8]) -> Vec<u8> {
+/// A frame as we send it, who are `role`. A client's has the key 0 here, with which a payload stays as it is.
+pub fn encoded(role: Role, first: u8, payload: &[u8]) -> Vec<u8> {
+    let masked = if role == Role::Client { 0x80 } else { 0 };
     let mut frame = vec![first];
     match payload.len() {
-        len @ 0..126 => frame.push(len as u8),
-        len @ 126..65536 => frame.extend_from_slice(&[126, (len >> 8) as u8, len as u8]),
+        len @ 0..126 => frame.push(masked | len as u8),
+        len @ 126..65536 => frame.extend_from_slice(&[masked | 126, (len >> 8) as u8, len as u8]),
         len => {
-            frame.push(127);
+            frame.push(masked | 127);
             frame.extend_from_slice(&(len as u64).to_be_bytes());
         }
     }
+    if role == Role::Client {
+        frame.extend_from_slice(&[0; 4]);
+    }
     frame.extend_from_slice(payload);
     frame
+}
+
+/// The length of the frame that these bytes begin with.
+fn frame_len(bytes: &[u8]) -> usize {
+    let number = |count: usize| bytes[2..2 + count].iter().fold(0, |number, byte| number << 8 | usize::from(*byte));
+    let key = if bytes[1] & 0x80 == 0 { 0 } else { 4 };
+    key + match bytes[1] & 0x7F {
+        126 => 4 + number(2),
+        127 => 10 + number(8),
+        len => 2 + usize::from(len),
+    }
+}
+
+/// Takes the masks off a stream of a client's frames: what is left is as if every key were 0. A server's stream passes.
+pub struct Unmasked {
+    role: Role,
+    /// What has come of the present frame's header.
+    header: Vec<u8>,
+    key: [u8; 4],
+    /// How much of the present payload has come, and how much is still to come.
+    at: usize,
+    left: usize,
+}
+
+impl Unmasked {
+    pub fn new(role: Role) -> Unmasked {
+        Unmasked { role, header: Vec::new(), key: [0; 4], at: 0, left: 0 }
+    }
+
+    pub fn take(&mut self, bytes: &[u8]) -> Vec<u8> {
+        if self.role == Role::Server {
+            return bytes.to_vec();
+        }
+        bytes.iter().map(|byte| self.next(*byte)).collect()
+    }
+
+    fn next(&mut self, byte: u8) -> u8 {
+        if self.left > 0 {
+            let plain = byte ^ self.key[self.at % 4];
+            (self.at, self.left) = (self.at + 1, self.left - 1);
+            return plain;
+        }
+        self.header.push(byte);
+        let size = match self.header.get(1).map(|second| second & 0x7F) {
+            None => return byte,
+            Some(126) => 8,
+            Some(127) => 14,
+            Some(_) => 6,
+        };
+        assert!(self.header[1] & 0x80 != 0, "a client's frame is not masked");
+        let is_of_key = self.header.len() > size - 4;
+        if self.header.len() == size {
+            self.left = frame_len(&self.header) - size;
+            self.at = 0;
+            self.key.copy_from_slice(&self.header[size - 4..]);
+            self.header.clear();
+        }
+        if is_of_key { 0 } else { byte }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -47,6 +126,7 @@ enum Stage {
 
 #[derive(Debug)]
 pub struct Outgoing {
+    role: Role,
     pub limits: Limits,
     /// The peer is gone: when that was noticed is the kernel's business.
     pub is_vague: bool,
@@ -62,14 +142,17 @@ pub struct Outgoing {
     ping_state: PingState,
     /// When the kernel last took something, or was first offered something.
     progress: Ticks,
+    /// What a client has queued when the connection is cut: it goes out over the next one.
+    unsent: Vec<Entry>,
     ending: Option<(u16, Option<String>)>,
     deadline: Ticks,
     totals: Totals,
 }
 
 impl Outgoing {
-    pub fn new(limits: Limits, now: Ticks) -> Outgoing {
+    pub fn new(role: Role, limits: Limits, now: Ticks) -> Outgoing {
         Outgoing {
+            role,
             limits,
             is_vague: false,
             stage: Stage::Open,
@@ -80,6 +163,7 @@ impl Outgoing {
             ping: false,
             ping_state: PingState::None,
             progress: now,
+            unsent: Vec::new(),
             ending: None,
             deadline: 0,
             totals: Totals::default(),
@@ -201,7 +285,7 @@ impl Outgoing {
             let fits = reason.char_indices().map(|(at, c)| at + c.len_utf8()).take_while(|end| *end <= 123).last();
             payload.extend_from_slice(&reason.as_bytes()[..fits.unwrap_or(0)]);
         }
-        self.push(Entry { bytes: encoded(0x88, &payload), messages: 0 });
+        self.push(Entry { bytes: encoded(self.role, 0x88, &payload), messages: 0 });
         self.stage = Stage::Closing;
         self.ending = Some((code.unwrap_or(1005), Some(reason.to_owned())));
         self.deadline = self.now + within;
@@ -213,6 +297,15 @@ impl Outgoing {
         }
         self.stage = Stage::Cut;
         self.ending.get_or_insert((code, None));
+        if self.role == Role::Client {
+            let begun = self.begun.take().map(|(entry, done)| (entry.messages, entry, done));
+            let begun = begun.filter(|(messages, ..)| *messages > 0).map(|(messages, entry, done)| {
+                let unsent = entry.unsent(done);
+                self.totals.messages += (messages - unsent.messages) as u64;
+                unsent
+            });
+            self.unsent = begun.into_iter().chain(self.pending.drain(..).filter(|entry| entry.messages > 0)).collect();
+        }
         self.totals.lost += self.queued().map(|entry| entry.messages as u64).sum::<u64>();
         (self.pending, self.begun, self.pong, self.ping) = Default::default();
     }
@@ -261,8 +354,9 @@ impl Outgoing {
 
     fn next(&mut self) -> Option<(Entry, usize)> {
         let control = |bytes| Entry { bytes, messages: 0 };
+        let role = self.role;
         let pong = self.pong.take().map(control);
-        let ping = || std::mem::take(&mut self.ping).then(|| control(vec![0x89, 0]));
+        let ping = || std::mem::take(&mut self.ping).then(|| control(encoded(role, 0x89, &[])));
         pong.or_else(ping).or_else(|| self.pending.pop_front()).map(|entry| (entry, 0))
     }
 
@@ -279,13 +373,21 @@ impl Outgoing {
         assert!(count <= 1 || (messages <= bounds.messages && bytes <= bounds.bytes), "{self:?}");
     }
 
-    /// Compares with what the outbox says of its life.
-    pub fn compare(&self, ending: &Ending, totals: &Totals) {
+    /// Compares with what the outbox says of its life, and with what it gives back.
+    pub fn compare(&self, ending: &Ending, totals: &Totals, unsent: &[Frame]) {
         if self.is_vague {
             assert!(totals.messages >= self.totals.messages && totals.dropped >= self.totals.dropped);
             return;
         }
         assert_eq!(totals, &self.totals);
+        assert_eq!(unsent.len(), self.unsent.len(), "{self:?}");
+        for (frame, expected) in unsent.iter().zip(&self.unsent) {
+            let bytes: Vec<u8> = frame.slices(0).iter().flat_map(|slice| slice.to_vec()).collect();
+            assert_eq!(
+                (Unmasked::new(self.role).take(&bytes), frame.messages()),
+                (expected.bytes.clone(), expected.messages)
+            );
+        }
         let (code, reason) = self.ending.as_ref().expect("it has ended");
         assert_eq!(ending.code, *code);
         assert!(reason.as_ref().is_none_or(|reason| *reason == ending.reason), "{ending:?} instead of {reason:?}");

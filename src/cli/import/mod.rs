@@ -51,6 +51,15 @@ pub(super) struct ImportArguments {
     port: u16,
 }
 
+/// What came of an import.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Imported {
+    /// The configuration.
+    pub text: String,
+    /// How much it is, and how much is left to decide, in one line.
+    pub summary: String,
+}
+
 /// What the flows do not say.
 #[derive(Clone, Copy)]
 struct Surroundings<'a> {
@@ -68,11 +77,9 @@ pub(super) fn run(arguments: &ImportArguments) -> Result<(), Failure> {
         text: format!("failed to read {name}: {} (check path and permissions)", cause(&error)),
         exit_code: if from_input { exit::IO } else { exit::NO_INPUT },
     })?;
-    let environment = |name: &str| std::env::var(name);
-    let surroundings = Surroundings { root: &arguments.root, port: arguments.port, environment: &environment };
     let base_dir = arguments.output.as_deref().and_then(Path::parent).unwrap_or(Path::new(""));
     let failed = |problem| Failure { text: format!("failed to import {name}: {problem}"), exit_code: exit::DATA };
-    let (plan, text) = translate(&json, surroundings, base_dir).map_err(failed)?;
+    let Imported { text, summary } = translate(&json, &arguments.root, arguments.port, base_dir).map_err(failed)?;
     match &arguments.output {
         Some(file) => fs::write(file, &text).map_err(|error| Failure {
             text: format!(
@@ -89,7 +96,7 @@ pub(super) fn run(arguments: &ImportArguments) -> Result<(), Failure> {
             }
         }
     }
-    tell(&summary(&plan));
+    tell(&summary);
     Ok(())
 }
 
@@ -112,8 +119,17 @@ fn summary(plan: &Plan) -> String {
 const HOW_TO_EXPORT: &str =
     "export the flows again: in Node-RED 'Export' and then 'JSON', in n8n 'Download' of the workflow";
 
-/// The plan and its text; an error says what is wrong with the input and what to do.
-fn translate(json: &[u8], surroundings: Surroundings<'_>, base_dir: &Path) -> Result<(Plan, String), String> {
+/// Translates flows or workflows, JSON. `root` and `port` are those of Node-RED; relative paths of files are relative to
+/// `base_dir`, and variables are those of the environment.
+///
+/// # Errors
+/// What is wrong with the input, and what to do.
+pub fn translate(json: &[u8], root: &str, port: u16, base_dir: &Path) -> Result<Imported, String> {
+    translate_in(json, Surroundings { root, port, environment: &|name| std::env::var(name) }, base_dir)
+}
+
+/// The same in other surroundings.
+fn translate_in(json: &[u8], surroundings: Surroundings<'_>, base_dir: &Path) -> Result<Imported, String> {
     // Some editors begin a file with a byte order mark.
     let json = json.strip_prefix(b"\xef\xbb\xbf").unwrap_or(json);
     let value: Value = serde_json::from_slice(json).map_err(|error| {
@@ -141,7 +157,7 @@ fn translate(json: &[u8], surroundings: Surroundings<'_>, base_dir: &Path) -> Re
     let text = plan.settle(base_dir, surroundings.environment).map_err(|error| {
         format!("the translation is not a good configuration, which is a defect of wsgate: {error}")
     })?;
-    Ok((plan, text))
+    Ok(Imported { text, summary: summary(&plan) })
 }
 
 enum Source<'j> {

@@ -556,8 +556,8 @@ mod tests {
 
     fn import(workflow: &Value) -> String {
         let surroundings = Surroundings { root: "/", port: 1880, environment: &none };
-        let translated = super::super::translate(workflow.to_string().as_bytes(), surroundings, Path::new(""));
-        translated.unwrap_or_else(|problem| panic!("{problem}: {workflow}")).1
+        let translated = super::super::translate_in(workflow.to_string().as_bytes(), surroundings, Path::new(""));
+        translated.unwrap_or_else(|problem| panic!("{problem}: {workflow}")).text
     }
 
     fn node(name: &str, kind: &str, parameters: &Value) -> Value {

@@ -507,8 +507,8 @@ mod tests {
 
     fn import_under(root: &str, flows: &Value) -> String {
         let surroundings = Surroundings { root, port: 1880, environment: &environment };
-        let translated = super::super::translate(flows.to_string().as_bytes(), surroundings, Path::new(""));
-        translated.unwrap_or_else(|problem| panic!("{problem}: {flows}")).1
+        let translated = super::super::translate_in(flows.to_string().as_bytes(), surroundings, Path::new(""));
+        translated.unwrap_or_else(|problem| panic!("{problem}: {flows}")).text
     }
 
     fn import(flows: &Value) -> String {

@@ -1,0 +1,14 @@
+//! What must be true of a way over one connection after the other whenever its lock is free. A child of
+//! `src/upstream.rs`, so that it sees the state as it is.
+
+use super::State;
+use crate::sync::Audit;
+
+impl Audit for State {
+    fn audit(&self) {
+        assert!(
+            self.current.is_none() || self.unsent.is_empty(),
+            "a connection does not have what it is to send: {self:?}"
+        );
+    }
+}
