@@ -44,7 +44,7 @@ impl Upstream {
     /// again over the next connection if it holds no messages.
     pub fn connected(&self, outbox: &Arc<Outbox>, first: impl IntoIterator<Item = Frame>) {
         let mut state = self.lock();
-        first.into_iter().chain(state.unsent.unsent()).for_each(|frame| outbox.hold(frame));
+        first.into_iter().chain(state.unsent.unsent().0).for_each(|frame| outbox.hold(frame));
         state.current = Some(Arc::clone(outbox));
         drop(state);
         self.changed.notify_all();
