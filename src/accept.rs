@@ -107,7 +107,7 @@ fn admit(
         peer: peer.as_socket().map(|address| address.ip()),
         listener: Arc::clone(&listener.name),
         connection,
-        handshake,
+        handshake: Some(handshake),
     };
     // A closure whose thread does not start is lost with all that it owns, so the connection is
     // handed over beside it and can be taken back and told.

@@ -227,11 +227,14 @@ impl Gateway {
 /// Lets the links send what waits for them, at most until the deadline, and ends them.
 fn stop_links(shared: &Shared, threads: Vec<LinkThreads>, deadline: Instant) {
     shared.links.iter().for_each(Link::begin_stopping);
-    for (link, LinkThreads { dialler, sender }) in shared.links.iter().zip(threads) {
+    for (link, LinkThreads { sender, .. }) in shared.links.iter().zip(&threads) {
         while !sender.is_finished() && Instant::now() < deadline {
             std::thread::sleep(LINK_SLICE);
         }
         link.say_goodbye(sender.is_finished());
+    }
+    // All have heard it by now: remotes that do not answer are waited for together.
+    for LinkThreads { dialler, sender } in threads {
         let _ = dialler.join();
         let _ = sender.join();
     }

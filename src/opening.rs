@@ -40,8 +40,8 @@ pub struct Arrival {
     pub listener: Arc<str>,
     /// It counts as a connection.
     pub connection: Pass,
-    /// It counts as a handshake.
-    pub handshake: Pass,
+    /// It counts as a handshake, until it has said all that it has to say.
+    pub handshake: Option<Pass>,
 }
 
 /// A client in its room.
@@ -98,6 +98,9 @@ pub fn open(shared: &Arc<Shared>, mut arrival: Arrival) -> Result<Opened, Unopen
     };
     let reached = match (&endpoint.dialer, &endpoint.settings.relay) {
         (Some(dialer), Some(relay)) => {
+            // It has done its part. However many wait for a slow upstream, their endpoint bounds them, and
+            // clients of other endpoints get in meanwhile.
+            arrival.handshake = None;
             let is_tls = arrival.stream.is_tls();
             let (socket, room, from) = (arrival.stream.socket.as_fd(), &admission.room, arrival.peer);
             let asked = Asked { socket, head: &bytes, request: &request, room, from, is_tls };

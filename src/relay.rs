@@ -104,6 +104,10 @@ pub fn reach(shared: &Shared, dialer: &Dialer, relay: &RelaySettings, asked: &As
             Err(unreached(503, "the server is shutting down".to_owned()))
         }
         Err(DialError::Stopped) => Err(Unreached::Gone),
+        // Of the client's own making, so it is no warning.
+        Err(DialError::Request { problem, .. }) => {
+            Err(unreached(400, format!("its request cannot be passed on: {problem}")))
+        }
         Err(error) => {
             let why = error.with(&Names::CONFIGURATION).to_string();
             warn!("relay '{}': {why}", shared.routes.show(asked.room));
@@ -195,7 +199,13 @@ pub fn run(shared: &Arc<Shared>, client: &Arc<Client>, reached: Reached, incomin
     let Reached { mut dialed, extras } = reached;
     let (shared, client) = (Arc::clone(shared), Arc::clone(client));
     let subprotocol = dialed.subprotocol.take();
-    let side = Arc::new(Side { shared, client, upstream: Upstream::default(), extras, subprotocol });
+    let Endpoint { settings, limits, .. } = &shared.endpoints[client.room.endpoint()];
+    let upstream = match settings.relay.as_ref().and_then(|relay| relay.hold) {
+        // A client that is kept is still read, and so answered when it pings, until there is much of it.
+        Some(_) => Upstream::with_room(limits.queue),
+        None => Upstream::default(),
+    };
+    let side = Arc::new(Side { shared, client, upstream, extras, subprotocol });
     let Side { shared, client, upstream, .. } = &*side;
     let endpoint = side.endpoint();
     let leave = Leave(&side);
@@ -432,6 +442,9 @@ impl Handler for ToUpstream<'_> {
             return;
         }
         let Side { shared, client, upstream, .. } = self.side;
+        // What it has sent while it was kept is not lost because it closes.
+        let wait = || upstream.wait_until_taken(|| client.outbox().is_closing());
+        client.peer.while_held(Holder::Relay, || shared.clock.now(), wait);
         self.side.leave(Some(close));
         // While there is none it may be dialled, which only the client's end ends.
         if upstream.current().is_some() {

@@ -3,8 +3,10 @@
 
 use std::time::Duration;
 
+use crate::config::QueueSettings;
 use crate::connection::frame::Frame;
 use crate::connection::outbox::{Ending, Outbox, Totals};
+use crate::connection::queue::Queue;
 use crate::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 /// How often a sender that waits asks whether it is to give up.
@@ -17,6 +19,8 @@ const WAIT_SLICE: Duration = Duration::from_millis(250);
 /// sent in part from its beginning. What the kernel had taken may or may not have arrived.
 #[derive(Debug, Default)]
 pub struct Upstream {
+    /// What a sender may leave here while there is no connection; without bounds it waits for one.
+    bounds: Option<QueueSettings>,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -24,18 +28,23 @@ pub struct Upstream {
 #[derive(Debug, Default)]
 struct State {
     current: Option<Arc<Outbox>>,
-    /// What the last connection has not sent.
-    unsent: Vec<Frame>,
+    /// What the last connection has not sent, and what was left here since.
+    unsent: Queue,
     /// There will be no further connection.
     over: bool,
 }
 
 impl Upstream {
+    /// One where senders need not wait for a connection: as much as these bounds allow they leave here.
+    pub fn with_room(bounds: QueueSettings) -> Upstream {
+        Upstream { bounds: Some(bounds), ..Upstream::default() }
+    }
+
     /// From now on `outbox` is the way. `first` goes out before everything else, and is not sent
     /// again over the next connection if it holds no messages.
     pub fn connected(&self, outbox: &Arc<Outbox>, first: impl IntoIterator<Item = Frame>) {
         let mut state = self.lock();
-        first.into_iter().chain(std::mem::take(&mut state.unsent)).for_each(|frame| outbox.hold(frame));
+        first.into_iter().chain(state.unsent.unsent().0).for_each(|frame| outbox.hold(frame));
         state.current = Some(Arc::clone(outbox));
         drop(state);
         self.changed.notify_all();
@@ -48,7 +57,9 @@ impl Upstream {
         let (ending, totals, unsent) = outbox.reclaim();
         let mut state = self.lock();
         state.current = None;
-        state.unsent = unsent;
+        unsent.into_iter().for_each(|frame| state.unsent.push(frame));
+        drop(state);
+        self.changed.notify_all();
         (ending, totals)
     }
 
@@ -57,8 +68,7 @@ impl Upstream {
     pub fn end(&self) -> usize {
         let mut state = self.lock();
         state.over = true;
-        let lost = state.unsent.iter().map(Frame::messages).sum();
-        state.unsent = Vec::new();
+        let lost = state.unsent.clear();
         drop(state);
         self.changed.notify_all();
         lost
@@ -93,10 +103,24 @@ impl Upstream {
             if state.over || give_up() {
                 return false;
             }
+            let has_room = || self.bounds.is_some_and(|bounds| state.unsent.fits(frame, &bounds));
+            if state.current.is_none() && has_room() {
+                state.unsent.push(frame.clone());
+                return true;
+            }
             if !is_replaced {
                 // An outbox that is closing stays the current one until its thread has ended.
                 state = self.changed.wait_timeout(state, WAIT_SLICE).unwrap_or_else(PoisonError::into_inner).0;
             }
+        }
+    }
+
+    /// Waits until nothing that was left here waits for a connection, or none will come. `give_up` as in
+    /// [`send`](Upstream::send).
+    pub fn wait_until_taken(&self, give_up: impl Fn() -> bool) {
+        let mut state = self.lock();
+        while !(state.unsent.is_empty() || state.over || give_up()) {
+            state = self.changed.wait_timeout(state, WAIT_SLICE).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 
@@ -118,7 +142,7 @@ mod tests {
     use std::time::Instant;
 
     use super::*;
-    use crate::config::{QueueSettings, WhenFull};
+    use crate::config::WhenFull;
     use crate::connection::frame::Role;
     use crate::connection::outbox::Limits;
     use crate::connection::socket::Socket;

@@ -138,6 +138,15 @@ pub fn without_user(text: &str) -> String {
     at.map_or_else(|| text.to_owned(), |at| format!("{scheme}***{}", &rest[at..]))
 }
 
+/// A URL as it may be shown to everybody who reads a log: the query is hidden too, many of them hold a token.
+pub fn fit_to_show(text: &str) -> String {
+    let text = without_user(text);
+    match text.split_once('?') {
+        Some((before, _)) => format!("{before}?***"),
+        None => text,
+    }
+}
+
 fn scheme(secure: bool) -> &'static str {
     if secure { "wss" } else { "ws" }
 }
@@ -253,6 +262,11 @@ mod tests {
             ("", ""),
         ] {
             assert_eq!(without_user(text), shown, "{text}");
+        }
+        for (text, shown) in
+            [("ws://me:secret@h/x?token=secret", "ws://***@h/x?***"), ("/x?secret", "/x?***"), ("ws://h/x", "ws://h/x")]
+        {
+            assert_eq!(fit_to_show(text), shown, "{text}");
         }
         for text in ["http://me:secret@h/", "me:secret@h", "ws://me:secret%@h/", "http://me:1/secret x@h"] {
             let problem = parse(text).unwrap_err();

@@ -75,7 +75,7 @@ impl Waiting {
             }
             state = self.changed.wait_timeout(state, WAIT_SLICE).unwrap_or_else(PoisonError::into_inner).0;
         }
-        let handed = match state.queue.offer(frame, &self.bounds) {
+        let handed = match state.queue.offer_each(frame, &self.bounds) {
             Offer::Taken => Handed::Taken,
             Offer::Dropped(count) => Handed::Dropped(count),
             Offer::TooSlow => Handed::Refused,
@@ -190,6 +190,38 @@ mod tests {
             assert_eq!(waiting.push(&frame(3), || false), Handed::Dropped(1));
             assert!(!waiting.try_push(&frame(4)));
             assert_eq!(left(&waiting), expected);
+        }
+    }
+
+    #[test]
+    fn down_and_full_it_drops_no_more_of_a_joined_frame_than_it_has_to() {
+        // Messages of 10 bytes on the wire, joined as many as one read brings.
+        let message = |number: u8| [&[0x82, 8][..], &[number; 8]].concat();
+        let joined = |numbers: std::ops::Range<u8>| {
+            let count = numbers.len() as u32;
+            Frame::joined(numbers.flat_map(message).collect::<Vec<_>>().into(), count)
+        };
+        let numbers = |waiting: &Waiting| -> Vec<u8> {
+            waiting.set_up(true);
+            let taken = std::iter::from_fn(|| match waiting.take(Some(Instant::now())) {
+                Next::Frame(frame) => frame.as_one().map(|bytes| bytes.chunks(10).map(|it| it[9]).collect::<Vec<_>>()),
+                Next::Nothing | Next::End => None,
+            });
+            taken.flatten().collect()
+        };
+        for (messages, bytes) in [(10, 1 << 20), (1000, 100), (1000, 109), (10, 104)] {
+            for (when_full, expected) in [(WhenFull::DropOldest, 6..16), (WhenFull::DropNewest, 0..10)] {
+                let waiting = Waiting::new(QueueSettings { messages, bytes, when_full }, false);
+                let mut dropped = 0;
+                for group in [0..4, 4..8, 8..12, 12..13, 13..16] {
+                    match waiting.push(&joined(group), || false) {
+                        Handed::Dropped(count) => dropped += count,
+                        handed => assert_eq!(handed, Handed::Taken),
+                    }
+                }
+                assert_eq!(numbers(&waiting), expected.collect::<Vec<_>>(), "{when_full:?} {messages} {bytes}");
+                assert_eq!(dropped, 6);
+            }
         }
     }
 

@@ -390,7 +390,7 @@ mod tests {
                 tls: DialTls { verify: false, ..DialTls::default() },
                 ..DialSettings::new(url)
             },
-            shown: "wss://h/x/{id}?t=${TOKEN}".into(),
+            shown: "wss://h/x/{id}?***".into(),
             forward_headers: vec!["Cookie".into(), "Origin".into()],
             forward_query: false,
             hold: Some(seconds(30)),
@@ -415,7 +415,7 @@ mod tests {
                     verify: true,
                 },
             },
-            shown: "wss://h:444/ws?t=${TOKEN}".into(),
+            shown: "wss://h:444/ws?***".into(),
             to: vec![
                 Destination::Reply,
                 Destination::Endpoint("/up/{payload.device}".into()),

@@ -141,7 +141,7 @@ pub struct EndpointSettings {
 pub struct RelaySettings {
     /// How to reach it; a `{name}` in the path of its URL is filled in by [`url::fill`] with the client's parameter.
     pub dial: DialSettings,
-    /// The URL for people: variables of the environment as they are written, no password.
+    /// The URL for people: variables of the environment as they are written, neither password nor query.
     pub shown: String,
     /// The headers of the client's request that are sent on, by name.
     pub forward_headers: Vec<String>,
@@ -158,7 +158,7 @@ pub struct LinkSettings {
     pub name: String,
     /// Whom it dials and how.
     pub dial: DialSettings,
-    /// The URL for people: variables of the environment as they are written, no password.
+    /// The URL for people: variables of the environment as they are written, neither password nor query.
     pub shown: String,
     /// Where goes what the remote sends: `reply`, `endpoint:` (a [`Template`](crate::template::Template)), `link:`.
     pub to: Vec<Destination>,
@@ -446,7 +446,7 @@ impl RelaySettings {
     pub fn new(url: &str) -> RelaySettings {
         RelaySettings {
             dial: DialSettings::new(url),
-            shown: url::without_user(url),
+            shown: url::fit_to_show(url),
             forward_headers: Vec::new(),
             forward_query: true,
             hold: None,
@@ -460,7 +460,7 @@ impl LinkSettings {
         LinkSettings {
             name: name.to_owned(),
             dial: DialSettings::new(url),
-            shown: url::without_user(url),
+            shown: url::fit_to_show(url),
             to: Vec::new(),
             format: Format::default(),
             max_message: 1 << 20,

@@ -110,6 +110,28 @@ impl Frame {
         Frame { body: self.body.slice(start..), messages, ..self }
     }
 
+    /// Where each of its messages ends, if it holds several: how many messages and bytes it has up to there.
+    pub fn ends(&self) -> impl Iterator<Item = (usize, usize)> {
+        let joined = if self.messages > 1 { &self.body[..] } else { &[] };
+        let (mut messages, mut at) = (0, 0);
+        std::iter::from_fn(move || {
+            let (len, is_message) = frame_at(&joined[at..])?;
+            messages += usize::from(is_message);
+            at += len;
+            Some((messages, at))
+        })
+    }
+
+    /// What comes up to one of its [`ends`](Frame::ends). It has memory of its own: what it was a part of may be dropped.
+    pub fn up_to(&self, (messages, bytes): (usize, usize)) -> Frame {
+        Frame::joined(Bytes::copy_from_slice(&self.body[..bytes]), messages as u32)
+    }
+
+    /// What comes behind one of its [`ends`](Frame::ends). It keeps the memory of all of it.
+    pub fn behind(&self, (messages, bytes): (usize, usize)) -> Frame {
+        Frame::joined(self.body.slice(bytes..), self.messages - messages as u32)
+    }
+
     /// Whether nothing is in it.
     pub fn is_empty(&self) -> bool {
         self.len() == 0

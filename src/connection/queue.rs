@@ -82,6 +82,50 @@ impl Queue {
         }
     }
 
+    /// As [`offer`](Queue::offer), to the message: where messages are joined in a frame, no more of them are dropped
+    /// than have to be. It looks at each of them, and nothing may be taken out meanwhile.
+    pub fn offer_each(&mut self, frame: &Frame, bounds: &QueueSettings) -> Offer {
+        if self.fits(frame, bounds) {
+            self.push(frame.clone());
+            return Offer::Taken;
+        }
+        match bounds.when_full {
+            WhenFull::Disconnect => Offer::TooSlow,
+            WhenFull::DropNewest => {
+                let room = (bounds.messages.saturating_sub(self.messages), bounds.bytes.saturating_sub(self.bytes));
+                let fits = |end: &(usize, usize)| end.0 <= room.0 && end.1 <= room.1;
+                match frame.ends().take_while(fits).last() {
+                    Some(end) => {
+                        self.push(frame.up_to(end));
+                        Offer::Dropped(frame.messages() - end.0)
+                    }
+                    None => Offer::Dropped(frame.messages()),
+                }
+            }
+            WhenFull::DropOldest => {
+                let mut dropped = 0;
+                while !self.fits(frame, bounds)
+                    && let Some(oldest) = self.frames.pop_front()
+                {
+                    let over = (
+                        (self.messages + frame.messages()).saturating_sub(bounds.messages),
+                        (self.bytes + frame.len()).saturating_sub(bounds.bytes),
+                    );
+                    self.uncount(&oldest);
+                    let enough = oldest.ends().find(|end| end.0 >= over.0 && end.1 >= over.1);
+                    dropped += enough.map_or(oldest.messages(), |end| end.0);
+                    if let Some(end) = enough.filter(|end| end.0 < oldest.messages()) {
+                        let rest = oldest.behind(end);
+                        self.count(&rest);
+                        self.frames.push_front(rest);
+                    }
+                }
+                self.push(frame.clone());
+                Offer::Dropped(dropped)
+            }
+        }
+    }
+
     /// Queues a frame whatever the bounds: the caller has asked [`fits`](Queue::fits), or it is a Close.
     pub fn push(&mut self, frame: Frame) {
         self.count(&frame);

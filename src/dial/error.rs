@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::url;
 use crate::wording::{Seconds, printable};
 
 /// How much of a refusal's body is shown.
@@ -181,13 +182,29 @@ pub struct Refusal {
     pub status: u16,
     /// As sent, safe to show; the usual one of the status if none was sent.
     pub reason: String,
-    /// Those that mean something to whoever asked us to dial: Retry-After, WWW-Authenticate, Location, Content-Type.
+    /// Those that mean something to whoever asked us to dial: Retry-After, WWW-Authenticate, Location,
+    /// Content-Type, Content-Encoding.
     pub headers: Vec<(String, Vec<u8>)>,
-    /// The beginning of the body, at most 4 KiB, without chunks.
+    /// The beginning of the body, at most 4 KiB, without chunks; `***` stands where it repeated a secret of ours.
     pub body: Vec<u8>,
+    /// As the body, with nothing in it either that came from whoever asked us to dial: for logs.
+    pub(super) told: Vec<u8>,
 }
 
+/// Anything shorter is a word that stands in many texts.
+const SECRET_MIN: usize = 4;
+
 impl Refusal {
+    /// Takes out of the body what it repeats of the request: `ours` nobody gets to see, `theirs` no log.
+    pub(super) fn hide<'a>(
+        &mut self,
+        ours: impl IntoIterator<Item = &'a [u8]>,
+        theirs: impl IntoIterator<Item = &'a [u8]>,
+    ) {
+        self.body = without(&self.body, ours);
+        self.told = without(&self.body, theirs);
+    }
+
     /// The first value of a header, safe to show.
     pub fn header(&self, name: &str) -> Option<String> {
         let (_, value) = self.headers.iter().find(|(own, _)| own.eq_ignore_ascii_case(name))?;
@@ -202,14 +219,30 @@ impl fmt::Display for Refusal {
             write!(f, " {}", self.reason)?;
         }
         if let Some(location) = self.header("location").filter(|_| (300..400).contains(&self.status)) {
-            write!(f, ", moved to '{location}' (redirects are not followed: use the new address)")?;
+            let location = url::fit_to_show(&location);
+            // The text for people says the same, with all that stands in the new address.
+            return write!(f, ", moved to '{location}' (redirects are not followed: use the new address)");
         }
-        let body = String::from_utf8_lossy(&self.body);
+        let body = String::from_utf8_lossy(&self.told);
         match body.trim() {
             "" => Ok(()),
             body => write!(f, ": {}", printable(body, BODY_SHOWN_MAX)),
         }
     }
+}
+
+/// A text without these secrets. Of `Bearer TOKEN` the token is one by itself.
+fn without<'a>(text: &[u8], secrets: impl IntoIterator<Item = &'a [u8]>) -> Vec<u8> {
+    let mut text = text.to_vec();
+    for secret in secrets {
+        let token = secret.rsplit(|byte| *byte == b' ').next().unwrap_or_default();
+        for secret in [secret, token].into_iter().filter(|secret| secret.len() >= SECRET_MIN) {
+            while let Some(at) = text.windows(secret.len()).position(|window| window == secret) {
+                text.splice(at..at + secret.len(), *b"***");
+            }
+        }
+    }
+    text
 }
 
 impl DialError {

@@ -19,7 +19,7 @@ const BODY_WAIT: Duration = Duration::from_secs(1);
 const REASON_MAX: usize = 123;
 
 /// The headers of a refusal that whoever asked us to dial can use.
-const PASSED_ON: [&str; 4] = ["Retry-After", "WWW-Authenticate", "Location", "Content-Type"];
+const PASSED_ON: [&str; 5] = ["Retry-After", "WWW-Authenticate", "Location", "Content-Type", "Content-Encoding"];
 
 /// An answer without its body.
 #[derive(Debug)]
@@ -45,16 +45,25 @@ pub(super) enum HeadError {
     Ended(io::Error),
 }
 
-/// Reads up to the end of the head.
+/// Reads up to the end of the head that counts: a server may send interim answers before it (RFC 9110 section 15.2).
 pub(super) fn read(wire: &mut Wire) -> Result<Head, HeadError> {
     let mut received = Vec::new();
+    let mut interim = 0;
     loop {
         let start = &received[..received.len().min(5)];
         if !b"HTTP/".starts_with(start) {
             return Err(HeadError::NotHttp(start.to_vec()));
         }
         if let Some(head) = parse(&received)? {
-            return Ok(head);
+            if !head.is_interim() {
+                return Ok(head);
+            }
+            interim += received.len() - head.behind.len();
+            if interim > HEAD_MAX {
+                return Err(HeadError::TooLarge);
+            }
+            received = head.behind;
+            continue;
         }
         let mut buffer = [0; 4096];
         let failed = if received.is_empty() { HeadError::Silent } else { HeadError::Ended };
@@ -89,6 +98,11 @@ pub(super) fn is_end(error: &io::Error) -> bool {
 }
 
 impl Head {
+    /// Whether another answer follows; none does behind a 101, which ends HTTP on the connection.
+    fn is_interim(&self) -> bool {
+        (100..200).contains(&self.status) && self.status != 101
+    }
+
     /// The values of a header, in order.
     pub(super) fn values(&self, name: &str) -> impl Iterator<Item = String> {
         self.fields
@@ -124,7 +138,7 @@ impl Head {
             .into_iter()
             .filter(|(name, _)| PASSED_ON.iter().any(|known| name.eq_ignore_ascii_case(known)))
             .collect();
-        Refusal { status: self.status, reason, headers, body }
+        Refusal { status: self.status, reason, headers, told: body.clone(), body }
     }
 }
 

@@ -202,7 +202,12 @@ impl Dialer {
         if let Some(proxy) = &proxy {
             proxy::tunnel(proxy, &self.target.host, self.target.port, &mut wire, time).map_err(|why| match why {
                 Blocked::Stopped => DialError::Stopped,
-                Blocked::Cause(cause) => DialError::Proxy { url: url.clone(), proxy: proxy.shown.clone(), cause },
+                Blocked::Cause(mut cause) => {
+                    if let ProxyCause::Refused(refusal) = &mut cause {
+                        refusal.hide(proxy.authorization(), []);
+                    }
+                    DialError::Proxy { url: url.clone(), proxy: proxy.shown.clone(), cause }
+                }
             })?;
         }
         if let Some(tls) = &self.tls {
@@ -218,12 +223,23 @@ impl Dialer {
             Unopened::Stopped => DialError::Stopped,
             Unopened::Unanswered(cause) => DialError::Unanswered { url: url.clone(), cause },
             Unopened::Protocol(problem) => DialError::Protocol { url: url.clone(), problem },
-            Unopened::Refused(refusal) => DialError::Refused { url: url.clone(), refusal },
+            Unopened::Refused(mut refusal) => {
+                let theirs = extras.headers.iter().map(|(_, value)| &value[..]);
+                refusal.hide(self.secrets(), theirs.chain(query(path_and_query)));
+                DialError::Refused { url: url.clone(), refusal }
+            }
         })?;
         wire.read_decrypted(&mut behind)
             .map_err(|error| DialError::Unanswered { url: url.clone(), cause: Cause::Other(cause(&error)) })?;
         let (socket, session) = wire.into_parts();
         Ok(Dialed { socket, session, behind, subprotocol })
+    }
+
+    /// What stands in every request and is nobody else's business.
+    fn secrets(&self) -> impl Iterator<Item = &[u8]> {
+        let headers = self.headers.iter().map(|(_, value)| value.expose().as_bytes());
+        let authorization = self.authorization.iter().map(|value| value.as_bytes());
+        headers.chain(authorization).chain(query(&self.target.path_and_query))
     }
 
     fn shown(&self, path_and_query: &str) -> String {
@@ -264,4 +280,9 @@ impl Dialer {
             may_agree_to_none: extras.subprotocols.is_some(),
         })
     }
+}
+
+/// What stands behind the path.
+fn query(path_and_query: &str) -> Option<&[u8]> {
+    path_and_query.split_once('?').map(|(_, query)| query.as_bytes())
 }

@@ -21,6 +21,13 @@ pub(super) struct HttpProxy {
     pub(super) shown: String,
 }
 
+impl HttpProxy {
+    /// What it is told about who we are.
+    pub(super) fn authorization(&self) -> Option<&[u8]> {
+        self.authorization.as_deref().map(str::as_bytes)
+    }
+}
+
 /// A proxy that was named and cannot be used.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Unusable {

@@ -192,6 +192,24 @@ fn what_the_server_sends_behind_its_answer_is_kept() {
 }
 
 #[test]
+fn interim_answers_come_before_the_one_that_counts() {
+    let address = serve(|mut stream| {
+        let accept = accept_of(&read_head(&mut stream));
+        let head = format!(
+            "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\nHTTP/1.1 101 X\r\nUpgrade: \
+             websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {accept}\r\n\r\nframes"
+        );
+        stream.write_all(head.as_bytes()).unwrap();
+        let _ = stream.read(&mut [0]);
+    });
+    assert_eq!(dial(&settings(&format!("ws://{address}/"))).unwrap().behind, b"frames");
+    let (address, _asked) = serve_answer("HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 404 Not Found\r\n\r\ngone");
+    expect(dial(&settings(&format!("ws://{address}/"))), "refused", &["404 Not Found: gone"]);
+    let (address, _asked) = serve_answer("HTTP/1.1 102 Processing\r\n\r\n".repeat(10_000));
+    expect(dial(&settings(&format!("ws://{address}/"))), "protocol", &["too large"]);
+}
+
+#[test]
 fn whether_no_subprotocol_will_do_is_decided_by_whoever_asked_for_one() {
     let address = serve(|stream| drop(tungstenite::accept(stream)));
     let mut settings = settings(&format!("ws://{address}/"));
@@ -223,10 +241,47 @@ fn a_refusal_has_all_that_a_relay_passes_on() {
 }
 
 #[test]
+fn what_a_refusal_repeats_of_the_request_is_not_shown() {
+    let address = serve(|mut stream| {
+        let head = read_head(&mut stream);
+        let _ = stream.write_all(format!("HTTP/1.1 400 Bad Request\r\n\r\nnot for me: {head}").as_bytes());
+    });
+    let mut settings = settings(&format!("ws://me:hidden@{address}/x?token=hidden"));
+    settings.headers = vec![("X-Key".into(), Secret::new("Bearer hidden"))];
+    let extras = RequestExtras {
+        path_and_query: Some("/y?theirs=concealed".into()),
+        headers: vec![("Cookie".into(), b"theirs=concealed".to_vec())],
+        ..RequestExtras::default()
+    };
+    // "me:hidden" in Base64.
+    let is_shown = |text: &str| ["hidden", "bWU6aGlkZGVu", "concealed"].iter().any(|secret| text.contains(secret));
+    for extras in [RequestExtras::default(), extras.clone()] {
+        let error = expect(dial_with(&settings, &extras), "refused", &["not for me: GET /", "X-Key: ***"]);
+        assert!(!is_shown(&error.to_string()), "{error}");
+    }
+    // Whoever asked us to dial gets what is his, and nothing of ours.
+    let error = expect(dial_with(&settings, &extras), "refused", &[]);
+    let DialError::Refused { refusal, .. } = error else { panic!("{error}") };
+    let body = String::from_utf8(refusal.body).unwrap();
+    assert!(
+        body.contains("Cookie: theirs=concealed") && !body.contains("Bearer hidden") && !body.contains("bWU6"),
+        "{body}"
+    );
+    // A proxy is another one to repeat what it was asked.
+    settings.proxy = Proxy::Url(Secret::new(format!("http://me:hidden@{address}")));
+    let error = expect(dial(&settings), "proxy", &["not for me: CONNECT"]);
+    assert!(!is_shown(&error.to_string()), "{error}");
+}
+
+#[test]
 fn a_redirect_is_told_and_not_followed() {
-    let moved = "HTTP/1.1 302 Found\r\nLocation: ws://elsewhere/x\r\nContent-Length: 0\r\n\r\n";
+    // Many servers repeat the query that they were asked for, in the text for people too.
+    let moved = "HTTP/1.1 302 Found\r\nLocation: ws://me:hidden@elsewhere/x?token=hidden\r\nContent-Length: 31\r\n\r\n\
+                 <a href=\"/x?token=hidden\">x</a>";
     let (address, asked) = serve_answer(moved);
-    expect(dial(&settings(&format!("ws://{address}/"))), "refused", &["302 Found, moved to 'ws://elsewhere/x'"]);
+    let words = ["302 Found, moved to 'ws://***@elsewhere/x?***'"];
+    let error = expect(dial(&settings(&format!("ws://{address}/"))), "refused", &words);
+    assert!(!error.to_string().contains("hidden"), "{error}");
     assert!(asked.recv_timeout(DEADLINE).is_ok() && asked.try_recv().is_err());
 }
 
@@ -607,7 +662,9 @@ fn serve_proxy(upstream: SocketAddr) -> (SocketAddr, Receiver<String>) {
     let address = serve(move |mut client| {
         let _ = sender.send(read_head(&mut client));
         let mut server = TcpStream::connect(upstream).unwrap();
-        client.write_all(b"HTTP/1.1 200 Connection established\r\nVia: a test\r\n\r\n").unwrap();
+        client
+            .write_all(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 Connection established\r\nVia: a test\r\n\r\n")
+            .unwrap();
         let (mut from_client, mut to_server) = (client.try_clone().unwrap(), server.try_clone().unwrap());
         thread::spawn(move || {
             let _ = std::io::copy(&mut from_client, &mut to_server);

@@ -164,6 +164,55 @@ fn while_a_link_is_down_its_queue_does_what_its_policy_says() {
 }
 
 #[test]
+fn while_a_link_is_down_its_bounds_hold_to_the_message_however_messages_arrive() {
+    const BOUND: usize = 100;
+    for (when_full, expected) in [("drop_oldest", 60..160), ("drop_newest", 0..100)] {
+        let mut remote = Remote::away();
+        let queue = format!("queue = {{ messages = {BOUND}, when_full = \"{when_full}\" }}");
+        let gateway = gateway(&both_ways(&remote.url(), &queue));
+        let mut client = client(&gateway, "/");
+        // Those of one read are joined, and together they are no divisor of the bound.
+        for group in 0..4 {
+            let group: Vec<u8> =
+                (0..40).flat_map(|number| masked(0x81, (group * 40 + number).to_string().as_bytes())).collect();
+            client.send(&group);
+            passed_on(&mut client);
+        }
+        remote.come();
+        let mut linked = remote.accept();
+        for number in expected {
+            assert_eq!(linked.text(), number.to_string(), "{when_full}");
+        }
+        gateway.wait_for_log("link up: while it was down 60 messages were dropped");
+        client.send_text("live");
+        assert_eq!(linked.text(), "live", "{when_full}");
+    }
+}
+
+#[test]
+fn what_stands_in_a_url_behind_its_path_is_in_no_log_line_and_no_event() {
+    let mut remote = Remote::away();
+    let url = format!("{}x?token=hidden", remote.url());
+    let endpoint = "[[endpoint]]\npath = \"/\"\nto = []\n";
+    let settings = "to = [\"endpoint:/\"]\nevents = [\"connect\", \"error\"]";
+    let gateway = gateway(&format!("{endpoint}{}", link("up", &url, settings)));
+    let shown = url.replace("token=hidden", "***");
+    gateway.wait_for_log(&format!("link up: failed to connect to '{shown}'"));
+    let mut client = client(&gateway, "/");
+    remote.come();
+    let _linked = remote.accept();
+    gateway.wait_for_log(&format!("link up: connected to '{shown}'"));
+    loop {
+        let event: Value = serde_json::from_str(&client.text()).unwrap();
+        assert_eq!(event["url"], shown.as_str());
+        if event["event"] == "connect" {
+            break;
+        }
+    }
+    assert!(!gateway.log().iter().any(|line| line.contains("hidden")));
+}
+
+#[test]
 fn with_block_a_link_that_is_down_holds_its_senders_and_loses_nothing() {
     const MESSAGES: usize = 3000;
     let mut remote = Remote::away();
@@ -762,6 +811,22 @@ fn at_a_stop_a_remote_that_reads_nothing_is_waited_for_no_longer_than_the_drain(
     drop(client);
     sender.join().unwrap();
     assert!(gateway.whole_log().iter().any(|line| line.contains("still waiting for it and are lost")));
+}
+
+#[test]
+fn at_a_stop_remotes_that_do_not_answer_are_waited_for_together() {
+    let remotes: Vec<_> = (0..6).map(|_| Remote::up()).collect();
+    let links: String =
+        remotes.iter().zip('a'..).map(|(remote, name)| link(&name.to_string(), &remote.url(), "")).collect();
+    let config = format!("[[endpoint]]\npath = \"/\"\nto = []\n{links}");
+    let mut gateway = gateway(&format!("[gateway]\ndrain_timeout = \"1s\"\nclose_timeout = \"2s\"\n{config}"));
+    let _mute: Vec<_> = remotes.iter().map(Remote::accept).collect();
+    gateway.wait_for_logs(": connected to ", remotes.len());
+    let started = Instant::now();
+    gateway.signal(Signal::TERM);
+    assert!(gateway.wait().success());
+    // One after the other they would take 12 s.
+    assert!(started.elapsed() < Duration::from_secs(6), "{:?}", started.elapsed());
 }
 
 // Events

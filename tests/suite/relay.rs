@@ -432,6 +432,7 @@ fn the_client_gets_the_refusal_of_its_upstream() {
         ),
         ("503 Later\r\nRetry-After: 7\r\nContent-Type: text/plain\r\n", "Retry-After: 7", "busy"),
         ("503 Later\r\nContent-Type: text/plain\r\n", "Content-Type: text/plain", "busy"),
+        ("500 Oh\r\nContent-Encoding: gzip\r\n", "Content-Encoding: gzip", "\u{1f}..."),
         ("302 Found\r\nLocation: ws://elsewhere/\r\n", "Location: ws://elsewhere/", ""),
         ("404 Not Found\r\n", "HTTP/1.1 404 Not Found", "not here"),
     ] {
@@ -860,6 +861,36 @@ fn a_client_stays_while_its_upstream_restarts() {
 }
 
 #[test]
+fn a_client_that_is_kept_is_answered_while_what_it_sends_waits() {
+    let server = Server::start();
+    let gateway = relay_to(&server.url("/"), "hold = \"20s\"", "queue = { messages = 10 }");
+    for wire in Wire::BOTH {
+        let (mut client, conn) = pair(&gateway, &server, wire);
+        conn.kill();
+        gateway.wait_for_log("the upstream is gone");
+        // It dials the test's server, which has not answered yet.
+        let mut conn = server.arrival();
+        for number in 0..10 {
+            client.send_text(&number.to_string());
+            client.send(&masked(0x89, b"here?"));
+            assert_eq!(client.message(), Frame { first: 0x8a, payload: b"here?".to_vec() });
+        }
+        // There is no room for the last one, and what it says before it goes is not lost.
+        client.send_text("10");
+        client.send(&masked(0x88, &4000u16.to_be_bytes()));
+        assert!(!client.has_input_within(Duration::from_millis(300)));
+        let head = conn.head();
+        conn.accept(&head, &[]);
+        for number in 0..=10 {
+            assert_eq!(conn.message(), Frame::text(&number.to_string()));
+        }
+        conn.closed_with(&Frame::close(4000, ""));
+        assert_eq!(client.message(), Frame::close(4000, ""));
+        client.end();
+    }
+}
+
+#[test]
 fn what_the_kernel_had_not_taken_is_sent_again() {
     let mut server = Server::start();
     let gateway = relay_to(&server.url("/"), "hold = \"8s\"", "queue = { messages = 64, bytes = \"1MiB\" }");
@@ -1119,4 +1150,44 @@ fn a_relay_whose_thread_cannot_be_started_closes_both_sides() {
     conn.end();
     gateway.wait_for_log("failed to start the thread of its relay");
     eventually("the client's thread is back", DEADLINE, || gateway.threads() < threads);
+}
+
+#[test]
+fn clients_that_wait_for_a_slow_upstream_keep_nobody_else_out() {
+    let server = Server::start();
+    let config = config(&server.url("/"), "connect_timeout = \"60s\"", "");
+    let echo = "[[endpoint]]\npath = \"/echo\"\nto = [\"reply\"]\n";
+    let gateway = Gateway::start(&format!("{}{echo}", config.replace("[gateway]", "[gateway]\nmax_handshakes = 3")));
+    let waiting: Vec<_> = (0..8)
+        .map(|_| {
+            let mut client = gateway.raw("plain");
+            client.send(request("/dev/7", &[]).as_bytes());
+            (client, server.arrival())
+        })
+        .collect();
+    let mut other = gateway.client(Wire::Plain, "/echo");
+    other.send_text("in");
+    assert_eq!(other.text(), "in");
+    // Nobody was forgotten over it.
+    for (mut client, mut conn) in waiting {
+        let head = conn.head();
+        conn.accept(&head, &[]);
+        assert!(client.head().starts_with("HTTP/1.1 101 "));
+    }
+}
+
+#[test]
+fn a_request_that_no_server_could_be_asked_is_the_client_s_mistake() {
+    let server = Server::start();
+    let gateway = relay_to(&server.url("/"), "", "");
+    for (path, lines) in [("/dev/7?\u{e9}", &[][..]), ("/dev/7", &["Sec-WebSocket-Protocol: a b"])] {
+        let mut client = gateway.raw("plain");
+        client.send(request(path, lines).as_bytes());
+        let (head, body) = client.answer();
+        assert!(head.starts_with("HTTP/1.1 400 "), "{head}");
+        assert!(body.contains("cannot be passed on"), "{body}");
+    }
+    gateway.wait_for_logs("refused with 400", 2);
+    assert!(!gateway.log().iter().any(|line| line.contains("WARN")), "a client fills the log with warnings");
+    assert!(server.arrives_within(Duration::from_millis(50)).is_none());
 }

@@ -129,10 +129,11 @@ fn dialled_url(value: &Value<'_>, text: &Text, keys: &DialKeys, parameters: &mut
     None
 }
 
-/// The URL for people: a variable of the environment may be a secret, so behind the host they stay as they are written.
+/// The URL for people: a variable of the environment may be a secret, so behind the host they stay as they are written,
+/// and a query may be one however it is written.
 fn shown(url: &Url, text: &Text) -> String {
     if text.value == text.written {
-        return url::without_user(&text.written);
+        return url::fit_to_show(&text.written);
     }
     let behind_scheme = text.written.split_once("://").map_or("", |(_, rest)| rest);
     let written_path = behind_scheme.find(['/', '?']).map(|at| &behind_scheme[at..]);
@@ -142,7 +143,7 @@ fn shown(url: &Url, text: &Text) -> String {
         None if url.path_and_query == "/" => "",
         None => "/***",
     };
-    format!("{scheme}://{}{path}", url.authority())
+    url::fit_to_show(&format!("{scheme}://{}{path}", url.authority()))
 }
 
 fn proxy(value: &Value<'_>) -> Option<Proxy> {
@@ -228,9 +229,9 @@ mod tests {
     #[test]
     fn a_url_is_shown_with_its_variables_as_they_are_written() {
         for (written, value, expected) in [
-            ("ws://h/x?token=1", "ws://h/x?token=1", "ws://h/x?token=1"),
+            ("ws://h/x?token=1", "ws://h/x?token=1", "ws://h/x?***"),
             ("ws://me:p@h/x", "ws://me:p@h/x", "ws://***@h/x"),
-            ("wss://${H}/x?token=${T}", "wss://plc:81/x?token=secret", "wss://plc:81/x?token=${T}"),
+            ("wss://${H}/x?token=${T}", "wss://plc:81/x?token=secret", "wss://plc:81/x?***"),
             ("wss://me:${P}@h", "wss://me:secret@h", "wss://h"),
             ("${URL}", "wss://me:secret@h:443/secret?secret", "wss://h/***"),
             ("${URL}/x", "wss://h/secret/x", "wss://h/***"),

@@ -12,11 +12,13 @@ use crate::secret::Secret;
 use super::dial::DialKeys;
 
 /// Headers that links and relays may not set, each with what to do instead.
-const OWN_HEADERS: [(&str, &str); 8] = [
+const OWN_HEADERS: [(&str, &str); 10] = [
     ("connection", "the handshake sets it itself, remove it"),
     ("upgrade", "the handshake sets it itself, remove it"),
     ("content-length", "the request of a handshake has no body, remove it"),
     ("transfer-encoding", "the request of a handshake has no body, remove it"),
+    ("te", "the request of a handshake has no body, remove it"),
+    ("sec-websocket-accept", "only the answer to a handshake has it, remove it"),
     ("sec-websocket-key", "the handshake sets it itself, remove it"),
     ("sec-websocket-version", "the handshake sets it itself, remove it"),
     ("sec-websocket-extensions", "wsgate offers no extensions, remove it"),
