@@ -123,7 +123,7 @@ fn the_entire_message_passes_both_ways_and_each_side_has_its_own_session() {
 
 #[test]
 fn the_flow_of_the_readme_answers_each_who_asks() {
-    let gateway = readme::start(readme::config_with("address_sessions = true"));
+    let gateway = readme::start(readme::config_with("path = \"/ask\"\nto = [\"endpoint:/flow\"]"));
     let port = gateway.port("main");
     // The function of the README, behind a json node.
     let mut group = client("flow", &format!("ws://127.0.0.1:{port}/flow"), json!({}), readme::blocks("js")[0]);
