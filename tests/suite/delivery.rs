@@ -378,10 +378,21 @@ fn drop_oldest_keeps_what_came_last() {
         // with TLS those that are encrypted already, a record of at most 16 KiB.
         assert!((QUEUE - 4..QUEUE).contains(&kept.len()), "{numbers:?}");
         assert!(kept.iter().copied().eq(FLOOD - kept.len()..FLOOD), "{numbers:?}");
-        publisher.send_text("as ever");
-        assert_eq!(frozen.text(), "as ever");
+        // A batch that the kernel has taken counts until its writer has come back, so on a busy machine there
+        // may be no room yet for one more: this is said until it arrives.
+        let mut said = 0;
+        while said == 0 || !frozen.has_input_within(Duration::from_millis(100)) {
+            publisher.send_text("as ever");
+            assert_eq!(publisher.text(), "as ever");
+            said += 1;
+        }
+        let mut heard = 0;
+        while heard == 0 || (heard < said && frozen.has_input_within(Duration::from_millis(100))) {
+            assert_eq!(frozen.text(), "as ever");
+            heard += 1;
+        }
         drop(frozen);
-        assert_eq!(dropped(gateway, id), FLOOD - numbers.len());
+        assert_eq!(dropped(gateway, id), FLOOD - numbers.len() + said - heard);
         let lines = gateway.log();
         assert_eq!(lines.iter().filter(|other| other.contains(&line)).count(), 1, "one line, not one a message");
     });
