@@ -402,12 +402,12 @@ fn two_clients_ask_a_thousand_questions_each_at_once_through_a_link_and_get_only
     const QUESTIONS: usize = 1000;
     // The configuration and the function of the README.
     let node_red = NodeRed::up(&flows(&[listener("/ws/whole", true, readme::blocks("js")[1])]));
-    let config = readme::config_with("name = \"node-red\"");
+    let config = readme::config_with("url = \"ws://127.0.0.1:1880/ws/whole\"");
     let here =
         config.replace("ws://127.0.0.1:1880/ws/whole\"", &format!("{}\"\nproxy = \"off\"", node_red.url("/ws/whole")));
     assert_ne!(here, config);
     let gateway = readme::start(&here);
-    gateway.wait_for_log("link node-red: connected to ");
+    gateway.wait_for_log("link flow: connected to ");
     let mut bystander = gateway.raw("main");
     bystander.upgrade("/ask", &[]);
     let (count, ask) = (QUESTIONS.to_string(), format!("ws://127.0.0.1:{}/ask", gateway.port("main")));
