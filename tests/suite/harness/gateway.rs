@@ -170,8 +170,13 @@ impl Gateway {
 
     /// The id that the gateway has given this client, from the line of its log.
     pub(crate) fn id_of(&self, client: &Raw) -> String {
-        let line = self.wait_for_log(&format!(":{}): connected", client.own_port()));
-        line.split("client ").nth(1).unwrap().split(' ').next().unwrap().to_owned()
+        let connected = format!(":{}): connected", client.own_port());
+        let id = |line: &str| line.split("client ").nth(1).unwrap().split(' ').next().unwrap().to_owned();
+        self.log.wait(&connected, |lines| {
+            let mut ids = lines.iter().filter(|line| line.contains(&connected)).map(|line| id(line));
+            // A client that has ended may have had the same port.
+            ids.find(|id| !lines.iter().any(|line| line.contains(&format!("client {id}: disconnected"))))
+        })
     }
 
     /// Connects over this kind of wire, to the listener of the same name, and upgrades.
