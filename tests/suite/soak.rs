@@ -114,7 +114,7 @@ fn o3_however_long_clients_come_talk_and_are_cut_nothing_grows_and_nothing_is_lo
             share(processor_seconds("self"))
         ),
     );
-    let settled: Vec<_> = looks.iter().filter(|look| length <= LONG || look.at >= SETTLING).collect();
+    let settled: Vec<_> = looks.iter().filter(|look| length < LONG || look.at >= SETTLING).collect();
     let slope = slope_mib_an_hour(&settled);
     let last = looks.last().unwrap();
     measured("O3", format!("{} KiB before, {} KiB at the end, {slope:+.2} MiB/h", before.memory_kib, last.memory_kib));
