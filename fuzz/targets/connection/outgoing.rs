@@ -252,7 +252,8 @@ impl Outgoing {
             dropped += self.pending.remove(oldest).map_or(0, |entry| entry.messages);
         }
         self.totals.dropped += dropped as u64;
-        self.push(entry);
+        // The socket is stalled since before, also where nothing of that time is left in the queue.
+        self.pending.push_back(entry);
     }
 
     pub fn pong(&mut self, all: Vec<u8>, latest: Vec<u8>) {
