@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 use serde::Serialize;
 
 use crate::config::EventKind;
+use crate::connection::outbox::{Ending, Totals};
 use crate::format;
 use crate::id::Id;
 
@@ -96,6 +97,22 @@ pub struct Disconnected {
     pub dropped: u64,
 }
 
+impl Disconnected {
+    /// How a connection was that is over: what it has sent us, messages and bytes, and what we have sent it.
+    pub fn new(ending: Ending, duration: Duration, received: (u64, u64), sent: Totals) -> Disconnected {
+        Disconnected {
+            code: ending.code,
+            reason: ending.reason,
+            duration,
+            messages_received: received.0,
+            bytes_received: received.1,
+            messages_sent: sent.messages,
+            bytes_sent: sent.bytes,
+            dropped: sent.dropped,
+        }
+    }
+}
+
 /// Why a link is not connected.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -172,16 +189,9 @@ mod tests {
     }
 
     fn disconnected(code: u16) -> Disconnected {
-        Disconnected {
-            code,
-            reason: "a \"reason\"".to_owned(),
-            duration: Duration::from_micros(1_234_567),
-            messages_received: 1,
-            bytes_received: 2,
-            messages_sent: 3,
-            bytes_sent: 4,
-            dropped: 5,
-        }
+        let ending = Ending { code, reason: "a \"reason\"".to_owned() };
+        let sent = Totals { messages: 3, bytes: 4, dropped: 5, lost: 6 };
+        Disconnected::new(ending, Duration::from_micros(1_234_567), (1, 2), sent)
     }
 
     const COUNTS: &str = r#""reason":"a \"reason\"","duration":1234,"messagesReceived":1,"bytesReceived":2,"messagesSent":3,"bytesSent":4,"dropped":5,"timestamp":"2026-03-01T00:00:00.007Z""#;

@@ -179,17 +179,10 @@ fn live(shared: &Arc<Shared>, index: usize, dialed: Dialed) -> Ended {
     }
     let why = format!("the connection ended with code {} ('{}')", ending.code, ending.reason);
     let (code, is_bad) = (Some(ending.code), event::is_bad_end(ending.code));
-    let disconnected = || Disconnected {
-        code: ending.code,
-        reason: ending.reason,
-        duration,
-        messages_received: messages,
-        bytes_received: bytes,
-        messages_sent: sent.messages,
-        bytes_sent: sent.bytes,
-        dropped: sent.dropped,
+    let disconnected = || {
+        let disconnected = Disconnected::new(ending, duration, (messages, bytes), sent);
+        (event::LinkState::Down, What::Disconnected(disconnected))
     };
-    let disconnected = || (event::LinkState::Down, What::Disconnected(disconnected()));
     tell_of_link(shared, index, Some(&origin), EventKind::Disconnect, disconnected);
     Ended { step: "connection", why, code, is_bad }
 }
