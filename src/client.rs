@@ -60,20 +60,34 @@ fn live(
 ) {
     let Opened { registration, subprotocol, incoming, reached } = opened;
     let client = registration.client();
-    let (id, since) = (client.id(), Instant::now());
-    let room = shared.routes.show(&client.room);
+    let since = Instant::now();
+    arrived(shared, client, from, subprotocol);
+    let taken = catch_unwind(AssertUnwindSafe(|| read(shared, client, incoming, reached))).unwrap_or_else(|_| {
+        error!("client {}: its thread panicked; this is a defect of wsgate", client.id());
+        client.outbox().close(Some(1011), "Internal error");
+        client.outbox().wait_closed();
+        Taken::default()
+    });
+    departed(shared, client, since, taken);
+}
+
+/// Says that a client is there. A function of its own, as the next, so that what it needs is not on the client's
+/// stack from then on.
+#[inline(never)]
+fn arrived(shared: &Shared, client: &Client, from: &str, subprotocol: Option<String>) {
+    let (id, room) = (client.id(), shared.routes.show(&client.room));
     match &subprotocol {
         None => info!("client {id} ({from}): connected to '{room}'"),
         Some(subprotocol) => info!("client {id} ({from}): connected to '{room}' with subprotocol '{subprotocol}'"),
     }
     tell_of_client(shared, client, EventKind::Connect, || What::Connected { subprotocol });
-    let taken = catch_unwind(AssertUnwindSafe(|| read(shared, client, incoming, reached)));
-    let (Received { messages, bytes }, Misaddressed { unknown, denied, .. }) = taken.unwrap_or_else(|_| {
-        error!("client {id}: its thread panicked; this is a defect of wsgate");
-        client.outbox().close(Some(1011), "Internal error");
-        client.outbox().wait_closed();
-        Taken::default()
-    });
+}
+
+/// Ends what is left of a client's connection, lets it leave its room, and says how it was.
+#[inline(never)]
+fn departed(shared: &Shared, client: &Client, since: Instant, (received, misaddressed): Taken) {
+    let (id, room) = (client.id(), shared.routes.show(&client.room));
+    let (Received { messages, bytes }, Misaddressed { unknown, denied, .. }) = (received, misaddressed);
     let (ending, sent) = client.outbox().finish();
     leave(shared, client);
     let duration = since.elapsed();
@@ -88,16 +102,7 @@ fn live(
     if unknown + denied > 0 {
         info!("client {id}: of its messages, session_unknown dropped {unknown} and session_denied {denied}");
     }
-    let disconnected = || Disconnected {
-        code: ending.code,
-        reason: ending.reason.clone(),
-        duration,
-        messages_received: messages,
-        bytes_received: bytes,
-        messages_sent: sent.messages,
-        bytes_sent: sent.bytes,
-        dropped: sent.dropped,
-    };
+    let disconnected = || Disconnected::new(ending.clone(), duration, (messages, bytes), sent);
     if event::is_bad_end(ending.code) {
         tell_of_client(shared, client, EventKind::Error, || What::Broken(disconnected()));
     }

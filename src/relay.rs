@@ -195,6 +195,7 @@ impl Drop for Leave<'_> {
 }
 
 /// Relays until either side has ended.
+#[inline(never)]
 pub fn run(shared: &Arc<Shared>, client: &Arc<Client>, reached: Reached, incoming: Incoming) -> Received {
     let Reached { mut dialed, extras } = reached;
     let (shared, client) = (Arc::clone(shared), Arc::clone(client));
