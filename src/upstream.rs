@@ -86,21 +86,19 @@ impl Upstream {
 
     /// Sends a frame, waiting for a connection and for room in it. `false` when there will be no
     /// connection any more, or when `give_up` says so, which is asked every 250 ms of a wait and
-    /// whenever a connection ends.
+    /// whenever a connection ends. It must not wait, and may use any lock: none is held meanwhile.
     pub fn send(&self, frame: &Frame, give_up: impl Fn() -> bool) -> bool {
         let mut state = self.lock();
         loop {
-            let mut is_replaced = false;
-            if let Some(outbox) = state.current.clone() {
+            let tried = state.current.clone();
+            if let Some(outbox) = &tried {
                 drop(state);
                 if outbox.reply_unless(frame, &give_up) {
                     return true;
                 }
                 state = self.lock();
-                // Then nobody will say so any more.
-                is_replaced = state.current.as_ref().is_some_and(|current| !Arc::ptr_eq(current, &outbox));
             }
-            if state.over || give_up() {
+            if state.over {
                 return false;
             }
             let has_room = || self.bounds.is_some_and(|bounds| state.unsent.fits(frame, &bounds));
@@ -108,9 +106,15 @@ impl Upstream {
                 state.unsent.push(frame.clone());
                 return true;
             }
-            if !is_replaced {
-                // An outbox that is closing stays the current one until its thread has ended.
-                state = self.changed.wait_timeout(state, WAIT_SLICE).unwrap_or_else(PoisonError::into_inner).0;
+            drop(state);
+            if give_up() {
+                return false;
+            }
+            state = self.lock();
+            // An outbox that is closing stays the current one until its thread has ended. Whatever else has
+            // changed since nobody would tell us any more.
+            if !state.over && state.current.as_ref().map(Arc::as_ptr) == tried.as_ref().map(Arc::as_ptr) {
+                state = self.wait(state);
             }
         }
     }
@@ -118,10 +122,22 @@ impl Upstream {
     /// Waits until nothing that was left here waits for a connection, or none will come. `give_up` as in
     /// [`send`](Upstream::send).
     pub fn wait_until_taken(&self, give_up: impl Fn() -> bool) {
+        let must_wait = |state: &State| !state.unsent.is_empty() && !state.over;
         let mut state = self.lock();
-        while !(state.unsent.is_empty() || state.over || give_up()) {
-            state = self.changed.wait_timeout(state, WAIT_SLICE).unwrap_or_else(PoisonError::into_inner).0;
+        while must_wait(&state) {
+            drop(state);
+            if give_up() {
+                return;
+            }
+            state = self.lock();
+            if must_wait(&state) {
+                state = self.wait(state);
+            }
         }
+    }
+
+    fn wait<'a>(&self, state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+        self.changed.wait_timeout(state, WAIT_SLICE).unwrap_or_else(PoisonError::into_inner).0
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -138,6 +154,7 @@ mod audit;
 mod tests {
     use std::io::Read;
     use std::os::unix::net::UnixStream;
+    use std::sync::mpsc;
     use std::thread;
     use std::time::Instant;
 
@@ -151,11 +168,12 @@ mod tests {
 
     const LEN: usize = 5000;
 
+    const ROOM: QueueSettings = QueueSettings { messages: 8, bytes: 1 << 20, when_full: WhenFull::DropOldest };
+
     fn connect(watch: &Arc<Watch>, id: u64) -> (Arc<Outbox>, UnixStream) {
         let (ours, theirs) = UnixStream::pair().unwrap();
         theirs.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
-        let queue = QueueSettings { messages: 8, bytes: 1 << 20, when_full: WhenFull::DropOldest };
-        let limits = Limits { queue, write_timeout: None, close_timeout: 10 };
+        let limits = Limits { queue: ROOM, write_timeout: None, close_timeout: 10 };
         let clock = Arc::default();
         let outbox = Outbox::new(id.into(), Role::Client, Socket::new(ours), None, limits, clock, Arc::clone(watch));
         (Arc::new(outbox), theirs)
@@ -241,5 +259,23 @@ mod tests {
         };
         assert_eq!(upstream.end(), 0);
         assert!(!sender.join().unwrap());
+    }
+
+    #[test]
+    fn whoever_is_asked_whether_to_give_up_may_look_at_what_is_waited_for() {
+        let upstream = Arc::new(Upstream::with_room(QueueSettings { messages: 1, ..ROOM }));
+        assert!(upstream.send(&numbered(1), || false));
+        let (done, all_done) = mpsc::channel();
+        let waiter = {
+            let upstream = Arc::clone(&upstream);
+            thread::spawn(move || {
+                let gives_up = || !upstream.is_over() && upstream.current().is_none();
+                assert!(!upstream.send(&numbered(2), gives_up));
+                upstream.wait_until_taken(gives_up);
+                done.send(()).unwrap();
+            })
+        };
+        all_done.recv_timeout(Duration::from_secs(10)).expect("it asks with its lock in hand");
+        waiter.join().unwrap();
     }
 }

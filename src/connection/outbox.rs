@@ -230,18 +230,25 @@ impl Outbox {
     }
 
     /// As [`reply`](Outbox::reply), for what another peer sent: the wait also ends with `false` when that
-    /// one is gone, which `give_up` says. It is asked at least every 250 ms of the wait, and must not wait.
+    /// one is gone, which `give_up` says. It is asked at least every 250 ms of the wait, must not wait, and may
+    /// use any lock: none is held meanwhile.
     pub fn reply_unless(self: &Arc<Self>, frame: &Frame, give_up: impl Fn() -> bool) -> bool {
         let mut state = self.lock();
         if state.is_idle_for(frame) {
             self.write_one(state, frame);
             return true;
         }
-        while state.stage == Stage::Open && !state.queue.fits(frame, &self.limits.queue) {
+        let must_wait = |state: &State| state.stage == Stage::Open && !state.queue.fits(frame, &self.limits.queue);
+        while must_wait(&state) {
+            drop(state);
             if give_up() {
                 return false;
             }
-            state = self.wait(state);
+            state = self.lock();
+            // Nobody would have told us what has changed since.
+            if must_wait(&state) {
+                state = self.wait(state);
+            }
         }
         if state.stage != Stage::Open {
             return false;
@@ -1169,6 +1176,25 @@ mod tests {
         let arrived = wire.len() / message(1, 0, 17_000).len();
         assert!((1..60).contains(&arrived), "{arrived} have arrived");
         assert_eq!((totals.messages as usize, unsent[0].messages()), (arrived, 60 - arrived));
+    }
+
+    #[test]
+    fn whoever_is_asked_whether_to_give_up_may_look_at_the_outbox() {
+        let (socket, theirs) = plain_pair();
+        let outbox = outbox(socket, None, 1 << 10);
+        let (done, all_done) = mpsc::channel();
+        let waiter = {
+            let outbox = Arc::clone(&outbox);
+            thread::spawn(move || {
+                // Nobody reads: some time it has no room.
+                let gives_up = || !outbox.is_closing() && outbox.ping_state() == PingState::None;
+                while outbox.reply_unless(&message(1, 0, 1000), gives_up) {}
+                done.send(()).unwrap();
+            })
+        };
+        all_done.recv_timeout(PATIENCE).expect("it asks with its lock in hand");
+        waiter.join().unwrap();
+        drop(theirs);
     }
 
     #[test]
