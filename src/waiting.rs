@@ -43,11 +43,17 @@ pub struct Waiting {
     /// Down or not, a full queue holds the sender.
     always_holds: bool,
     state: Mutex<State>,
-    changed: Condvar,
+    /// Signalled when there is something to take: for the link's sending thread.
+    filled: Condvar,
+    /// Signalled when there is room, to one held sender at a time: each that leaves room tells the next one.
+    /// A thousand that were told at once would find room for one.
+    emptied: Condvar,
 }
 
 #[derive(Debug, Default)]
 struct State {
+    /// How many senders are held.
+    held: usize,
     queue: Queue,
     is_up: bool,
     is_ended: bool,
@@ -56,32 +62,46 @@ struct State {
 impl Waiting {
     /// An empty queue of a link that is down.
     pub fn new(bounds: QueueSettings, always_holds: bool) -> Waiting {
-        Waiting { bounds, always_holds, state: Mutex::default(), changed: Condvar::new() }
+        Waiting { bounds, always_holds, state: Mutex::default(), filled: Condvar::new(), emptied: Condvar::new() }
     }
 
     /// Hands a frame over; waits for room while that is what a full queue does. `give_up` is asked
-    /// every 250 ms.
+    /// every 250 ms; it must not wait, and may use any lock: none is held meanwhile.
     pub fn push(&self, frame: &Frame, give_up: impl Fn() -> bool) -> Handed {
+        let must_wait = |state: &State| {
+            let holds = state.is_up || self.always_holds;
+            holds && !state.is_ended && !state.queue.fits(frame, &self.bounds)
+        };
         let mut state = self.lock();
-        loop {
-            if state.is_ended {
-                return Handed::Refused;
-            }
-            if state.queue.fits(frame, &self.bounds) || !(state.is_up || self.always_holds) {
-                break;
-            }
+        while must_wait(&state) {
+            drop(state);
             if give_up() {
+                // It may have been told of room that another one can use.
+                self.emptied.notify_one();
                 return Handed::Refused;
             }
-            state = self.changed.wait_timeout(state, WAIT_SLICE).unwrap_or_else(PoisonError::into_inner).0;
+            state = self.lock();
+            // Nobody would have told us what has changed since.
+            if must_wait(&state) {
+                state.held += 1;
+                state = self.emptied.wait_timeout(state, WAIT_SLICE).unwrap_or_else(PoisonError::into_inner).0;
+                state.held -= 1;
+            }
+        }
+        if state.is_ended {
+            return Handed::Refused;
         }
         let handed = match state.queue.offer_each(frame, &self.bounds) {
             Offer::Taken => Handed::Taken,
             Offer::Dropped(count) => Handed::Dropped(count),
             Offer::TooSlow => Handed::Refused,
         };
+        let is_next_held = state.held > 0;
         drop(state);
-        self.changed.notify_all();
+        self.filled.notify_one();
+        if is_next_held {
+            self.emptied.notify_one();
+        }
         handed
     }
 
@@ -93,7 +113,7 @@ impl Waiting {
         let fits = !state.is_ended && state.queue.fits(frame, &half);
         if fits {
             state.queue.push(frame.clone());
-            self.changed.notify_all();
+            self.filled.notify_one();
         }
         fits
     }
@@ -109,16 +129,20 @@ impl Waiting {
             {
                 let frame = taken.frames[0].clone();
                 state.queue.settle(taken, frame.len());
-                self.changed.notify_all();
+                let is_anybody_held = state.held > 0;
+                drop(state);
+                if is_anybody_held {
+                    self.emptied.notify_one();
+                }
                 return Next::Frame(frame);
             }
             if state.is_ended && state.queue.is_empty() {
                 return Next::End;
             }
             state = match deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())) {
-                None => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
+                None => self.filled.wait(state).unwrap_or_else(PoisonError::into_inner),
                 Some(Duration::ZERO) => return Next::Nothing,
-                Some(left) => self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0,
+                Some(left) => self.filled.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0,
             };
         }
     }
@@ -126,13 +150,13 @@ impl Waiting {
     /// Says whether the link is up.
     pub fn set_up(&self, is_up: bool) {
         self.lock().is_up = is_up;
-        self.changed.notify_all();
+        self.tell_all();
     }
 
     /// Takes nothing any more; what is queued can still be taken out, once the link is up.
     pub fn end(&self) {
         self.lock().is_ended = true;
-        self.changed.notify_all();
+        self.tell_all();
     }
 
     /// Takes nothing any more and forgets what is queued; says how many messages that were.
@@ -141,13 +165,18 @@ impl Waiting {
         state.is_ended = true;
         let lost = state.queue.clear();
         drop(state);
-        self.changed.notify_all();
+        self.tell_all();
         lost
     }
 
     /// Whether it takes nothing any more.
     pub fn is_ended(&self) -> bool {
         self.lock().is_ended
+    }
+
+    fn tell_all(&self) {
+        self.filled.notify_all();
+        self.emptied.notify_all();
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -257,6 +286,47 @@ mod tests {
             }
             assert!(sender.join().unwrap().iter().all(|handed| *handed == Handed::Taken));
         }
+    }
+
+    #[test]
+    fn of_many_held_senders_each_gets_its_turn() {
+        const SENDERS: u8 = 50;
+        const EACH: u8 = 40;
+        let waiting = Arc::new(waiting(WhenFull::DropOldest, false));
+        waiting.set_up(true);
+        let frame = |sender, number| Frame::joined(vec![sender, number].into(), 1);
+        let senders: Vec<_> = (0..SENDERS)
+            .map(|sender| {
+                let waiting = Arc::clone(&waiting);
+                thread::spawn(move || {
+                    (0..EACH).all(|number| waiting.push(&frame(sender, number), || false) == Handed::Taken)
+                })
+            })
+            .collect();
+        let deadline = Instant::now() + Duration::from_secs(10);
+        let mut next = [0; SENDERS as usize];
+        for _ in 0..u32::from(SENDERS) * u32::from(EACH) {
+            let Next::Frame(frame) = waiting.take(Some(deadline)) else { panic!("nothing comes any more: {next:?}") };
+            let &[sender, number] = frame.as_one().unwrap() else { panic!("{frame:?}") };
+            assert_eq!(number, next[usize::from(sender)]);
+            next[usize::from(sender)] += 1;
+        }
+        assert!(senders.into_iter().all(|sender| sender.join().unwrap()));
+    }
+
+    #[test]
+    fn whoever_is_asked_whether_to_give_up_may_look_at_the_queue() {
+        let waiting = Arc::new(waiting(WhenFull::DropOldest, true));
+        while waiting.try_push(&frame(1)) {}
+        waiting.push(&frame(2), || false);
+        let (done, all_done) = std::sync::mpsc::channel();
+        let sender = {
+            let waiting = Arc::clone(&waiting);
+            thread::spawn(move || done.send(waiting.push(&frame(3), || !waiting.is_ended())))
+        };
+        let handed = all_done.recv_timeout(Duration::from_secs(10)).expect("it asks with its lock in hand");
+        assert_eq!(handed, Handed::Refused);
+        sender.join().unwrap().unwrap();
     }
 
     #[test]
