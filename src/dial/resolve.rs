@@ -20,6 +20,9 @@ use crate::thread;
 /// Names that are looked up at once. More would only help if that many names were slow at the same time.
 const THREADS: usize = 4;
 
+/// Of these, how many one name may have: one that hangs is not to keep all others from being looked up.
+const THREADS_A_NAME: usize = 2;
+
 /// Names that wait for a thread; beyond it a caller is told at once that we are busy.
 const QUEUE: usize = 1024;
 
@@ -46,6 +49,8 @@ type LookUp = fn(&str, u16) -> io::Result<Vec<SocketAddr>>;
 #[derive(Debug, Default)]
 struct State {
     queue: VecDeque<Weak<Question>>,
+    /// What the system is asked right now, by each thread that is at it.
+    asked: Vec<String>,
     threads: usize,
     idle: usize,
     over: bool,
@@ -117,8 +122,9 @@ impl Resolver {
             Ok(()) => {}
             Err(Failed::Woken(Woken::Stop)) => return Err(Unresolved::Stopped),
             Err(Failed::Woken(Woken::Deadline)) => {
+                let is_asked = self.pool.lock().asked.contains(&question.host);
                 return Err(match *question.progress() {
-                    Progress::Queued => Unresolved::Busy,
+                    Progress::Queued if !is_asked => Unresolved::Busy,
                     _ => Unresolved::TimedOut,
                 });
             }
@@ -184,38 +190,71 @@ impl Pool {
     /// The life of a thread.
     fn run(&self) {
         let mut state = self.lock();
+        let mut is_late = false;
         while !state.over {
-            if let Some(question) = state.queue.pop_front() {
+            if let Some(question) = state.next() {
+                is_late = false;
+                state.asked.push(question.host.clone());
                 drop(state);
-                self.answer(&question);
+                let host = self.answer(question);
                 state = self.lock();
+                if let Some(at) = state.asked.iter().position(|asked| *asked == host) {
+                    state.asked.swap_remove(at);
+                }
+                // This one may find another question first.
+                self.work.notify_one();
                 continue;
+            }
+            if is_late {
+                break;
             }
             state.idle += 1;
             let (woken, waited) = self.work.wait_timeout(state, IDLE).unwrap_or_else(PoisonError::into_inner);
             state = woken;
             state.idle -= 1;
-            if waited.timed_out() && state.queue.is_empty() {
-                break;
-            }
+            is_late = waited.timed_out();
         }
         state.threads -= 1;
     }
 
-    fn answer(&self, question: &Weak<Question>) {
-        let Some((host, port)) = question.upgrade().map(|question| {
-            *question.progress() = Progress::Asked;
-            (question.host.clone(), question.port)
-        }) else {
-            return;
-        };
+    /// Answers a question, and gives its name back.
+    fn answer(&self, question: Arc<Question>) -> String {
+        *question.progress() = Progress::Asked;
+        let (host, port) = (question.host.clone(), question.port);
         // Nothing of the question is held meanwhile: the caller may leave.
+        let asker = Arc::downgrade(&question);
+        drop(question);
         let addresses = (self.look_up)(&host, port);
-        if let Some(question) = question.upgrade() {
+        if let Some(question) = asker.upgrade() {
             *question.progress() = Progress::Answered(addresses);
             // An eventfd that has never been written to takes this.
             let _ = rustix::io::write(&question.answered, &1u64.to_ne_bytes());
         }
+        host
+    }
+}
+
+impl State {
+    /// The next question whose caller is still there and whose name does not have its threads already.
+    fn next(&mut self) -> Option<Arc<Question>> {
+        let mut at = 0;
+        while at < self.queue.len() {
+            match self.queue[at].upgrade() {
+                None => {
+                    self.queue.remove(at);
+                }
+                Some(question) if self.may_ask(&question.host) => {
+                    self.queue.remove(at);
+                    return Some(question);
+                }
+                Some(_) => at += 1,
+            }
+        }
+        None
+    }
+
+    fn may_ask(&self, host: &str) -> bool {
+        self.asked.iter().filter(|asked| *asked == host).count() < THREADS_A_NAME
     }
 }
 
@@ -270,10 +309,12 @@ mod tests {
     fn names_that_hang_hold_nobody_beyond_the_deadline_and_the_next_are_told_that_we_are_busy() {
         let resolver = Resolver::with(slow);
         std::thread::scope(|scope| {
-            for _ in 0..THREADS {
-                scope.spawn(|| {
+            for number in 0..THREADS {
+                let resolver = &resolver;
+                scope.spawn(move || {
                     let started = Instant::now();
-                    let found = resolver.resolve("hang", 1, &Watch::default(), soon(400));
+                    let name = format!("hang-{}", number / THREADS_A_NAME);
+                    let found = resolver.resolve(&name, 1, &Watch::default(), soon(400));
                     assert!(matches!(found, Err(Unresolved::TimedOut)), "{found:?}");
                     assert!(started.elapsed() < Duration::from_secs(2));
                 });
@@ -288,6 +329,28 @@ mod tests {
     }
 
     #[test]
+    fn a_name_that_hangs_does_not_keep_the_others_waiting() {
+        let resolver = Resolver::with(slow);
+        std::thread::scope(|scope| {
+            for _ in 0..2 * THREADS {
+                scope.spawn(|| {
+                    let found = resolver.resolve("hang", 1, &Watch::default(), soon(2000));
+                    assert!(matches!(found, Err(Unresolved::TimedOut)), "{found:?}");
+                });
+            }
+            let late = Instant::now() + PATIENCE;
+            while resolver.pool.lock().asked.len() < THREADS_A_NAME {
+                assert!(Instant::now() < late, "no thread has taken it");
+                std::thread::yield_now();
+            }
+            for _ in 0..100 {
+                assert!(resolver.resolve("good", 1, &Watch::default(), soon(1000)).is_ok());
+            }
+            assert_eq!(resolver.pool.lock().asked, ["hang", "hang"]);
+        });
+    }
+
+    #[test]
     fn the_queue_is_bounded_and_forgets_who_has_given_up() {
         let resolver = Resolver::with(slow);
         let ask = |host: &str| {
@@ -296,7 +359,8 @@ mod tests {
             let question = Arc::new(Question { host: host.into(), port: 1, progress, answered });
             resolver.pool.ask(&question).map(|()| question)
         };
-        let hanging: Vec<_> = (0..THREADS).map(|_| ask("hang").unwrap()).collect();
+        let hanging: Vec<_> =
+            (0..THREADS).map(|number| ask(&format!("hang-{}", number / THREADS_A_NAME)).unwrap()).collect();
         let late = Instant::now() + PATIENCE;
         while hanging.iter().any(|question| matches!(*question.progress(), Progress::Queued)) {
             assert!(Instant::now() < late, "no thread has taken it");
