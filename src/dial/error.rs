@@ -1,5 +1,6 @@
 //! Why a dial failed, step by step, and how that reads for whoever can do something about it.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -183,7 +184,7 @@ pub struct Refusal {
     /// As sent, safe to show; the usual one of the status if none was sent.
     pub reason: String,
     /// Those that mean something to whoever asked us to dial: Retry-After, WWW-Authenticate, Location,
-    /// Content-Type, Content-Encoding.
+    /// Content-Type, Content-Encoding; `***` stands where they repeated a secret of ours.
     pub headers: Vec<(String, Vec<u8>)>,
     /// The beginning of the body, at most 4 KiB, without chunks; `***` stands where it repeated a secret of ours.
     pub body: Vec<u8>,
@@ -195,12 +196,12 @@ pub struct Refusal {
 const SECRET_MIN: usize = 4;
 
 impl Refusal {
-    /// Takes out of the body what it repeats of the request: `ours` nobody gets to see, `theirs` no log.
-    pub(super) fn hide<'a>(
-        &mut self,
-        ours: impl IntoIterator<Item = &'a [u8]>,
-        theirs: impl IntoIterator<Item = &'a [u8]>,
-    ) {
+    /// Takes out of the headers and the body what they repeat of the request: `ours` nobody gets to see, `theirs`
+    /// no log.
+    pub(super) fn hide(&mut self, ours: &[Cow<'_, [u8]>], theirs: &[Cow<'_, [u8]>]) {
+        for (_, value) in &mut self.headers {
+            *value = without(value, ours);
+        }
         self.body = without(&self.body, ours);
         self.told = without(&self.body, theirs);
     }
@@ -232,11 +233,11 @@ impl fmt::Display for Refusal {
 }
 
 /// A text without these secrets. Of `Bearer TOKEN` the token is one by itself.
-fn without<'a>(text: &[u8], secrets: impl IntoIterator<Item = &'a [u8]>) -> Vec<u8> {
+fn without(text: &[u8], secrets: &[Cow<'_, [u8]>]) -> Vec<u8> {
     let mut text = text.to_vec();
     for secret in secrets {
         let token = secret.rsplit(|byte| *byte == b' ').next().unwrap_or_default();
-        for secret in [secret, token].into_iter().filter(|secret| secret.len() >= SECRET_MIN) {
+        for secret in [&secret[..], token].into_iter().filter(|secret| secret.len() >= SECRET_MIN) {
             while let Some(at) = text.windows(secret.len()).position(|window| window == secret) {
                 text.splice(at..at + secret.len(), *b"***");
             }
@@ -365,6 +366,18 @@ impl fmt::Display for Reason<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_refusal_repeats_no_secret_of_ours() {
+        let body = b"no token 'a b c' of ?token=a%20b%20c&id=12 for Bearer abcdef".to_vec();
+        let headers = vec![("Location".to_owned(), b"https://h/dev/?token=a%20b%20c&id=12".to_vec())];
+        let mut refusal = Refusal { status: 301, reason: "Moved".into(), headers, told: body.clone(), body };
+        let ours = [&b"token=a%20b%20c&id=12"[..], b"a%20b%20c", b"a b c", b"12", b"Bearer abcdef"].map(Cow::from);
+        refusal.hide(&ours, &[Cow::from(&b"of ?"[..])]);
+        assert_eq!(refusal.headers[0].1, b"https://h/dev/?***");
+        assert_eq!(refusal.body, b"no token '***' of ?*** for ***");
+        assert_eq!(refusal.told, b"no token '***' ****** for ***");
+    }
 
     #[test]
     fn an_error_has_the_hints_of_whoever_made_the_settings_or_none() {

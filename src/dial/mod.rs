@@ -12,6 +12,7 @@ mod tls;
 mod upgrade;
 mod wire;
 
+use std::borrow::Cow;
 use std::env;
 use std::fmt;
 use std::sync::Arc;
@@ -29,6 +30,7 @@ use upgrade::{Parts, Request, Unopened};
 use crate::config::{DialSettings, Proxy};
 use crate::connection::socket::Socket;
 use crate::connection::tls::Session;
+use crate::path::percent_decoded;
 use crate::secret::Secret;
 use crate::url::{self, Url};
 use crate::wording::{cause, printable};
@@ -204,7 +206,8 @@ impl Dialer {
                 Blocked::Stopped => DialError::Stopped,
                 Blocked::Cause(mut cause) => {
                     if let ProxyCause::Refused(refusal) = &mut cause {
-                        refusal.hide(proxy.authorization(), []);
+                        let ours: Vec<_> = proxy.authorization().into_iter().map(Cow::from).collect();
+                        refusal.hide(&ours, &[]);
                     }
                     DialError::Proxy { url: url.clone(), proxy: proxy.shown.clone(), cause }
                 }
@@ -224,8 +227,9 @@ impl Dialer {
             Unopened::Unanswered(cause) => DialError::Unanswered { url: url.clone(), cause },
             Unopened::Protocol(problem) => DialError::Protocol { url: url.clone(), problem },
             Unopened::Refused(mut refusal) => {
-                let theirs = extras.headers.iter().map(|(_, value)| &value[..]);
-                refusal.hide(self.secrets(), theirs.chain(query(path_and_query)));
+                let theirs = extras.headers.iter().map(|(_, value)| Cow::from(value));
+                let theirs: Vec<_> = theirs.chain(query(path_and_query)).collect();
+                refusal.hide(&self.secrets(), &theirs);
                 DialError::Refused { url: url.clone(), refusal }
             }
         })?;
@@ -236,10 +240,10 @@ impl Dialer {
     }
 
     /// What stands in every request and is nobody else's business.
-    fn secrets(&self) -> impl Iterator<Item = &[u8]> {
+    fn secrets(&self) -> Vec<Cow<'_, [u8]>> {
         let headers = self.headers.iter().map(|(_, value)| value.expose().as_bytes());
         let authorization = self.authorization.iter().map(|value| value.as_bytes());
-        headers.chain(authorization).chain(query(&self.target.path_and_query))
+        headers.chain(authorization).map(Cow::from).chain(query(&self.target.path_and_query)).collect()
     }
 
     fn shown(&self, path_and_query: &str) -> String {
@@ -282,7 +286,10 @@ impl Dialer {
     }
 }
 
-/// What stands behind the path.
-fn query(path_and_query: &str) -> Option<&[u8]> {
-    path_and_query.split_once('?').map(|(_, query)| query.as_bytes())
+/// What stands behind the path: as a whole, then each value in it, as it is written and as it is meant.
+fn query(path_and_query: &str) -> impl Iterator<Item = Cow<'_, [u8]>> {
+    let query = path_and_query.split_once('?').map(|(_, query)| query);
+    let values = query.into_iter().flat_map(|query| query.split('&')).filter_map(|pair| pair.split_once('='));
+    let values = values.flat_map(|(_, value)| [Some(value.as_bytes().into()), percent_decoded(value)]);
+    query.map(|query| query.as_bytes().into()).into_iter().chain(values.flatten())
 }

@@ -459,6 +459,24 @@ fn the_client_gets_the_refusal_of_its_upstream() {
     assert!(got.starts_with("HTTP/1.1 502 "), "{got}");
 }
 
+#[test]
+fn a_refusal_tells_the_client_nothing_of_the_url_that_was_dialled() {
+    let server = Server::start();
+    let gateway = relay_to(&server.url("/?token=hidden%20one&id=7"), "", "");
+    let (head, body) = refused(&gateway, "plain", || {
+        let mut conn = server.arrival();
+        conn.head();
+        let location = "Location: https://elsewhere/?token=hidden%20one&id=7";
+        conn.send(
+            format!("HTTP/1.1 301 Moved\r\n{location}\r\nContent-Length: 24\r\n\r\nno such token hidden one")
+                .as_bytes(),
+        );
+        conn
+    });
+    assert!(head.contains("\r\nLocation: https://elsewhere/?***\r\n"), "{head}");
+    assert_eq!(body, "no such token ***");
+}
+
 /// What a client is answered, the upstream behaving like this meanwhile.
 fn refused<T: Send>(gateway: &Gateway, listener: &str, upstream: impl FnOnce() -> T + Send) -> (String, String) {
     thread::scope(|scope| {
