@@ -43,6 +43,9 @@ const SPARE_DESCRIPTORS: u64 = 64;
 /// How often a stop looks whether a link has sent what waits for it.
 const LINK_SLICE: Duration = Duration::from_millis(5);
 
+/// What links have for that at least, however long the clients took.
+const LINK_PATIENCE: Duration = Duration::from_millis(250);
+
 /// How long the clients that outlived the drain have to notice that they were cut.
 const CUT_PATIENCE: Duration = Duration::from_secs(1);
 
@@ -224,8 +227,10 @@ impl Gateway {
     }
 }
 
-/// Lets the links send what waits for them, at most until the deadline, and ends them.
+/// Lets the links send what waits for them, at most until the deadline, and ends them. Where clients have used up the
+/// time, what can be sent at once still is.
 fn stop_links(shared: &Shared, threads: Vec<LinkThreads>, deadline: Instant) {
+    let deadline = deadline.max(Instant::now() + LINK_PATIENCE);
     shared.links.iter().for_each(Link::begin_stopping);
     for (link, LinkThreads { sender, .. }) in shared.links.iter().zip(&threads) {
         while !sender.is_finished() && Instant::now() < deadline {
