@@ -123,7 +123,7 @@ mod tests {
     use std::time::{Duration, SystemTime};
 
     use super::*;
-    use crate::config::Settings;
+    use crate::config::{Destination, Settings};
     use crate::connection::frame::{Control, Frame};
     use crate::connection::outbox::Outbox;
     use crate::connection::socket::Socket;
@@ -238,7 +238,9 @@ mod tests {
 
     #[test]
     fn what_a_client_sent_before_a_write_to_it_failed_is_passed_on() {
-        let (shared, publications, client, theirs) = arrive(Settings::default());
+        let mut settings = Settings::default();
+        settings.endpoints[0].to = vec![Destination::Reply, Destination::Broadcast];
+        let (shared, publications, client, theirs) = arrive(settings);
         drop(theirs);
         client.outbox().deliver(&Frame::control(Role::Server, Control::Ping, &[]));
         assert!(client.outbox().is_closing(), "the write did not fail");

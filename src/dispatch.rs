@@ -80,25 +80,29 @@ impl Lane {
         Lane { target, picked: None, format, cork }
     }
 
-    /// Hands over what was collected. `false` when the sender's connection is ending.
-    fn hand_over(&mut self, shared: &Shared, peer: &Peer) -> bool {
+    /// Hands over what was collected. What cannot be, because its destination takes nothing any more or the sender's
+    /// connection ends while it waits for room, is lost.
+    fn hand_over(&mut self, shared: &Shared, peer: &Peer) {
         if self.cork.is_empty() {
-            return true;
+            return;
         }
         let corked = self.cork.take();
         let to_room = |room: &Room, except, frame: &Frame| {
-            publish(shared, peer, Published::Frame { room: room.clone(), except, frame: frame.clone() })
+            publish(shared, peer, Published::Frame { room: room.clone(), except, frame: frame.clone() });
         };
-        corked.as_slice().iter().all(|frame| match &self.target {
-            Target::Reply => peer.while_held(Holder::Outbox, || shared.clock.now(), || peer.outbox.reply(frame)),
-            Target::Room { room, except_sender } => to_room(room, except_sender.then(|| peer.id()), frame),
-            Target::Picked(_) => self.picked.as_ref().is_none_or(|room| to_room(room, None, frame)),
-            Target::Link(index) => {
-                let push = || shared.links[*index].push(frame, || peer.outbox.is_closing());
-                peer.while_held(Holder::Link, || shared.clock.now(), push);
-                true
+        for frame in corked.as_slice() {
+            match &self.target {
+                Target::Reply => {
+                    peer.while_held(Holder::Outbox, || shared.clock.now(), || peer.outbox.reply(frame));
+                }
+                Target::Room { room, except_sender } => to_room(room, except_sender.then(|| peer.id()), frame),
+                Target::Picked(_) => self.picked.iter().for_each(|room| to_room(room, None, frame)),
+                Target::Link(index) => {
+                    let push = || shared.links[*index].push(frame, || peer.outbox.is_closing());
+                    peer.while_held(Holder::Link, || shared.clock.now(), push);
+                }
             }
-        })
+        }
     }
 }
 
@@ -132,10 +136,10 @@ impl<'a> Dispatch<'a> {
         Dispatch { shared, source, lanes, is_verbatim, misaddressed: Misaddressed::default() }
     }
 
-    /// Hands over what was collected. `false` when the connection is ending.
-    fn hand_over(&mut self) -> bool {
+    /// Hands over what was collected: to every destination, whatever becomes of the others.
+    fn hand_over(&mut self) {
         let Dispatch { shared, source: Source { peer, .. }, lanes, .. } = self;
-        lanes.iter_mut().all(|lane| lane.hand_over(shared, peer))
+        lanes.iter_mut().for_each(|lane| lane.hand_over(shared, peer));
     }
 
     /// How many of the sender's messages were dropped because of whom they addressed.
@@ -162,11 +166,10 @@ impl<'a> Dispatch<'a> {
         let message = format::encode(format, decoded, self.source.origin, SystemTime::now());
         let Some(message) = message.map(|message| own_size(message, whole)) else { return };
         // What was collected before goes first: what one sender sends arrives in its order.
-        if self.hand_over() {
-            // Its own size: the message may be a part of a buffer that is larger.
-            let frame = Frame::message(&Message { data: Bytes::copy_from_slice(&message.data), ..message });
-            publish(self.shared, self.source.peer, Published::To { outbox: Arc::clone(to.outbox()), frame });
-        }
+        self.hand_over();
+        // Its own size: the message may be a part of a buffer that is larger.
+        let frame = Frame::message(&Message { data: Bytes::copy_from_slice(&message.data), ..message });
+        publish(self.shared, self.source.peer, Published::To { outbox: Arc::clone(to.outbox()), frame });
     }
 }
 
@@ -318,9 +321,8 @@ fn tell(shared: &Shared, place: Place, targets: Vec<Target>, origin: &Origin, ev
         let frame = lane.cork.take();
         for frame in frame.as_slice() {
             let is_taken = match &lane.target {
-                Target::Room { room, except_sender } => {
-                    let except = except_sender.then_some(origin.session);
-                    let frame = frame.clone();
+                Target::Room { room, .. } => {
+                    let (except, frame) = (Some(origin.session), frame.clone());
                     shared.publisher.try_publish(Published::Frame { room: room.clone(), except, frame }).is_ok()
                 }
                 Target::Link(index) => shared.links[*index].waiting.try_push(frame),
@@ -332,9 +334,9 @@ fn tell(shared: &Shared, place: Place, targets: Vec<Target>, origin: &Origin, ev
     lost
 }
 
-/// Publishes, held by the broadcaster while its channel is full. `false` when the connection is ending.
-pub fn publish(shared: &Shared, peer: &Peer, published: Published) -> bool {
-    let Err(published) = shared.publisher.try_publish(published) else { return true };
+/// Publishes, held by the broadcaster while its channel is full; gives up when the connection is ending.
+pub fn publish(shared: &Shared, peer: &Peer, published: Published) {
+    let Err(published) = shared.publisher.try_publish(published) else { return };
     let wait = || shared.publisher.publish(published, || peer.outbox.is_closing());
-    peer.while_held(Holder::Broadcaster, || shared.clock.now(), wait)
+    peer.while_held(Holder::Broadcaster, || shared.clock.now(), wait);
 }

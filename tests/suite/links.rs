@@ -814,6 +814,30 @@ fn at_a_stop_a_remote_that_reads_nothing_is_waited_for_no_longer_than_the_drain(
 }
 
 #[test]
+fn at_a_stop_a_client_that_reads_nothing_takes_the_goodbye_from_no_link() {
+    let remote = Remote::up();
+    let endpoint = "[[endpoint]]\npath = \"/\"\nto = [\"others\"]";
+    let config = format!("[gateway]\ndrain_timeout = \"1s\"\n{endpoint}\n{}", link("up", &remote.url(), ""));
+    let mut gateway = gateway(&config);
+    let mut linked = remote.accept();
+    gateway.wait_for_log(": connected to ");
+    let frozen = client(&gateway, "/");
+    let mut sender = client(&gateway, "/");
+    let filling = "x".repeat(100_000);
+    // Far more than the kernel takes for it, so that the Close stays behind.
+    (0..100).for_each(|_| sender.send_text(&filling));
+    passed_on(&mut sender);
+    let started = Instant::now();
+    gateway.signal(Signal::TERM);
+    let Message::Close(close) = linked.message() else { panic!("it said something else") };
+    assert_eq!(close, Some(CloseFrame { code: 1001.into(), reason: "Going away".into() }));
+    while linked.0.read().is_ok() {}
+    assert!(gateway.wait().success());
+    assert!(started.elapsed() > Duration::from_millis(500), "the client did not hold it up: {:?}", started.elapsed());
+    drop(frozen);
+}
+
+#[test]
 fn at_a_stop_remotes_that_do_not_answer_are_waited_for_together() {
     let remotes: Vec<_> = (0..6).map(|_| Remote::up()).collect();
     let links: String =
@@ -941,6 +965,20 @@ fn what_becomes_of_a_link_is_told_to_its_destinations() {
     assert_eq!([&refused["event"], &refused["state"], &refused["step"]], ["error", "given up", "connect"]);
     assert!(refused["cause"].as_str().unwrap().contains("connection refused"), "{refused}");
     assert_eq!((refused.get("retryIn"), &refused["failures"]), (None, &json!(2)));
+}
+
+#[test]
+fn a_client_is_told_of_the_others_in_its_room_and_not_of_itself() {
+    let endpoint = "[[endpoint]]\npath = \"/\"\nto = [\"broadcast\"]\nevents = [\"connect\", \"disconnect\"]\n";
+    let gateway = Gateway::start(&format!("{endpoint}{LISTENERS}"));
+    let mut first = client(&gateway, "/");
+    let mut second = client(&gateway, "/");
+    assert!(first.text().contains("\"event\":\"connect\""));
+    second.send_text("hello");
+    assert_eq!(second.text(), "hello");
+    assert_eq!(first.text(), "hello");
+    second.reset();
+    assert!(first.text().contains("\"event\":\"disconnect\""));
 }
 
 #[test]
