@@ -58,7 +58,7 @@ pub(crate) enum Work {
     Slow {
         clients: usize,
     },
-    /// Echo through a relay, beside the plain echo.
+    /// Echo through a relay, beside the plain echo and beside the echo through a pump of bytes.
     Relayed {
         clients: usize,
         size: usize,
@@ -172,7 +172,7 @@ impl Case {
         match self.work {
             Work::FanOut { clients, publishers, .. } => clients + publishers,
             Work::Slow { clients } => clients + 1,
-            Work::Relayed { clients, .. } => 2 * clients,
+            Work::Relayed { clients, .. } => 3 * clients,
             Work::RelayedStopped { clients } => clients + relayed::STOPPED,
             Work::Echo { clients, .. }
             | Work::Ingest { clients, .. }
@@ -229,6 +229,8 @@ pub(crate) fn columns(group: Group) -> &'static [(&'static str, &'static str)] {
             ("cpu_us_per_message", "relay, CPU µs a message"),
             ("plain_cpu_us_per_message", "plain echo, CPU µs a message"),
             ("ratio", "times"),
+            ("pump_cpu_us_per_message", "pump, CPU µs a message"),
+            ("pump_ratio", "times the plain echo"),
             ("messages_per_second", "relay, messages/s"),
             ("plain_messages_per_second", "plain echo, messages/s"),
             ("p50_ms", "p50 ms"),

@@ -15,12 +15,14 @@ mod naive;
 // The attack bench shares it; what only that one uses is dead code here.
 #[allow(dead_code)]
 mod process;
+mod pump;
 mod relayed;
 mod report;
 mod tls;
 
 use std::env;
 use std::fs;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -68,6 +70,11 @@ struct Arguments {
     serve_floor: Option<u16>,
     #[arg(long, hide = true, value_name = "PORT")]
     serve_naive: Option<u16>,
+    #[arg(long, hide = true, value_name = "PORT", requires = "upstream")]
+    serve_pump: Option<u16>,
+    /// Where the pump leads.
+    #[arg(long, hide = true, value_name = "ADDRESS")]
+    upstream: Option<SocketAddr>,
 }
 
 fn main() -> ExitCode {
@@ -93,6 +100,9 @@ fn run(arguments: &Arguments) -> Result<ExitCode, String> {
     }
     if let Some(port) = arguments.serve_naive {
         naive::serve(port)?;
+    }
+    if let (Some(port), Some(upstream)) = (arguments.serve_pump, arguments.upstream) {
+        pump::serve(port, upstream)?;
     }
     let cases = chosen_cases(&arguments.cases)?;
     if arguments.list {

@@ -184,6 +184,14 @@ impl Server {
         Server::launch(wsgate(&config, workspace)?, port, cores, workspace)
     }
 
+    /// Starts [`crate::pump`] to `upstream`, in a process of its own, on a free port.
+    pub(crate) fn pump(upstream: SocketAddr, cores: Cores, workspace: &Workspace) -> Result<Server, String> {
+        let port = free_port()?;
+        let mut command = Command::new(this_program()?);
+        command.arg("--serve-pump").arg(port.to_string()).arg("--upstream").arg(upstream.to_string());
+        Server::launch(command, port, cores, workspace)
+    }
+
     /// Starts this command, which is to accept on `port`, on the server's core, and waits until it does.
     pub(crate) fn launch(
         mut command: Command,
@@ -292,7 +300,6 @@ fn wsgate(config: &str, workspace: &Workspace) -> Result<Command, String> {
 }
 
 fn command(kind: &Kind, port: u16, tls: bool, workspace: &Workspace) -> Result<Command, String> {
-    let this_program = || std::env::current_exe().map_err(|cause| format!("failed to find the bench itself: {cause}"));
     let mut command;
     match kind {
         Kind::Wsgate => command = wsgate(&config(port, tls, workspace), workspace)?,
@@ -316,6 +323,10 @@ fn command(kind: &Kind, port: u16, tls: bool, workspace: &Workspace) -> Result<C
         }
     }
     Ok(command)
+}
+
+fn this_program() -> Result<PathBuf, String> {
+    std::env::current_exe().map_err(|cause| format!("failed to find the bench itself: {cause}"))
 }
 
 /// Time that all cores together have been busy with anything, since boot.

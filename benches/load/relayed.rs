@@ -42,7 +42,7 @@ const HANDS_KIB: f64 = 512.0;
 /// When all clients are gone their threads have this long to be gone too.
 const LEFT_DEADLINE: Duration = Duration::from_secs(10);
 
-/// The CPU time a message of a relay and of a plain echo, in turns.
+/// The CPU time a message of a relay, of a plain echo and of a pump of bytes in the relay's place, in turns.
 pub(crate) fn traffic(
     bench: &Bench,
     plain: &Server,
@@ -53,36 +53,42 @@ pub(crate) fn traffic(
 ) -> Result<Figures, String> {
     let (upstream, relay) = start(bench, None)?;
     let relayed = &mut Generator::new(None)?;
+    let pump = Server::pump(upstream.address(), bench.cores, &bench.workspace)?;
+    let pumped = &mut Generator::new(None)?;
     connect(direct, plain, "/echo", clients)?;
     connect(relayed, &relay, "/relay", clients)?;
+    connect(pumped, &pump, "/echo", clients)?;
     let mut direct_load = Echo::new(direct, size, window);
     let mut relayed_load = Echo::new(relayed, size, window);
+    let mut pumped_load = Echo::new(pumped, size, window);
     direct_load.run(direct, Until::After(WARM_UP))?;
     relayed_load.run(relayed, Until::After(WARM_UP))?;
+    pumped_load.run(pumped, Until::After(WARM_UP))?;
     let turn = Until::After(bench.time / TURNS);
-    let mut spans: Option<(Span, Span)> = None;
+    let mut spans: Option<[Span; 3]> = None;
     let mut upstream_cpu = Duration::ZERO;
     for _ in 0..TURNS {
         let direct = Span::measure(plain, || direct_load.run(direct, turn))?;
         let before = upstream.cpu()?;
         let relayed = Span::measure(&relay, || relayed_load.run(relayed, turn))?;
         upstream_cpu += upstream.cpu()? - before;
+        let pumped = Span::measure(&pump, || pumped_load.run(pumped, turn))?;
+        let turns = [direct, relayed, pumped];
         match &mut spans {
-            None => spans = Some((direct, relayed)),
-            Some((all_direct, all_relayed)) => {
-                all_direct.add(&direct);
-                all_relayed.add(&relayed);
-            }
+            None => spans = Some(turns),
+            Some(all) => all.iter_mut().zip(&turns).for_each(|(all, turn)| all.add(turn)),
         }
     }
     // A message too many arrives behind the last one that was due.
     Quiet::run(relayed, SETTLE)?;
-    let (direct, relayed) = spans.ok_or("nothing was measured")?;
+    let [direct, relayed, pumped] = spans.ok_or("nothing was measured")?;
     let upstream_percent = upstream_cpu.as_secs_f64() / relayed.counted.elapsed.as_secs_f64() * 100.0;
     let values = vec![
         relayed.cpu_per_message(),
         direct.cpu_per_message(),
         relayed.cpu_per_message() / direct.cpu_per_message(),
+        pumped.cpu_per_message(),
+        pumped.cpu_per_message() / direct.cpu_per_message(),
         relayed.messages_per_second(),
         direct.messages_per_second(),
         relayed.counted.latencies.quantile(0.5),
