@@ -41,9 +41,11 @@ Examples:
 
 Exit codes (after sysexits.h):
   0 all went well, also Ctrl-C and a closed pipe   64 wrong usage or URL   65 wrong data
-  66 unreadable file   68 unknown host   69 server unavailable (refused, TLS, HTTP error)
+  66 unreadable file   68 unknown host   69 server unavailable (refused, TLS, HTTP error), address in use
+  70 a defect of wsgate   71 the system denies a thread or a descriptor
   74 input or output failed, connection lost   75 try again later   76 protocol error
-  77 not permitted (401, 403, close code 1008)   78 wrong configuration
+  77 not permitted (an address, 401, 403, 407, close code 1008)   78 wrong or unreadable configuration
+  129, 130, 143 a second signal to stop: HUP, INT, TERM
 
 'wsgate help COMMAND' has more on each command.";
 

@@ -57,7 +57,7 @@ fn o4_the_unit_keeps_to_itself() {
         LimitNOFILE= TasksMax= TimeoutStopSec= DynamicUser=yes UMask=0077 NoNewPrivileges=yes
         ProtectSystem=strict ProtectHome=yes PrivateTmp=yes PrivateDevices=yes ProtectKernelTunables=yes
         ProtectKernelModules=yes ProtectKernelLogs=yes ProtectControlGroups=yes ProtectClock=yes ProtectHostname=yes
-        ProtectProc=invisible ProcSubset=pid RemoveIPC=yes RestrictNamespaces=yes RestrictRealtime=yes
+        ProtectProc=invisible RemoveIPC=yes RestrictNamespaces=yes RestrictRealtime=yes
         RestrictSUIDSGID=yes LockPersonality=yes MemoryDenyWriteExecute=yes SystemCallArchitectures=native
         CapabilityBoundingSet=";
     for line in expected.split_whitespace() {
