@@ -3,6 +3,8 @@
 use std::ops::{Deref, DerefMut};
 use std::sync::{Mutex, PoisonError};
 
+use crate::connection::large;
+
 /// The size of a scratch buffer in bytes.
 const SIZE: usize = 256 << 10;
 
@@ -12,21 +14,21 @@ const KEPT: usize = 8;
 /// The buffers that nobody has borrowed.
 #[derive(Debug, Default)]
 pub struct ScratchPool {
-    free: Mutex<Vec<Box<[u8]>>>,
+    free: Mutex<Vec<Vec<u8>>>,
 }
 
 /// A borrowed buffer; dropping it gives it back.
 #[derive(Debug)]
 pub struct Scratch<'a> {
     pool: &'a ScratchPool,
-    buffer: Box<[u8]>,
+    buffer: Vec<u8>,
 }
 
 impl ScratchPool {
     /// Lends a buffer; its content is arbitrary.
     pub fn borrow(&self) -> Scratch<'_> {
         let free = self.free.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        Scratch { pool: self, buffer: free.unwrap_or_else(|| vec![0; SIZE].into_boxed_slice()) }
+        Scratch { pool: self, buffer: free.unwrap_or_else(|| vec![0; SIZE]) }
     }
 }
 
@@ -46,9 +48,13 @@ impl DerefMut for Scratch<'_> {
 
 impl Drop for Scratch<'_> {
     fn drop(&mut self) {
+        let buffer = std::mem::take(&mut self.buffer);
         let mut free = self.pool.free.lock().unwrap_or_else(PoisonError::into_inner);
         if free.len() < KEPT {
-            free.push(std::mem::take(&mut self.buffer));
+            free.push(buffer);
+        } else {
+            drop(free);
+            large::free(buffer);
         }
     }
 }
