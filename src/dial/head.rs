@@ -48,13 +48,15 @@ pub(super) enum HeadError {
 /// Reads up to the end of the head that counts: a server may send interim answers before it (RFC 9110 section 15.2).
 pub(super) fn read(wire: &mut Wire) -> Result<Head, HeadError> {
     let mut received = Vec::new();
-    let mut interim = 0;
+    let (mut interim, mut parsed, mut seen) = (0, 0, 0);
     loop {
         let start = &received[..received.len().min(5)];
         if !b"HTTP/".starts_with(start) {
             return Err(HeadError::NotHttp(start.to_vec()));
         }
-        if let Some(head) = parse(&received)? {
+        // However little a read brings, each byte is parsed a few times at most.
+        let is_due = received.len() >= (2 * parsed).min(HEAD_MAX) || has_empty_line(&received[seen.max(3) - 3..]);
+        if is_due && let Some(head) = parse(&received)? {
             if !head.is_interim() {
                 return Ok(head);
             }
@@ -63,16 +65,31 @@ pub(super) fn read(wire: &mut Wire) -> Result<Head, HeadError> {
                 return Err(HeadError::TooLarge);
             }
             received = head.behind;
+            (parsed, seen) = (0, 0);
             continue;
         }
+        if is_due {
+            parsed = received.len();
+        }
+        seen = received.len();
         let mut buffer = [0; 4096];
         let failed = if received.is_empty() { HeadError::Silent } else { HeadError::Ended };
         match wire.read(&mut buffer) {
-            Ok(0) => return Err(failed(io::ErrorKind::UnexpectedEof.into())),
+            Ok(0) => {
+                // What it has said may be wrong as well, which is the better reason.
+                parse(&received)?;
+                return Err(failed(io::ErrorKind::UnexpectedEof.into()));
+            }
             Ok(count) => received.extend_from_slice(&buffer[..count]),
             Err(error) => return Err(failed(error)),
         }
     }
+}
+
+/// Whether a head may end in these bytes.
+fn has_empty_line(bytes: &[u8]) -> bool {
+    let at_line_end = bytes.iter().enumerate().filter(|(_, byte)| **byte == b'\n').map(|(at, _)| &bytes[at + 1..]);
+    at_line_end.into_iter().any(|rest| rest.starts_with(b"\n") || rest.starts_with(b"\r\n"))
 }
 
 /// The head, if it is all there.
@@ -172,6 +189,16 @@ mod tests {
         assert_eq!(dechunk(b"ffffffffffffffff\r\nabc"), b"abc");
         assert_eq!(dechunk(b"3\r\nabc"), b"abc");
         assert_eq!(dechunk(b"zz"), b"");
+    }
+
+    #[test]
+    fn an_empty_line_is_seen_wherever_it_is() {
+        for whole in [&b"x: y\r\n\r\nz"[..], b"\n\n", b"\r\n\r\n", b"a\n\r\n", b"a\r\n\n\n"] {
+            assert!(has_empty_line(whole), "{whole:?}");
+        }
+        for part in [&b""[..], b"\n", b"x\r\n\r", b"\r\n", b"\n \n", b"\r\r\r"] {
+            assert!(!has_empty_line(part), "{part:?}");
+        }
     }
 
     #[test]
