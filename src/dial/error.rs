@@ -199,8 +199,11 @@ impl Refusal {
     /// Takes out of the headers and the body what they repeat of the request: `ours` nobody gets to see, `theirs`
     /// no log.
     pub(super) fn hide(&mut self, ours: &[Cow<'_, [u8]>], theirs: &[Cow<'_, [u8]>]) {
-        for (_, value) in &mut self.headers {
-            *value = without(value, ours);
+        // The others say how long to wait and what the body is: a value of ours there is a word that both have.
+        for (name, value) in &mut self.headers {
+            if ["Location", "WWW-Authenticate"].iter().any(|known| name.eq_ignore_ascii_case(known)) {
+                *value = without(value, ours);
+            }
         }
         self.body = without(&self.body, ours);
         self.told = without(&self.body, theirs);
@@ -238,8 +241,10 @@ fn without(text: &[u8], secrets: &[Cow<'_, [u8]>]) -> Vec<u8> {
     for secret in secrets {
         let token = secret.rsplit(|byte| *byte == b' ').next().unwrap_or_default();
         for secret in [&secret[..], token].into_iter().filter(|secret| secret.len() >= SECRET_MIN) {
-            while let Some(at) = text.windows(secret.len()).position(|window| window == secret) {
-                text.splice(at..at + secret.len(), *b"***");
+            let mut from = 0;
+            while let Some(at) = text[from..].windows(secret.len()).position(|window| window == secret) {
+                text.splice(from + at..from + at + secret.len(), *b"***");
+                from += at + 3;
             }
         }
     }
@@ -370,11 +375,15 @@ mod tests {
     #[test]
     fn a_refusal_repeats_no_secret_of_ours() {
         let body = b"no token 'a b c' of ?token=a%20b%20c&id=12 for Bearer abcdef".to_vec();
-        let headers = vec![("Location".to_owned(), b"https://h/dev/?token=a%20b%20c&id=12".to_vec())];
+        let headers = vec![
+            ("Location".to_owned(), b"https://h/dev/?token=a%20b%20c&id=12".to_vec()),
+            ("Content-Type".to_owned(), b"text/a b c".to_vec()),
+        ];
         let mut refusal = Refusal { status: 301, reason: "Moved".into(), headers, told: body.clone(), body };
         let ours = [&b"token=a%20b%20c&id=12"[..], b"a%20b%20c", b"a b c", b"12", b"Bearer abcdef"].map(Cow::from);
         refusal.hide(&ours, &[Cow::from(&b"of ?"[..])]);
         assert_eq!(refusal.headers[0].1, b"https://h/dev/?***");
+        assert_eq!(refusal.headers[1].1, b"text/a b c");
         assert_eq!(refusal.body, b"no token '***' of ?*** for ***");
         assert_eq!(refusal.told, b"no token '***' ****** for ***");
     }
