@@ -13,14 +13,14 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use socket2::SockAddr;
 
 use crate::client;
+use crate::client::open::Arrival;
 use crate::clock;
 use crate::connection::handshake::{Refusal, Stream};
 use crate::connection::socket::Socket;
 use crate::id::Id;
-use crate::opening::Arrival;
 use crate::shared::Shared;
-use crate::thread::spawn_client;
-use crate::watchdog::Keeper;
+use crate::system::thread::spawn_client;
+use crate::system::watchdog::Keeper;
 
 /// The first pause when the system has no descriptor or memory left, doubled up to the second.
 const PAUSE_MIN: Duration = Duration::from_millis(10);

@@ -15,8 +15,8 @@ use crate::clock::Ticks;
 use crate::connection::frame::{CorkLimits, Frame, join};
 use crate::connection::outbox::{Delivery, Outbox};
 use crate::id::Id;
-use crate::publisher::{Claim, Publications, Published};
 use crate::route::Room;
+use crate::shared::publisher::{Claim, Publications, Published};
 
 /// Entries of one pass: the more, the better they join; the fewer, the sooner the first is out.
 const PASS: usize = 256;
@@ -322,8 +322,8 @@ mod tests {
 
     use super::*;
     use crate::config::Settings;
-    use crate::publisher;
     use crate::route::Routes;
+    use crate::shared::publisher;
 
     #[test]
     fn what_waits_for_a_deliverer_is_bounded_in_bytes() {

@@ -11,16 +11,16 @@ use log::{info, warn};
 
 use crate::config::{EventKind, Format};
 use crate::connection::frame::{Cork, Frame};
-use crate::connection::large;
-use crate::event::{self, LinkState, Subject, What};
+use crate::connection::peer::{Holder, Peer};
+use crate::connection::read_loop::Handler;
+use crate::events::json::{self as event, LinkState, Subject, What};
 use crate::format::{self, Address, Decoded};
-use crate::intake::Handler;
 use crate::message::{Message, Origin};
-use crate::peer::{Holder, Peer};
-use crate::publisher::Published;
-use crate::registry::Client;
 use crate::route::{Place, Room, Target};
 use crate::shared::Shared;
+use crate::shared::publisher::Published;
+use crate::shared::registry::Client;
+use crate::system::large;
 
 /// Who sends, and what its messages are taken for.
 #[derive(Debug, Clone, Copy)]

@@ -20,19 +20,19 @@ use crate::accept::{self, Listener};
 use crate::broadcaster::{self, Shares};
 use crate::clock;
 use crate::config::{DialSettings, EndpointSettings, LinkSettings, ListenAddress, ListenerSettings, Settings};
+use crate::connection::poller::Watch;
 use crate::connection::socket::SEND_BUFFER;
 use crate::connection::tls;
-use crate::connection::watch::Watch;
 use crate::dial::{Dialer, Resolver, SetupError};
 use crate::flusher;
 use crate::heartbeat;
 use crate::link;
-use crate::links::Link;
-use crate::publisher::{self, Published};
 use crate::shared::Shared;
-use crate::thread::spawn_vital;
+use crate::shared::link::Link;
+use crate::shared::publisher::{self, Published};
+use crate::system::thread::spawn_vital;
+use crate::system::watchdog::Watchdog;
 use crate::url;
-use crate::watchdog::Watchdog;
 
 /// Connections that the kernel keeps for us until they are accepted.
 const BACKLOG: i32 = 4096;

@@ -7,15 +7,15 @@ use crossbeam_channel::Receiver;
 use log::info;
 
 use crate::clock::{TICK, Ticks};
-use crate::heaps;
-use crate::peer::Peer;
-use crate::pulse::Verdict;
+use crate::connection::keepalive::Verdict;
+use crate::connection::peer::Peer;
 use crate::shared::Shared;
+use crate::system::malloc;
 
 /// Runs until `stop` is disconnected.
 pub fn run(shared: &Shared, stop: &Receiver<()>) {
     let ticks = crossbeam_channel::tick(TICK);
-    let mut heaps = heaps::Keeper::default();
+    let mut heaps = malloc::Keeper::default();
     loop {
         crossbeam_channel::select! {
             recv(ticks) -> _ => {

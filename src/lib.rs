@@ -1,62 +1,49 @@
 //! wsgate: a WebSocket gateway of plain blocking threads.
 //!
-//! The modules, in reading order; each one imports only from those below it in the layers.
+//! The modules, in reading order; each one imports only from those below it.
 
-// Wiring: from arguments to running threads.
+// Arguments and commands.
 pub mod cli;
+
+// Start and stop.
 pub mod gateway;
 
-// Threads: a file and a name each, as `ps -T` shows it.
+// The threads, and what each client, relay and link does.
 pub mod accept;
 pub mod broadcaster;
 pub mod client;
 pub mod flusher;
 pub mod heartbeat;
 pub mod link;
-
-// What a client's thread does on its way in and out.
-pub mod dispatch;
-pub mod intake;
-pub mod opening;
 pub mod relay;
 
-// Shared state: what the threads meet through.
-pub mod heaps;
-pub mod links;
-pub mod peer;
-pub mod publisher;
-pub mod registry;
-pub mod scratch;
+// From a sender to its destinations.
+pub mod dispatch;
+pub mod events;
+
+// What two threads may touch.
 pub mod shared;
-pub mod upstream;
-pub mod waiting;
-pub mod watchdog;
-pub mod wheel;
 
 // Rules: values in, value out.
-pub mod admission;
-pub mod event;
 pub mod format;
-pub mod pulse;
 pub mod route;
 
 // Connections that we open.
 pub mod dial;
 
-// One WebSocket connection.
+// One WebSocket, both ways.
 pub mod connection;
 
 // Leaves.
-pub mod backoff;
 pub mod clock;
 pub mod config;
-pub mod gate;
+pub mod display;
 pub mod id;
 pub mod message;
 pub mod path;
+pub mod permits;
 pub mod secret;
 pub mod sync;
+pub mod system;
 pub mod template;
-pub mod thread;
 pub mod url;
-pub mod wording;

@@ -8,21 +8,21 @@ use std::time::{Duration, Instant, SystemTime};
 
 use log::{error, info, warn};
 
-use crate::backoff;
 use crate::config::EventKind;
 use crate::connection::frame::{Frame, Role};
 use crate::connection::outbox::Outbox;
+use crate::connection::peer::{Name, Peer};
+use crate::connection::read_loop::{Incoming, Intake, Received};
+use crate::dial::backoff;
 use crate::dial::{DialError, Dialed, Dialer, Names, RequestExtras, Woken};
 use crate::dispatch::{Dispatch, Misaddressed, tell_of_link};
-use crate::event::{self, Disconnected, Failed, What};
+use crate::display::Seconds;
+use crate::events::json::{self as event, Disconnected, Failed, What};
 use crate::id::Id;
-use crate::intake::{Incoming, Intake, Received};
-use crate::links::{Link, LinkState, NOT_DIALLED};
 use crate::message::{Kind, Message, Origin};
-use crate::peer::{Name, Peer};
 use crate::shared::Shared;
-use crate::waiting::Next;
-use crate::wording::Seconds;
+use crate::shared::link::{Link, LinkState, NOT_DIALLED};
+use crate::shared::send_queue::Next;
 
 /// Dials and reads until the gateway stops, or until the link is given up.
 pub fn run(shared: &Arc<Shared>, index: usize, dialer: &Dialer) {

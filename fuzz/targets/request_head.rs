@@ -10,7 +10,7 @@ use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use libfuzzer_sys::fuzz_target;
-use wsgate::admission::admit;
+use wsgate::client::admission::admit;
 use wsgate::config::{EndpointSettings, Origins};
 use wsgate::connection::handshake::{HEAD_MAX, Head, HeadError, Intent, Refusal, Request, Stream, accept, judge};
 use wsgate::connection::socket::Socket;

@@ -1,5 +1,5 @@
 //! What must be true of a way over one connection after the other whenever its lock is free. A child of
-//! `src/upstream.rs`, so that it sees the state as it is.
+//! `src/dial/reconnecting.rs`, so that it sees the state as it is.
 
 use super::State;
 use crate::sync::Audit;

@@ -2,16 +2,16 @@
 
 #[path = "../../src/connection/frame.rs"]
 pub mod frame;
-#[path = "../../src/connection/large.rs"]
-pub mod large;
+#[path = "../../src/connection/keepalive.rs"]
+pub mod keepalive;
 #[path = "../../src/connection/outbox.rs"]
 pub mod outbox;
 #[path = "../../src/connection/queue.rs"]
 pub mod queue;
-#[path = "../../src/connection/sealer.rs"]
-pub mod sealer;
-#[path = "../../src/connection/watch.rs"]
-pub mod watch;
+#[path = "../../src/connection/record_writer.rs"]
+pub mod record_writer;
+#[path = "../../src/connection/poller.rs"]
+pub mod poller;
 
 // In the places of the real ones.
 #[path = "socket.rs"]

@@ -1,7 +1,7 @@
 //! The outbox, and the way over one outbox after the other, under every interleaving: `tests/model` runs it.
 //!
 //! The files below `#[path]` are the gateway's own, not copies. Around them stand models of what they call: the
-//! lock (`sync.rs`), the socket (`socket.rs`), the TLS session (`tls.rs`) and the system (`system.rs`),
+//! lock (`sync.rs`), the socket (`socket.rs`), the TLS session (`tls.rs`) and the system (`system_calls.rs`),
 //! the last three on one model of the kernel (`kernel.rs`). What the threads do is a table in `models.rs`;
 //! `scenario.rs` runs the scripts of a client, `redial.rs` those of a connection that is dialled, lost and replaced.
 
@@ -16,6 +16,7 @@ mod clock;
 #[path = "../../src/config/settings.rs"]
 mod config;
 mod connection;
+mod dial;
 #[path = "../../src/id.rs"]
 mod id;
 mod kernel;
@@ -32,12 +33,11 @@ mod scenario;
 mod secret;
 mod sync;
 mod system;
-#[path = "../../src/upstream.rs"]
-mod upstream;
+mod system_calls;
 #[path = "../../src/url.rs"]
 mod url;
 
-pub(crate) use system::{buffer, event, io};
+pub(crate) use system_calls::{buffer, event, io};
 
 use std::collections::VecDeque;
 use std::process::ExitCode;

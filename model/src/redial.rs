@@ -13,14 +13,14 @@ use crate::connection::outbox::audit::assert_over;
 use crate::connection::outbox::{Limits, Outbox, Totals};
 use crate::connection::socket::Socket;
 use crate::connection::tls::Session;
-use crate::connection::watch::Watch;
+use crate::connection::poller::Watch;
 use crate::kernel::{Line, boot, kernel};
 use crate::message::{Kind, Message};
 use crate::peer;
 use crate::rules;
 use crate::scenario::{Flusher, MESSAGE, builder};
 use crate::sync::Arc;
-use crate::upstream::Upstream;
+use crate::dial::reconnecting::Upstream;
 
 /// What a masked frame has in front of a short payload.
 const HEADER: usize = 6;

@@ -15,7 +15,7 @@ use crate::connection::outbox::audit::assert_over;
 use crate::connection::outbox::{Delivery, Ending, Limits, Outbox, Totals};
 use crate::connection::socket::Socket;
 use crate::connection::tls::Session;
-use crate::connection::watch::Watch;
+use crate::connection::poller::Watch;
 use crate::kernel::{Line, Peer, boot, kernel};
 use crate::message::{Kind, Message};
 use crate::peer;

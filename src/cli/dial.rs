@@ -13,9 +13,9 @@ use tungstenite::{Message, WebSocket};
 use super::exit;
 use crate::config::{self, DialTls, Proxy};
 use crate::dial::{self, Dialed, Dialer, Names, RequestExtras, Resolver, SetupError, Watch, Wire};
+use crate::display::{cause, printable};
 use crate::secret::Secret;
 use crate::url;
-use crate::wording::{cause, printable};
 
 /// The largest message that we send or accept, in bytes.
 pub(super) const MESSAGE_MAX: usize = 64 << 20;

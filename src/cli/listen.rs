@@ -9,9 +9,9 @@ use serde_json::value::RawValue;
 use super::dial::{CallError, Caller, End, Received};
 use super::stop::Stop;
 use super::{DialArguments, Failure, exit, output_failed, tell};
-use crate::backoff;
+use crate::dial::backoff;
 use crate::dial::{Watch, Woken};
-use crate::wording::{Seconds, cause};
+use crate::display::{Seconds, cause};
 
 pub(super) const AFTER_HELP: &str = "\
 Examples:

@@ -16,7 +16,7 @@ use jiff::Timestamp;
 use log::{Level, LevelFilter, Log, Metadata, Record, error};
 use rustix::event::{PollFd, PollFlags, poll};
 
-use crate::thread::spawn_vital;
+use crate::system::thread::spawn_vital;
 
 /// The most characters of one line's message; the rest is cut.
 const MESSAGE_MAX: usize = 1024;

@@ -19,7 +19,7 @@ use std::time::Duration;
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
 
-use crate::wording;
+use crate::display;
 use dial::{CallError, DialSettings};
 
 /// A WebSocket gateway in one binary: it accepts clients by path and relays what they send.
@@ -175,7 +175,7 @@ fn output_failed(error: &io::Error) -> Result<(), Failure> {
     match error.kind() {
         io::ErrorKind::BrokenPipe => Ok(()),
         _ => {
-            let text = format!("failed to write to standard output: {}", wording::cause(error));
+            let text = format!("failed to write to standard output: {}", display::cause(error));
             Err(Failure { text, exit_code: exit::IO })
         }
     }

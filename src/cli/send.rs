@@ -11,7 +11,7 @@ use tungstenite::Message;
 use super::dial::{CallError, Caller, Closed, End, MESSAGE_MAX, Received};
 use super::{DialArguments, Failure, exit, output_failed, tell};
 use crate::dial::Watch;
-use crate::wording::{Seconds, cause};
+use crate::display::{Seconds, cause};
 
 pub(super) const AFTER_HELP: &str = "\
 Examples:

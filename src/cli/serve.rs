@@ -16,8 +16,8 @@ use signal_hook::iterator::Signals;
 use super::{exit, logging, tell};
 use crate::config::{self, Settings};
 use crate::gateway::{Gateway, StartError};
-use crate::thread::spawn_vital;
-use crate::watchdog::Watchdog;
+use crate::system::thread::spawn_vital;
+use crate::system::watchdog::Watchdog;
 
 /// Runs until SIGINT or SIGTERM; a second one ends the process at once. SIGHUP stops it when its terminal
 /// is gone; otherwise it changes nothing, since there is no reload yet.

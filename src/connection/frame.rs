@@ -5,8 +5,8 @@ use std::io::IoSlice;
 
 use bytes::{Bytes, BytesMut};
 
-use super::large;
 use crate::message::{Kind, Message};
+use crate::system::large;
 
 /// Which end of a connection we are: a client masks its frames, a server does not (RFC 6455 section 5.1).
 pub use tungstenite::protocol::Role;

@@ -1,12 +1,15 @@
-//! One WebSocket connection: its handshake, what it reads, what it writes.
+//! One WebSocket, both ways: its handshake, what it reads, what it writes.
 
+pub mod buffer_pool;
 pub mod frame;
 pub mod handshake;
-pub mod large;
+pub mod keepalive;
 pub mod outbox;
+pub mod peer;
+pub mod poller;
 pub mod queue;
+pub mod read_loop;
 pub mod reader;
-pub mod sealer;
+pub mod record_writer;
 pub mod socket;
 pub mod tls;
-pub mod watch;

@@ -13,11 +13,11 @@ use std::io;
 use std::time::Duration;
 
 use super::frame::{Control, Frame, Role};
+use super::poller::Watch;
 use super::queue::{Offer, Queue, Taken};
-use super::sealer::{Sealed, Sealer};
+use super::record_writer::{Sealed, Sealer};
 use super::socket::Socket;
 use super::tls::{Decrypted, Session};
-use super::watch::Watch;
 use crate::clock::{Clock, Ticks};
 use crate::config::QueueSettings;
 use crate::id::Id;

@@ -17,8 +17,8 @@ use tungstenite::error::{CapacityError, ProtocolError};
 use tungstenite::protocol::{WebSocketConfig, WebSocketContext};
 
 use super::frame::{CONTROL_MAX, LARGE, Role};
-use super::large;
 use crate::message::{Kind, Message};
+use crate::system::large;
 
 /// tungstenite's read buffer: what it copies at a time, and what an active client keeps.
 const READ_BUFFER: usize = 4 << 10;

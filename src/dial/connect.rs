@@ -10,7 +10,7 @@ use socket2::{Domain, TcpKeepalive, Type};
 use super::error::Cause;
 use super::wire::{Failed, Watch, Woken, wait};
 use crate::connection::socket::{SEND_BUFFER, Socket};
-use crate::wording;
+use crate::display;
 
 /// Why nobody let us in.
 #[derive(Debug)]
@@ -30,7 +30,7 @@ impl Unconnected {
             Unconnected::Failed(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
                 Some(Cause::Other("connection refused (is the server running?)".into()))
             }
-            Unconnected::Failed(error) => Some(Cause::Other(wording::cause(error))),
+            Unconnected::Failed(error) => Some(Cause::Other(display::cause(error))),
         }
     }
 }

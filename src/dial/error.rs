@@ -5,8 +5,8 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::display::{Seconds, printable};
 use crate::url;
-use crate::wording::{Seconds, printable};
 
 /// How much of a refusal's body is shown.
 const BODY_SHOWN_MAX: usize = 500;

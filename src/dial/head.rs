@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::error::Refusal;
 use super::wire::Wire;
-use crate::wording::printable;
+use crate::display::printable;
 
 /// The largest head that we read, and the most fields in it.
 const HEAD_MAX: usize = 64 << 10;

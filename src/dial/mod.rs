@@ -3,10 +3,12 @@
 //! The lookup of the name, the connection, a proxy, TLS and the handshake run under one deadline, and a [`Watch`] ends
 //! each of them. A dial leaves nothing behind but the socket that it returns.
 
+pub mod backoff;
 mod connect;
 mod error;
 mod head;
 mod proxy;
+pub mod reconnecting;
 mod resolve;
 mod tls;
 mod upgrade;
@@ -30,10 +32,10 @@ use upgrade::{Parts, Request, Unopened};
 use crate::config::{DialSettings, Proxy};
 use crate::connection::socket::Socket;
 use crate::connection::tls::Session;
+use crate::display::{cause, printable};
 use crate::path::percent_decoded;
 use crate::secret::Secret;
 use crate::url::{self, Url};
-use crate::wording::{cause, printable};
 
 /// How much of a URL is shown.
 const URL_SHOWN_MAX: usize = 500;

@@ -177,7 +177,7 @@ pub(super) fn tunnel(proxy: &HttpProxy, host: &str, port: u16, wire: &mut Wire, 
                 None if head::is_end(&error) => Blocked::Cause(ProxyCause::Unanswered(Cause::Other(
                     "the proxy closed the connection without an answer".into(),
                 ))),
-                None => Blocked::Cause(ProxyCause::Unanswered(Cause::Other(crate::wording::cause(&error)))),
+                None => Blocked::Cause(ProxyCause::Unanswered(Cause::Other(crate::display::cause(&error)))),
             });
         }
     };

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{EventfdFlags, PollFlags, eventfd};
 
 use super::wire::{Failed, Watch, Woken, wait};
-use crate::thread;
+use crate::system::thread;
 
 /// Names that are looked up at once. More would only help if that many names were slow at the same time.
 const THREADS: usize = 4;
@@ -261,7 +261,7 @@ impl State {
 impl fmt::Display for Unresolved {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Unresolved::Failed(error) | Unresolved::System(error) => f.write_str(&crate::wording::cause(error)),
+            Unresolved::Failed(error) | Unresolved::System(error) => f.write_str(&crate::display::cause(error)),
             Unresolved::Empty => f.write_str("the name has no address"),
             Unresolved::TimedOut => f.write_str("no answer"),
             Unresolved::Busy => f.write_str("busy resolving other names"),

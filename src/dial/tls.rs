@@ -13,7 +13,7 @@ use super::error::{Cause, SetupError, TlsCause};
 use super::wire::{Wire, Woken};
 use crate::config::{DialTls, TlsSettings};
 use crate::connection::tls::{DialHandshake, DialStep, Session};
-use crate::wording;
+use crate::display;
 
 /// Reads the files and puts the trust together.
 pub(super) fn connector(settings: &DialTls) -> Result<TlsConnector, SetupError> {
@@ -79,7 +79,7 @@ fn identity(files: &TlsSettings) -> Result<Identity, SetupError> {
 }
 
 fn read(what: &'static str, path: &Path) -> Result<Vec<u8>, SetupError> {
-    fs::read(path).map_err(|error| unusable(what, path, wording::cause(&error)))
+    fs::read(path).map_err(|error| unusable(what, path, display::cause(&error)))
 }
 
 fn unusable(what: &'static str, path: &Path, problem: impl Into<String>) -> SetupError {
@@ -130,7 +130,7 @@ fn broken(wire: &Wire, error: &io::Error, time: Duration) -> Unsecured {
     match wire.woken() {
         Some(Woken::Stop) => Unsecured::Stopped,
         Some(Woken::Deadline) => Unsecured::Cause(TlsCause::Handshake(Cause::TimedOut("no answer", time))),
-        None => Unsecured::Cause(TlsCause::Handshake(Cause::Other(wording::cause(error)))),
+        None => Unsecured::Cause(TlsCause::Handshake(Cause::Other(display::cause(error)))),
     }
 }
 

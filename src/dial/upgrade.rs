@@ -13,7 +13,7 @@ use tungstenite::handshake::derive_accept_key;
 use super::error::{Cause, Refusal};
 use super::head::{self, Head, HeadError};
 use super::wire::{Wire, Woken};
-use crate::wording::{self, printable};
+use crate::display::{self, printable};
 
 /// How much of a subprotocol that nobody offered is shown.
 const SHOWN_MAX: usize = 123;
@@ -217,7 +217,7 @@ fn broken(error: &io::Error) -> String {
     let text = error.to_string();
     match text.strip_prefix("error:").and_then(|rest| rest.split(':').nth(3)) {
         Some(reason) if !reason.is_empty() => format!("the server ended the TLS session: {reason}"),
-        _ => wording::cause(error),
+        _ => display::cause(error),
     }
 }
 

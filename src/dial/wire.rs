@@ -10,7 +10,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::connection::socket::Socket;
 use crate::connection::tls::{Decrypted, Session};
-use crate::wording::Seconds;
+use crate::display::Seconds;
 
 /// A server that takes no byte for this long is not going to.
 const WRITE_STALL: Duration = Duration::from_secs(30);

@@ -32,7 +32,7 @@ use wsgate::connection::frame::{Cork, CorkLimits, Frame, Role};
 use wsgate::connection::outbox::{Limits, Outbox};
 use wsgate::connection::reader::{Close, Reader, Sink, Violation};
 use wsgate::connection::socket::Socket;
-use wsgate::connection::watch::Watch;
+use wsgate::connection::poller::Watch;
 use wsgate::id::Id;
 use wsgate::message::{Kind, Message};
 

@@ -19,7 +19,7 @@ use serde_json::Value;
 use self::plan::{Kind, Plan};
 use self::values::{Environment, shown};
 use super::{Failure, exit, output_failed, tell};
-use crate::wording::cause;
+use crate::display::cause;
 
 pub(super) const AFTER_HELP: &str = "\
 Examples:

@@ -1,27 +1,30 @@
 //! The life of one client, from the first byte to the last, in its own thread: open, take in what it
 //! sends until the end, leave.
 
+pub mod admission;
+pub mod open;
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Instant;
 
 use log::{debug, error, info};
 
+use crate::client::open::{Arrival, Opened, Unopened};
 use crate::config::EventKind;
 use crate::connection::frame::Role;
+use crate::connection::read_loop::{Incoming, Intake, Received};
 use crate::dispatch::{Dispatch, Misaddressed, tell_of_client};
-use crate::event::{self, Disconnected, What};
-use crate::intake::{Incoming, Intake, Received};
-use crate::opening::{self, Arrival, Opened, Unopened};
-use crate::publisher::Published;
-use crate::registry::Client;
+use crate::events::json::{self as event, Disconnected, What};
 use crate::relay::{self, Reached};
 use crate::shared::Shared;
+use crate::shared::publisher::Published;
+use crate::shared::registry::Client;
 
 /// Runs the whole life of a client.
 pub fn run(shared: &Arc<Shared>, arrival: Arrival, from: &str) {
     let id = arrival.id;
-    match opening::open(shared, arrival) {
+    match open::open(shared, arrival) {
         Ok(opened) => live(shared, opened, from, take_in),
         Err(Unopened::Refused(refusal)) => {
             info!("client {id} ({from}): refused with {}: {}", refusal.status, refusal.reason);
@@ -126,11 +129,11 @@ mod tests {
     use crate::config::{Destination, Settings};
     use crate::connection::frame::{Control, Frame};
     use crate::connection::outbox::Outbox;
+    use crate::connection::peer::{Name, Peer};
+    use crate::connection::poller::Watch;
     use crate::connection::socket::Socket;
-    use crate::connection::watch::Watch;
     use crate::message::Origin;
-    use crate::peer::{Name, Peer};
-    use crate::publisher::{self, Publications};
+    use crate::shared::publisher::{self, Publications};
 
     fn arrive(settings: Settings) -> (Arc<Shared>, Publications, Arc<Client>, UnixStream) {
         let (publisher, publications) = publisher::channel();

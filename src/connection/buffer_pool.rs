@@ -3,7 +3,7 @@
 use std::ops::{Deref, DerefMut};
 use std::sync::{Mutex, PoisonError};
 
-use crate::connection::large;
+use crate::system::large;
 
 /// The size of a scratch buffer in bytes.
 const SIZE: usize = 256 << 10;

@@ -14,24 +14,24 @@ use std::time::{Duration, Instant};
 
 use log::{error, info, warn};
 
-use crate::backoff;
 use crate::config::RelaySettings;
 use crate::connection::frame::{Cork, Frame, Role};
 use crate::connection::handshake::{self, Request};
 use crate::connection::outbox::{Ending, Outbox};
+use crate::connection::peer::{Holder, Name, Peer};
+use crate::connection::read_loop::{Handler, Incoming, Intake, Received};
 use crate::connection::reader::Close;
+use crate::dial::backoff;
+use crate::dial::reconnecting::Upstream;
 use crate::dial::{self, DialError, Dialed, Dialer, Names, RequestExtras, Woken};
+use crate::display::Seconds;
 use crate::id::Id;
-use crate::intake::{Handler, Incoming, Intake, Received};
 use crate::message::Message;
-use crate::peer::{Holder, Name, Peer};
-use crate::registry::Client;
 use crate::route::Room;
+use crate::shared::registry::Client;
 use crate::shared::{Endpoint, Shared};
-use crate::thread::spawn_joined;
-use crate::upstream::Upstream;
+use crate::system::thread::spawn_joined;
 use crate::url;
-use crate::wording::Seconds;
 
 /// The waits between attempts to reach an upstream again: clients wait for it, so they are short.
 const RETRY_FIRST: Duration = Duration::from_millis(100);

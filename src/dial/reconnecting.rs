@@ -147,7 +147,7 @@ impl Upstream {
 
 /// What the model checker looks at whenever the lock is free.
 #[cfg(wsgate_model)]
-#[path = "../model/src/audit_upstream.rs"]
+#[path = "../../model/src/audit_upstream.rs"]
 mod audit;
 
 #[cfg(test)]
@@ -162,8 +162,8 @@ mod tests {
     use crate::config::WhenFull;
     use crate::connection::frame::Role;
     use crate::connection::outbox::Limits;
+    use crate::connection::poller::Watch;
     use crate::connection::socket::Socket;
-    use crate::connection::watch::Watch;
     use crate::message::{Kind, Message};
 
     const LEN: usize = 5000;

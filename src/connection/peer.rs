@@ -5,10 +5,10 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 
+use super::keepalive::{Pulse, Signs};
+use super::outbox::Outbox;
 use crate::clock::Ticks;
-use crate::connection::outbox::Outbox;
 use crate::id::Id;
-use crate::pulse::{Pulse, Signs};
 
 /// One end of a WebSocket whose handshake is done, accepted or dialled.
 #[derive(Debug)]

@@ -13,7 +13,7 @@ use std::time::Duration;
 use log::debug;
 
 use crate::clock::{self, Ticks};
-use crate::thread::{spawn_helper, spawn_joined};
+use crate::system::thread::{spawn_helper, spawn_joined};
 
 /// So many have to have left since the last time.
 const CROWD: usize = 32;

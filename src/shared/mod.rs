@@ -1,6 +1,12 @@
 //! What all threads of one gateway share. There is nothing global: two gateways in one process
 //! would not know of each other.
 
+pub mod link;
+pub mod publisher;
+pub mod registry;
+pub mod send_queue;
+pub mod timers;
+
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
@@ -8,20 +14,20 @@ use std::time::Duration;
 
 use crate::clock::{self, Clock};
 use crate::config::{EndpointSettings, Settings};
+use crate::connection::buffer_pool::ScratchPool;
 use crate::connection::frame::CorkLimits;
+use crate::connection::keepalive::Pulse;
 use crate::connection::outbox::Limits;
+use crate::connection::peer::Peer;
+use crate::connection::poller::Watch;
 use crate::connection::socket::Socket;
-use crate::connection::watch::Watch;
 use crate::dial::{self, Dialer};
-use crate::gate::{Gate, Pass};
-use crate::links::Link;
-use crate::peer::Peer;
-use crate::publisher::Publisher;
-use crate::pulse::Pulse;
-use crate::registry::Registry;
+use crate::permits::{Gate, Pass};
 use crate::route::Routes;
-use crate::scratch::ScratchPool;
-use crate::wheel::Wheel;
+use crate::shared::link::Link;
+use crate::shared::publisher::Publisher;
+use crate::shared::registry::Registry;
+use crate::shared::timers::Wheel;
 
 /// How many refused connections are kept open for a moment so that their peers can read why. More
 /// are closed at once, and may lose the answer.

@@ -10,10 +10,10 @@ use log::warn;
 use crate::clock;
 use crate::config::{LinkSettings, QueueSettings, WhenDown, WhenFull};
 use crate::connection::frame::{CorkLimits, Frame};
+use crate::connection::keepalive::Pulse;
 use crate::connection::outbox::{Limits, Outbox};
-use crate::pulse::Pulse;
-use crate::upstream::Upstream;
-use crate::waiting::{Handed, Waiting};
+use crate::dial::reconnecting::Upstream;
+use crate::shared::send_queue::{Handed, Waiting};
 
 /// What the remote is told when the gateway stops.
 const GOODBYE: &str = "Going away";
@@ -183,8 +183,8 @@ mod tests {
 
     use super::*;
     use crate::connection::frame::Role;
+    use crate::connection::poller::Watch;
     use crate::connection::socket::Socket;
-    use crate::connection::watch::Watch;
     use crate::message::{Kind, Message};
 
     fn link() -> Link {

@@ -1,7 +1,7 @@
 //! When a peer is late: the rules behind the heartbeat. Ticks in, verdict out.
 
+use super::outbox::PingState;
 use crate::clock::Ticks;
-use crate::connection::outbox::PingState;
 
 /// The deadlines of a peer, in ticks.
 #[derive(Debug, Clone, Copy)]

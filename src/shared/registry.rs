@@ -5,10 +5,10 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::connection::outbox::Outbox;
-use crate::gate::Pass;
+use crate::connection::peer::Peer;
 use crate::id::Id;
 use crate::message::Origin;
-use crate::peer::Peer;
+use crate::permits::Pass;
 use crate::route::Room;
 
 /// A client whose handshake is done.

@@ -6,22 +6,22 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::admission::{self, Admission};
+use crate::client::admission::{self, Admission};
 use crate::config::{AtCapacity, Welcome};
 use crate::connection::frame::{Frame, Role};
 use crate::connection::handshake::{self, Head, HeadError, Refusal, Stream};
 use crate::connection::outbox::Outbox;
+use crate::connection::peer::{Name, Peer};
+use crate::connection::read_loop::Incoming;
 use crate::connection::tls::Session;
 use crate::dispatch::publish;
 use crate::format;
-use crate::gate::Pass;
 use crate::id::Id;
-use crate::intake::Incoming;
 use crate::message::{Kind, Message, Origin};
-use crate::peer::{Name, Peer};
-use crate::publisher::Published;
-use crate::registry::{Client, Registration};
+use crate::permits::Pass;
 use crate::relay::{self, Asked, Reached, Unreached};
+use crate::shared::publisher::Published;
+use crate::shared::registry::{Client, Registration};
 use crate::shared::{Endpoint, Shared};
 
 /// How long a refused peer may take to read why.

@@ -7,14 +7,14 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use super::buffer_pool::ScratchPool;
+use super::frame::{Control, Frame, Role, append_control};
+use super::outbox::Outbox;
+use super::peer::Peer;
+use super::reader::{Close, Reader, Sink, Violation};
+use super::tls::Decrypted;
 use crate::clock::Clock;
-use crate::connection::frame::{Control, Frame, Role, append_control};
-use crate::connection::outbox::Outbox;
-use crate::connection::reader::{Close, Reader, Sink, Violation};
-use crate::connection::tls::Decrypted;
 use crate::message::Message;
-use crate::peer::Peer;
-use crate::scratch::ScratchPool;
 
 /// What is read at a time while little arrives. It lies on the thread's stack.
 const READ: usize = 2 << 10;

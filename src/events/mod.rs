@@ -1,0 +1,3 @@
+//! What happens to clients and links, told to the destinations that ask for it.
+
+pub mod json;

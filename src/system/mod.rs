@@ -1,0 +1,6 @@
+//! The platform's quirks: threads, memory, limits, the supervisor.
+
+pub mod large;
+pub mod malloc;
+pub mod thread;
+pub mod watchdog;
