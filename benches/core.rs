@@ -13,7 +13,7 @@ use wsgate::clock::Clock;
 use wsgate::config::{Destination, EndpointSettings, QueueSettings};
 use wsgate::connection::frame::{Cork, CorkLimits, Frame, Role};
 use wsgate::connection::outbox::{Limits, Outbox};
-use wsgate::connection::poller::Watch;
+use wsgate::connection::poller::Poller;
 use wsgate::connection::queue::Queue;
 use wsgate::connection::reader::{Reader, Sink};
 use wsgate::connection::socket::Socket;
@@ -74,7 +74,7 @@ fn outbox(c: &mut Criterion) {
     group.bench_function("deliver one frame to a socket, and read it there", |b| {
         let (ours, mut theirs) = UnixStream::pair().expect("a socket pair");
         let limits = Limits { queue: bounds, write_timeout: None, close_timeout: 10 };
-        let watch = Arc::new(Watch::new().expect("an epoll"));
+        let poller = Arc::new(Poller::new().expect("an epoll"));
         let outbox = Arc::new(Outbox::new(
             Id::from(1),
             Role::Server,
@@ -82,7 +82,7 @@ fn outbox(c: &mut Criterion) {
             None,
             limits,
             Arc::new(Clock::new()),
-            watch,
+            poller,
         ));
         let mut received = vec![0; frame.len()];
         b.iter(|| {

@@ -13,14 +13,14 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use socket2::SockAddr;
 
 use crate::client;
-use crate::client::open::Arrival;
+use crate::client::open::Incoming;
 use crate::clock;
 use crate::connection::handshake::{Refusal, Stream};
 use crate::connection::socket::Socket;
 use crate::id::Id;
 use crate::shared::Shared;
 use crate::system::thread::spawn_client;
-use crate::system::watchdog::Keeper;
+use crate::system::watchdog::WatchdogHandle;
 
 /// The first pause when the system has no descriptor or memory left, doubled up to the second.
 const PAUSE_MIN: Duration = Duration::from_millis(10);
@@ -41,12 +41,12 @@ pub struct Listener {
 }
 
 /// Accepts until the gateway stops. Where there is a watchdog, it is this loop that feeds it.
-pub fn run(shared: &Arc<Shared>, listener: &Listener, mut keeper: Option<Keeper>) {
+pub fn run(shared: &Arc<Shared>, listener: &Listener, mut handle: Option<WatchdogHandle>) {
     let mut trouble = Trouble::default();
     let mut refusals = Refusals::default();
     loop {
-        if let Some(keeper) = &mut keeper {
-            wait_watched(shared, &listener.socket, keeper);
+        if let Some(handle) = &mut handle {
+            wait_watched(shared, &listener.socket, handle);
         }
         let accepted = listener.socket.accept();
         if shared.is_stopping() {
@@ -58,7 +58,7 @@ pub fn run(shared: &Arc<Shared>, listener: &Listener, mut keeper: Option<Keeper>
                 if let Err((socket, why)) = admit(shared, listener, socket, &peer) {
                     refusals.log(&listener.name, &why);
                     if let Some(socket) = socket {
-                        say_farewell(shared, socket, listener);
+                        refuse_with_503(shared, socket, listener);
                     }
                 }
             }
@@ -70,10 +70,10 @@ pub fn run(shared: &Arc<Shared>, listener: &Listener, mut keeper: Option<Keeper>
 }
 
 /// Waits until there is something to accept, and comes round often enough for the watchdog meanwhile.
-fn wait_watched(shared: &Shared, socket: &socket2::Socket, keeper: &mut Keeper) {
+fn wait_watched(shared: &Shared, socket: &socket2::Socket, handle: &mut WatchdogHandle) {
     loop {
-        keeper.come_round(shared.clock.now());
-        let timeout = Timespec::try_from(keeper.interval()).ok();
+        handle.check_in(shared.clock.now());
+        let timeout = Timespec::try_from(handle.interval()).ok();
         let waited = poll(&mut [PollFd::new(socket, PollFlags::IN)], timeout.as_ref());
         // An interrupted wait is followed by the next; any other error is for accepting to meet.
         if !matches!(waited, Ok(0) | Err(rustix::io::Errno::INTR)) {
@@ -90,10 +90,10 @@ fn admit(
     peer: &SockAddr,
 ) -> Result<(), (Option<Socket>, String)> {
     let socket = Socket::new(socket);
-    let Some(connection) = shared.connections.enter() else {
+    let Some(connection) = shared.connections.try_acquire() else {
         return Err((Some(socket), format!("the gateway has {} connections", shared.connections.limit())));
     };
-    let Some(handshake) = shared.handshakes.enter() else {
+    let Some(handshake) = shared.handshakes.try_acquire() else {
         return Err((Some(socket), format!("{} handshakes are not finished", shared.handshakes.limit())));
     };
     let from = peer.as_socket().map_or_else(|| "unix".to_owned(), |address| address.to_string());
@@ -101,7 +101,7 @@ fn admit(
         Ok(id) => id,
         Err(error) => return Err((Some(socket), error.to_string())),
     };
-    let arrival = Arrival {
+    let incoming = Incoming {
         id,
         stream: Stream::new(socket, listener.tls.clone()),
         peer: peer.as_socket().map(|address| address.ip()),
@@ -111,19 +111,19 @@ fn admit(
     };
     // A closure whose thread does not start is lost with all that it owns, so the connection is
     // handed over beside it and can be taken back and told.
-    let handover = Arc::new(Mutex::new(Some(arrival)));
+    let handover = Arc::new(Mutex::new(Some(incoming)));
     let (shared_by_thread, handed) = (Arc::clone(shared), Arc::clone(&handover));
     let body = move || {
-        let arrival = take(&handed).expect("the accept loop takes it back only if this thread has not started");
+        let incoming = take(&handed).expect("the accept loop takes it back only if this thread has not started");
         drop(handed);
-        client::run(&shared_by_thread, arrival, &from);
+        client::run(&shared_by_thread, incoming, &from);
     };
     spawn_client(format!("client {id}"), shared.settings.gateway.client_stack, body).map_err(|error| {
-        (take(&handover).map(|arrival| arrival.stream.socket), format!("failed to start a thread: {error}"))
+        (take(&handover).map(|incoming| incoming.stream.socket), format!("failed to start a thread: {error}"))
     })
 }
 
-fn take(handover: &Mutex<Option<Arrival>>) -> Option<Arrival> {
+fn take(handover: &Mutex<Option<Incoming>>) -> Option<Incoming> {
     handover.lock().unwrap_or_else(PoisonError::into_inner).take()
 }
 
@@ -184,12 +184,12 @@ impl Refusals {
 /// Answers 503 on a plain listener, and leaves the closing to the heartbeat: closed at once, with
 /// its request unread, the connection would be reset and the answer lost. On a TLS listener there
 /// is no way to say it.
-fn say_farewell(shared: &Shared, socket: Socket, listener: &Listener) {
+fn refuse_with_503(shared: &Shared, socket: Socket, listener: &Listener) {
     if listener.tls.is_some() || socket.send_now(&Refusal::new(503, "the server is at capacity").to_http()).is_err() {
         return;
     }
     socket.shutdown_write();
-    if let Some(pass) = shared.farewell_gate.enter() {
-        shared.farewells.add(shared.clock.now() + clock::ticks(LINGER), (socket, pass));
+    if let Some(permit) = shared.lingering_permits.try_acquire() {
+        shared.lingering.add_at(shared.clock.now() + clock::ticks(LINGER), (socket, permit));
     }
 }

@@ -16,7 +16,7 @@ use crate::connection::frame::{CorkLimits, Frame, join};
 use crate::connection::outbox::{Delivery, Outbox};
 use crate::id::Id;
 use crate::route::Room;
-use crate::shared::publisher::{Claim, Publications, Published};
+use crate::shared::publisher::{Inbox, Published, Reservation};
 
 /// Entries of one pass: the more, the better they join; the fewer, the sooner the first is out.
 const PASS: usize = 256;
@@ -26,34 +26,34 @@ const PASS: usize = 256;
 const DELIVERER_ENTRIES: usize = 64;
 
 /// Runs until it is told to end. `limits` are those of each endpoint's outboxes.
-pub fn run(publications: &Publications, mut shares: Shares, limits: &[CorkLimits]) {
+pub fn run(inbox: &Inbox, mut shards: Shards, limits: &[CorkLimits]) {
     let mut batch = Vec::with_capacity(PASS);
     let mut pending = Pending::default();
-    while let Some(claim) = publications.take(&mut batch, PASS) {
-        let claim = Arc::new(claim);
+    while let Some(reservation) = inbox.take(&mut batch, PASS) {
+        let reservation = Arc::new(reservation);
         for published in batch.drain(..) {
             match published {
                 Published::Frame { room, except, frame } => pending.push(room, except, frame),
                 Published::Join { room, outbox } => {
-                    pending.flush(&mut shares, limits, &claim);
-                    shares.pick(outbox.id()).apply(Task::Join { room, outbox });
+                    pending.flush(&mut shards, limits, &reservation);
+                    shards.pick(outbox.id()).apply(Task::Join { room, outbox });
                 }
                 Published::Leave { room, id } => {
-                    pending.flush(&mut shares, limits, &claim);
-                    shares.pick(id).apply(Task::Leave { room, id });
+                    pending.flush(&mut shards, limits, &reservation);
+                    shards.pick(id).apply(Task::Leave { room, id });
                 }
                 Published::To { outbox, frame } => {
-                    pending.flush(&mut shares, limits, &claim);
-                    shares.pick(outbox.id()).apply(Task::To { outbox, frame, claim: Arc::clone(&claim) });
+                    pending.flush(&mut shards, limits, &reservation);
+                    shards.pick(outbox.id()).apply(Task::To { outbox, frame, reservation: Arc::clone(&reservation) });
                 }
                 Published::Stop { within } => {
-                    pending.flush(&mut shares, limits, &claim);
-                    shares.each(|share| share.apply(Task::Stop { within }));
+                    pending.flush(&mut shards, limits, &reservation);
+                    shards.each(|shard| shard.apply(Task::Stop { within }));
                 }
                 Published::End => return,
             }
         }
-        pending.flush(&mut shares, limits, &claim);
+        pending.flush(&mut shards, limits, &reservation);
     }
 }
 
@@ -73,12 +73,12 @@ pub fn deliverer_channel() -> (Sender<Task>, Receiver<Task>) {
 /// The messages of one pass, by room, in the order of the first of each.
 #[derive(Default)]
 struct Pending {
-    rooms: Vec<(Room, Vec<Part>)>,
+    rooms: Vec<(Room, Vec<Entry>)>,
 }
 
 /// A frame and who does not get it.
 #[derive(Debug, Clone)]
-struct Part {
+struct Entry {
     except: Option<Id>,
     frame: Frame,
 }
@@ -86,43 +86,43 @@ struct Part {
 impl Pending {
     fn push(&mut self, room: Room, except: Option<Id>, frame: Frame) {
         match self.rooms.iter_mut().find(|(other, _)| *other == room) {
-            Some((_, parts)) => parts.push(Part { except, frame }),
-            None => self.rooms.push((room, vec![Part { except, frame }])),
+            Some((_, entries)) => entries.push(Entry { except, frame }),
+            None => self.rooms.push((room, vec![Entry { except, frame }])),
         }
     }
 
-    fn flush(&mut self, shares: &mut Shares, limits: &[CorkLimits], claim: &Arc<Claim>) {
-        for (room, parts) in self.rooms.drain(..) {
-            let fan = Arc::new(Fan::new(parts, &limits[room.endpoint()], claim));
-            shares.each(|share| share.apply(Task::Fan { room: room.clone(), fan: Arc::clone(&fan) }));
+    fn flush(&mut self, shards: &mut Shards, limits: &[CorkLimits], reservation: &Arc<Reservation>) {
+        for (room, entries) in self.rooms.drain(..) {
+            let fanout = Arc::new(Fanout::new(entries, &limits[room.endpoint()], reservation));
+            shards.each(|shard| shard.apply(Task::Fanout { room: room.clone(), fanout: Arc::clone(&fanout) }));
         }
     }
 }
 
 /// What one pass brings a room.
 #[derive(Debug)]
-pub struct Fan {
-    /// For everybody whom nothing excludes: the parts joined as far as the limits go.
+pub struct Fanout {
+    /// For everybody whom nothing excludes: the entries joined as far as the limits go.
     joined: Vec<Frame>,
-    /// The parts as they came, for those whom one of them excludes; empty if nobody is.
-    parts: Vec<Part>,
+    /// The entries as they came, for those whom one of them excludes; empty if nobody is.
+    entries: Vec<Entry>,
     /// Senders are held while too much is on its way to the deliverers.
-    _claim: Arc<Claim>,
+    _reservation: Arc<Reservation>,
 }
 
-impl Fan {
-    fn new(parts: Vec<Part>, limits: &CorkLimits, claim: &Arc<Claim>) -> Fan {
+impl Fanout {
+    fn new(entries: Vec<Entry>, limits: &CorkLimits, reservation: &Arc<Reservation>) -> Fanout {
         let mut joined = Vec::new();
         let mut group: Vec<Frame> = Vec::new();
-        for part in &parts {
-            if !group.is_empty() && !limits.admit(&group, &part.frame) {
+        for entry in &entries {
+            if !group.is_empty() && !limits.admit(&group, &entry.frame) {
                 joined.push(join(std::mem::take(&mut group)));
             }
-            group.push(part.frame.clone());
+            group.push(entry.frame.clone());
         }
         joined.push(join(group));
-        let parts = if parts.iter().any(|part| part.except.is_some()) { parts } else { Vec::new() };
-        Fan { joined, parts, _claim: Arc::clone(claim) }
+        let entries = if entries.iter().any(|entry| entry.except.is_some()) { entries } else { Vec::new() };
+        Fanout { joined, entries, _reservation: Arc::clone(reservation) }
     }
 }
 
@@ -143,12 +143,12 @@ pub enum Task {
         /// The client.
         id: Id,
     },
-    /// Messages for the room's clients in this share.
-    Fan {
+    /// Messages for the room's clients in this shard.
+    Fanout {
         /// The room.
         room: Room,
         /// The messages.
-        fan: Arc<Fan>,
+        fanout: Arc<Fanout>,
     },
     /// Messages for one client.
     To {
@@ -157,7 +157,7 @@ pub enum Task {
         /// The messages.
         frame: Frame,
         /// The room that they occupy.
-        claim: Arc<Claim>,
+        reservation: Arc<Reservation>,
     },
     /// See [`Published::Stop`].
     Stop {
@@ -168,45 +168,45 @@ pub enum Task {
 
 /// Everybody who delivers: the deliverers, or the broadcaster itself.
 #[derive(Debug)]
-pub struct Shares(Vec<Share>);
+pub struct Shards(Vec<Shard>);
 
 #[derive(Debug)]
-enum Share {
+enum Shard {
     Own(Rooms),
     Deliverer(Sender<Task>),
 }
 
-impl Shares {
+impl Shards {
     /// One share per deliverer, or the broadcaster's own if there is none.
-    pub fn new(deliverers: Vec<Sender<Task>>) -> Shares {
+    pub fn new(deliverers: Vec<Sender<Task>>) -> Shards {
         if deliverers.is_empty() {
-            return Shares(vec![Share::Own(Rooms::default())]);
+            return Shards(vec![Shard::Own(Rooms::default())]);
         }
-        Shares(deliverers.into_iter().map(Share::Deliverer).collect())
+        Shards(deliverers.into_iter().map(Shard::Deliverer).collect())
     }
 
     /// The share that a client is in.
-    fn pick(&mut self, id: Id) -> &mut Share {
+    fn pick(&mut self, id: Id) -> &mut Shard {
         let count = self.0.len() as u64;
         &mut self.0[(id.as_u64() % count) as usize]
     }
 
-    fn each(&mut self, act: impl FnMut(&mut Share)) {
+    fn each(&mut self, act: impl FnMut(&mut Shard)) {
         self.0.iter_mut().for_each(act);
     }
 }
 
-impl Share {
+impl Shard {
     fn apply(&mut self, task: Task) {
         match self {
-            Share::Own(rooms) => rooms.apply(task),
+            Shard::Own(rooms) => rooms.apply(task),
             // A deliverer ends only after the broadcaster, or with the whole process.
-            Share::Deliverer(tasks) => drop(tasks.send(task)),
+            Shard::Deliverer(tasks) => drop(tasks.send(task)),
         }
     }
 }
 
-/// The clients of one share, by room.
+/// The clients of one shard, by room.
 #[derive(Debug, Default)]
 struct Rooms {
     rooms: HashMap<Room, Members>,
@@ -240,12 +240,12 @@ impl Rooms {
                     self.rooms.remove(&room);
                 }
             }
-            Task::Fan { room, fan } => {
+            Task::Fanout { room, fanout } => {
                 if let Some(members) = self.rooms.get(&room) {
-                    members.deliver(&fan);
+                    members.deliver(&fanout);
                 }
             }
-            Task::To { outbox, frame, claim: _claim } => deliver_to(&outbox, &frame),
+            Task::To { outbox, frame, reservation: _reservation } => deliver_to(&outbox, &frame),
             Task::Stop { within } => {
                 self.stopping = Some(within);
                 let all = self.rooms.values().flat_map(|members| &members.outboxes);
@@ -274,21 +274,25 @@ impl Members {
         }
     }
 
-    fn deliver(&self, fan: &Fan) {
-        let mut excluded: Vec<usize> =
-            fan.parts.iter().filter_map(|part| part.except).filter_map(|id| self.places.get(&id).copied()).collect();
+    fn deliver(&self, fanout: &Fanout) {
+        let mut excluded: Vec<usize> = fanout
+            .entries
+            .iter()
+            .filter_map(|entry| entry.except)
+            .filter_map(|id| self.places.get(&id).copied())
+            .collect();
         excluded.sort_unstable();
         excluded.dedup();
         let mut from = 0;
         for place in excluded {
-            deliver_all(&self.outboxes[from..place], &fan.joined);
+            deliver_all(&self.outboxes[from..place], &fanout.joined);
             let outbox = &self.outboxes[place];
-            for part in fan.parts.iter().filter(|part| part.except != Some(outbox.id())) {
-                deliver_to(outbox, &part.frame);
+            for entry in fanout.entries.iter().filter(|entry| entry.except != Some(outbox.id())) {
+                deliver_to(outbox, &entry.frame);
             }
             from = place + 1;
         }
-        deliver_all(&self.outboxes[from..], &fan.joined);
+        deliver_all(&self.outboxes[from..], &fanout.joined);
     }
 }
 
@@ -328,10 +332,10 @@ mod tests {
     #[test]
     fn what_waits_for_a_deliverer_is_bounded_in_bytes() {
         const LEN: usize = 4 << 20;
-        let (publisher, publications) = publisher::channel();
+        let (publisher, published) = publisher::channel();
         let (tasks, inbox) = deliverer_channel();
         let broadcaster = std::thread::spawn(move || {
-            run(&publications, Shares::new(vec![tasks]), &[CorkLimits::for_queue(4096, 4 << 20)]);
+            run(&published, Shards::new(vec![tasks]), &[CorkLimits::for_queue(4096, 4 << 20)]);
         });
         let room = Routes::new(&Settings::default().endpoints, &[]).find("/", |_| true).unwrap();
         let frame = Frame::joined(Bytes::from(vec![0; LEN]), 1);

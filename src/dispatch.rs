@@ -11,7 +11,7 @@ use log::{info, warn};
 
 use crate::config::{EventKind, Format};
 use crate::connection::frame::{Cork, Frame};
-use crate::connection::peer::{Holder, Peer};
+use crate::connection::peer::{BlockedOn, Peer};
 use crate::connection::read_loop::Handler;
 use crate::events::json::{self as event, LinkState, Subject, What};
 use crate::format::{self, Address, Decoded};
@@ -93,13 +93,13 @@ impl Lane {
         for frame in corked.as_slice() {
             match &self.target {
                 Target::Reply => {
-                    peer.while_held(Holder::Outbox, || shared.clock.now(), || peer.outbox.reply(frame));
+                    peer.while_blocked_on(BlockedOn::Outbox, || shared.clock.now(), || peer.outbox.reply(frame));
                 }
                 Target::Room { room, except_sender } => to_room(room, except_sender.then(|| peer.id()), frame),
                 Target::Picked(_) => self.picked.iter().for_each(|room| to_room(room, None, frame)),
                 Target::Link(index) => {
                     let push = || shared.links[*index].push(frame, || peer.outbox.is_closing());
-                    peer.while_held(Holder::Link, || shared.clock.now(), push);
+                    peer.while_blocked_on(BlockedOn::Link, || shared.clock.now(), push);
                 }
             }
         }
@@ -325,7 +325,7 @@ fn tell(shared: &Shared, place: Place, targets: Vec<Target>, origin: &Origin, ev
                     let (except, frame) = (Some(origin.session), frame.clone());
                     shared.publisher.try_publish(Published::Frame { room: room.clone(), except, frame }).is_ok()
                 }
-                Target::Link(index) => shared.links[*index].waiting.try_push(frame),
+                Target::Link(index) => shared.links[*index].queue.try_push(frame),
                 Target::Reply | Target::Picked(_) => unreachable!("they were left out"),
             };
             lost += u64::from(!is_taken);
@@ -338,5 +338,5 @@ fn tell(shared: &Shared, place: Place, targets: Vec<Target>, origin: &Origin, ev
 pub fn publish(shared: &Shared, peer: &Peer, published: Published) {
     let Err(published) = shared.publisher.try_publish(published) else { return };
     let wait = || shared.publisher.publish(published, || peer.outbox.is_closing());
-    peer.while_held(Holder::Broadcaster, || shared.clock.now(), wait);
+    peer.while_blocked_on(BlockedOn::Broadcaster, || shared.clock.now(), wait);
 }

@@ -4,10 +4,10 @@ use log::error;
 
 use crate::shared::Shared;
 
-/// Runs until the gateway has stopped and the watch is woken.
+/// Runs until the gateway has stopped and the poller is woken.
 pub fn run(shared: &Shared, ended: impl Fn() -> bool) {
     while !ended() {
-        match shared.watch.wait() {
+        match shared.poller.wait() {
             Ok(writable) => writable.iter().for_each(|outbox| outbox.resume()),
             Err(error) => {
                 // epoll_wait fails only if its descriptor is not one: nobody would ever be flushed.

@@ -17,10 +17,10 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use socket2::{Domain, SockAddr, Type};
 
 use crate::accept::{self, Listener};
-use crate::broadcaster::{self, Shares};
+use crate::broadcaster::{self, Shards};
 use crate::clock;
 use crate::config::{DialSettings, EndpointSettings, LinkSettings, ListenAddress, ListenerSettings, Settings};
-use crate::connection::poller::Watch;
+use crate::connection::poller::Poller;
 use crate::connection::socket::SEND_BUFFER;
 use crate::connection::tls;
 use crate::dial::{Dialer, Resolver, SetupError};
@@ -127,11 +127,11 @@ impl Gateway {
         let dialers = dialers.collect::<Result<Vec<_>, _>>()?;
         let sockets = settings.listeners.iter().map(bind).collect::<Result<Vec<_>, _>>()?;
 
-        let (publisher, publications) = publisher::channel();
-        let watch = Arc::new(Watch::new().map_err(system("create an epoll"))?);
+        let (publisher, inbox) = publisher::channel();
+        let poller = Arc::new(Poller::new().map_err(system("create an epoll"))?);
         let stop = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(io::Error::from);
         let stop = Arc::new(stop.map_err(system("create an eventfd"))?);
-        let shared = Arc::new(Shared::new(settings, relays, publisher, watch, stop));
+        let shared = Arc::new(Shared::new(settings, relays, publisher, poller, stop));
 
         let flusher_ended = Arc::new(AtomicBool::new(false));
         let flusher = {
@@ -140,18 +140,17 @@ impl Gateway {
                 .map_err(system("start the flusher"))?
         };
         let mut deliverers = Vec::new();
-        let mut shares = Vec::new();
+        let mut shards = Vec::new();
         for number in 0..shared.settings.gateway.deliverers {
             let (tasks, inbox) = broadcaster::deliverer_channel();
             let name = format!("deliver {number}");
             deliverers
                 .push(spawn_vital(&name, move || broadcaster::deliver(&inbox)).map_err(system("start a deliverer"))?);
-            shares.push(tasks);
+            shards.push(tasks);
         }
         let limits: Vec<_> = shared.endpoints.iter().map(|endpoint| endpoint.cork).collect();
-        let broadcaster =
-            spawn_vital("broadcaster", move || broadcaster::run(&publications, Shares::new(shares), &limits))
-                .map_err(system("start the broadcaster"))?;
+        let broadcaster = spawn_vital("broadcaster", move || broadcaster::run(&inbox, Shards::new(shards), &limits))
+            .map_err(system("start the broadcaster"))?;
         let (heartbeat_stop, stop) = crossbeam_channel::bounded(0);
         let heartbeat = {
             let shared = Arc::clone(&shared);
@@ -209,7 +208,7 @@ impl Gateway {
         let left = self.shared.registry.wait_empty(deadline);
         if left > 0 {
             warn!("stopping: {left} clients did not end in time and are cut");
-            self.shared.registry.all().iter().for_each(|client| client.outbox().cut("the server has stopped"));
+            self.shared.registry.all().iter().for_each(|client| client.outbox().abort("the server has stopped"));
             self.shared.registry.wait_empty(Instant::now() + CUT_PATIENCE);
         }
         stop_links(&self.shared, self.links, deadline);
@@ -221,7 +220,7 @@ impl Gateway {
             let _ = deliverer.join();
         }
         self.flusher_ended.store(true, Ordering::Release);
-        self.shared.watch.wake();
+        self.shared.poller.wake();
         let _ = self.flusher.join();
         info!("stopped");
     }
@@ -295,8 +294,8 @@ fn listen(
     let secured = if tls.is_some() { " (TLS)" } else { "" };
     let listener = Listener { name: Arc::clone(&name), socket: Arc::clone(&socket), tls };
     let thread = {
-        let (shared, keeper) = (Arc::clone(shared), watchdog.map(Watchdog::keeper));
-        spawn_vital(&format!("accept {bound}"), move || accept::run(&shared, &listener, keeper))
+        let (shared, handle) = (Arc::clone(shared), watchdog.map(Watchdog::handle));
+        spawn_vital(&format!("accept {bound}"), move || accept::run(&shared, &listener, handle))
             .map_err(|cause| StartError::System { what: "start an accept loop", cause })?
     };
     info!("listener \"{name}\": accepting on {bound}{secured}");

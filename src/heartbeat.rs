@@ -1,5 +1,5 @@
 //! The heartbeat: makes the coarse clock tick, and visits every peer when one of its deadlines
-//! may have passed. What is due when is said by `pulse.rs`; here it is done.
+//! may have passed. What is due when is said by `keepalive.rs`; here it is done.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use crossbeam_channel::Receiver;
 use log::info;
 
 use crate::clock::{TICK, Ticks};
-use crate::connection::keepalive::Verdict;
+use crate::connection::keepalive::Action;
 use crate::connection::peer::Peer;
 use crate::shared::Shared;
 use crate::system::malloc;
@@ -15,13 +15,13 @@ use crate::system::malloc;
 /// Runs until `stop` is disconnected.
 pub fn run(shared: &Shared, stop: &Receiver<()>) {
     let ticks = crossbeam_channel::tick(TICK);
-    let mut heaps = malloc::Keeper::default();
+    let mut trimmer = malloc::Trimmer::default();
     loop {
         crossbeam_channel::select! {
             recv(ticks) -> _ => {
                 let now = shared.clock.tick();
                 sweep(shared, now);
-                heaps.come_round(now, shared.connections.left());
+                trimmer.check_in(now, shared.connections.released());
             }
             recv(stop) -> _ => return,
         }
@@ -29,12 +29,12 @@ pub fn run(shared: &Shared, stop: &Receiver<()>) {
 }
 
 fn sweep(shared: &Shared, now: Ticks) {
-    shared.watch.sweep(now);
+    shared.poller.sweep(now);
     // Closed with a dropping of the socket.
-    drop(shared.farewells.take(now));
-    for peer in shared.visits.take(now) {
+    drop(shared.lingering.take_due(now));
+    for peer in shared.visits.take_due(now) {
         let Some(next) = peer.upgrade().and_then(|peer| visit(&peer, now)) else { continue };
-        shared.visits.add(next, peer);
+        shared.visits.add_at(next, peer);
     }
 }
 
@@ -43,24 +43,24 @@ fn visit(peer: &Arc<Peer>, now: Ticks) -> Option<Ticks> {
     if peer.outbox.is_closing() {
         return None;
     }
-    if let Some((holder, first)) = peer.held_by() {
+    if let Some((holder, first)) = peer.blocked_on() {
         if first {
             info!("{peer}: held by {holder}: it is not read until there is room");
         }
         // Its silence is ours.
         return Some(now + 1);
     }
-    match peer.pulse.judge(&peer.signs(), now) {
-        Verdict::Wait(next) => next,
-        Verdict::Ping(next) => {
+    match peer.keepalive.judge(&peer.activity(), now) {
+        Action::Wait(next) => next,
+        Action::Ping(next) => {
             peer.outbox.ping();
             Some(next)
         }
-        Verdict::Dead => {
-            peer.outbox.cut("no sign of life after a ping");
+        Action::Dead => {
+            peer.outbox.abort("no sign of life after a ping");
             None
         }
-        Verdict::Stuck => {
+        Action::Stuck => {
             peer.outbox.close(Some(1008), "Message not complete in time");
             None
         }

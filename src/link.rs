@@ -12,9 +12,9 @@ use crate::config::EventKind;
 use crate::connection::frame::{Frame, Role};
 use crate::connection::outbox::Outbox;
 use crate::connection::peer::{Name, Peer};
-use crate::connection::read_loop::{Incoming, Intake, Received};
+use crate::connection::read_loop::{Handshaken, ReadLoop, Received};
 use crate::dial::backoff;
-use crate::dial::{DialError, Dialed, Dialer, Names, RequestExtras, Woken};
+use crate::dial::{DialError, Dialed, Dialer, Hints, RequestExtras, WaitEnd};
 use crate::dispatch::{Dispatch, Misaddressed, tell_of_link};
 use crate::display::Seconds;
 use crate::events::json::{self as event, Disconnected, Failed, What};
@@ -27,7 +27,7 @@ use crate::shared::send_queue::Next;
 /// Dials and reads until the gateway stops, or until the link is given up.
 pub fn run(shared: &Arc<Shared>, index: usize, dialer: &Dialer) {
     let link = &shared.links[index];
-    let watch = &shared.until_stop();
+    let cancel = &shared.until_stop();
     if let Some(host) = dialer.unverified() {
         warn!(
             "link {link}: the certificate of '{host}' is not checked (`verify = false`): whoever is on the way can read and change what is sent"
@@ -37,7 +37,7 @@ pub fn run(shared: &Arc<Shared>, index: usize, dialer: &Dialer) {
     let mut failures = 0;
     let ended = loop {
         link.set_state(LinkState::Dialling);
-        let ended = match dialer.dial(&RequestExtras::default(), watch) {
+        let ended = match dialer.dial(&RequestExtras::default(), cancel) {
             Ok(dialed) => {
                 let since = Instant::now();
                 let ended = live(shared, index, dialed);
@@ -50,7 +50,7 @@ pub fn run(shared: &Arc<Shared>, index: usize, dialer: &Dialer) {
             Err(error) => {
                 link.counters.failures.fetch_add(1, Ordering::Relaxed);
                 failures += 1;
-                let why = error.with(&Names::CONFIGURATION).to_string();
+                let why = error.with(&Hints::CONFIGURATION).to_string();
                 Ended { step: error.step(), why, code: None, is_bad: true }
             }
         };
@@ -66,7 +66,7 @@ pub fn run(shared: &Arc<Shared>, index: usize, dialer: &Dialer) {
         warn!("link {link}: {}; dialling again in {}", ended.why, Seconds(wait));
         ended.tell(shared, index, failures, Some(wait));
         link.set_state(LinkState::Waiting(Instant::now() + wait, ended.why));
-        if watch.sleep(wait) == Woken::Stop {
+        if cancel.sleep(wait) == WaitEnd::Cancelled {
             return end(link);
         }
     };
@@ -101,7 +101,7 @@ impl Ended {
 
 /// There will be no further connection: what waits for one is dropped and counted.
 fn end(link: &Link) {
-    let lost = link.waiting.abandon() + link.upstream.end();
+    let lost = link.queue.abandon() + link.upstream.end();
     if lost > 0 {
         warn!("link {link}: {lost} messages were still waiting for it and are lost");
         link.counters.dropped.fetch_add(lost as u64, Ordering::Relaxed);
@@ -123,10 +123,10 @@ fn live(shared: &Arc<Shared>, index: usize, dialed: Dialed) -> Ended {
         socket.set_user_timeout(timeout);
     }
     let (is_tls, since) = (session.is_some(), Instant::now());
-    let (clock, watch) = (Arc::clone(&shared.clock), Arc::clone(&shared.watch));
-    let outbox = Arc::new(Outbox::new(id, Role::Client, socket, session, link.limits, clock, watch));
+    let (clock, poller) = (Arc::clone(&shared.clock), Arc::clone(&shared.poller));
+    let outbox = Arc::new(Outbox::new(id, Role::Client, socket, session, link.limits, clock, poller));
     let now = shared.clock.now();
-    let peer = Arc::new(Peer::new(Name::Link(Arc::clone(&link.name)), Arc::clone(&outbox), link.pulse, now));
+    let peer = Arc::new(Peer::new(Name::Link(Arc::clone(&link.name)), Arc::clone(&outbox), link.keepalive, now));
     let origin = Origin {
         session: id,
         client_ip: None,
@@ -134,7 +134,7 @@ fn live(shared: &Arc<Shared>, index: usize, dialed: Dialed) -> Ended {
         subprotocol: subprotocol.as_deref().map(Arc::from),
         connected_at: SystemTime::now(),
     };
-    shared.visits.add(now + 1, Arc::downgrade(&peer));
+    shared.visits.add_at(now + 1, Arc::downgrade(&peer));
     match &subprotocol {
         None => info!("link {link}: connected to '{}' as {id}", link.settings.shown),
         Some(subprotocol) => {
@@ -144,7 +144,7 @@ fn live(shared: &Arc<Shared>, index: usize, dialed: Dialed) -> Ended {
     link.counters.connects.fetch_add(1, Ordering::Relaxed);
     link.set_state(LinkState::Up(since, subprotocol.clone()));
     link.upstream.connected(&outbox, link.settings.open_messages.iter().map(|text| unkept(text.expose())));
-    link.waiting.set_up(true);
+    link.queue.set_up(true);
     link.repeat_goodbye(&outbox);
     link.say_what_was_dropped();
     let connected = || (event::LinkState::Up, What::Connected { subprotocol });
@@ -152,15 +152,15 @@ fn live(shared: &Arc<Shared>, index: usize, dialed: Dialed) -> Ended {
 
     let mut dispatch = Dispatch::of_link(shared, index, &peer, &origin);
     let settings = &link.settings;
-    let mut intake = Intake::new(&peer, Role::Client, settings.max_message, &shared.clock, &shared.scratch);
-    let incoming = Incoming { is_tls, behind, is_session_ended: false };
-    if catch_unwind(AssertUnwindSafe(|| intake.run(incoming, &mut dispatch))).is_err() {
+    let mut read_loop = ReadLoop::new(&peer, Role::Client, settings.max_message, &shared.clock, &shared.buffers);
+    let handshaken = Handshaken { is_tls, behind, is_session_ended: false };
+    if catch_unwind(AssertUnwindSafe(|| read_loop.run(handshaken, &mut dispatch))).is_err() {
         error!("link {link}: its thread panicked; this is a defect of wsgate");
         outbox.close(Some(1011), "Internal error");
         outbox.wait_closed();
     }
-    let Received { messages, bytes } = intake.received();
-    link.waiting.set_up(false);
+    let Received { messages, bytes } = read_loop.received();
+    link.queue.set_up(false);
     let (ending, sent) = link.upstream.lost(&outbox);
     link.counters.received.fetch_add(messages, Ordering::Relaxed);
     link.counters.sent.fetch_add(sent.messages, Ordering::Relaxed);
@@ -193,7 +193,7 @@ pub fn send(shared: &Shared, index: usize) {
     let ping = link.settings.ping.as_ref();
     let mut due = ping.map(|(_, every)| Instant::now() + *every);
     loop {
-        match link.waiting.take(due) {
+        match link.queue.take(due) {
             Next::Frame(frame) => {
                 if !link.upstream.send(&frame, || false) {
                     link.count_dropped(frame.messages(), NOT_DIALLED);

@@ -1,42 +1,42 @@
-//! A bounded count of what is inside, and the pass that leaves when it is dropped.
+//! A bounded count of permits; a permit is given back when it is dropped.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Lets at most `limit` in at once.
 #[derive(Debug)]
-pub struct Gate {
-    inside: AtomicUsize,
-    left: AtomicUsize,
+pub struct Semaphore {
+    in_use: AtomicUsize,
+    released: AtomicUsize,
     limit: usize,
 }
 
-/// The right to be inside; dropping it, also by a panic, leaves.
+/// One of a semaphore's permits; dropping it, also by a panic, gives it back.
 #[derive(Debug)]
-pub struct Pass(Arc<Gate>);
+pub struct Permit(Arc<Semaphore>);
 
-impl Gate {
-    /// An empty gate.
-    pub fn new(limit: usize) -> Arc<Gate> {
-        Arc::new(Gate { inside: AtomicUsize::new(0), left: AtomicUsize::new(0), limit })
+impl Semaphore {
+    /// A semaphore none of whose permits is in use.
+    pub fn new(limit: usize) -> Arc<Semaphore> {
+        Arc::new(Semaphore { in_use: AtomicUsize::new(0), released: AtomicUsize::new(0), limit })
     }
 
     /// Goes in, unless it is full.
-    pub fn enter(self: &Arc<Self>) -> Option<Pass> {
-        self.inside
-            .fetch_update(Ordering::AcqRel, Ordering::Relaxed, |inside| (inside < self.limit).then_some(inside + 1))
+    pub fn try_acquire(self: &Arc<Self>) -> Option<Permit> {
+        self.in_use
+            .fetch_update(Ordering::AcqRel, Ordering::Relaxed, |in_use| (in_use < self.limit).then_some(in_use + 1))
             .ok()
-            .map(|_| Pass(Arc::clone(self)))
+            .map(|_| Permit(Arc::clone(self)))
     }
 
-    /// How many are inside.
-    pub fn inside(&self) -> usize {
-        self.inside.load(Ordering::Acquire)
+    /// How many permits are in use.
+    pub fn in_use(&self) -> usize {
+        self.in_use.load(Ordering::Acquire)
     }
 
-    /// How many have left so far; it wraps around.
-    pub fn left(&self) -> usize {
-        self.left.load(Ordering::Relaxed)
+    /// How many permits have been given back so far; it wraps around.
+    pub fn released(&self) -> usize {
+        self.released.load(Ordering::Relaxed)
     }
 
     /// How many may be.
@@ -45,10 +45,10 @@ impl Gate {
     }
 }
 
-impl Drop for Pass {
+impl Drop for Permit {
     fn drop(&mut self) {
-        self.0.inside.fetch_sub(1, Ordering::AcqRel);
-        self.0.left.fetch_add(1, Ordering::Relaxed);
+        self.0.in_use.fetch_sub(1, Ordering::AcqRel);
+        self.0.released.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -58,12 +58,12 @@ mod tests {
 
     #[test]
     fn a_full_gate_opens_when_somebody_leaves() {
-        let gate = Gate::new(2);
-        let (first, second) = (gate.enter(), gate.enter());
+        let semaphore = Semaphore::new(2);
+        let (first, second) = (semaphore.try_acquire(), semaphore.try_acquire());
         assert!(first.is_some() && second.is_some());
-        assert!(gate.enter().is_none());
+        assert!(semaphore.try_acquire().is_none());
         drop(first);
-        assert!(gate.enter().is_some());
-        assert_eq!((gate.inside(), gate.left()), (1, 2));
+        assert!(semaphore.try_acquire().is_some());
+        assert_eq!((semaphore.in_use(), semaphore.released()), (1, 2));
     }
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use libfuzzer_sys::fuzz_target;
 use rustix::event::{EventfdFlags, eventfd};
 use wsgate::config::{ConfigError, DialSettings, Settings, parse};
-use wsgate::connection::poller::Watch;
+use wsgate::connection::poller::Poller;
 use wsgate::dial::{Dialer, Resolver};
 use wsgate::shared::publisher;
 use wsgate::route::Place;
@@ -43,12 +43,12 @@ fn accepted(text: &str, settings: Settings) {
             Err(error) => panic!("accepted, and then not:\n{again}\n{error}"),
         }
     }
-    let watch = Watch::new().expect("an epoll");
+    let poller = Poller::new().expect("an epoll");
     let stop = Arc::new(eventfd(0, EventfdFlags::CLOEXEC).expect("an eventfd"));
     let dialers = settings.endpoints.iter().map(|endpoint| dialer(endpoint.relay.as_ref().map(|relay| &relay.dial)));
     let dialers = dialers.collect();
     settings.links.iter().for_each(|link| drop(dialer(Some(&link.dial))));
-    let shared = Shared::new(settings, dialers, publisher::channel().0, Arc::new(watch), stop);
+    let shared = Shared::new(settings, dialers, publisher::channel().0, Arc::new(poller), stop);
     for index in 0..shared.links.len() {
         shared.routes.targets_of_link(index);
     }

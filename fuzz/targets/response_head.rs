@@ -15,7 +15,7 @@ use std::thread;
 use libfuzzer_sys::fuzz_target;
 use tungstenite::handshake::derive_accept_key;
 use wsgate::config::{DialSettings, Proxy};
-use wsgate::dial::{DialError, Dialed, Dialer, Names, Refusal, RequestExtras, Resolver, Watch};
+use wsgate::dial::{DialError, Dialed, Dialer, Hints, Refusal, RequestExtras, Resolver, CancelToken};
 
 const OFFERED: [&str; 2] = ["chat.v1", "x"];
 
@@ -94,7 +94,7 @@ fuzz_target!(|data: &[u8]| {
     let server = &*SERVER;
     server.next.send(data.to_vec()).expect("the server runs");
     let turn = server.turn.fetch_add(1, Ordering::Relaxed);
-    let dialed = server.dialers[turn % server.dialers.len()].dial(&RequestExtras::default(), &Watch::default());
+    let dialed = server.dialers[turn % server.dialers.len()].dial(&RequestExtras::default(), &CancelToken::default());
     // The connection of a dial that has failed is closed by now: a server that still writes ends.
     let dialed = dialed.map(|dialed| (opened(&dialed), dialed.subprotocol));
     let Answered { sent, accept } = server.answered.lock().expect("one at a time").recv().expect("the server runs");
@@ -113,7 +113,7 @@ fuzz_target!(|data: &[u8]| {
             assert_eq!(behind, sent[end.expect("its head is whole")..], "bytes behind the head are lost or changed");
         }
         Err(error) => {
-            let told = error.with(&Names::CONFIGURATION).to_string();
+            let told = error.with(&Hints::CONFIGURATION).to_string();
             assert!(!told.contains(char::is_control), "{told:?}");
             match error {
                 DialError::Refused { refusal, .. } => {

@@ -18,7 +18,7 @@ impl Audit for State {
         assert!(!(self.writing && self.stalled), "a stalled outbox is written to: {self:?}");
         // Only a batch that is out is counted without being queued.
         assert!(self.writing || self.has_work() || self.queue.is_empty(), "what is gone is still counted: {self:?}");
-        if self.stage == Stage::Cut && !self.keeps {
+        if self.stage == Stage::Aborted && !self.keeps {
             assert!(!self.queue.has_waiting(), "something is queued after the end: {self:?}");
         }
         if let Some(mut bounds) = rules::bounds() {
@@ -37,5 +37,5 @@ pub fn assert_over(outbox: Arc<Outbox>) {
     let state = outbox.state.get_mut();
     assert!(state.queue.is_empty() && !state.queue.has_waiting(), "something is left: {state:?}");
     assert!(!state.writing && state.waiting == 0, "somebody is still at it: {state:?}");
-    assert_eq!(state.stage, Stage::Cut);
+    assert_eq!(state.stage, Stage::Aborted);
 }

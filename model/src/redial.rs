@@ -13,14 +13,14 @@ use crate::connection::outbox::audit::assert_over;
 use crate::connection::outbox::{Limits, Outbox, Totals};
 use crate::connection::socket::Socket;
 use crate::connection::tls::Session;
-use crate::connection::poller::Watch;
+use crate::connection::poller::Poller;
 use crate::kernel::{Line, boot, kernel};
 use crate::message::{Kind, Message};
 use crate::peer;
 use crate::rules;
 use crate::scenario::{Flusher, MESSAGE, builder};
 use crate::sync::Arc;
-use crate::dial::reconnecting::Upstream;
+use crate::dial::reconnecting::ReconnectingOutbox;
 
 /// What a masked frame has in front of a short payload.
 const HEADER: usize = 6;
@@ -67,9 +67,9 @@ pub struct Script {
 
 /// What all threads know.
 struct World {
-    upstream: Upstream,
+    upstream: ReconnectingOutbox,
     clock: Arc<Clock>,
-    watch: Arc<Watch>,
+    poller: Arc<Poller>,
 }
 
 impl Script {
@@ -89,9 +89,9 @@ impl Script {
         let lines: Vec<Line> = self.losses.iter().map(|(line, _)| *line).chain(self.last).collect();
         boot(&lines);
         rules::set_bounds(self.bounds);
-        let watch = Arc::new(Watch::new().expect("the model has descriptors"));
-        let flusher = Flusher::start(&watch);
-        let world = Arc::new(World { upstream: Upstream::default(), clock: Arc::new(Clock::new()), watch });
+        let poller = Arc::new(Poller::new().expect("the model has descriptors"));
+        let flusher = Flusher::start(&poller);
+        let world = Arc::new(World { upstream: ReconnectingOutbox::default(), clock: Arc::new(Clock::new()), poller });
 
         let mut sender = Some({
             let (world, sends) = (Arc::clone(&world), self.sends.clone());
@@ -116,10 +116,10 @@ impl Script {
                 taken = sender.take().expect("it was not waited for").join().expect("no thread panics");
             }
             match loss {
-                Some(Loss::Broken) => outbox.cut("failed to read"),
+                Some(Loss::Broken) => outbox.abort("failed to read"),
                 Some(Loss::Cut) => kernel().read_until_cut(place),
                 Some(Loss::HungUp) => {
-                    outbox.let_go("the peer has ended its direction");
+                    outbox.finish_writing("the peer has ended its direction");
                     outbox.wait_closed();
                 }
                 Some(Loss::Closed) | None => {
@@ -136,9 +136,9 @@ impl Script {
         // Whoever still waits for a connection is let go by that.
         taken += sender.map_or(0, |sender| sender.join().expect("no thread panics"));
 
-        flusher.end(&world.watch);
+        flusher.end(&world.poller);
         (0..lines.len()).for_each(|place| kernel().shutdown_both(place));
-        world.watch.sweep(u32::MAX);
+        world.poller.sweep(u32::MAX);
         drop(world);
         outboxes.into_iter().for_each(assert_over);
         let late: usize = (0..lines.len()).map(|place| kernel().sent_late(place)).sum();
@@ -150,9 +150,9 @@ impl Script {
         // Nobody ticks: the deadlines are another model's.
         let limits = Limits { queue: self.bounds, write_timeout: None, close_timeout: 1 };
         let session = self.tls.then(Session::default);
-        let (socket, clock, watch) = (Socket::of_kernel(place), Arc::clone(&world.clock), Arc::clone(&world.watch));
+        let (socket, clock, poller) = (Socket::of_kernel(place), Arc::clone(&world.clock), Arc::clone(&world.poller));
         let id = 7 + place as u64;
-        let outbox = Arc::new(Outbox::new(id.into(), Role::Client, socket, session, limits, clock, watch));
+        let outbox = Arc::new(Outbox::new(id.into(), Role::Client, socket, session, limits, clock, poller));
         rules::set_holding(true);
         world.upstream.connected(&outbox, [unkept(place as u8)]);
         rules::set_holding(false);
@@ -209,7 +209,7 @@ impl World {
             match touch {
                 Touch::Ping => outbox.ping(),
                 Touch::Text => drop(outbox.deliver(&unkept(u8::MAX))),
-                Touch::Cut => outbox.cut("over a deadline"),
+                Touch::Cut => outbox.abort("over a deadline"),
                 Touch::End => outbox.close(Some(1000), "over"),
             }
         }

@@ -15,7 +15,7 @@ use crate::connection::outbox::audit::assert_over;
 use crate::connection::outbox::{Delivery, Ending, Limits, Outbox, Totals};
 use crate::connection::socket::Socket;
 use crate::connection::tls::Session;
-use crate::connection::poller::Watch;
+use crate::connection::poller::Poller;
 use crate::kernel::{Line, Peer, boot, kernel};
 use crate::message::{Kind, Message};
 use crate::peer;
@@ -103,12 +103,12 @@ pub fn builder(preemptions: Option<usize>, threads: usize) -> loom::model::Build
 pub struct Flusher(JoinHandle<()>);
 
 impl Flusher {
-    pub fn start(watch: &Arc<Watch>) -> Flusher {
+    pub fn start(poller: &Arc<Poller>) -> Flusher {
         IS_ENDED.set(false);
-        let watch = Arc::clone(watch);
+        let poller = Arc::clone(poller);
         Flusher(thread::spawn(move || {
             loop {
-                watch.wait().expect("the model's epoll works").iter().for_each(Outbox::resume);
+                poller.wait().expect("the model's epoll works").iter().for_each(Outbox::resume);
                 if IS_ENDED.get() {
                     return;
                 }
@@ -116,9 +116,9 @@ impl Flusher {
         }))
     }
 
-    pub fn end(self, watch: &Watch) {
+    pub fn end(self, poller: &Poller) {
         IS_ENDED.set(true);
-        watch.wake();
+        poller.wake();
         self.0.join().expect("no thread panics");
     }
 }
@@ -141,12 +141,12 @@ impl Script {
         // One tick is enough for every deadline.
         let limits = Limits { queue: self.bounds, write_timeout: Some(1), close_timeout: 1 };
         let clock = Arc::new(Clock::new());
-        let watch = Arc::new(Watch::new().expect("the model has descriptors"));
+        let poller = Arc::new(Poller::new().expect("the model has descriptors"));
         let session = self.tls.then(Session::default);
-        let (of_clock, of_watch) = (Arc::clone(&clock), Arc::clone(&watch));
+        let (of_clock, of_poller) = (Arc::clone(&clock), Arc::clone(&poller));
         let socket = Socket::of_kernel(0);
-        let outbox = Arc::new(Outbox::new(7.into(), Role::Server, socket, session, limits, of_clock, of_watch));
-        let mut actor = Actor { sender: 0, outbox, watch, clock, offers: Vec::new() };
+        let outbox = Arc::new(Outbox::new(7.into(), Role::Server, socket, session, limits, of_clock, of_poller));
+        let mut actor = Actor { sender: 0, outbox, poller, clock, offers: Vec::new() };
 
         let peer =
             (self.line.peer == Peer::Thread).then(|| thread::spawn(|| while kernel().peer_reads(0, MESSAGE) > 0 {}));
@@ -154,7 +154,7 @@ impl Script {
         if own.first() == Some(&Step::Open) {
             actor.hold();
         }
-        let flusher = self.flusher.then(|| Flusher::start(&actor.watch));
+        let flusher = self.flusher.then(|| Flusher::start(&actor.poller));
         let others: Vec<JoinHandle<Vec<Offer>>> = (1..)
             .zip(&self.others)
             .map(|(sender, steps)| {
@@ -195,10 +195,10 @@ impl Script {
         if let Some(heartbeat) = heartbeat {
             heartbeat.join().expect("no thread panics");
         }
-        let Actor { outbox, watch, mut offers, .. } = actor;
+        let Actor { outbox, poller, mut offers, .. } = actor;
         offers.extend(behind);
         if let Some(flusher) = flusher {
-            flusher.end(&watch);
+            flusher.end(&poller);
         }
         let has_cut = self.others.iter().any(|steps| steps.contains(&Step::Cut));
         assert!(kernel().is_shut(0) || !has_cut, "a cut has left the socket open: its reader would not return");
@@ -206,7 +206,7 @@ impl Script {
         if let Some(peer) = peer {
             peer.join().expect("no thread panics");
         }
-        watch.sweep(u32::MAX);
+        poller.sweep(u32::MAX);
         assert_over(outbox);
         assert_eq!(kernel().sent_late(0), 0, "something was written after the end");
         self.judge(&offers, &ending, totals);
@@ -310,15 +310,15 @@ impl Script {
 struct Actor {
     sender: u8,
     outbox: Arc<Outbox>,
-    watch: Arc<Watch>,
+    poller: Arc<Poller>,
     clock: Arc<Clock>,
     offers: Vec<Offer>,
 }
 
 impl Actor {
     fn another(&self, sender: u8) -> Actor {
-        let (outbox, watch, clock) = (Arc::clone(&self.outbox), Arc::clone(&self.watch), Arc::clone(&self.clock));
-        Actor { sender, outbox, watch, clock, offers: Vec::new() }
+        let (outbox, poller, clock) = (Arc::clone(&self.outbox), Arc::clone(&self.poller), Arc::clone(&self.clock));
+        Actor { sender, outbox, poller, clock, offers: Vec::new() }
     }
 
     fn act(&mut self, step: Step) {
@@ -334,10 +334,10 @@ impl Actor {
             }
             Step::Ping => self.outbox.ping(),
             Step::Close(code) => self.outbox.close(Some(code), "end"),
-            Step::LetGo => self.outbox.let_go("the peer has ended its direction"),
-            Step::Cut => self.outbox.cut("gone"),
+            Step::LetGo => self.outbox.finish_writing("the peer has ended its direction"),
+            Step::Cut => self.outbox.abort("gone"),
             Step::Decrypt => drop(self.outbox.decrypt(&[1], &mut [])),
-            Step::Tick => self.watch.sweep(self.clock.tick()),
+            Step::Tick => self.poller.sweep(self.clock.tick()),
             Step::Open => unreachable!("it is the first of the client's own thread"),
         }
     }
@@ -345,9 +345,9 @@ impl Actor {
     /// The 101, which is no message (a ping stands for it, so that the wire can be parsed), and a welcome.
     fn hold(&mut self) {
         rules::set_holding(true);
-        self.outbox.hold(Frame::control(Role::Server, Control::Ping, &[]));
+        self.outbox.enqueue(Frame::control(Role::Server, Control::Ping, &[]));
         self.offer(1, |outbox, frame| {
-            outbox.hold(frame.clone());
+            outbox.enqueue(frame.clone());
             Delivery::Taken
         });
     }

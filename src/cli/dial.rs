@@ -12,7 +12,7 @@ use tungstenite::{Message, WebSocket};
 
 use super::exit;
 use crate::config::{self, DialTls, Proxy};
-use crate::dial::{self, Dialed, Dialer, Names, RequestExtras, Resolver, SetupError, Watch, Wire};
+use crate::dial::{self, CancelToken, Dialed, Dialer, Hints, RequestExtras, Resolver, SetupError, Wire};
 use crate::display::{cause, printable};
 use crate::secret::Secret;
 use crate::url;
@@ -30,7 +30,7 @@ const SHOWN_MAX: usize = 500;
 const REASON_SHOWN_MAX: usize = 123;
 
 /// What the settings of a dial are called here.
-const NAMES: Names = Names {
+const NAMES: Hints = Hints {
     connect_timeout: "'--connect-timeout'",
     unknown_issuer: "trust its issuer with '--ca FILE', or accept any certificate with '--insecure'",
     other_name: "use the name that it was issued for, or '--insecure' to accept any",
@@ -105,9 +105,9 @@ impl Caller {
         })
     }
 
-    /// Connects; an error says which step failed. `watch` ends it early with [`CallError::Stopped`].
-    pub(super) fn call(&self, watch: &Watch) -> Result<Connection, CallError> {
-        let dialed = match self.dialer.dial(&RequestExtras::default(), watch) {
+    /// Connects; an error says which step failed. `cancel` ends it early with [`CallError::Stopped`].
+    pub(super) fn call(&self, cancel: &CancelToken) -> Result<Connection, CallError> {
+        let dialed = match self.dialer.dial(&RequestExtras::default(), cancel) {
             Ok(dialed) => dialed,
             Err(dial::DialError::Stopped) => return Err(CallError::Stopped),
             Err(error) => return Err(CallError::Dial(error)),
@@ -117,7 +117,7 @@ impl Caller {
             .read_buffer_size(64 << 10)
             .max_message_size(Some(MESSAGE_MAX))
             .max_frame_size(Some(MESSAGE_MAX));
-        let wire = Wire::new(socket, session, None, watch.clone());
+        let wire = Wire::new(socket, session, None, cancel.clone());
         let socket = WebSocket::from_partially_read(wire, behind, Role::Client, Some(config));
         Ok(Connection { socket, url: self.url.clone(), subprotocol })
     }
@@ -218,7 +218,7 @@ impl Connection {
         let url = self.url.clone();
         let (code, problem) = match error {
             Error::Io(error) => {
-                return match self.socket.get_mut().woken() {
+                return match self.socket.get_mut().wait_end() {
                     Some(_) if error.kind() == io::ErrorKind::WouldBlock => End::Stopped,
                     _ => End::Failed(CallError::Lost { url, cause: cause(&error) }),
                 };

@@ -10,7 +10,7 @@ use super::dial::{CallError, Caller, End, Received};
 use super::stop::Stop;
 use super::{DialArguments, Failure, exit, output_failed, tell};
 use crate::dial::backoff;
-use crate::dial::{Watch, Woken};
+use crate::dial::{CancelToken, WaitEnd};
 use crate::display::{Seconds, cause};
 
 pub(super) const AFTER_HELP: &str = "\
@@ -87,12 +87,12 @@ pub(super) fn run(arguments: ListenArguments) -> Result<(), Failure> {
         (false, true) => Shape::Parsed,
         (false, false) => Shape::Unparsed,
     };
-    let watch = stop.or_output_closed();
+    let cancel = stop.or_output_closed();
     let mut left = arguments.count;
     let mut failures = 0;
     loop {
         let mut opened = None;
-        let error = match session(&caller, &watch, &stop, shape, &mut left, &mut opened) {
+        let error = match session(&caller, &cancel, &stop, shape, &mut left, &mut opened) {
             Done::Finished(result) => return result,
             Done::Ended(error) => error,
         };
@@ -109,9 +109,9 @@ pub(super) fn run(arguments: ListenArguments) -> Result<(), Failure> {
         let wait = backoff::wait(BACK_OFF_FIRST, BACK_OFF_MAX, failures, getrandom::u64().unwrap_or(u64::MAX));
         failures += 1;
         tell(&format!("{error}; connecting again in {}", Seconds(wait)));
-        match watch.sleep(wait) {
-            Woken::Deadline => {}
-            Woken::Stop => return Ok(()),
+        match cancel.sleep(wait) {
+            WaitEnd::Deadline => {}
+            WaitEnd::Cancelled => return Ok(()),
         }
     }
 }
@@ -119,13 +119,13 @@ pub(super) fn run(arguments: ListenArguments) -> Result<(), Failure> {
 /// One connection from the dial to its end. `opened` is set once the handshake is done.
 fn session(
     caller: &Caller,
-    watch: &Watch,
+    cancel: &CancelToken,
     stop: &Stop,
     shape: Shape,
     left: &mut Option<u64>,
     opened: &mut Option<Instant>,
 ) -> Done {
-    let mut connection = match caller.call(watch) {
+    let mut connection = match caller.call(cancel) {
         Ok(connection) => connection,
         Err(CallError::Stopped) => return Done::Finished(Ok(())),
         Err(error) => return Done::Ended(error),

@@ -39,7 +39,7 @@ pub(super) fn start(level: LevelFilter) -> io::Result<()> {
     let logger = Builder::new()
         .filter_level(level)
         .parse_default_env()
-        .target(Target::Pipe(Box::new(Entrance(Arc::clone(&backlog)))))
+        .target(Target::Pipe(Box::new(BacklogWriter(Arc::clone(&backlog)))))
         .format(|line, record| {
             let message = record.args().to_string();
             write_line(line, line.timestamp_millis(), record.level(), &message)
@@ -98,13 +98,13 @@ impl Log for Lines {
 /// The lines that are not written yet.
 #[derive(Debug, Default)]
 struct Backlog {
-    state: Mutex<State>,
+    state: Mutex<BacklogState>,
     filled: Condvar,
     written: Condvar,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct BacklogState {
     /// Whole lines.
     bytes: Vec<u8>,
     /// Lines that came behind them and had no room.
@@ -114,9 +114,9 @@ struct State {
 }
 
 /// The backlog as the logger sees it: it takes a line at a time and never fails.
-struct Entrance(Arc<Backlog>);
+struct BacklogWriter(Arc<Backlog>);
 
-impl Write for Entrance {
+impl Write for BacklogWriter {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         self.0.push(line);
         Ok(line.len())
@@ -160,11 +160,11 @@ impl Backlog {
 
     /// Waits until everything is written, at most for this long.
     fn wait_written(&self, patience: Duration) {
-        let is_behind = |state: &mut State| state.is_writing || !state.bytes.is_empty();
+        let is_behind = |state: &mut BacklogState| state.is_writing || !state.bytes.is_empty();
         drop(self.written.wait_timeout_while(self.lock(), patience, is_behind));
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, BacklogState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -188,13 +188,13 @@ impl<W: Write> Writer<W> {
     /// full disk has room again some day. What is missing is said where it is missing, once that can be written.
     fn write(&mut self, lines: &[u8], dropped: u64) {
         // Whether they are taken again is only known by trying, and what is said of a gap stands in it.
-        self.confess();
+        self.report_gap();
         self.missing += self.put(lines);
         self.missing += dropped;
-        self.confess();
+        self.report_gap();
     }
 
-    fn confess(&mut self) {
+    fn report_gap(&mut self) {
         if self.missing == 0 {
             return;
         }

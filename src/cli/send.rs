@@ -10,7 +10,7 @@ use tungstenite::Message;
 
 use super::dial::{CallError, Caller, Closed, End, MESSAGE_MAX, Received};
 use super::{DialArguments, Failure, exit, output_failed, tell};
-use crate::dial::Watch;
+use crate::dial::CancelToken;
 use crate::display::{Seconds, cause};
 
 pub(super) const AFTER_HELP: &str = "\
@@ -53,14 +53,14 @@ pub(super) fn run(arguments: SendArguments) -> Result<(), Failure> {
     let bytes = if message.len() == 1 { "byte" } else { "bytes" };
     let sent = format!("sent {} {bytes} ({kind}) to {}", message.len(), caller.url());
 
-    let mut connection = caller.call(&Watch::default())?;
+    let mut connection = caller.call(&CancelToken::default())?;
     if let Some(name) = connection.subprotocol() {
         tell(&format!("the server chose the subprotocol '{name}'"));
     }
     let closed = |closed: Closed| CallError::Closed { url: caller.url().into(), closed };
     match connection.send(message) {
         Ok(()) => {}
-        // Without a watch and a deadline nothing but the connection can end a write.
+        // Without a cancel token and a deadline nothing but the connection can end a write.
         Err(End::Stopped) => return Err(CallError::Stopped.into()),
         Err(End::Closed(frame)) => return Err(closed(frame).into()),
         // A server that refuses us often says why in a Close before it resets the connection.

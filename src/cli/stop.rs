@@ -5,7 +5,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::dial::Watch;
+use crate::dial::CancelToken;
 
 /// Whether Ctrl-C was pressed.
 pub(super) struct Stop {
@@ -33,8 +33,8 @@ impl Stop {
     }
 
     /// Has news once Ctrl-C is pressed, or once nobody reads our standard output any more.
-    pub(super) fn or_output_closed(&self) -> Watch {
-        Watch::default().until_readable(Arc::clone(&self.wake) as _).until_abandoned(Arc::new(io::stdout()))
+    pub(super) fn or_output_closed(&self) -> CancelToken {
+        CancelToken::default().until_readable(Arc::clone(&self.wake) as _).until_abandoned(Arc::new(io::stdout()))
     }
 
     /// Whether Ctrl-C was pressed.

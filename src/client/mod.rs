@@ -10,10 +10,10 @@ use std::time::Instant;
 
 use log::{debug, error, info};
 
-use crate::client::open::{Arrival, Opened, Unopened};
+use crate::client::open::{Admitted, Incoming, Rejected};
 use crate::config::EventKind;
 use crate::connection::frame::Role;
-use crate::connection::read_loop::{Incoming, Intake, Received};
+use crate::connection::read_loop::{Handshaken, ReadLoop, Received};
 use crate::dispatch::{Dispatch, Misaddressed, tell_of_client};
 use crate::events::json::{self as event, Disconnected, What};
 use crate::relay::{self, Reached};
@@ -22,19 +22,19 @@ use crate::shared::publisher::Published;
 use crate::shared::registry::Client;
 
 /// Runs the whole life of a client.
-pub fn run(shared: &Arc<Shared>, arrival: Arrival, from: &str) {
-    let id = arrival.id;
-    match open::open(shared, arrival) {
-        Ok(opened) => live(shared, opened, from, take_in),
-        Err(Unopened::Refused(refusal)) => {
+pub fn run(shared: &Arc<Shared>, incoming: Incoming, from: &str) {
+    let id = incoming.id;
+    match open::open(shared, incoming) {
+        Ok(admitted) => live(shared, admitted, from, take_in),
+        Err(Rejected::Refused(refusal)) => {
             info!("client {id} ({from}): refused with {}: {}", refusal.status, refusal.reason);
         }
-        Err(Unopened::AtCapacity(limit)) => {
+        Err(Rejected::AtCapacity(limit)) => {
             info!(
                 "client {id} ({from}): closed with 1013: its endpoint has {limit} clients, as `max_connections` says"
             );
         }
-        Err(Unopened::Gone(why)) => debug!("client {id} ({from}): {why}"),
+        Err(Rejected::Gone(why)) => debug!("client {id} ({from}): {why}"),
     }
 }
 
@@ -42,30 +42,30 @@ pub fn run(shared: &Arc<Shared>, arrival: Arrival, from: &str) {
 type Taken = (Received, Misaddressed);
 
 /// Takes in what a client sends until its connection has ended, and dispatches it.
-fn take_in(shared: &Arc<Shared>, client: &Arc<Client>, incoming: Incoming, reached: Option<Reached>) -> Taken {
+fn take_in(shared: &Arc<Shared>, client: &Arc<Client>, handshaken: Handshaken, reached: Option<Reached>) -> Taken {
     if let Some(reached) = reached {
-        return (relay::run(shared, client, reached, incoming), Misaddressed::default());
+        return (relay::run(shared, client, reached, handshaken), Misaddressed::default());
     }
     let settings = &shared.endpoints[client.room.endpoint()].settings;
     let mut dispatch = Dispatch::of_client(shared, client);
-    let mut intake = Intake::new(&client.peer, Role::Server, settings.max_message, &shared.clock, &shared.scratch);
-    intake.run(incoming, &mut dispatch);
-    (intake.received(), dispatch.misaddressed())
+    let mut read_loop = ReadLoop::new(&client.peer, Role::Server, settings.max_message, &shared.clock, &shared.buffers);
+    read_loop.run(handshaken, &mut dispatch);
+    (read_loop.received(), dispatch.misaddressed())
 }
 
 /// From the first line of the log to the last. Whatever happens in `read`, the client leaves: its room, the
 /// registry, and its place.
 fn live(
     shared: &Arc<Shared>,
-    opened: Opened,
+    admitted: Admitted,
     from: &str,
-    read: impl FnOnce(&Arc<Shared>, &Arc<Client>, Incoming, Option<Reached>) -> Taken,
+    read: impl FnOnce(&Arc<Shared>, &Arc<Client>, Handshaken, Option<Reached>) -> Taken,
 ) {
-    let Opened { registration, subprotocol, incoming, reached } = opened;
+    let Admitted { registration, subprotocol, handshaken, reached } = admitted;
     let client = registration.client();
     let since = Instant::now();
     arrived(shared, client, from, subprotocol);
-    let taken = catch_unwind(AssertUnwindSafe(|| read(shared, client, incoming, reached))).unwrap_or_else(|_| {
+    let taken = catch_unwind(AssertUnwindSafe(|| read(shared, client, handshaken, reached))).unwrap_or_else(|_| {
         error!("client {}: its thread panicked; this is a defect of wsgate", client.id());
         client.outbox().close(Some(1011), "Internal error");
         client.outbox().wait_closed();
@@ -130,29 +130,29 @@ mod tests {
     use crate::connection::frame::{Control, Frame};
     use crate::connection::outbox::Outbox;
     use crate::connection::peer::{Name, Peer};
-    use crate::connection::poller::Watch;
+    use crate::connection::poller::Poller;
     use crate::connection::socket::Socket;
     use crate::message::Origin;
-    use crate::shared::publisher::{self, Publications};
+    use crate::shared::publisher::{self, Inbox};
 
-    fn arrive(settings: Settings) -> (Arc<Shared>, Publications, Arc<Client>, UnixStream) {
-        let (publisher, publications) = publisher::channel();
+    fn arrive(settings: Settings) -> (Arc<Shared>, Inbox, Arc<Client>, UnixStream) {
+        let (publisher, inbox) = publisher::channel();
         let shared = {
             let stop = rustix::event::eventfd(0, rustix::event::EventfdFlags::empty()).unwrap();
-            let watch = Arc::new(Watch::new().unwrap());
-            Arc::new(Shared::new(settings, vec![None], publisher, watch, Arc::new(stop)))
+            let poller = Arc::new(Poller::new().unwrap());
+            Arc::new(Shared::new(settings, vec![None], publisher, poller, Arc::new(stop)))
         };
         let (client, theirs) = arrive_at(&shared, 7);
-        (shared, publications, client, theirs)
+        (shared, inbox, client, theirs)
     }
 
     fn arrive_at(shared: &Shared, id: u64) -> (Arc<Client>, UnixStream) {
         let (ours, theirs) = UnixStream::pair().unwrap();
         theirs.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
         let id = id.into();
-        let (clock, watch) = (Arc::clone(&shared.clock), Arc::clone(&shared.watch));
+        let (clock, poller) = (Arc::clone(&shared.clock), Arc::clone(&shared.poller));
         let outbox =
-            Arc::new(Outbox::new(id, Role::Server, Socket::new(ours), None, shared.endpoints[0].limits, clock, watch));
+            Arc::new(Outbox::new(id, Role::Server, Socket::new(ours), None, shared.endpoints[0].limits, clock, poller));
         let origin = Origin {
             session: id,
             client_ip: None,
@@ -161,33 +161,33 @@ mod tests {
             connected_at: SystemTime::now(),
         };
         let room = shared.routes.find("/", |_| true).unwrap();
-        let peer = Arc::new(Peer::new(Name::Client, outbox, shared.endpoints[0].pulse, 1));
+        let peer = Arc::new(Peer::new(Name::Client, outbox, shared.endpoints[0].keepalive, 1));
         (Arc::new(Client { room, peer, origin }), theirs)
     }
 
     /// Takes in these bytes, then what the socket has, until its end.
     fn take_in_first(shared: &Arc<Shared>, client: &Arc<Client>, bytes: &[u8]) -> Taken {
-        take_in(shared, client, Incoming { behind: bytes.to_vec(), ..Incoming::default() }, None)
+        take_in(shared, client, Handshaken { behind: bytes.to_vec(), ..Handshaken::default() }, None)
     }
 
     #[test]
     fn l6_a_panic_in_one_clients_thread_ends_that_client_alone_with_1011() {
-        let (shared, publications, client, mut theirs) = arrive(Settings::default());
+        let (shared, inbox, client, mut theirs) = arrive(Settings::default());
         let (other, others) = arrive_at(&shared, 8);
-        let (connections, places) = (&shared.connections, &shared.endpoints[0].gate);
+        let (connections, places) = (&shared.connections, &shared.endpoints[0].places);
         let open = |client: &Arc<Client>| {
-            let passes = [connections.enter().unwrap(), places.enter().unwrap()];
-            let registration = shared.registry.register(Arc::clone(client), passes).unwrap();
-            Opened { registration, subprotocol: None, incoming: Incoming::default(), reached: None }
+            let permits = [connections.try_acquire().unwrap(), places.try_acquire().unwrap()];
+            let registration = shared.registry.register(Arc::clone(client), permits).unwrap();
+            Admitted { registration, subprotocol: None, handshaken: Handshaken::default(), reached: None }
         };
         let (panicking, going_on) = (open(&client), open(&other));
-        assert_eq!((shared.registry.len(), connections.inside(), places.inside()), (2, 2, 2));
+        assert_eq!((shared.registry.len(), connections.in_use(), places.in_use()), (2, 2, 2));
         std::thread::scope(|scope| {
             let thread = scope.spawn(|| {
                 live(&shared, panicking, "a test", |shared, client, _, _| {
                     // In the middle of a message, with a buffer that was lent.
                     client.peer.message_begun.store(1, Ordering::Relaxed);
-                    let _lent = shared.scratch.borrow();
+                    let _lent = shared.buffers.borrow();
                     panic!("as a defect would");
                 });
             });
@@ -199,23 +199,23 @@ mod tests {
         });
         // It has left everything that it was in.
         assert!(shared.registry.find(client.id()).is_none() && shared.registry.find(other.id()).is_some());
-        assert_eq!((shared.registry.len(), connections.inside(), places.inside()), (1, 1, 1));
+        assert_eq!((shared.registry.len(), connections.in_use(), places.in_use()), (1, 1, 1));
         let mut batch = Vec::new();
-        assert!(publications.take(&mut batch, 256).is_some());
+        assert!(inbox.take(&mut batch, 256).is_some());
         assert!(matches!(batch[..], [Published::Leave { id, .. }] if id == client.id()), "{batch:?}");
         // The other goes on through the same locks and the same channel, and leaves as ever.
         let message = [0x82, 0x81, 0, 0, 0, 0, b'x'];
         drop(others);
         live(&shared, going_on, "a test", |shared, client, _, _| take_in_first(shared, client, &message));
-        assert!(publications.take(&mut batch, 256).is_some());
+        assert!(inbox.take(&mut batch, 256).is_some());
         assert!(matches!(batch[1..], [Published::Frame { .. }, Published::Leave { .. }]), "{batch:?}");
-        assert_eq!((shared.registry.len(), connections.inside(), places.inside()), (0, 0, 0));
+        assert_eq!((shared.registry.len(), connections.in_use(), places.in_use()), (0, 0, 0));
         let _ = writeln!(io::stderr(), "L6: 1 of 2 clients ended, with 1011; 0 places lost");
     }
 
     #[test]
     fn the_time_for_which_a_client_was_held_is_not_held_against_its_message() {
-        let (shared, publications, client, theirs) = arrive(Settings::default());
+        let (shared, inbox, client, theirs) = arrive(Settings::default());
         let room = client.room.clone();
         while shared.publisher.try_publish(Published::Leave { room: room.clone(), id: 1.into() }).is_ok() {}
         let thread = {
@@ -226,14 +226,14 @@ mod tests {
             })
         };
         let deadline = Instant::now() + Duration::from_secs(5);
-        while client.peer.held_by().is_none() {
+        while client.peer.blocked_on().is_none() {
             assert!(Instant::now() < deadline, "it was not held");
             std::thread::park_timeout(Duration::from_millis(1));
         }
         while shared.clock.now() < 100 {
             shared.clock.tick();
         }
-        assert!(publications.take(&mut Vec::new(), 256).is_some());
+        assert!(inbox.take(&mut Vec::new(), 256).is_some());
         drop(theirs);
         thread.join().unwrap();
         assert_eq!(client.peer.message_begun.load(Ordering::Relaxed), 100);
@@ -243,7 +243,7 @@ mod tests {
     fn what_a_client_sent_before_a_write_to_it_failed_is_passed_on() {
         let mut settings = Settings::default();
         settings.endpoints[0].to = vec![Destination::Reply, Destination::Broadcast];
-        let (shared, publications, client, theirs) = arrive(settings);
+        let (shared, inbox, client, theirs) = arrive(settings);
         drop(theirs);
         client.outbox().deliver(&Frame::control(Role::Server, Control::Ping, &[]));
         assert!(client.outbox().is_closing(), "the write did not fail");
@@ -251,16 +251,16 @@ mod tests {
         take_in_first(&shared, &client, &message);
         shared.publisher.publish(Published::End, || false);
         let mut batch = Vec::new();
-        assert!(publications.take(&mut batch, 256).is_some());
+        assert!(inbox.take(&mut batch, 256).is_some());
         assert!(matches!(batch[0], Published::Frame { .. }), "{batch:?}");
     }
 
     #[test]
     fn a_client_leaves_its_room_although_the_broadcaster_is_behind() {
-        let (shared, publications, client, _theirs) = arrive(Settings::default());
+        let (shared, inbox, client, _theirs) = arrive(Settings::default());
         let (room, id) = (client.room.clone(), client.id());
         while shared.publisher.try_publish(Published::Leave { room: room.clone(), id: 1.into() }).is_ok() {}
-        client.outbox().cut("it is gone");
+        client.outbox().abort("it is gone");
         let (ended, end) = std::sync::mpsc::channel();
         let thread = {
             let (shared, client) = (Arc::clone(&shared), Arc::clone(&client));
@@ -275,7 +275,7 @@ mod tests {
         let deadline = Instant::now() + Duration::from_secs(5);
         while !batch.iter().any(is_ours) && Instant::now() < deadline {
             batch.clear();
-            assert!(publications.take(&mut batch, 256).is_some());
+            assert!(inbox.take(&mut batch, 256).is_some());
         }
         assert!(batch.iter().any(is_ours));
         end.recv_timeout(Duration::from_secs(5)).unwrap();

@@ -12,13 +12,13 @@ use crate::connection::frame::{Frame, Role};
 use crate::connection::handshake::{self, Head, HeadError, Refusal, Stream};
 use crate::connection::outbox::Outbox;
 use crate::connection::peer::{Name, Peer};
-use crate::connection::read_loop::Incoming;
+use crate::connection::read_loop::Handshaken;
 use crate::connection::tls::Session;
 use crate::dispatch::publish;
 use crate::format;
 use crate::id::Id;
 use crate::message::{Kind, Message, Origin};
-use crate::permits::Pass;
+use crate::permits::Permit;
 use crate::relay::{self, Asked, Reached, Unreached};
 use crate::shared::publisher::Published;
 use crate::shared::registry::{Client, Registration};
@@ -29,7 +29,7 @@ const LINGER: Duration = Duration::from_secs(2);
 
 /// A connection as the accept loop hands it over.
 #[derive(Debug)]
-pub struct Arrival {
+pub struct Incoming {
     /// Its id, and the client's if it becomes one.
     pub id: Id,
     /// The connected socket, with a TLS session if the listener has TLS.
@@ -39,27 +39,27 @@ pub struct Arrival {
     /// The name of the listener it came through.
     pub listener: Arc<str>,
     /// It counts as a connection.
-    pub connection: Pass,
+    pub connection: Permit,
     /// It counts as a handshake, until it has said all that it has to say.
-    pub handshake: Option<Pass>,
+    pub handshake: Option<Permit>,
 }
 
 /// A client in its room.
 #[derive(Debug)]
-pub struct Opened {
+pub struct Admitted {
     /// Its place in the registry.
     pub registration: Registration,
     /// The subprotocol that was agreed.
     pub subprotocol: Option<String>,
     /// How its connection stands.
-    pub incoming: Incoming,
+    pub handshaken: Handshaken,
     /// Its upstream, if its endpoint is a relay.
     pub reached: Option<Reached>,
 }
 
-/// Why an arrival did not become a client.
+/// Why a connection did not become a client.
 #[derive(Debug)]
-pub enum Unopened {
+pub enum Rejected {
     /// It was told so, with this status and reason.
     Refused(Refusal),
     /// It was let in only to be closed with 1013: the endpoint is full.
@@ -68,48 +68,48 @@ pub enum Unopened {
     Gone(String),
 }
 
-/// Opens an arrival within the handshake timeout.
-pub fn open(shared: &Arc<Shared>, mut arrival: Arrival) -> Result<Opened, Unopened> {
+/// Opens a connection within the handshake timeout.
+pub fn open(shared: &Arc<Shared>, mut incoming: Incoming) -> Result<Admitted, Rejected> {
     let deadline = Instant::now() + shared.settings.gateway.handshake_timeout;
-    let head = match arrival.stream.read_head(deadline) {
+    let head = match incoming.stream.read_head(deadline) {
         Ok(head) => head,
-        Err(error) => return Err(refuse_unread(&mut arrival.stream, error, shared)),
+        Err(error) => return Err(refuse_unread(&mut incoming.stream, error, shared)),
     };
     let Head { bytes, behind } = head;
     let refuse = |stream: &mut Stream, refusal: Refusal| {
         answer(stream, &refusal.to_http());
-        Err(Unopened::Refused(refusal))
+        Err(Rejected::Refused(refusal))
     };
     let request = match handshake::judge(&bytes) {
         Ok(request) => request,
-        Err(refusal) => return refuse(&mut arrival.stream, refusal),
+        Err(refusal) => return refuse(&mut incoming.stream, refusal),
     };
     let endpoints: Vec<_> = shared.endpoints.iter().map(|endpoint| &endpoint.settings).collect();
-    let admission = match admission::admit(&request, &shared.routes, &endpoints, &arrival.listener) {
+    let admission = match admission::admit(&request, &shared.routes, &endpoints, &incoming.listener) {
         Ok(admission) => admission,
-        Err(refusal) => return refuse(&mut arrival.stream, refusal),
+        Err(refusal) => return refuse(&mut incoming.stream, refusal),
     };
     if shared.is_stopping() {
-        return refuse(&mut arrival.stream, stopping());
+        return refuse(&mut incoming.stream, stopping());
     }
     let endpoint = &shared.endpoints[admission.room.endpoint()];
-    let Some(place) = endpoint.gate.enter() else {
-        return Err(at_capacity(&mut arrival.stream, &admission, endpoint));
+    let Some(place) = endpoint.places.try_acquire() else {
+        return Err(at_capacity(&mut incoming.stream, &admission, endpoint));
     };
     let reached = match (&endpoint.dialer, &endpoint.settings.relay) {
         (Some(dialer), Some(relay)) => {
             // It has done its part. However many wait for a slow upstream, their endpoint bounds them, and
             // clients of other endpoints get in meanwhile.
-            arrival.handshake = None;
-            let is_tls = arrival.stream.is_tls();
-            let (socket, room, from) = (arrival.stream.socket.as_fd(), &admission.room, arrival.peer);
+            incoming.handshake = None;
+            let is_tls = incoming.stream.is_tls();
+            let (socket, room, from) = (incoming.stream.socket.as_fd(), &admission.room, incoming.peer);
             let asked = Asked { socket, head: &bytes, request: &request, room, from, is_tls };
             match relay::reach(shared, dialer, relay, &asked) {
                 Ok(reached) => Some(reached),
-                Err(Unreached::Gone) => return Err(Unopened::Gone("left before its upstream had answered".to_owned())),
+                Err(Unreached::Gone) => return Err(Rejected::Gone("left before its upstream had answered".to_owned())),
                 Err(Unreached::Refused { refusal, answer: bytes }) => {
-                    answer(&mut arrival.stream, &bytes);
-                    return Err(Unopened::Refused(refusal));
+                    answer(&mut incoming.stream, &bytes);
+                    return Err(Rejected::Refused(refusal));
                 }
             }
         }
@@ -121,56 +121,56 @@ pub fn open(shared: &Arc<Shared>, mut arrival: Arrival) -> Result<Opened, Unopen
         None => admission,
     };
     let user_agent = request.user_agent.map(Arc::from);
-    let opened = enter(shared, arrival, admission, endpoint, user_agent, place, behind)?;
-    Ok(Opened { reached, ..opened })
+    let admitted = enter(shared, incoming, admission, endpoint, user_agent, place, behind)?;
+    Ok(Admitted { reached, ..admitted })
 }
 
-/// Makes a client of an admitted arrival and has it join its room.
+/// Makes a client of an admitted connection and has it join its room.
 fn enter(
     shared: &Arc<Shared>,
-    arrival: Arrival,
+    incoming: Incoming,
     admission: Admission<'_>,
     endpoint: &Endpoint,
     user_agent: Option<Arc<str>>,
-    place: Pass,
+    place: Permit,
     behind: Vec<u8>,
-) -> Result<Opened, Unopened> {
-    let Arrival { id, stream, peer, connection, handshake, .. } = arrival;
+) -> Result<Admitted, Rejected> {
+    let Incoming { id, stream, peer, connection, handshake, .. } = incoming;
     let (socket, mut session) = stream.into_parts();
     if let Some(timeout) = endpoint.settings.write_timeout {
         socket.set_user_timeout(timeout);
     }
     let is_tls = session.is_some();
     let is_session_ended = session.as_mut().is_some_and(Session::is_ended_by_peer);
-    let (clock, watch) = (Arc::clone(&shared.clock), Arc::clone(&shared.watch));
-    let outbox = Arc::new(Outbox::new(id, Role::Server, socket, session, endpoint.limits, clock, watch));
+    let (clock, poller) = (Arc::clone(&shared.clock), Arc::clone(&shared.poller));
+    let outbox = Arc::new(Outbox::new(id, Role::Server, socket, session, endpoint.limits, clock, poller));
     let connected_at = SystemTime::now();
     let subprotocol = admission.subprotocol.as_deref().map(Arc::from);
     let origin = Origin { session: id, client_ip: peer, user_agent, subprotocol, connected_at };
     let now = shared.clock.now();
-    let peer = Arc::new(Peer::new(Name::Client, outbox, endpoint.pulse, now));
+    let peer = Arc::new(Peer::new(Name::Client, outbox, endpoint.keepalive, now));
     let client = Arc::new(Client { room: admission.room, peer, origin });
     let Some(registration) = shared.registry.register(Arc::clone(&client), [connection, place]) else {
         let refusal = stopping();
-        client.outbox().hold(Frame::joined(refusal.to_http().into(), 0));
+        client.outbox().enqueue(Frame::joined(refusal.to_http().into(), 0));
         client.outbox().flush();
-        client.outbox().cut("the server is shutting down");
-        return Err(Unopened::Refused(refusal));
+        client.outbox().abort("the server is shutting down");
+        return Err(Rejected::Refused(refusal));
     };
     // The order of the next steps is a promise: the 101 and the welcome wait in the outbox before the
     // room can deliver anything, and they are written only once the join is on its way. So
     // whoever has seen the 101 misses nothing that is published from then on.
     let answer = handshake::accept(admission.key, admission.subprotocol.as_deref());
-    client.outbox().hold(Frame::joined(answer.into(), 0));
+    client.outbox().enqueue(Frame::joined(answer.into(), 0));
     if let Some(welcome) = welcome(&endpoint.settings.welcome, connected_at) {
-        client.outbox().hold(Frame::message(&welcome));
+        client.outbox().enqueue(Frame::message(&welcome));
     }
     publish(shared, &client.peer, Published::Join { room: client.room.clone(), outbox: Arc::clone(client.outbox()) });
     client.outbox().flush();
     drop(handshake);
-    shared.visits.add(now + 1, Arc::downgrade(&client.peer));
-    let incoming = Incoming { is_tls, behind, is_session_ended };
-    Ok(Opened { registration, subprotocol: admission.subprotocol, incoming, reached: None })
+    shared.visits.add_at(now + 1, Arc::downgrade(&client.peer));
+    let handshaken = Handshaken { is_tls, behind, is_session_ended };
+    Ok(Admitted { registration, subprotocol: admission.subprotocol, handshaken, reached: None })
 }
 
 fn stopping() -> Refusal {
@@ -186,12 +186,12 @@ fn welcome(welcome: &Welcome, now: SystemTime) -> Option<Message> {
 }
 
 /// What the client beyond its endpoint's limit gets, as the endpoint says.
-fn at_capacity(stream: &mut Stream, admission: &Admission<'_>, endpoint: &Endpoint) -> Unopened {
+fn at_capacity(stream: &mut Stream, admission: &Admission<'_>, endpoint: &Endpoint) -> Rejected {
     match endpoint.settings.at_capacity {
         AtCapacity::Refuse => {
             let refusal = Refusal::new(503, "this endpoint is at capacity");
             answer(stream, &refusal.to_http());
-            Unopened::Refused(refusal)
+            Rejected::Refused(refusal)
         }
         AtCapacity::Close => {
             let mut bytes = handshake::accept(admission.key, admission.subprotocol.as_deref());
@@ -199,13 +199,13 @@ fn at_capacity(stream: &mut Stream, admission: &Admission<'_>, endpoint: &Endpoi
                 bytes.extend_from_slice(&slice);
             }
             answer(stream, &bytes);
-            Unopened::AtCapacity(endpoint.gate.limit())
+            Rejected::AtCapacity(endpoint.places.limit())
         }
     }
 }
 
 /// What a peer gets of which no request could be read.
-fn refuse_unread(stream: &mut Stream, error: HeadError, shared: &Shared) -> Unopened {
+fn refuse_unread(stream: &mut Stream, error: HeadError, shared: &Shared) -> Rejected {
     let refusal = match error {
         HeadError::TimedOut => {
             let timeout = shared.settings.gateway.handshake_timeout;
@@ -220,20 +220,20 @@ fn refuse_unread(stream: &mut Stream, error: HeadError, shared: &Shared) -> Unop
             Refusal::new(400, "this port speaks TLS: use https:// or wss://")
         }
         HeadError::NotHttp => Refusal::new(400, "this is no HTTP request; if it is TLS: this port speaks plain ws://"),
-        HeadError::Gone(true) => return Unopened::Gone("left in the middle of its request".to_owned()),
-        HeadError::Gone(false) => return Unopened::Gone("left without a request".to_owned()),
+        HeadError::Gone(true) => return Rejected::Gone("left in the middle of its request".to_owned()),
+        HeadError::Gone(false) => return Rejected::Gone("left without a request".to_owned()),
         HeadError::Tls(error) => {
             stream.abandon(Instant::now() + LINGER);
-            return Unopened::Gone(format!("TLS handshake failed: {error}"));
+            return Rejected::Gone(format!("TLS handshake failed: {error}"));
         }
-        HeadError::Io(error) => return Unopened::Gone(format!("failed to read its request: {error}")),
+        HeadError::Io(error) => return Rejected::Gone(format!("failed to read its request: {error}")),
     };
     if stream.is_secret_not_agreed() {
         // There is no way to say it in.
-        return Unopened::Gone(refusal.reason);
+        return Rejected::Gone(refusal.reason);
     }
     answer(stream, &refusal.to_http());
-    Unopened::Refused(refusal)
+    Rejected::Refused(refusal)
 }
 
 /// Writes the last words to a peer and gives it time to read them.

@@ -13,26 +13,26 @@ const KEPT: usize = 8;
 
 /// The buffers that nobody has borrowed.
 #[derive(Debug, Default)]
-pub struct ScratchPool {
+pub struct BufferPool {
     free: Mutex<Vec<Vec<u8>>>,
 }
 
 /// A borrowed buffer; dropping it gives it back.
 #[derive(Debug)]
-pub struct Scratch<'a> {
-    pool: &'a ScratchPool,
+pub struct PooledBuffer<'a> {
+    pool: &'a BufferPool,
     buffer: Vec<u8>,
 }
 
-impl ScratchPool {
+impl BufferPool {
     /// Lends a buffer; its content is arbitrary.
-    pub fn borrow(&self) -> Scratch<'_> {
+    pub fn borrow(&self) -> PooledBuffer<'_> {
         let free = self.free.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        Scratch { pool: self, buffer: free.unwrap_or_else(|| vec![0; SIZE]) }
+        PooledBuffer { pool: self, buffer: free.unwrap_or_else(|| vec![0; SIZE]) }
     }
 }
 
-impl Deref for Scratch<'_> {
+impl Deref for PooledBuffer<'_> {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
@@ -40,13 +40,13 @@ impl Deref for Scratch<'_> {
     }
 }
 
-impl DerefMut for Scratch<'_> {
+impl DerefMut for PooledBuffer<'_> {
     fn deref_mut(&mut self) -> &mut [u8] {
         &mut self.buffer
     }
 }
 
-impl Drop for Scratch<'_> {
+impl Drop for PooledBuffer<'_> {
     fn drop(&mut self) {
         let buffer = std::mem::take(&mut self.buffer);
         let mut free = self.pool.free.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,11 +1,11 @@
-//! When a peer is late: the rules behind the heartbeat. Ticks in, verdict out.
+//! When a peer is late: the rules behind the heartbeat. Ticks in, action out.
 
 use super::outbox::PingState;
 use crate::clock::Ticks;
 
 /// The deadlines of a peer, in ticks.
 #[derive(Debug, Clone, Copy)]
-pub struct Pulse {
+pub struct Keepalive {
     /// Ping a peer that was quiet for this long.
     pub heartbeat: Option<Ticks>,
     /// From the ping to any sign of life.
@@ -16,7 +16,7 @@ pub struct Pulse {
 
 /// What is known of a peer at the time of a visit.
 #[derive(Debug, Clone, Copy)]
-pub struct Signs {
+pub struct Activity {
     /// When its first ping may go out.
     pub first_ping: Ticks,
     /// When it was last heard of.
@@ -29,7 +29,7 @@ pub struct Signs {
 
 /// What a visit leads to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub enum Action {
     /// Nothing is due before this tick; `None` if nothing ever will be.
     Wait(Option<Ticks>),
     /// It was quiet for long: ping it, and come again at this tick.
@@ -40,7 +40,7 @@ pub enum Verdict {
     Stuck,
 }
 
-impl Pulse {
+impl Keepalive {
     /// When a peer's first ping is due: somewhere in the second half of its first interval,
     /// picked by its random id, so that peers that came together are not pinged together.
     pub fn first_ping(&self, id: u64, now: Ticks) -> Ticks {
@@ -48,34 +48,34 @@ impl Pulse {
         now + half + (id % u64::from(half + 1)) as Ticks
     }
 
-    /// Judges a peer. The tick in a verdict is the earliest at which anything can be due, so
+    /// Judges a peer. The tick in an action is the earliest at which anything can be due, so
     /// that visiting then enforces every deadline to the tick.
-    pub fn judge(&self, signs: &Signs, now: Ticks) -> Verdict {
-        let message = match (self.message_timeout, signs.message_begun) {
+    pub fn judge(&self, activity: &Activity, now: Ticks) -> Action {
+        let message = match (self.message_timeout, activity.message_begun) {
             (None, _) => None,
             (Some(timeout), 0) => Some(now + timeout),
-            (Some(timeout), begun) if now - begun >= timeout => return Verdict::Stuck,
+            (Some(timeout), begun) if now - begun >= timeout => return Action::Stuck,
             (Some(timeout), begun) => Some(begun + timeout),
         };
-        match self.judge_silence(signs, now) {
-            Verdict::Wait(next) => Verdict::Wait([next, message].into_iter().flatten().min()),
-            Verdict::Ping(next) => Verdict::Ping(message.map_or(next, |message| message.min(next))),
-            verdict => verdict,
+        match self.judge_silence(activity, now) {
+            Action::Wait(next) => Action::Wait([next, message].into_iter().flatten().min()),
+            Action::Ping(next) => Action::Ping(message.map_or(next, |message| message.min(next))),
+            action => action,
         }
     }
 
-    fn judge_silence(&self, signs: &Signs, now: Ticks) -> Verdict {
-        let Some(interval) = self.heartbeat else { return Verdict::Wait(None) };
-        let due = match signs.ping {
+    fn judge_silence(&self, activity: &Activity, now: Ticks) -> Action {
+        let Some(interval) = self.heartbeat else { return Action::Wait(None) };
+        let due = match activity.ping {
             // Behind a stalled socket; the write deadline watches that.
-            PingState::Waits => return Verdict::Wait(Some(now + 1)),
-            PingState::Left(left) if signs.heard < left && now - left >= self.pong_timeout => return Verdict::Dead,
-            PingState::Left(left) if signs.heard < left => return Verdict::Wait(Some(left + self.pong_timeout)),
-            PingState::Left(_) => signs.heard + interval,
-            PingState::None => signs.first_ping.max(signs.heard + interval / 2),
+            PingState::Waits => return Action::Wait(Some(now + 1)),
+            PingState::Left(left) if activity.heard < left && now - left >= self.pong_timeout => return Action::Dead,
+            PingState::Left(left) if activity.heard < left => return Action::Wait(Some(left + self.pong_timeout)),
+            PingState::Left(_) => activity.heard + interval,
+            PingState::None => activity.first_ping.max(activity.heard + interval / 2),
         };
         // An answer that came soon is to be followed by the next ping in time, however patient we are.
-        if now < due { Verdict::Wait(Some(due)) } else { Verdict::Ping(now + self.pong_timeout.min(interval)) }
+        if now < due { Action::Wait(Some(due)) } else { Action::Ping(now + self.pong_timeout.min(interval)) }
     }
 }
 
@@ -83,57 +83,57 @@ impl Pulse {
 mod tests {
     use super::*;
 
-    const PULSE: Pulse = Pulse { heartbeat: Some(60), pong_timeout: 20, message_timeout: Some(120) };
+    const KEEPALIVE: Keepalive = Keepalive { heartbeat: Some(60), pong_timeout: 20, message_timeout: Some(120) };
 
     #[test]
     fn each_client_gets_what_it_is_due() {
         let none = PingState::None;
         let left = PingState::Left;
         let table = [
-            // (why, heard, message_begun, ping, now, verdict)
-            ("has just come", 1, 0, none, 1, Verdict::Wait(Some(50))),
-            ("its first ping is due", 1, 0, none, 50, Verdict::Ping(70)),
-            ("was heard meanwhile", 45, 0, none, 50, Verdict::Wait(Some(75))),
-            ("was pinged, not yet late", 1, 0, left(50), 60, Verdict::Wait(Some(70))),
-            ("was pinged and is late", 1, 0, left(50), 70, Verdict::Dead),
-            ("answered", 51, 0, left(50), 70, Verdict::Wait(Some(111))),
-            ("answered in the same tick", 50, 0, left(50), 70, Verdict::Wait(Some(110))),
-            ("is quiet again", 51, 0, left(50), 111, Verdict::Ping(131)),
-            ("takes nothing", 1, 0, PingState::Waits, 90, Verdict::Wait(Some(91))),
-            ("has begun a message", 55, 55, left(50), 100, Verdict::Wait(Some(115))),
-            ("does not end its message", 170, 55, left(50), 175, Verdict::Stuck),
+            // (why, heard, message_begun, ping, now, action)
+            ("has just come", 1, 0, none, 1, Action::Wait(Some(50))),
+            ("its first ping is due", 1, 0, none, 50, Action::Ping(70)),
+            ("was heard meanwhile", 45, 0, none, 50, Action::Wait(Some(75))),
+            ("was pinged, not yet late", 1, 0, left(50), 60, Action::Wait(Some(70))),
+            ("was pinged and is late", 1, 0, left(50), 70, Action::Dead),
+            ("answered", 51, 0, left(50), 70, Action::Wait(Some(111))),
+            ("answered in the same tick", 50, 0, left(50), 70, Action::Wait(Some(110))),
+            ("is quiet again", 51, 0, left(50), 111, Action::Ping(131)),
+            ("takes nothing", 1, 0, PingState::Waits, 90, Action::Wait(Some(91))),
+            ("has begun a message", 55, 55, left(50), 100, Action::Wait(Some(115))),
+            ("does not end its message", 170, 55, left(50), 175, Action::Stuck),
         ];
-        for (why, heard, message_begun, ping, now, verdict) in table {
-            let signs = Signs { first_ping: 50, heard, message_begun, ping };
-            assert_eq!(PULSE.judge(&signs, now), verdict, "{why}");
+        for (why, heard, message_begun, ping, now, action) in table {
+            let activity = Activity { first_ping: 50, heard, message_begun, ping };
+            assert_eq!(KEEPALIVE.judge(&activity, now), action, "{why}");
         }
     }
 
     #[test]
     fn a_patient_pong_timeout_does_not_delay_the_next_ping() {
-        let patient = Pulse { heartbeat: Some(10), pong_timeout: 40, message_timeout: None };
+        let patient = Keepalive { heartbeat: Some(10), pong_timeout: 40, message_timeout: None };
         let judge = |heard, now| {
             let ping = PingState::Left(20);
-            patient.judge(&Signs { first_ping: 1, heard, message_begun: 0, ping }, now)
+            patient.judge(&Activity { first_ping: 1, heard, message_begun: 0, ping }, now)
         };
-        let none = Signs { first_ping: 1, heard: 10, message_begun: 0, ping: PingState::None };
-        assert_eq!(patient.judge(&none, 20), Verdict::Ping(30));
-        assert_eq!(judge(21, 30), Verdict::Wait(Some(31)));
-        assert_eq!(judge(21, 31), Verdict::Ping(41));
-        assert_eq!(judge(10, 30), Verdict::Wait(Some(60)));
-        assert_eq!(judge(10, 60), Verdict::Dead);
+        let none = Activity { first_ping: 1, heard: 10, message_begun: 0, ping: PingState::None };
+        assert_eq!(patient.judge(&none, 20), Action::Ping(30));
+        assert_eq!(judge(21, 30), Action::Wait(Some(31)));
+        assert_eq!(judge(21, 31), Action::Ping(41));
+        assert_eq!(judge(10, 30), Action::Wait(Some(60)));
+        assert_eq!(judge(10, 60), Action::Dead);
     }
 
     #[test]
     fn a_deadline_that_is_off_is_never_due() {
-        let off = Pulse { heartbeat: None, pong_timeout: 1, message_timeout: None };
-        let signs = Signs { first_ping: 1, heard: 1, message_begun: 1, ping: PingState::None };
-        assert_eq!(off.judge(&signs, 1_000_000), Verdict::Wait(None));
+        let off = Keepalive { heartbeat: None, pong_timeout: 1, message_timeout: None };
+        let activity = Activity { first_ping: 1, heard: 1, message_begun: 1, ping: PingState::None };
+        assert_eq!(off.judge(&activity, 1_000_000), Action::Wait(None));
     }
 
     #[test]
     fn first_pings_are_spread_over_half_an_interval() {
-        let mut ticks: Vec<_> = (0..10_000).map(|id| PULSE.first_ping(id * 7919, 100)).collect();
+        let mut ticks: Vec<_> = (0..10_000).map(|id| KEEPALIVE.first_ping(id * 7919, 100)).collect();
         ticks.sort_unstable();
         assert_eq!((ticks[0], ticks[9_999]), (130, 160));
         let busiest = (130..=160).map(|tick| ticks.iter().filter(|&&t| t == tick).count()).max();

@@ -13,9 +13,9 @@ use std::io;
 use std::time::Duration;
 
 use super::frame::{Control, Frame, Role};
-use super::poller::Watch;
+use super::poller::Poller;
 use super::queue::{Offer, Queue, Taken};
-use super::record_writer::{Sealed, Sealer};
+use super::record_writer::{RecordWriter, Sealed};
 use super::socket::Socket;
 use super::tls::{Decrypted, Session};
 use crate::clock::{Clock, Ticks};
@@ -94,7 +94,7 @@ pub struct Outbox {
     id: Id,
     limits: Limits,
     clock: Arc<Clock>,
-    watch: Arc<Watch>,
+    poller: Arc<Poller>,
 }
 
 #[derive(Debug)]
@@ -116,7 +116,7 @@ struct State {
     /// When the last ping left; 0 if none has.
     ping_left: Ticks,
     totals: Totals,
-    tls: Option<Box<Sealer>>,
+    tls: Option<Box<RecordWriter>>,
     end: Option<Box<End>>,
 }
 
@@ -129,7 +129,7 @@ enum Stage {
     /// The last frame is written and our direction shut down.
     Closed,
     /// The socket is shut down in both directions; nothing will be written.
-    Cut,
+    Aborted,
 }
 
 #[derive(Debug)]
@@ -153,9 +153,9 @@ impl Outbox {
         session: Option<Session>,
         limits: Limits,
         clock: Arc<Clock>,
-        watch: Arc<Watch>,
+        poller: Arc<Poller>,
     ) -> Outbox {
-        let tls = session.map(|session| Box::new(Sealer::new(session)));
+        let tls = session.map(|session| Box::new(RecordWriter::new(session)));
         let state = State {
             queue: Queue::default(),
             stage: Stage::Open,
@@ -170,7 +170,7 @@ impl Outbox {
             tls,
             end: None,
         };
-        Outbox { state: Mutex::new(state), changed: Condvar::new(), socket, role, id, limits, clock, watch }
+        Outbox { state: Mutex::new(state), changed: Condvar::new(), socket, role, id, limits, clock, poller }
     }
 
     /// The id of the client it belongs to.
@@ -213,7 +213,7 @@ impl Outbox {
 
     /// Queues a frame without writing it: what must reach the client before anything that
     /// others may deliver from now on.
-    pub fn hold(&self, frame: Frame) {
+    pub fn enqueue(&self, frame: Frame) {
         self.lock().queue.push(frame);
     }
 
@@ -304,7 +304,7 @@ impl Outbox {
 
     /// Ends the connection of a peer that has said its last word without a Close, but may still read:
     /// what is queued is written, within the close deadline, and no Close behind it.
-    pub fn let_go(self: &Arc<Self>, reason: &str) {
+    pub fn finish_writing(self: &Arc<Self>, reason: &str) {
         self.end(None, 1006, reason, self.limits.close_timeout);
     }
 
@@ -318,12 +318,12 @@ impl Outbox {
         state.end_with(code, reason, self.clock.now().saturating_add(within));
         self.changed.notify_all();
         self.pump(state);
-        self.watch.closing(self);
+        self.poller.closing(self);
     }
 
     /// Ends the connection at once, without a Close: for peers that are gone.
-    pub fn cut(&self, reason: &str) {
-        self.cut_locked(self.lock(), reason);
+    pub fn abort(&self, reason: &str) {
+        self.abort_locked(self.lock(), reason);
     }
 
     /// Whether the connection has been told to end.
@@ -332,8 +332,8 @@ impl Outbox {
     }
 
     /// Whether nothing is written any more, whatever is queued.
-    pub fn is_cut(&self) -> bool {
-        self.lock().stage == Stage::Cut
+    pub fn is_aborted(&self) -> bool {
+        self.lock().stage == Stage::Aborted
     }
 
     /// Whether a Close was given to it: from then on what the peer sends is not wanted. A connection
@@ -361,7 +361,7 @@ impl Outbox {
     /// has not taken whole, in order: another connection can send them. They do not count as lost.
     pub fn reclaim(&self) -> (Ending, Totals, Vec<Frame>) {
         let mut state = self.lock();
-        state.stage = Stage::Cut;
+        state.stage = Stage::Aborted;
         while state.writing {
             state = self.wait(state);
         }
@@ -371,7 +371,7 @@ impl Outbox {
     }
 
     fn finish_locked(&self, mut state: MutexGuard<'_, State>) -> (Ending, Totals) {
-        state.stage = Stage::Cut;
+        state.stage = Stage::Aborted;
         state.keeps = false;
         state.forget_queued();
         // Somebody may be in the middle of a write. It does not wait for the peer, and what it does still counts.
@@ -381,7 +381,7 @@ impl Outbox {
         let end = state.end.take();
         let totals = state.totals;
         drop(state);
-        self.watch.forget(self);
+        self.poller.forget(self);
         let ending = end.map_or(Ending { code: 1006, reason: "connection lost".to_owned() }, |end| end.ending);
         (ending, totals)
     }
@@ -398,19 +398,19 @@ impl Outbox {
         let state = self.lock();
         let Some(timeout) = self.limits.write_timeout else { return };
         if state.stalled && now.saturating_sub(state.progress) >= timeout {
-            self.cut_locked(state, "Too slow: nothing was taken within the write timeout");
+            self.abort_locked(state, "Too slow: nothing was taken within the write timeout");
         }
     }
 
     /// Cuts a closing outbox that is over its deadline; says whether it has to be watched further.
     pub(super) fn check_close_deadline(&self, now: Ticks) -> bool {
         let state = self.lock();
-        if state.stage == Stage::Cut {
+        if state.stage == Stage::Aborted {
             return false;
         }
         let over = state.end.as_ref().is_some_and(|end| now >= end.deadline);
         if over {
-            self.cut_locked(state, "over its close deadline");
+            self.abort_locked(state, "over its close deadline");
         }
         !over
     }
@@ -441,9 +441,9 @@ impl Outbox {
     }
 
     /// The reason is that of the end, if there is none yet.
-    fn cut_locked(&self, mut state: MutexGuard<'_, State>, reason: &str) {
+    fn abort_locked(&self, mut state: MutexGuard<'_, State>, reason: &str) {
         state.end_with(1006, reason, 0);
-        state.stage = Stage::Cut;
+        state.stage = Stage::Aborted;
         state.forget_queued();
         drop(state);
         self.socket.shutdown_both();
@@ -455,8 +455,8 @@ impl Outbox {
     fn write_one<'a>(self: &'a Arc<Self>, mut state: MutexGuard<'a, State>, frame: &Frame) {
         state.progress = self.clock.now();
         state.queue.count(frame);
-        if let Some(sealer) = &mut state.tls {
-            return match sealer.load_one(frame) {
+        if let Some(record_writer) = &mut state.tls {
+            return match record_writer.load_one(frame) {
                 Ok(sealed) => self.carry(state, Load::Sealed(sealed), 1),
                 Err(error) => {
                     state.queue.settle_one(frame, 0);
@@ -517,7 +517,7 @@ impl Outbox {
 
     /// The TLS session seals nothing any more: the connection cannot go on.
     fn give_up(&self, state: MutexGuard<'_, State>, error: &io::Error) {
-        self.cut_locked(state, &format!("failed to encrypt: {error}"));
+        self.abort_locked(state, &format!("failed to encrypt: {error}"));
     }
 
     fn send_frames(&self, taken: &Taken) -> io::Result<usize> {
@@ -540,7 +540,7 @@ impl Outbox {
     ) {
         state.totals.messages += messages as u64;
         state.totals.bytes += bytes as u64;
-        if state.stage == Stage::Cut {
+        if state.stage == Stage::Aborted {
             state.forget_queued();
             if state.waiting > 0 {
                 self.changed.notify_all();
@@ -564,7 +564,7 @@ impl Outbox {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 self.stall(state);
             }
-            Err(error) => self.cut_locked(state, &format!("failed to write: {error}")),
+            Err(error) => self.abort_locked(state, &format!("failed to write: {error}")),
         }
     }
 
@@ -572,10 +572,10 @@ impl Outbox {
     fn stall(self: &Arc<Self>, mut state: MutexGuard<'_, State>) {
         state.stalled = true;
         drop(state);
-        self.watch.arm(self);
+        self.poller.arm(self);
         // The client may have ended in between and will not be there to disarm it.
-        if self.lock().stage == Stage::Cut {
-            self.watch.forget(self);
+        if self.lock().stage == Stage::Aborted {
+            self.poller.forget(self);
         }
     }
 
@@ -613,7 +613,7 @@ impl State {
             && !self.writing
             && !self.stalled
             && self.queue.is_empty()
-            && self.tls.as_ref().is_none_or(|sealer| Sealer::fits_one(frame) && !sealer.has_work())
+            && self.tls.as_ref().is_none_or(|record_writer| RecordWriter::fits_one(frame) && !record_writer.has_work())
     }
 
     /// Whether a writer would find something to carry.
@@ -627,8 +627,8 @@ impl State {
         if self.keeps {
             return;
         }
-        if let Some(sealer) = &mut self.tls {
-            sealer.give_back(&mut self.queue);
+        if let Some(record_writer) = &mut self.tls {
+            record_writer.give_back(&mut self.queue);
         }
         self.totals.lost += self.queue.clear() as u64;
     }
@@ -636,8 +636,8 @@ impl State {
     /// Takes out the messages that are queued or sealed; those that were written with others, joined to
     /// what is left of them, count as done.
     fn take_unsent(&mut self) -> Vec<Frame> {
-        if let Some(sealer) = &mut self.tls {
-            sealer.give_back(&mut self.queue);
+        if let Some(record_writer) = &mut self.tls {
+            record_writer.give_back(&mut self.queue);
         }
         let (mut unsent, done) = self.queue.unsent();
         self.totals.messages += done as u64;
@@ -656,7 +656,9 @@ impl State {
     fn load(&mut self) -> io::Result<Option<Load>> {
         match &mut self.tls {
             None => Ok(self.queue.take(BATCH_FRAMES, BATCH_BYTES).map(Load::Frames)),
-            Some(sealer) => Ok(sealer.load(&mut self.queue, self.stage == Stage::Closing)?.map(Load::Sealed)),
+            Some(record_writer) => {
+                Ok(record_writer.load(&mut self.queue, self.stage == Stage::Closing)?.map(Load::Sealed))
+            }
         }
     }
 
@@ -664,8 +666,8 @@ impl State {
     fn settle(&mut self, load: Load, count: usize) -> (usize, usize) {
         match (load, &mut self.tls) {
             (Load::Frames(taken), _) => self.queue.settle(taken, count),
-            (Load::Sealed(sealed), Some(sealer)) => sealer.settle(&mut self.queue, sealed, count),
-            (Load::Sealed(_), None) => unreachable!("only a sealer seals"),
+            (Load::Sealed(sealed), Some(record_writer)) => record_writer.settle(&mut self.queue, sealed, count),
+            (Load::Sealed(_), None) => unreachable!("only a record_writer seals"),
         }
     }
 }
@@ -707,7 +709,7 @@ mod tests {
             session,
             limits,
             Arc::default(),
-            Arc::new(Watch::new().unwrap()),
+            Arc::new(Poller::new().unwrap()),
         ))
     }
 
@@ -941,7 +943,7 @@ mod tests {
         fn run(&self) {
             let (socket, session, theirs) = self.connect();
             let limits = Limits { queue: self.bounds, write_timeout: None, close_timeout: 1000 };
-            let watch = Arc::new(Watch::new().unwrap());
+            let poller = Arc::new(Poller::new().unwrap());
             let outbox = Arc::new(Outbox::new(
                 7.into(),
                 Role::Server,
@@ -949,21 +951,21 @@ mod tests {
                 session,
                 limits,
                 Arc::default(),
-                Arc::clone(&watch),
+                Arc::clone(&poller),
             ));
             let ended = AtomicBool::new(false);
             let (done, is_done) = mpsc::channel::<()>();
             let (wire, taken, ending, totals) = thread::scope(|scope| {
                 scope.spawn(|| {
                     while !ended.load(Ordering::Acquire) {
-                        watch.wait().unwrap().iter().for_each(Outbox::resume);
+                        poller.wait().unwrap().iter().for_each(Outbox::resume);
                     }
                 });
                 // Every wait below ends with a cut, and every wait of the flusher with a wake-up.
                 let guarded = Arc::clone(&outbox);
                 scope.spawn(move || {
                     if is_done.recv_timeout(PATIENCE) == Err(mpsc::RecvTimeoutError::Timeout) {
-                        guarded.cut("it is stuck");
+                        guarded.abort("it is stuck");
                     }
                 });
                 let reader = scope.spawn(|| self.read(theirs));
@@ -974,7 +976,7 @@ mod tests {
                         scope.spawn(move || self.deliver(outbox, sender, frames))
                     })
                     .collect();
-                let cutter = (self.end == Ends::Cut).then(|| scope.spawn(|| outbox.cut("it is gone")));
+                let cutter = (self.end == Ends::Cut).then(|| scope.spawn(|| outbox.abort("it is gone")));
                 let mut taken = self.answer(&outbox);
                 if self.end == Ends::CloseBehindAll {
                     taken += deliverers.drain(..).map(|thread| thread.join().unwrap()).sum::<u64>();
@@ -989,12 +991,12 @@ mod tests {
                 outbox.socket().shutdown_write();
                 let wire = reader.join().unwrap();
                 ended.store(true, Ordering::Release);
-                watch.wake();
+                poller.wake();
                 drop(done);
                 (wire, taken, ending, totals)
             });
             assert_ne!(ending.reason, "it is stuck");
-            assert!(watch.is_empty(), "the watch still holds it");
+            assert!(poller.is_empty(), "the poller still holds it");
             assert!(outbox.lock().queue.is_empty(), "something is left, or counted wrongly");
             self.judge(&wire, taken, &ending, totals);
         }
@@ -1045,10 +1047,10 @@ mod tests {
         let outbox = outbox(socket, session, 64 << 10);
         let ended = Arc::new(AtomicBool::new(false));
         let flusher = {
-            let (watch, ended) = (Arc::clone(&outbox.watch), Arc::clone(&ended));
+            let (poller, ended) = (Arc::clone(&outbox.poller), Arc::clone(&ended));
             thread::spawn(move || {
                 while !ended.load(Ordering::Acquire) {
-                    watch.wait().unwrap().iter().for_each(Outbox::resume);
+                    poller.wait().unwrap().iter().for_each(Outbox::resume);
                 }
             })
         };
@@ -1105,9 +1107,9 @@ mod tests {
         assert_eq!(totals.messages, received);
         assert_eq!(received + totals.dropped, u64::from(4 * MESSAGES), "a message is lost that no policy dropped");
         assert!(frames.iter().any(|frame| frame.0 == 0x8A) && frames.iter().any(|frame| frame.0 == 0x89));
-        assert!(outbox.watch.is_empty(), "the watch still holds it");
+        assert!(outbox.poller.is_empty(), "the poller still holds it");
         ended.store(true, Ordering::Release);
-        outbox.watch.wake();
+        outbox.poller.wake();
         flusher.join().unwrap();
     }
 
@@ -1132,14 +1134,14 @@ mod tests {
         for (socket, session, mut theirs) in ends {
             let queue = QueueSettings { messages: 64, bytes: 2 << 20, when_full: WhenFull::DropOldest };
             let limits = Limits { queue, write_timeout: Some(60), close_timeout: 10 };
-            let watch = Arc::new(Watch::new().unwrap());
-            let outbox = Arc::new(Outbox::new(7.into(), Role::Client, socket, session, limits, Arc::default(), watch));
+            let poller = Arc::new(Poller::new().unwrap());
+            let outbox = Arc::new(Outbox::new(7.into(), Role::Client, socket, session, limits, Arc::default(), poller));
             let given: Vec<Vec<u8>> = (0..60).map(|number| numbered(1, number, 17_000)).collect();
             for number in 0..60 {
                 assert_eq!(outbox.deliver(&message(1, number, 17_000)), Delivery::Taken);
             }
             outbox.ping();
-            outbox.cut("the line is down");
+            outbox.abort("the line is down");
             let (ending, totals, unsent) = outbox.reclaim();
             assert_eq!((ending.code, totals.lost), (1006, 0));
             assert_eq!(totals.messages as usize + unsent.len(), 60);
@@ -1162,14 +1164,14 @@ mod tests {
         let (socket, theirs) = plain_pair();
         let queue = QueueSettings { messages: 64, bytes: 2 << 20, when_full: WhenFull::DropOldest };
         let limits = Limits { queue, write_timeout: Some(60), close_timeout: 10 };
-        let watch = Arc::new(Watch::new().unwrap());
-        let outbox = Arc::new(Outbox::new(7.into(), Role::Client, socket, None, limits, Arc::default(), watch));
+        let poller = Arc::new(Poller::new().unwrap());
+        let outbox = Arc::new(Outbox::new(7.into(), Role::Client, socket, None, limits, Arc::default(), poller));
         let mut encoded = Vec::new();
         for number in 0..60 {
             message(1, number, 17_000).slices(0).iter().for_each(|slice| encoded.extend_from_slice(slice));
         }
         assert_eq!(outbox.deliver(&Frame::joined(encoded.into(), 60)), Delivery::Taken);
-        outbox.cut("the line is down");
+        outbox.abort("the line is down");
         let (_, totals, unsent) = outbox.reclaim();
         let mut wire = Vec::new();
         (&theirs).read_to_end(&mut wire).unwrap();
@@ -1210,9 +1212,9 @@ mod tests {
         }
         assert_eq!(outbox.deliver(&message(1, 1, 10)), Delivery::Taken);
         assert!(outbox.lock().stalled);
-        outbox.watch.sweep(now + 59);
+        outbox.poller.sweep(now + 59);
         assert!(!outbox.is_closing(), "it was cut before it had the write timeout");
-        outbox.watch.sweep(now + 60);
+        outbox.poller.sweep(now + 60);
         assert!(outbox.is_closing());
     }
 
@@ -1233,7 +1235,7 @@ mod tests {
         let (socket, mut session, _theirs) = tls_pair();
         session.say_goodbye();
         let outbox = outbox(socket, Some(session), 1 << 20);
-        outbox.hold(message(1, 1, 10));
+        outbox.enqueue(message(1, 1, 10));
         outbox.flush();
         assert_eq!(outbox.finish().1.lost, 1);
     }
@@ -1247,7 +1249,7 @@ mod tests {
             assert_eq!(outbox.deliver(&message(1, delivered, 10_000)), Delivery::Taken);
             delivered += 1;
         }
-        outbox.cut("it is gone");
+        outbox.abort("it is gone");
         assert!(outbox.lock().queue.is_empty(), "what is gone is still counted");
         let totals = outbox.finish().1;
         assert_eq!(totals.messages + totals.lost, u64::from(delivered));

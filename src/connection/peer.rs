@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 
-use super::keepalive::{Pulse, Signs};
+use super::keepalive::{Activity, Keepalive};
 use super::outbox::Outbox;
 use crate::clock::Ticks;
 use crate::id::Id;
@@ -18,14 +18,14 @@ pub struct Peer {
     /// What it has yet to get.
     pub outbox: Arc<Outbox>,
     /// Its deadlines.
-    pub pulse: Pulse,
+    pub keepalive: Keepalive,
     /// When its first ping may go out: spread, so that peers that came together are not pinged together.
     first_ping: Ticks,
     /// When it was last heard of.
     pub heard: AtomicU32,
     /// When the message began that is arriving now; 0 if none is.
     pub message_begun: AtomicU32,
-    held_by: AtomicU8,
+    blocked_on: AtomicU8,
 }
 
 /// What the log calls a peer, and so its thread.
@@ -42,7 +42,7 @@ pub enum Name {
 /// What a peer's thread can be held by; its silence then says nothing about the peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
-pub enum Holder {
+pub enum BlockedOn {
     /// The broadcaster's channel is full.
     Broadcaster = 1,
     /// Its own outbox has no room for its replies: it does not read its answers.
@@ -58,16 +58,16 @@ const ASKED: u8 = 0x80;
 
 impl Peer {
     /// A peer that has just connected.
-    pub fn new(name: Name, outbox: Arc<Outbox>, pulse: Pulse, now: Ticks) -> Peer {
-        let first_ping = pulse.first_ping(outbox.id().as_u64(), now);
+    pub fn new(name: Name, outbox: Arc<Outbox>, keepalive: Keepalive, now: Ticks) -> Peer {
+        let first_ping = keepalive.first_ping(outbox.id().as_u64(), now);
         Peer {
             name,
             outbox,
-            pulse,
+            keepalive,
             first_ping,
             heard: AtomicU32::new(now),
             message_begun: AtomicU32::new(0),
-            held_by: AtomicU8::new(0),
+            blocked_on: AtomicU8::new(0),
         }
     }
 
@@ -77,8 +77,8 @@ impl Peer {
     }
 
     /// What is known of it, for the heartbeat.
-    pub fn signs(&self) -> Signs {
-        Signs {
+    pub fn activity(&self) -> Activity {
+        Activity {
             first_ping: self.first_ping,
             heard: self.heard.load(Ordering::Relaxed),
             message_begun: self.message_begun.load(Ordering::Relaxed),
@@ -87,27 +87,27 @@ impl Peer {
     }
 
     /// Marks it as held while `work` may block, and as heard of when that is over.
-    pub fn while_held<T>(&self, holder: Holder, now: impl FnOnce() -> Ticks, work: impl FnOnce() -> T) -> T {
-        self.held_by.store(holder as u8, Ordering::Relaxed);
+    pub fn while_blocked_on<T>(&self, holder: BlockedOn, now: impl FnOnce() -> Ticks, work: impl FnOnce() -> T) -> T {
+        self.blocked_on.store(holder as u8, Ordering::Relaxed);
         let result = work();
         self.heard.store(now(), Ordering::Relaxed);
-        self.held_by.store(0, Ordering::Relaxed);
+        self.blocked_on.store(0, Ordering::Relaxed);
         result
     }
 
     /// What its thread is held by right now, and whether that is asked for the first time.
-    pub fn held_by(&self) -> Option<(Holder, bool)> {
-        let held = self.held_by.load(Ordering::Relaxed);
+    pub fn blocked_on(&self) -> Option<(BlockedOn, bool)> {
+        let held = self.blocked_on.load(Ordering::Relaxed);
         let holder = match held & !ASKED {
             0 => return None,
-            holder if holder == Holder::Broadcaster as u8 => Holder::Broadcaster,
-            holder if holder == Holder::Link as u8 => Holder::Link,
-            holder if holder == Holder::Relay as u8 => Holder::Relay,
-            _ => Holder::Outbox,
+            holder if holder == BlockedOn::Broadcaster as u8 => BlockedOn::Broadcaster,
+            holder if holder == BlockedOn::Link as u8 => BlockedOn::Link,
+            holder if holder == BlockedOn::Relay as u8 => BlockedOn::Relay,
+            _ => BlockedOn::Outbox,
         };
         // It may have been let go in between: then there was nothing to ask for.
         let first = held & ASKED == 0
-            && self.held_by.compare_exchange(held, held | ASKED, Ordering::Relaxed, Ordering::Relaxed).is_ok();
+            && self.blocked_on.compare_exchange(held, held | ASKED, Ordering::Relaxed, Ordering::Relaxed).is_ok();
         Some((holder, first))
     }
 }
@@ -128,13 +128,13 @@ impl fmt::Display for Peer {
     }
 }
 
-impl fmt::Display for Holder {
+impl fmt::Display for BlockedOn {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Holder::Broadcaster => "broadcaster",
-            Holder::Outbox => "its own outbox",
-            Holder::Link => "a link",
-            Holder::Relay => "the other side of its relay",
+            BlockedOn::Broadcaster => "broadcaster",
+            BlockedOn::Outbox => "its own outbox",
+            BlockedOn::Link => "a link",
+            BlockedOn::Relay => "the other side of its relay",
         })
     }
 }

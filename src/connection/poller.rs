@@ -11,7 +11,7 @@ use super::outbox::Outbox;
 use crate::clock::Ticks;
 use crate::sync::{Arc, Mutex, PoisonError};
 
-/// How many outboxes one [`wait`](Watch::wait) reports at most.
+/// How many outboxes one [`wait`](Poller::wait) reports at most.
 const EVENTS: usize = 64;
 
 /// The event that says: stop waiting. No client has this id.
@@ -19,20 +19,20 @@ const WAKE: u64 = 0;
 
 /// Shared by everybody who writes (and may stall), the flusher and the heartbeat.
 #[derive(Debug)]
-pub struct Watch {
+pub struct Poller {
     epoll: OwnedFd,
     wake: OwnedFd,
     stalled: Mutex<HashMap<u64, Arc<Outbox>>>,
     closing: Mutex<Vec<Arc<Outbox>>>,
 }
 
-impl Watch {
-    /// An empty watch. Errors are those of `epoll_create1` and `eventfd`.
-    pub fn new() -> io::Result<Watch> {
+impl Poller {
+    /// An empty poller. Errors are those of `epoll_create1` and `eventfd`.
+    pub fn new() -> io::Result<Poller> {
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
         let wake = rustix::event::eventfd(0, rustix::event::EventfdFlags::CLOEXEC)?;
         epoll::add(&epoll, &wake, EventData::new_u64(WAKE), EventFlags::IN)?;
-        Ok(Watch { epoll, wake, stalled: Mutex::default(), closing: Mutex::default() })
+        Ok(Poller { epoll, wake, stalled: Mutex::default(), closing: Mutex::default() })
     }
 
     /// Has the flusher go on with `outbox` as soon as its socket takes more. The caller has set
@@ -51,7 +51,7 @@ impl Watch {
         };
         if armed.is_err() {
             self.stalled.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
-            outbox.cut("the system refused to watch the socket");
+            outbox.abort("the system refused to watch the socket");
         }
     }
 
@@ -60,7 +60,7 @@ impl Watch {
         self.closing.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(outbox));
     }
 
-    /// Blocks until stalled outboxes can go on, or until [`wake`](Watch::wake).
+    /// Blocks until stalled outboxes can go on, or until [`wake`](Poller::wake).
     pub fn wait(&self) -> io::Result<Vec<Arc<Outbox>>> {
         let mut events = Vec::with_capacity(EVENTS);
         match epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut events), None) {
@@ -72,7 +72,7 @@ impl Watch {
         Ok(events.iter().filter_map(|event| stalled.remove(&event.data.u64())).collect())
     }
 
-    /// Makes every present and future [`wait`](Watch::wait) return.
+    /// Makes every present and future [`wait`](Poller::wait) return.
     pub fn wake(&self) {
         // A full eventfd is woken already.
         let _ = rustix::io::write(&self.wake, &1u64.to_ne_bytes());

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::buffer_pool::ScratchPool;
+use super::buffer_pool::BufferPool;
 use super::frame::{Control, Frame, Role, append_control};
 use super::outbox::Outbox;
 use super::peer::Peer;
@@ -44,7 +44,7 @@ pub trait Handler {
     /// Whether messages are wanted that arrive after our Close; else they are read for the peer's Close alone.
     const AFTER_CLOSE: bool = false;
 
-    /// Whether this thread lets the others run before it waits for its peer, see `Intake::receive`.
+    /// Whether this thread lets the others run before it waits for its peer, see `ReadLoop::receive`.
     const LETS_OTHERS_RUN: bool = false;
 
     /// A message; `expected` is a guess at the bytes that this read brings in all.
@@ -68,7 +68,7 @@ pub struct Received {
 
 /// How a connection stands when its handshake is done.
 #[derive(Debug, Default)]
-pub struct Incoming {
+pub struct Handshaken {
     /// Whether its bytes are TLS.
     pub is_tls: bool,
     /// What the peer has sent behind its part of the handshake.
@@ -79,12 +79,12 @@ pub struct Incoming {
 
 /// The reading half of a connection.
 #[derive(Debug)]
-pub struct Intake<'a> {
+pub struct ReadLoop<'a> {
     peer: &'a Peer,
     role: Role,
     is_tls: bool,
     clock: &'a Clock,
-    scratch: &'a ScratchPool,
+    buffers: &'a BufferPool,
     reader: Reader,
     received: Received,
     close: Option<Close>,
@@ -97,17 +97,17 @@ enum Flow {
     End,
 }
 
-impl<'a> Intake<'a> {
+impl<'a> ReadLoop<'a> {
     /// The reading half of `peer`, at our end, `role`, for messages of at most `max_message` bytes.
     pub fn new(
         peer: &'a Peer,
         role: Role,
         max_message: usize,
         clock: &'a Clock,
-        scratch: &'a ScratchPool,
-    ) -> Intake<'a> {
+        buffers: &'a BufferPool,
+    ) -> ReadLoop<'a> {
         let reader = Reader::new(role, max_message);
-        Intake { peer, role, is_tls: false, clock, scratch, reader, received: Received::default(), close: None }
+        ReadLoop { peer, role, is_tls: false, clock, buffers, reader, received: Received::default(), close: None }
     }
 
     /// What has arrived so far.
@@ -119,8 +119,8 @@ impl<'a> Intake<'a> {
     ///
     /// A function of its own, so that the buffer of one kind of client is not on the stack of the others.
     #[inline(never)]
-    pub fn run<H: Handler>(&mut self, incoming: Incoming, handler: &mut H) -> Option<Close> {
-        let Incoming { is_tls, behind, is_session_ended } = incoming;
+    pub fn run<H: Handler>(&mut self, handshaken: Handshaken, handler: &mut H) -> Option<Close> {
+        let Handshaken { is_tls, behind, is_session_ended } = handshaken;
         self.is_tls = is_tls;
         if !behind.is_empty() && self.consume(&behind, handler) == Flow::End {
             return self.close.take();
@@ -165,13 +165,13 @@ impl<'a> Intake<'a> {
     /// Much is arriving: reads on in large pieces until the socket is empty.
     #[inline(never)]
     fn read_rest(&mut self, handler: &mut impl Handler) -> Flow {
-        let mut scratch = self.scratch.borrow();
+        let mut large = self.buffers.borrow();
         let mut turn_began = Instant::now();
         loop {
-            match self.peer.outbox.socket().recv_now(&mut scratch) {
+            match self.peer.outbox.socket().recv_now(&mut large) {
                 Ok(0) => return self.ended_by_peer(ENDED),
                 Ok(count) => {
-                    for portion in scratch[..count].chunks(PORTION) {
+                    for portion in large[..count].chunks(PORTION) {
                         let before = self.received.messages;
                         if self.take(portion, handler) == Flow::End {
                             return Flow::End;
@@ -181,7 +181,7 @@ impl<'a> Intake<'a> {
                             turn_began = Instant::now();
                         }
                     }
-                    if count < scratch.len() {
+                    if count < large.len() {
                         return Flow::Go;
                     }
                 }
@@ -294,14 +294,14 @@ impl<'a> Intake<'a> {
 
     /// The peer sends nothing more, but what it has asked for may still be on its way to it.
     fn ended_by_peer(&self, why: &str) -> Flow {
-        self.peer.outbox.let_go(why);
+        self.peer.outbox.finish_writing(why);
         self.peer.outbox.wait_closed();
         Flow::End
     }
 
     /// Nothing can be read any more, and so nothing written.
     fn lost(&self, why: &str) -> Flow {
-        self.peer.outbox.cut(why);
+        self.peer.outbox.abort(why);
         Flow::End
     }
 }

@@ -18,7 +18,7 @@ const SEAL_FRAMES: usize = 64;
 
 /// A session and the one batch that is sealed but not yet with the kernel.
 #[derive(Debug)]
-pub struct Sealer {
+pub struct RecordWriter {
     /// The session; the reader decrypts with it.
     pub session: Session,
     sealed: Sealed,
@@ -41,10 +41,10 @@ impl Sealed {
     }
 }
 
-impl Sealer {
-    /// A sealer for a session whose handshake is done.
-    pub fn new(session: Session) -> Sealer {
-        Sealer { session, sealed: Sealed::default(), said_goodbye: false }
+impl RecordWriter {
+    /// A writer for a session whose handshake is done.
+    pub fn new(session: Session) -> RecordWriter {
+        RecordWriter { session, sealed: Sealed::default(), said_goodbye: false }
     }
 
     /// Whether something of the session's waits to be written.
@@ -65,10 +65,10 @@ impl Sealer {
     }
 
     /// Seals a frame that was counted but never queued. Only with no work of the session's
-    /// waiting, and only a frame that [`fits_one`](Sealer::fits_one).
+    /// waiting, and only a frame that [`fits_one`](RecordWriter::fits_one).
     ///
     /// # Errors
-    /// As [`load`](Sealer::load).
+    /// As [`load`](RecordWriter::load).
     pub fn load_one(&mut self, frame: &Frame) -> io::Result<Sealed> {
         self.session.seal(frame.as_one().unwrap_or_default())?;
         let holds = Some((Taken { frames: vec![frame.clone()], offset: 0 }, frame.len()));

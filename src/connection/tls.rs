@@ -223,9 +223,9 @@ pub struct DialFailure {
 impl DialHandshake {
     /// Begins; `name` is what the server is asked for (SNI) and what its certificate has to be good for.
     pub fn begin(connector: &native_tls::TlsConnector, name: &str) -> Result<DialStep, DialFailure> {
-        let last_words = Heir::default();
+        let last_words = UnsentSink::default();
         let mut buffers = Buffers::default();
-        buffers.heir.replace(Arc::clone(&last_words));
+        buffers.unsent_sink.replace(Arc::clone(&last_words));
         DialHandshake::step(connector.connect(name, buffers), &last_words)
     }
 
@@ -234,7 +234,7 @@ impl DialHandshake {
         let buffers = self.half.get_mut();
         buffers.release();
         buffers.incoming.extend_from_slice(cipher);
-        let last_words = buffers.heir.clone().unwrap_or_default();
+        let last_words = buffers.unsent_sink.clone().unwrap_or_default();
         DialHandshake::step(self.half.handshake(), &last_words)
     }
 
@@ -245,11 +245,11 @@ impl DialHandshake {
 
     fn step(
         result: Result<native_tls::TlsStream<Buffers>, native_tls::HandshakeError<Buffers>>,
-        last_words: &Heir,
+        last_words: &UnsentSink,
     ) -> Result<DialStep, DialFailure> {
         match result {
             Ok(mut stream) => {
-                stream.get_mut().heir = None;
+                stream.get_mut().unsent_sink = None;
                 Ok(DialStep::Done(Session { stream: Stream::Dialled(stream) }))
             }
             Err(native_tls::HandshakeError::WouldBlock(half)) => Ok(DialStep::Waits(DialHandshake { half })),
@@ -262,7 +262,7 @@ impl DialHandshake {
 }
 
 /// Where buffers leave what was not sent when they are dropped.
-type Heir = Arc<Mutex<Vec<u8>>>;
+type UnsentSink = Arc<Mutex<Vec<u8>>>;
 
 /// The two ends of the wire, in memory.
 #[derive(Debug, Default)]
@@ -272,13 +272,13 @@ struct Buffers {
     outgoing: Vec<u8>,
     /// Set in a handshake that we began: native-tls drops the stream of one that fails, and with it the alert that
     /// tells the server why.
-    heir: Option<Heir>,
+    unsent_sink: Option<UnsentSink>,
 }
 
 impl Drop for Buffers {
     fn drop(&mut self) {
-        if let Some(heir) = &self.heir {
-            heir.lock().unwrap_or_else(PoisonError::into_inner).append(&mut self.outgoing);
+        if let Some(unsent_sink) = &self.unsent_sink {
+            unsent_sink.lock().unwrap_or_else(PoisonError::into_inner).append(&mut self.outgoing);
         }
     }
 }

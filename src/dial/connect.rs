@@ -8,7 +8,7 @@ use rustix::event::PollFlags;
 use socket2::{Domain, TcpKeepalive, Type};
 
 use super::error::Cause;
-use super::wire::{Failed, Watch, Woken, wait};
+use super::wire::{CancelToken, WaitEnd, WaitError, wait};
 use crate::connection::socket::{SEND_BUFFER, Socket};
 use crate::display;
 
@@ -37,19 +37,23 @@ impl Unconnected {
 
 /// Connects to the first address that lets us in. Each gets its share of the time that is left, so that one silent
 /// address does not hide a good one behind it.
-pub(super) fn connect(addresses: &[SocketAddr], watch: &Watch, deadline: Instant) -> Result<Socket, Unconnected> {
+pub(super) fn connect(
+    addresses: &[SocketAddr],
+    cancel: &CancelToken,
+    deadline: Instant,
+) -> Result<Socket, Unconnected> {
     let mut best: Option<io::Error> = None;
     for (index, address) in addresses.iter().enumerate() {
         let now = Instant::now();
         let share = deadline.saturating_duration_since(now) / (addresses.len() - index) as u32;
-        match connect_one(*address, watch, now + share) {
+        match connect_one(*address, cancel, now + share) {
             Ok(socket) => return Ok(socket),
-            Err(Failed::Woken(Woken::Deadline)) => {
+            Err(WaitError::Ended(WaitEnd::Deadline)) => {
                 best.get_or_insert_with(|| io::ErrorKind::TimedOut.into());
             }
-            Err(Failed::Woken(Woken::Stop)) => return Err(Unconnected::Stopped),
+            Err(WaitError::Ended(WaitEnd::Cancelled)) => return Err(Unconnected::Stopped),
             // A host without IPv6 fails on the first address of many names; that is not what the user wants to read.
-            Err(Failed::Io(error)) => {
+            Err(WaitError::Io(error)) => {
                 if best.as_ref().is_none_or(is_local_trouble) {
                     best = Some(error);
                 }
@@ -62,20 +66,20 @@ pub(super) fn connect(addresses: &[SocketAddr], watch: &Watch, deadline: Instant
     }
 }
 
-fn connect_one(address: SocketAddr, watch: &Watch, deadline: Instant) -> Result<Socket, Failed> {
-    let socket = socket2::Socket::new(Domain::for_address(address), Type::STREAM, None).map_err(Failed::Io)?;
-    socket.set_nonblocking(true).map_err(Failed::Io)?;
+fn connect_one(address: SocketAddr, cancel: &CancelToken, deadline: Instant) -> Result<Socket, WaitError> {
+    let socket = socket2::Socket::new(Domain::for_address(address), Type::STREAM, None).map_err(WaitError::Io)?;
+    socket.set_nonblocking(true).map_err(WaitError::Io)?;
     match socket.connect(&address.into()) {
         Ok(()) => {}
         Err(error) if error.raw_os_error() == Some(rustix::io::Errno::INPROGRESS.raw_os_error()) => {
-            wait(Some((&socket, PollFlags::OUT)), watch, Some(deadline))?;
+            wait(Some((&socket, PollFlags::OUT)), cancel, Some(deadline))?;
         }
-        Err(error) => return Err(Failed::Io(error)),
+        Err(error) => return Err(WaitError::Io(error)),
     }
-    if let Some(error) = socket.take_error().map_err(Failed::Io)? {
-        return Err(Failed::Io(error));
+    if let Some(error) = socket.take_error().map_err(WaitError::Io)? {
+        return Err(WaitError::Io(error));
     }
-    socket.set_nonblocking(false).map_err(Failed::Io)?;
+    socket.set_nonblocking(false).map_err(WaitError::Io)?;
     // Small messages go out at once; a peer that vanished is noticed after a minute, even if we only listen.
     let keepalive =
         TcpKeepalive::new().with_time(Duration::from_secs(30)).with_interval(Duration::from_secs(10)).with_retries(3);

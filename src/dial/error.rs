@@ -13,7 +13,7 @@ const BODY_SHOWN_MAX: usize = 500;
 
 /// How the settings that an error speaks of are called where they were written.
 #[derive(Debug)]
-pub struct Names {
+pub struct Hints {
     /// The setting of the time for a whole dial.
     pub connect_timeout: &'static str,
     /// What to do about a certificate whose issuer is not trusted.
@@ -22,9 +22,9 @@ pub struct Names {
     pub other_name: &'static str,
 }
 
-impl Names {
+impl Hints {
     /// The names of the configuration file.
-    pub const CONFIGURATION: Names = Names {
+    pub const CONFIGURATION: Hints = Hints {
         connect_timeout: "`connect_timeout`",
         unknown_issuer: "trust its issuer with `ca` in `tls`",
         other_name: "use the name that it was issued for, or say it with `server_name` in `tls`",
@@ -132,7 +132,7 @@ pub enum DialError {
     },
     /// The system denied us a thread, a descriptor or the like.
     System(String),
-    /// Not a failure: the watch ended it.
+    /// Not a failure: the caller cancelled it.
     Stopped,
 }
 
@@ -267,8 +267,8 @@ impl DialError {
     }
 
     /// The error with hints in the words of whoever made the settings.
-    pub fn with<'a>(&'a self, names: &'a Names) -> impl fmt::Display + 'a {
-        Told { error: self, names: Some(names) }
+    pub fn with<'a>(&'a self, names: &'a Hints) -> impl fmt::Display + 'a {
+        WithHints { error: self, names: Some(names) }
     }
 
     /// The step that failed, in one word, for a state or a counter.
@@ -290,19 +290,19 @@ impl DialError {
 
 impl fmt::Display for DialError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        Told { error: self, names: None }.fmt(f)
+        WithHints { error: self, names: None }.fmt(f)
     }
 }
 
 // The causes are texts for a person, so there is no source to give.
 impl std::error::Error for DialError {}
 
-struct Told<'a> {
+struct WithHints<'a> {
     error: &'a DialError,
-    names: Option<&'a Names>,
+    names: Option<&'a Hints>,
 }
 
-impl fmt::Display for Told<'_> {
+impl fmt::Display for WithHints<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let cause = |cause| Reason { cause, names: self.names };
         match self.error {
@@ -353,7 +353,7 @@ impl fmt::Display for Told<'_> {
 
 struct Reason<'a> {
     cause: &'a Cause,
-    names: Option<&'a Names>,
+    names: Option<&'a Hints>,
 }
 
 impl fmt::Display for Reason<'_> {
@@ -396,13 +396,13 @@ mod tests {
             cause: Cause::TimedOut("no answer", Duration::from_millis(1500)),
         };
         assert_eq!(late.to_string(), "failed to connect to 'ws://h/': no answer within 1500ms");
-        let told = late.with(&Names::CONFIGURATION).to_string();
+        let told = late.with(&Hints::CONFIGURATION).to_string();
         assert_eq!(told, "failed to connect to 'ws://h/': no answer within 1500ms (see `connect_timeout`)");
         let cause = TlsCause::OtherName { why: "hostname mismatch".into(), name: "h".into() };
         let other = DialError::Tls { url: "wss://h/".into(), cause };
         let text = "failed to secure 'wss://h/': the certificate is not trusted: hostname mismatch (it is not for 'h'";
         assert_eq!(other.to_string(), format!("{text})"));
-        let told = other.with(&Names::CONFIGURATION).to_string();
+        let told = other.with(&Hints::CONFIGURATION).to_string();
         assert!(told.starts_with(&format!("{text}: use the name ")) && told.contains("`server_name`"), "{told}");
     }
 }

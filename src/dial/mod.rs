@@ -1,6 +1,6 @@
 //! Connections that we open: from a URL to an open WebSocket, for the command line, links and relays.
 //!
-//! The lookup of the name, the connection, a proxy, TLS and the handshake run under one deadline, and a [`Watch`] ends
+//! The lookup of the name, the connection, a proxy, TLS and the handshake run under one deadline, and a [`CancelToken`] ends
 //! each of them. A dial leaves nothing behind but the socket that it returns.
 
 pub mod backoff;
@@ -20,9 +20,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-pub use error::{Cause, DialError, Names, ProxyCause, Refusal, SetupError, TlsCause};
+pub use error::{Cause, DialError, Hints, ProxyCause, Refusal, SetupError, TlsCause};
 pub use resolve::Resolver;
-pub use wire::{Watch, Wire, Woken};
+pub use wire::{CancelToken, WaitEnd, Wire};
 
 use proxy::{Blocked, HttpProxy};
 use resolve::Unresolved;
@@ -161,13 +161,18 @@ impl Dialer {
         self.tls.as_ref().filter(|tls| !tls.verify).map(|_| &*self.target.host)
     }
 
-    /// Opens a connection; the error says which step failed. `watch` ends it early with [`DialError::Stopped`].
-    pub fn dial(&self, extras: &RequestExtras, watch: &Watch) -> Result<Dialed, DialError> {
-        self.dial_within(self.connect_timeout, extras, watch)
+    /// Opens a connection; the error says which step failed. `cancel` ends it early with [`DialError::Stopped`].
+    pub fn dial(&self, extras: &RequestExtras, cancel: &CancelToken) -> Result<Dialed, DialError> {
+        self.dial_within(self.connect_timeout, extras, cancel)
     }
 
     /// As [`dial`](Dialer::dial), in less time if that is less than the settings give it.
-    pub fn dial_within(&self, time: Duration, extras: &RequestExtras, watch: &Watch) -> Result<Dialed, DialError> {
+    pub fn dial_within(
+        &self,
+        time: Duration,
+        extras: &RequestExtras,
+        cancel: &CancelToken,
+    ) -> Result<Dialed, DialError> {
         let time = time.min(self.connect_timeout);
         let deadline = Instant::now() + time;
         let path_and_query = extras.path_and_query.as_deref().unwrap_or(&self.target.path_and_query);
@@ -184,7 +189,7 @@ impl Dialer {
             None => (&*self.target.host, self.target.port),
         };
 
-        let addresses = self.resolver.resolve(host, port, watch, deadline).map_err(|why| {
+        let addresses = self.resolver.resolve(host, port, cancel, deadline).map_err(|why| {
             let host = host.to_owned();
             match why {
                 Unresolved::Stopped => DialError::Stopped,
@@ -195,14 +200,14 @@ impl Dialer {
                 why => DialError::Resolve { host, cause: Cause::Other(why.to_string()) },
             }
         })?;
-        let socket = connect::connect(&addresses, watch, deadline).map_err(|why| match why.cause(time) {
+        let socket = connect::connect(&addresses, cancel, deadline).map_err(|why| match why.cause(time) {
             None => DialError::Stopped,
             Some(cause) => {
                 let proxy = proxy.as_ref().map(|proxy| proxy.shown.clone());
                 DialError::Connect { url: url.clone(), proxy, cause }
             }
         })?;
-        let mut wire = Wire::new(socket, None, Some(deadline), watch.clone());
+        let mut wire = Wire::new(socket, None, Some(deadline), cancel.clone());
         if let Some(proxy) = &proxy {
             proxy::tunnel(proxy, &self.target.host, self.target.port, &mut wire, time).map_err(|why| match why {
                 Blocked::Stopped => DialError::Stopped,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::error::{Cause, ProxyCause};
 use super::head::{self, HeadError};
 use super::upgrade::basic;
-use super::wire::{Wire, Woken};
+use super::wire::{WaitEnd, Wire};
 use crate::path::percent_decoded;
 
 /// A proxy that can be used. It has no `Debug`: the authorization is a secret.
@@ -169,9 +169,9 @@ pub(super) fn tunnel(proxy: &HttpProxy, host: &str, port: u16, wire: &mut Wire, 
         Err(HeadError::NotHttp(_)) => return Err(protocol("its answer is not HTTP (is a proxy on this port?)".into())),
         Err(HeadError::Malformed(problem)) => return Err(protocol(format!("its answer is not HTTP: {problem}"))),
         Err(HeadError::Ended(error) | HeadError::Silent(error)) => {
-            return Err(match wire.woken() {
-                Some(Woken::Stop) => Blocked::Stopped,
-                Some(Woken::Deadline) => {
+            return Err(match wire.wait_end() {
+                Some(WaitEnd::Cancelled) => Blocked::Stopped,
+                Some(WaitEnd::Deadline) => {
                     Blocked::Cause(ProxyCause::Unanswered(Cause::TimedOut("no answer to CONNECT", time)))
                 }
                 None if head::is_end(&error) => Blocked::Cause(ProxyCause::Unanswered(Cause::Other(

@@ -14,11 +14,11 @@ const WAIT_SLICE: Duration = Duration::from_millis(250);
 
 /// The way to a server, over one connection after the other. One thread sends, another connects.
 ///
-/// The guarantee: what [`send`](Upstream::send) has taken goes out in order. When a connection is
+/// The guarantee: what [`send`](ReconnectingOutbox::send) has taken goes out in order. When a connection is
 /// lost, what its kernel had not taken goes out first over the next one, a message that was
 /// sent in part from its beginning. What the kernel had taken may or may not have arrived.
 #[derive(Debug, Default)]
-pub struct Upstream {
+pub struct ReconnectingOutbox {
     /// What a sender may leave here while there is no connection; without bounds it waits for one.
     bounds: Option<QueueSettings>,
     state: Mutex<State>,
@@ -34,17 +34,17 @@ struct State {
     over: bool,
 }
 
-impl Upstream {
+impl ReconnectingOutbox {
     /// One where senders need not wait for a connection: as much as these bounds allow they leave here.
-    pub fn with_room(bounds: QueueSettings) -> Upstream {
-        Upstream { bounds: Some(bounds), ..Upstream::default() }
+    pub fn with_room(bounds: QueueSettings) -> ReconnectingOutbox {
+        ReconnectingOutbox { bounds: Some(bounds), ..ReconnectingOutbox::default() }
     }
 
     /// From now on `outbox` is the way. `first` goes out before everything else, and is not sent
     /// again over the next connection if it holds no messages.
     pub fn connected(&self, outbox: &Arc<Outbox>, first: impl IntoIterator<Item = Frame>) {
         let mut state = self.lock();
-        first.into_iter().chain(state.unsent.unsent().0).for_each(|frame| outbox.hold(frame));
+        first.into_iter().chain(state.unsent.unsent().0).for_each(|frame| outbox.enqueue(frame));
         state.current = Some(Arc::clone(outbox));
         drop(state);
         self.changed.notify_all();
@@ -120,7 +120,7 @@ impl Upstream {
     }
 
     /// Waits until nothing that was left here waits for a connection, or none will come. `give_up` as in
-    /// [`send`](Upstream::send).
+    /// [`send`](ReconnectingOutbox::send).
     pub fn wait_until_taken(&self, give_up: impl Fn() -> bool) {
         let must_wait = |state: &State| !state.unsent.is_empty() && !state.over;
         let mut state = self.lock();
@@ -162,7 +162,7 @@ mod tests {
     use crate::config::WhenFull;
     use crate::connection::frame::Role;
     use crate::connection::outbox::Limits;
-    use crate::connection::poller::Watch;
+    use crate::connection::poller::Poller;
     use crate::connection::socket::Socket;
     use crate::message::{Kind, Message};
 
@@ -170,12 +170,12 @@ mod tests {
 
     const ROOM: QueueSettings = QueueSettings { messages: 8, bytes: 1 << 20, when_full: WhenFull::DropOldest };
 
-    fn connect(watch: &Arc<Watch>, id: u64) -> (Arc<Outbox>, UnixStream) {
+    fn connect(poller: &Arc<Poller>, id: u64) -> (Arc<Outbox>, UnixStream) {
         let (ours, theirs) = UnixStream::pair().unwrap();
         theirs.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
         let limits = Limits { queue: ROOM, write_timeout: None, close_timeout: 10 };
         let clock = Arc::default();
-        let outbox = Outbox::new(id.into(), Role::Client, Socket::new(ours), None, limits, clock, Arc::clone(watch));
+        let outbox = Outbox::new(id.into(), Role::Client, Socket::new(ours), None, limits, clock, Arc::clone(poller));
         (Arc::new(outbox), theirs)
     }
 
@@ -194,15 +194,15 @@ mod tests {
     #[test]
     fn over_any_number_of_connections_everything_arrives_once_and_in_order() {
         const MESSAGES: u32 = 2000;
-        let upstream = Arc::new(Upstream::default());
-        let watch = Arc::new(Watch::new().unwrap());
+        let upstream = Arc::new(ReconnectingOutbox::default());
+        let poller = Arc::new(Poller::new().unwrap());
         let sender = {
             let upstream = Arc::clone(&upstream);
             thread::spawn(move || (0..MESSAGES).all(|number| upstream.send(&numbered(number), || false)))
         };
         let mut all = Vec::new();
         for connection in 1.. {
-            let (outbox, theirs) = connect(&watch, connection);
+            let (outbox, theirs) = connect(&poller, connection);
             upstream.connected(&outbox, []);
             // Nobody reads: whatever fits is in the kernel, the rest waits, and the sender with it.
             let deadline = Instant::now() + Duration::from_secs(10);
@@ -210,7 +210,7 @@ mod tests {
                 assert!(Instant::now() < deadline, "neither full nor done");
                 // Asked first: whoever has finished stalls nothing any more.
                 let has_finished = sender.is_finished();
-                if !watch.is_empty() {
+                if !poller.is_empty() {
                     break false;
                 }
                 if has_finished {
@@ -218,7 +218,7 @@ mod tests {
                 }
                 thread::yield_now();
             };
-            outbox.cut("the line is down");
+            outbox.abort("the line is down");
             let (ending, _) = upstream.lost(&outbox);
             assert_eq!(ending.code, 1006);
             drop(outbox);
@@ -233,25 +233,25 @@ mod tests {
 
     #[test]
     fn what_opens_a_connection_goes_first_and_only_once() {
-        let upstream = Upstream::default();
-        let watch = Arc::new(Watch::new().unwrap());
-        let (first, theirs) = connect(&watch, 1);
+        let upstream = ReconnectingOutbox::default();
+        let poller = Arc::new(Poller::new().unwrap());
+        let (first, theirs) = connect(&poller, 1);
         upstream.connected(&first, [Frame::joined(vec![1; 4].into(), 0)]);
         drop(theirs);
         assert!(upstream.send(&numbered(7), || false));
         assert_eq!(upstream.lost(&first).0.code, 1006);
-        let (second, mut theirs) = connect(&watch, 2);
+        let (second, mut theirs) = connect(&poller, 2);
         upstream.connected(&second, [Frame::joined(vec![2; 4].into(), 0)]);
         let mut opening = [0; 4];
         theirs.read_exact(&mut opening).unwrap();
         assert_eq!(opening, [2; 4]);
-        second.cut("enough");
+        second.abort("enough");
         assert_eq!(arrived(theirs), [7]);
     }
 
     #[test]
     fn nobody_waits_for_a_connection_that_will_not_come() {
-        let upstream = Arc::new(Upstream::default());
+        let upstream = Arc::new(ReconnectingOutbox::default());
         assert!(!upstream.send(&numbered(1), || true));
         let sender = {
             let upstream = Arc::clone(&upstream);
@@ -263,7 +263,7 @@ mod tests {
 
     #[test]
     fn whoever_is_asked_whether_to_give_up_may_look_at_what_is_waited_for() {
-        let upstream = Arc::new(Upstream::with_room(QueueSettings { messages: 1, ..ROOM }));
+        let upstream = Arc::new(ReconnectingOutbox::with_room(QueueSettings { messages: 1, ..ROOM }));
         assert!(upstream.send(&numbered(1), || false));
         let (done, all_done) = mpsc::channel();
         let waiter = {

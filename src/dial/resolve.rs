@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{EventfdFlags, PollFlags, eventfd};
 
-use super::wire::{Failed, Watch, Woken, wait};
+use super::wire::{CancelToken, WaitEnd, WaitError, wait};
 use crate::system::thread;
 
 /// Names that are looked up at once. More would only help if that many names were slow at the same time.
@@ -88,7 +88,7 @@ pub(super) enum Unresolved {
     Busy,
     /// The system denied us a thread or a descriptor.
     System(io::Error),
-    /// The watch had news.
+    /// The caller cancelled it.
     Stopped,
 }
 
@@ -108,7 +108,7 @@ impl Resolver {
         &self,
         host: &str,
         port: u16,
-        watch: &Watch,
+        cancel: &CancelToken,
         deadline: Instant,
     ) -> Result<Vec<SocketAddr>, Unresolved> {
         if let Ok(ip) = host.parse::<IpAddr>() {
@@ -118,17 +118,17 @@ impl Resolver {
         let question =
             Arc::new(Question { host: host.to_owned(), port, progress: Mutex::new(Progress::Queued), answered });
         self.pool.ask(&question)?;
-        match wait(Some((&question.answered, PollFlags::IN)), watch, Some(deadline)) {
+        match wait(Some((&question.answered, PollFlags::IN)), cancel, Some(deadline)) {
             Ok(()) => {}
-            Err(Failed::Woken(Woken::Stop)) => return Err(Unresolved::Stopped),
-            Err(Failed::Woken(Woken::Deadline)) => {
+            Err(WaitError::Ended(WaitEnd::Cancelled)) => return Err(Unresolved::Stopped),
+            Err(WaitError::Ended(WaitEnd::Deadline)) => {
                 let is_asked = self.pool.lock().asked.contains(&question.host);
                 return Err(match *question.progress() {
                     Progress::Queued if !is_asked => Unresolved::Busy,
                     _ => Unresolved::TimedOut,
                 });
             }
-            Err(Failed::Io(error)) => return Err(Unresolved::System(error)),
+            Err(WaitError::Io(error)) => return Err(Unresolved::System(error)),
         }
         match std::mem::replace(&mut *question.progress(), Progress::Queued) {
             Progress::Answered(Ok(addresses)) if addresses.is_empty() => Err(Unresolved::Empty),
@@ -294,14 +294,14 @@ mod tests {
     fn a_name_and_an_address_are_resolved() {
         let resolver = Resolver::new();
         let late = Instant::now() + PATIENCE;
-        let found = resolver.resolve("localhost", 80, &Watch::default(), late).unwrap();
+        let found = resolver.resolve("localhost", 80, &CancelToken::default(), late).unwrap();
         assert!(found.iter().all(|address| address.ip().is_loopback() && address.port() == 80), "{found:?}");
         assert_eq!(resolver.pool.lock().threads, 1);
-        let found = resolver.resolve("::1", 81, &Watch::default(), late).unwrap();
+        let found = resolver.resolve("::1", 81, &CancelToken::default(), late).unwrap();
         assert_eq!(found, ["[::1]:81".parse().unwrap()]);
-        let found = resolver.resolve("no.such.host.invalid", 1, &Watch::default(), late);
+        let found = resolver.resolve("no.such.host.invalid", 1, &CancelToken::default(), late);
         assert!(matches!(found, Err(Unresolved::Failed(_))), "{found:?}");
-        let found = Resolver::with(slow).resolve("none", 1, &Watch::default(), late);
+        let found = Resolver::with(slow).resolve("none", 1, &CancelToken::default(), late);
         assert!(matches!(found, Err(Unresolved::Empty)), "{found:?}");
     }
 
@@ -314,18 +314,18 @@ mod tests {
                 scope.spawn(move || {
                     let started = Instant::now();
                     let name = format!("hang-{}", number / THREADS_A_NAME);
-                    let found = resolver.resolve(&name, 1, &Watch::default(), soon(400));
+                    let found = resolver.resolve(&name, 1, &CancelToken::default(), soon(400));
                     assert!(matches!(found, Err(Unresolved::TimedOut)), "{found:?}");
                     assert!(started.elapsed() < Duration::from_secs(2));
                 });
             }
         });
-        let found = resolver.resolve("good", 1, &Watch::default(), soon(100));
+        let found = resolver.resolve("good", 1, &CancelToken::default(), soon(100));
         assert!(matches!(found, Err(Unresolved::Busy)), "{found:?}");
         assert_eq!(resolver.pool.lock().threads, THREADS);
         // An address asks nobody, and a name that waits long enough gets its answer.
-        assert!(resolver.resolve("127.0.0.1", 1, &Watch::default(), soon(100)).is_ok());
-        assert!(resolver.resolve("good", 1, &Watch::default(), Instant::now() + PATIENCE).is_ok());
+        assert!(resolver.resolve("127.0.0.1", 1, &CancelToken::default(), soon(100)).is_ok());
+        assert!(resolver.resolve("good", 1, &CancelToken::default(), Instant::now() + PATIENCE).is_ok());
     }
 
     #[test]
@@ -334,7 +334,7 @@ mod tests {
         std::thread::scope(|scope| {
             for _ in 0..2 * THREADS {
                 scope.spawn(|| {
-                    let found = resolver.resolve("hang", 1, &Watch::default(), soon(2000));
+                    let found = resolver.resolve("hang", 1, &CancelToken::default(), soon(2000));
                     assert!(matches!(found, Err(Unresolved::TimedOut)), "{found:?}");
                 });
             }
@@ -344,7 +344,7 @@ mod tests {
                 std::thread::yield_now();
             }
             for _ in 0..100 {
-                assert!(resolver.resolve("good", 1, &Watch::default(), soon(1000)).is_ok());
+                assert!(resolver.resolve("good", 1, &CancelToken::default(), soon(1000)).is_ok());
             }
             assert_eq!(resolver.pool.lock().asked, ["hang", "hang"]);
         });
@@ -370,18 +370,18 @@ mod tests {
         assert!(matches!(ask("good"), Err(Unresolved::Busy)));
         drop(waiting);
         let good = ask("good").unwrap();
-        assert!(wait(Some((&good.answered, PollFlags::IN)), &Watch::default(), Some(late)).is_ok());
+        assert!(wait(Some((&good.answered, PollFlags::IN)), &CancelToken::default(), Some(late)).is_ok());
     }
 
     #[test]
     fn a_stop_ends_the_wait_at_once() {
         let resolver = Resolver::with(slow);
         let (ours, theirs) = UnixStream::pair().unwrap();
-        let watch = Watch::default().until_readable(Arc::new(ours));
+        let cancel = CancelToken::default().until_readable(Arc::new(ours));
         let started = Instant::now();
         std::thread::scope(|scope| {
             scope.spawn(|| {
-                let found = resolver.resolve("hang", 1, &watch, Instant::now() + PATIENCE);
+                let found = resolver.resolve("hang", 1, &cancel, Instant::now() + PATIENCE);
                 assert!(matches!(found, Err(Unresolved::Stopped)), "{found:?}");
             });
             drop(theirs);

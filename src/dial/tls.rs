@@ -10,7 +10,7 @@ use openssl::pkey::PKey;
 use openssl::x509::X509;
 
 use super::error::{Cause, SetupError, TlsCause};
-use super::wire::{Wire, Woken};
+use super::wire::{WaitEnd, Wire};
 use crate::config::{DialTls, TlsSettings};
 use crate::connection::tls::{DialHandshake, DialStep, Session};
 use crate::display;
@@ -127,9 +127,9 @@ pub(super) fn handshake(
 }
 
 fn broken(wire: &Wire, error: &io::Error, time: Duration) -> Unsecured {
-    match wire.woken() {
-        Some(Woken::Stop) => Unsecured::Stopped,
-        Some(Woken::Deadline) => Unsecured::Cause(TlsCause::Handshake(Cause::TimedOut("no answer", time))),
+    match wire.wait_end() {
+        Some(WaitEnd::Cancelled) => Unsecured::Stopped,
+        Some(WaitEnd::Deadline) => Unsecured::Cause(TlsCause::Handshake(Cause::TimedOut("no answer", time))),
         None => Unsecured::Cause(TlsCause::Handshake(Cause::Other(display::cause(error)))),
     }
 }

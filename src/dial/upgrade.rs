@@ -12,7 +12,7 @@ use tungstenite::handshake::derive_accept_key;
 
 use super::error::{Cause, Refusal};
 use super::head::{self, Head, HeadError};
-use super::wire::{Wire, Woken};
+use super::wire::{WaitEnd, Wire};
 use crate::display::{self, printable};
 
 /// How much of a subprotocol that nobody offered is shown.
@@ -148,9 +148,9 @@ pub(super) fn upgrade(
     tls: bool,
     time: Duration,
 ) -> Result<(Vec<u8>, Option<String>), Unopened> {
-    let ended = |wire: &Wire, error: &io::Error, silent: bool| match wire.woken() {
-        Some(Woken::Stop) => Unopened::Stopped,
-        Some(Woken::Deadline) => Unopened::Unanswered(Cause::TimedOut("no answer to the handshake", time)),
+    let ended = |wire: &Wire, error: &io::Error, silent: bool| match wire.wait_end() {
+        Some(WaitEnd::Cancelled) => Unopened::Stopped,
+        Some(WaitEnd::Deadline) => Unopened::Unanswered(Cause::TimedOut("no answer to the handshake", time)),
         None if head::is_end(error) => Unopened::Unanswered(Cause::Other(format!(
             "the server closed the connection without an answer{}",
             if silent && !tls { " (is this a TLS port? then use wss://)" } else { "" }

@@ -20,31 +20,31 @@ const CIPHER_BYTES: usize = 17 << 10;
 
 /// What ended a wait from our side.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Woken {
+pub enum WaitEnd {
     /// The time was over.
     Deadline,
-    /// The watch had news: we are to stop.
-    Stop,
+    /// The token was cancelled.
+    Cancelled,
 }
 
 /// What a wait watches besides its socket. Each part of it is a descriptor of somebody else's; none is read from, so
 /// that one of them can end the waits of any number of threads.
 #[derive(Clone, Default)]
-pub struct Watch {
+pub struct CancelToken {
     ends: Vec<(Arc<dyn AsFd + Send + Sync>, PollFlags)>,
 }
 
-impl Watch {
+impl CancelToken {
     /// It has news as soon as `fd` can be read or has reached its end: an eventfd, one end of a socket pair.
     #[must_use]
-    pub fn until_readable(mut self, fd: Arc<dyn AsFd + Send + Sync>) -> Watch {
+    pub fn until_readable(mut self, fd: Arc<dyn AsFd + Send + Sync>) -> CancelToken {
         self.ends.push((fd, PollFlags::IN));
         self
     }
 
     /// It has news as soon as nobody is at the other end of `fd` any more.
     #[must_use]
-    pub fn until_abandoned(mut self, fd: Arc<dyn AsFd + Send + Sync>) -> Watch {
+    pub fn until_abandoned(mut self, fd: Arc<dyn AsFd + Send + Sync>) -> CancelToken {
         // No flags: only that the other end is gone is reported.
         self.ends.push((fd, PollFlags::empty()));
         self
@@ -52,69 +52,73 @@ impl Watch {
 
     /// It has news as soon as the other end of the stream `fd` sends nothing more, whatever of it is unread.
     #[must_use]
-    pub fn until_hung_up(mut self, fd: Arc<dyn AsFd + Send + Sync>) -> Watch {
+    pub fn until_hung_up(mut self, fd: Arc<dyn AsFd + Send + Sync>) -> CancelToken {
         self.ends.push((fd, PollFlags::RDHUP));
         self
     }
 
     /// Sleeps for `duration`, or less if there is news; says which.
-    pub fn sleep(&self, duration: Duration) -> Woken {
+    pub fn sleep(&self, duration: Duration) -> WaitEnd {
         match wait(None, self, Some(Instant::now() + duration)) {
-            Err(Failed::Woken(woken)) => woken,
+            Err(WaitError::Ended(end)) => end,
             // Nothing can be ready when nothing is waited for, and a `poll` that fails is as good as the end of the
             // sleep.
-            Ok(()) | Err(Failed::Io(_)) => Woken::Deadline,
+            Ok(()) | Err(WaitError::Io(_)) => WaitEnd::Deadline,
         }
     }
 }
 
-impl fmt::Debug for Watch {
+impl fmt::Debug for CancelToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Watch({})", self.ends.len())
+        write!(f, "CancelToken({})", self.ends.len())
     }
 }
 
 /// Why a wait did not end with what was waited for.
 #[derive(Debug)]
-pub(super) enum Failed {
+pub(super) enum WaitError {
     /// The wait was ended from our side.
-    Woken(Woken),
+    Ended(WaitEnd),
     /// The system refused.
     Io(io::Error),
 }
 
-/// Waits until `fd` is ready, the deadline is over or the watch has news.
-pub(super) fn wait(fd: Option<(&dyn AsFd, PollFlags)>, watch: &Watch, deadline: Option<Instant>) -> Result<(), Failed> {
+/// Waits until `fd` is ready, the deadline is over or the token is cancelled.
+pub(super) fn wait(
+    fd: Option<(&dyn AsFd, PollFlags)>,
+    cancel: &CancelToken,
+    deadline: Option<Instant>,
+) -> Result<(), WaitError> {
     loop {
         let left = match deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())) {
-            Some(Duration::ZERO) => return Err(Failed::Woken(Woken::Deadline)),
-            Some(left) => Some(Timespec::try_from(left).map_err(|error| Failed::Io(io::Error::other(error)))?),
+            Some(Duration::ZERO) => return Err(WaitError::Ended(WaitEnd::Deadline)),
+            Some(left) => Some(Timespec::try_from(left).map_err(|error| WaitError::Io(io::Error::other(error)))?),
             None => None,
         };
         let mut fds: Vec<_> =
-            watch.ends.iter().map(|(fd, flags)| PollFd::from_borrowed_fd(fd.as_fd(), *flags)).collect();
+            cancel.ends.iter().map(|(fd, flags)| PollFd::from_borrowed_fd(fd.as_fd(), *flags)).collect();
         fds.extend(fd.map(|(fd, flags)| PollFd::from_borrowed_fd(fd.as_fd(), flags)));
         match poll(&mut fds, left.as_ref()) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(Failed::Io(error.into())),
+            Err(error) => return Err(WaitError::Io(error.into())),
         }
         match fds.iter().position(|fd| !fd.revents().is_empty()) {
-            Some(at) if at < watch.ends.len() => return Err(Failed::Woken(Woken::Stop)),
+            Some(at) if at < cancel.ends.len() => return Err(WaitError::Ended(WaitEnd::Cancelled)),
             Some(_) => return Ok(()),
             None => {}
         }
     }
 }
 
-/// A connection, plain or TLS, whose reads and writes wait as long as the deadline and the watch allow. A wait that
+/// A connection, plain or TLS, whose reads and writes wait as long as the deadline and the token allow. A wait that
 /// ends for one of them is a `WouldBlock`, after which tungstenite can go on where it was.
 #[derive(Debug)]
 pub struct Wire {
     socket: Socket,
     session: Option<Session>,
     deadline: Option<Instant>,
-    watch: Watch,
-    woken: Option<Woken>,
+    cancel: CancelToken,
+    wait_end: Option<WaitEnd>,
     /// Ciphertext on its way out.
     sealed: Vec<u8>,
     /// Room for ciphertext that comes in; nothing without a session.
@@ -123,9 +127,9 @@ pub struct Wire {
 
 impl Wire {
     /// Over a connected socket, and a session whose handshake is done.
-    pub fn new(socket: Socket, session: Option<Session>, deadline: Option<Instant>, watch: Watch) -> Wire {
+    pub fn new(socket: Socket, session: Option<Session>, deadline: Option<Instant>, cancel: CancelToken) -> Wire {
         let mut wire =
-            Wire { socket, session: None, deadline, watch, woken: None, sealed: Vec::new(), cipher: [].into() };
+            Wire { socket, session: None, deadline, cancel, wait_end: None, sealed: Vec::new(), cipher: [].into() };
         if let Some(session) = session {
             wire.secure(session);
         }
@@ -146,7 +150,7 @@ impl Wire {
     /// From here on waits end at `deadline`, or never by time.
     pub fn set_deadline(&mut self, deadline: Option<Instant>) {
         self.deadline = deadline;
-        self.woken = None;
+        self.wait_end = None;
     }
 
     /// The deadline comes after `time` at the latest.
@@ -156,15 +160,15 @@ impl Wire {
     }
 
     /// What ended the last wait from our side, since the deadline was set.
-    pub fn woken(&self) -> Option<Woken> {
-        self.woken
+    pub fn wait_end(&self) -> Option<WaitEnd> {
+        self.wait_end
     }
 
     /// From here on nothing but the time counts, and there is little of it.
     pub fn hurry(&mut self, time: Duration) {
         self.deadline = Some(Instant::now() + time);
-        self.watch = Watch::default();
-        self.woken = None;
+        self.cancel = CancelToken::default();
+        self.wait_end = None;
     }
 
     /// Ends a TLS session in good order: without it a careful server takes the end of the connection for an attack.
@@ -189,12 +193,12 @@ impl Wire {
     }
 
     fn wait(&mut self, flags: PollFlags, deadline: Option<Instant>) -> io::Result<()> {
-        wait(Some((&self.socket, flags)), &self.watch, deadline).map_err(|failed| match failed {
-            Failed::Woken(woken) => {
-                self.woken = Some(woken);
+        wait(Some((&self.socket, flags)), &self.cancel, deadline).map_err(|failed| match failed {
+            WaitError::Ended(end) => {
+                self.wait_end = Some(end);
                 io::ErrorKind::WouldBlock.into()
             }
-            Failed::Io(error) => error,
+            WaitError::Io(error) => error,
         })
     }
 
@@ -203,7 +207,7 @@ impl Wire {
         loop {
             // Looked at first: a server that never pauses never makes us wait, and the deadline holds for it too.
             if self.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
-                self.woken = Some(Woken::Deadline);
+                self.wait_end = Some(WaitEnd::Deadline);
                 return Err(io::ErrorKind::WouldBlock.into());
             }
             match self.socket.recv_now(buffer) {
@@ -221,7 +225,7 @@ impl Wire {
                     let stall = Instant::now() + WRITE_STALL;
                     let first = self.deadline.map_or(stall, |deadline| deadline.min(stall));
                     if let Err(error) = self.wait(PollFlags::OUT, Some(first)) {
-                        if self.woken == Some(Woken::Deadline) && first == stall {
+                        if self.wait_end == Some(WaitEnd::Deadline) && first == stall {
                             let text = format!("the server took no data for {}", Seconds(WRITE_STALL));
                             return Err(io::Error::new(io::ErrorKind::TimedOut, text));
                         }

@@ -18,12 +18,12 @@ use crate::config::RelaySettings;
 use crate::connection::frame::{Cork, Frame, Role};
 use crate::connection::handshake::{self, Request};
 use crate::connection::outbox::{Ending, Outbox};
-use crate::connection::peer::{Holder, Name, Peer};
-use crate::connection::read_loop::{Handler, Incoming, Intake, Received};
+use crate::connection::peer::{BlockedOn, Name, Peer};
+use crate::connection::read_loop::{Handler, Handshaken, ReadLoop, Received};
 use crate::connection::reader::Close;
 use crate::dial::backoff;
-use crate::dial::reconnecting::Upstream;
-use crate::dial::{self, DialError, Dialed, Dialer, Names, RequestExtras, Woken};
+use crate::dial::reconnecting::ReconnectingOutbox;
+use crate::dial::{self, DialError, Dialed, Dialer, Hints, RequestExtras, WaitEnd};
 use crate::display::Seconds;
 use crate::id::Id;
 use crate::message::Message;
@@ -109,7 +109,7 @@ pub fn reach(shared: &Shared, dialer: &Dialer, relay: &RelaySettings, asked: &As
             Err(unreached(400, format!("its request cannot be passed on: {problem}")))
         }
         Err(error) => {
-            let why = error.with(&Names::CONFIGURATION).to_string();
+            let why = error.with(&Hints::CONFIGURATION).to_string();
             warn!("relay '{}': {why}", shared.routes.show(asked.room));
             Err(match error {
                 DialError::Refused { refusal, .. } if refusal.status >= 300 => Unreached::Refused {
@@ -167,7 +167,7 @@ fn extras(shared: &Shared, relay: &RelaySettings, asked: &Asked<'_>) -> Result<R
 struct Side {
     shared: Arc<Shared>,
     client: Arc<Client>,
-    upstream: Upstream,
+    upstream: ReconnectingOutbox,
     extras: RequestExtras,
     /// What the client was told that is agreed: every further upstream has to agree to it too.
     subprotocol: Option<String>,
@@ -176,7 +176,7 @@ struct Side {
 /// A connection to the upstream, before its first frame.
 struct Connection {
     peer: Arc<Peer>,
-    incoming: Incoming,
+    handshaken: Handshaken,
 }
 
 /// For how long a client is still kept, and how often its upstream has failed it since.
@@ -196,15 +196,15 @@ impl Drop for Leave<'_> {
 
 /// Relays until either side has ended.
 #[inline(never)]
-pub fn run(shared: &Arc<Shared>, client: &Arc<Client>, reached: Reached, incoming: Incoming) -> Received {
+pub fn run(shared: &Arc<Shared>, client: &Arc<Client>, reached: Reached, handshaken: Handshaken) -> Received {
     let Reached { mut dialed, extras } = reached;
     let (shared, client) = (Arc::clone(shared), Arc::clone(client));
     let subprotocol = dialed.subprotocol.take();
     let Endpoint { settings, limits, .. } = &shared.endpoints[client.room.endpoint()];
     let upstream = match settings.relay.as_ref().and_then(|relay| relay.hold) {
         // A client that is kept is still read, and so answered when it pings, until there is much of it.
-        Some(_) => Upstream::with_room(limits.queue),
-        None => Upstream::default(),
+        Some(_) => ReconnectingOutbox::with_room(limits.queue),
+        None => ReconnectingOutbox::default(),
     };
     let side = Arc::new(Side { shared, client, upstream, extras, subprotocol });
     let Side { shared, client, upstream, .. } = &*side;
@@ -218,19 +218,19 @@ pub fn run(shared: &Arc<Shared>, client: &Arc<Client>, reached: Reached, incomin
     }
     let mut to_upstream = ToUpstream { side: &side, thread: thread.ok(), cork: Cork::masked(endpoint.cork) };
     let settings = &endpoint.settings;
-    let mut intake = Intake::new(&client.peer, Role::Server, settings.max_message, &shared.clock, &shared.scratch);
-    intake.run(incoming, &mut to_upstream);
+    let mut read_loop = ReadLoop::new(&client.peer, Role::Server, settings.max_message, &shared.clock, &shared.buffers);
+    read_loop.run(handshaken, &mut to_upstream);
     // This is for whoever has not closed: a Close has been passed on before it was answered.
     drop(leave);
     // Nothing is read or written any more. This ends a dial on its behalf.
-    client.outbox().cut("it has left");
+    client.outbox().abort("it has left");
     if to_upstream.thread.is_some() {
         // It has at most the close timeout left, and belongs to this client for as long.
         to_upstream.join();
     } else if let Some(outbox) = upstream.current() {
         upstream.lost(&outbox);
     }
-    intake.received()
+    read_loop.received()
 }
 
 /// What one side is told of the other side's Close.
@@ -303,29 +303,29 @@ impl Side {
             socket.set_user_timeout(timeout);
         }
         let is_tls = session.is_some();
-        let (clock, watch) = (Arc::clone(&shared.clock), Arc::clone(&shared.watch));
-        let outbox = Arc::new(Outbox::new(id, Role::Client, socket, session, endpoint.limits, clock, watch));
+        let (clock, poller) = (Arc::clone(&shared.clock), Arc::clone(&shared.poller));
+        let outbox = Arc::new(Outbox::new(id, Role::Client, socket, session, endpoint.limits, clock, poller));
         let now = shared.clock.now();
-        let peer = Arc::new(Peer::new(Name::Relay(client.id()), Arc::clone(&outbox), endpoint.pulse, now));
-        shared.visits.add(now + 1, Arc::downgrade(&peer));
+        let peer = Arc::new(Peer::new(Name::Relay(client.id()), Arc::clone(&outbox), endpoint.keepalive, now));
+        shared.visits.add_at(now + 1, Arc::downgrade(&peer));
         upstream.connected(&outbox, []);
         if upstream.is_over() {
             // The client left while this was dialled, and may not have seen it.
             outbox.close(CLIENT_LOST.0, CLIENT_LOST.1);
         }
-        Ok(Connection { peer, incoming: Incoming { is_tls, behind, is_session_ended: false } })
+        Ok(Connection { peer, handshaken: Handshaken { is_tls, behind, is_session_ended: false } })
     }
 
     /// The life of one connection to the upstream; gives back its Close, and whether the upstream may
     /// soon be there again.
     fn live(&self, connection: Connection) -> (Option<Close>, bool) {
         let Side { shared, client, upstream, .. } = self;
-        let Connection { peer, incoming } = connection;
+        let Connection { peer, handshaken } = connection;
         let endpoint = self.endpoint();
         let mut to_client = ToClient { side: self, peer: &peer, cork: Cork::new(endpoint.cork) };
         let settings = &endpoint.settings;
-        let mut intake = Intake::new(&peer, Role::Client, settings.max_message, &shared.clock, &shared.scratch);
-        let close = intake.run(incoming, &mut to_client);
+        let mut read_loop = ReadLoop::new(&peer, Role::Client, settings.max_message, &shared.clock, &shared.buffers);
+        let close = read_loop.run(handshaken, &mut to_client);
         let (Ending { code, reason }, _) = upstream.lost(&peer.outbox);
         if !client.outbox().is_closing() {
             info!("{peer}: the upstream is gone: code {code}, reason '{reason}'");
@@ -342,13 +342,13 @@ impl Side {
     fn reach_again(&self, patience: &mut Patience) -> Option<Connection> {
         let id = self.client.id();
         let dialer = self.endpoint().dialer.as_ref()?;
-        let watch = self.shared.until_stop().until_hung_up(Arc::clone(&self.client.peer) as _);
+        let cancel = self.shared.until_stop().until_hung_up(Arc::clone(&self.client.peer) as _);
         let mut error = "its upstream ended each connection at once".to_owned();
         loop {
             let left = patience.until.saturating_duration_since(Instant::now());
             if let Some(failures) = patience.failures.checked_sub(1) {
                 let wait = backoff::wait(RETRY_FIRST, RETRY_MOST, failures, getrandom::u64().unwrap_or(u64::MAX));
-                if watch.sleep(wait.min(left)) == Woken::Stop {
+                if cancel.sleep(wait.min(left)) == WaitEnd::Cancelled {
                     return None;
                 }
             }
@@ -357,7 +357,7 @@ impl Side {
                 warn!("client {id}: it is not kept any longer: {error}");
                 return None;
             }
-            error = match dialer.dial_within(left, &self.extras, &watch) {
+            error = match dialer.dial_within(left, &self.extras, &cancel) {
                 Ok(dialed) if dialed.subprotocol != self.subprotocol => {
                     "its upstream agrees to another subprotocol than before".to_owned()
                 }
@@ -369,7 +369,7 @@ impl Side {
                     Err(error) => error.to_string(),
                 },
                 Err(DialError::Stopped) => return None,
-                Err(error) => error.with(&Names::CONFIGURATION).to_string(),
+                Err(error) => error.with(&Hints::CONFIGURATION).to_string(),
             };
             patience.failures += 1;
         }
@@ -384,7 +384,7 @@ impl Side {
         outbox.close(code, reason);
         if close.is_none() && self.shared.is_stopping() {
             // A client that a stop has cut had all the time that there is: none is left for an answer.
-            outbox.cut("the gateway has stopped");
+            outbox.abort("the gateway has stopped");
         }
     }
 
@@ -430,7 +430,7 @@ impl Handler for ToUpstream<'_> {
         let Side { shared, client, upstream, .. } = self.side;
         let ended = || client.outbox().is_closing();
         let send = |frame: &Frame| {
-            client.peer.while_held(Holder::Relay, || shared.clock.now(), || upstream.send(frame, ended))
+            client.peer.while_blocked_on(BlockedOn::Relay, || shared.clock.now(), || upstream.send(frame, ended))
         };
         self.cork.take().as_slice().iter().all(send);
     }
@@ -445,11 +445,11 @@ impl Handler for ToUpstream<'_> {
         let Side { shared, client, upstream, .. } = self.side;
         // What it has sent while it was kept is not lost because it closes.
         let wait = || upstream.wait_until_taken(|| client.outbox().is_closing());
-        client.peer.while_held(Holder::Relay, || shared.clock.now(), wait);
+        client.peer.while_blocked_on(BlockedOn::Relay, || shared.clock.now(), wait);
         self.side.leave(Some(close));
         // While there is none it may be dialled, which only the client's end ends.
         if upstream.current().is_some() {
-            client.peer.while_held(Holder::Relay, || shared.clock.now(), || self.join());
+            client.peer.while_blocked_on(BlockedOn::Relay, || shared.clock.now(), || self.join());
         }
     }
 }
@@ -475,9 +475,13 @@ impl Handler for ToClient<'_> {
     fn flush(&mut self) {
         let Side { shared, client, upstream, .. } = self.side;
         // A client that has closed waits for the upstream's answer, and not beyond its close deadline.
-        let late = || upstream.is_over() && self.peer.outbox.is_cut();
+        let late = || upstream.is_over() && self.peer.outbox.is_aborted();
         let send = |frame: &Frame| {
-            self.peer.while_held(Holder::Relay, || shared.clock.now(), || client.outbox().reply_unless(frame, late))
+            self.peer.while_blocked_on(
+                BlockedOn::Relay,
+                || shared.clock.now(),
+                || client.outbox().reply_unless(frame, late),
+            )
         };
         self.cork.take().as_slice().iter().all(send);
     }

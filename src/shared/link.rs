@@ -10,10 +10,10 @@ use log::warn;
 use crate::clock;
 use crate::config::{LinkSettings, QueueSettings, WhenDown, WhenFull};
 use crate::connection::frame::{CorkLimits, Frame};
-use crate::connection::keepalive::Pulse;
+use crate::connection::keepalive::Keepalive;
 use crate::connection::outbox::{Limits, Outbox};
-use crate::dial::reconnecting::Upstream;
-use crate::shared::send_queue::{Handed, Waiting};
+use crate::dial::reconnecting::ReconnectingOutbox;
+use crate::shared::send_queue::{Enqueued, SendQueue};
 
 /// What the remote is told when the gateway stops.
 const GOODBYE: &str = "Going away";
@@ -29,13 +29,13 @@ pub struct Link {
     /// Its name, for threads and log lines.
     pub name: Arc<str>,
     /// What waits for it.
-    pub waiting: Waiting,
+    pub queue: SendQueue,
     /// Its connection, one after the other.
-    pub upstream: Upstream,
+    pub upstream: ReconnectingOutbox,
     /// The bounds of a connection's outbox.
     pub limits: Limits,
     /// The deadlines of a connection.
-    pub pulse: Pulse,
+    pub keepalive: Keepalive,
     /// How much is joined into one frame for it.
     pub cork: CorkLimits,
     /// What it has counted.
@@ -89,15 +89,15 @@ impl Link {
         let bounds = QueueSettings { messages: queue.messages, bytes: queue.bytes, when_full };
         Link {
             name: settings.name.as_str().into(),
-            waiting: Waiting::new(bounds, queue.when_full == WhenDown::Block),
-            upstream: Upstream::default(),
+            queue: SendQueue::new(bounds, queue.when_full == WhenDown::Block),
+            upstream: ReconnectingOutbox::default(),
             limits: Limits {
                 // Messages wait for room here; what does not wait, a ping of text, must not drive them out.
                 queue: QueueSettings { when_full: WhenFull::DropNewest, ..QueueSettings::default() },
                 write_timeout: settings.write_timeout.map(clock::ticks),
                 close_timeout: clock::ticks(close_timeout),
             },
-            pulse: Pulse {
+            keepalive: Keepalive {
                 heartbeat: settings.heartbeat.map(clock::ticks),
                 pong_timeout: clock::ticks(settings.pong_timeout),
                 message_timeout: settings.message_timeout.map(clock::ticks),
@@ -113,11 +113,11 @@ impl Link {
 
     /// Hands a frame over to be sent; waits as the link's queue demands. What is dropped is counted.
     pub fn push(&self, frame: &Frame, give_up: impl Fn() -> bool) {
-        match self.waiting.push(frame, give_up) {
-            Handed::Taken => {}
-            Handed::Dropped(count) => self.count_dropped(count, "it is down and its queue is full"),
-            Handed::Refused if self.waiting.is_ended() => self.count_dropped(frame.messages(), NOT_DIALLED),
-            Handed::Refused => self.count_dropped(frame.messages(), "a sender that waited for it has ended"),
+        match self.queue.push(frame, give_up) {
+            Enqueued::Taken => {}
+            Enqueued::Dropped(count) => self.count_dropped(count, "it is down and its queue is full"),
+            Enqueued::Refused if self.queue.is_ended() => self.count_dropped(frame.messages(), NOT_DIALLED),
+            Enqueued::Refused => self.count_dropped(frame.messages(), "a sender that waited for it has ended"),
         }
     }
 
@@ -139,7 +139,7 @@ impl Link {
 
     /// Takes nothing any more. What waits is still sent if it is up; if it is down, its own thread drops it.
     pub fn begin_stopping(&self) {
-        self.waiting.end();
+        self.queue.end();
     }
 
     /// Says goodbye to the remote, if there is one and all was sent; else ends the connection at once.
@@ -148,7 +148,7 @@ impl Link {
         self.is_over.store(true, Ordering::SeqCst);
         match self.upstream.current() {
             Some(outbox) if all_sent => outbox.close(Some(1001), GOODBYE),
-            Some(outbox) => outbox.cut("the gateway has stopped"),
+            Some(outbox) => outbox.abort("the gateway has stopped"),
             None => {}
         }
     }
@@ -183,7 +183,7 @@ mod tests {
 
     use super::*;
     use crate::connection::frame::Role;
-    use crate::connection::poller::Watch;
+    use crate::connection::poller::Poller;
     use crate::connection::socket::Socket;
     use crate::message::{Kind, Message};
 
@@ -195,8 +195,8 @@ mod tests {
 
     fn connect(link: &Link) -> (Arc<Outbox>, UnixStream) {
         let (ours, theirs) = UnixStream::pair().unwrap();
-        let (clock, watch) = (Arc::default(), Arc::new(Watch::new().unwrap()));
-        let outbox = Outbox::new(1.into(), Role::Client, Socket::new(ours), None, link.limits, clock, watch);
+        let (clock, poller) = (Arc::default(), Arc::new(Poller::new().unwrap()));
+        let outbox = Outbox::new(1.into(), Role::Client, Socket::new(ours), None, link.limits, clock, poller);
         (Arc::new(outbox), theirs)
     }
 
@@ -205,11 +205,11 @@ mod tests {
         let (outbox, _theirs) = connect(&link());
         let message = Message { kind: Kind::Binary, data: vec![0; 1 << 20].into() };
         for _ in 0..4 {
-            outbox.hold(Frame::message(&message));
+            outbox.enqueue(Frame::message(&message));
         }
         // The kernel takes a part of it, but not enough for a ping of this length.
         outbox.deliver(&Frame::joined(vec![0; 2 << 20].into(), 0));
-        outbox.cut("enough");
+        outbox.abort("enough");
         let (_, totals, unsent) = outbox.reclaim();
         assert_eq!((totals.dropped, unsent.iter().map(Frame::messages).sum::<usize>()), (0, 4));
     }

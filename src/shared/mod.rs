@@ -14,24 +14,24 @@ use std::time::Duration;
 
 use crate::clock::{self, Clock};
 use crate::config::{EndpointSettings, Settings};
-use crate::connection::buffer_pool::ScratchPool;
+use crate::connection::buffer_pool::BufferPool;
 use crate::connection::frame::CorkLimits;
-use crate::connection::keepalive::Pulse;
+use crate::connection::keepalive::Keepalive;
 use crate::connection::outbox::Limits;
 use crate::connection::peer::Peer;
-use crate::connection::poller::Watch;
+use crate::connection::poller::Poller;
 use crate::connection::socket::Socket;
 use crate::dial::{self, Dialer};
-use crate::permits::{Gate, Pass};
+use crate::permits::{Permit, Semaphore};
 use crate::route::Routes;
 use crate::shared::link::Link;
 use crate::shared::publisher::Publisher;
 use crate::shared::registry::Registry;
-use crate::shared::timers::Wheel;
+use crate::shared::timers::TimerQueue;
 
 /// How many refused connections are kept open for a moment so that their peers can read why. More
 /// are closed at once, and may lose the answer.
-const FAREWELLS: usize = 64;
+const LINGERING_MAX: usize = 64;
 
 /// The shared state of a running gateway.
 #[derive(Debug)]
@@ -47,24 +47,24 @@ pub struct Shared {
     /// Who is here.
     pub registry: Arc<Registry>,
     /// All connections that were accepted, until their thread ends.
-    pub connections: Arc<Gate>,
+    pub connections: Arc<Semaphore>,
     /// Those whose handshake is not done.
-    pub handshakes: Arc<Gate>,
+    pub handshakes: Arc<Semaphore>,
     /// The way to the broadcaster.
     pub publisher: Publisher,
     /// Stalled and closing outboxes.
-    pub watch: Arc<Watch>,
+    pub poller: Arc<Poller>,
     /// The coarse clock.
     pub clock: Arc<Clock>,
     /// Whom the heartbeat visits when. An appointment keeps nobody here: a peer that has left
     /// gives its descriptor back at once.
-    pub visits: Wheel<Weak<Peer>>,
+    pub visits: TimerQueue<Weak<Peer>>,
     /// Large read buffers, lent.
-    pub scratch: ScratchPool,
+    pub buffers: BufferPool,
     /// Connections that were refused without a thread, until they are closed.
-    pub farewells: Wheel<(Socket, Pass)>,
+    pub lingering: TimerQueue<(Socket, Permit)>,
     /// How many of them there may be.
-    pub farewell_gate: Arc<Gate>,
+    pub lingering_permits: Arc<Semaphore>,
     stopping: AtomicBool,
     stop: Arc<OwnedFd>,
 }
@@ -75,13 +75,13 @@ pub struct Endpoint {
     /// As configured.
     pub settings: EndpointSettings,
     /// Its clients.
-    pub gate: Arc<Gate>,
+    pub places: Arc<Semaphore>,
     /// The bounds of its clients' outboxes.
     pub limits: Limits,
     /// How much is joined into one frame for its clients.
     pub cork: CorkLimits,
     /// When its clients are visited and for what.
-    pub pulse: Pulse,
+    pub keepalive: Keepalive,
     /// How to reach the server that its clients are relayed to, if they are.
     pub dialer: Option<Dialer>,
     /// Events of its clients for which a destination had no room.
@@ -97,7 +97,7 @@ impl Shared {
         settings: Settings,
         dialers: Vec<Option<Dialer>>,
         publisher: Publisher,
-        watch: Arc<Watch>,
+        poller: Arc<Poller>,
         stop: Arc<OwnedFd>,
     ) -> Shared {
         let close_timeout = settings.gateway.close_timeout;
@@ -111,15 +111,15 @@ impl Shared {
                 .collect(),
             links: settings.links.iter().map(|link| Link::new(link, close_timeout)).collect(),
             registry: Arc::default(),
-            connections: Gate::new(settings.gateway.max_connections),
-            handshakes: Gate::new(settings.gateway.max_handshakes),
+            connections: Semaphore::new(settings.gateway.max_connections),
+            handshakes: Semaphore::new(settings.gateway.max_handshakes),
             publisher,
-            watch,
+            poller,
             clock: Arc::default(),
-            visits: Wheel::new(),
-            scratch: ScratchPool::default(),
-            farewells: Wheel::new(),
-            farewell_gate: Gate::new(FAREWELLS),
+            visits: TimerQueue::new(),
+            buffers: BufferPool::default(),
+            lingering: TimerQueue::new(),
+            lingering_permits: Semaphore::new(LINGERING_MAX),
             stopping: AtomicBool::new(false),
             stop,
             settings,
@@ -140,8 +140,8 @@ impl Shared {
     }
 
     /// What ends a dial, or a wait for the next one, when the gateway stops.
-    pub fn until_stop(&self) -> dial::Watch {
-        dial::Watch::default().until_readable(Arc::clone(&self.stop) as _)
+    pub fn until_stop(&self) -> dial::CancelToken {
+        dial::CancelToken::default().until_readable(Arc::clone(&self.stop) as _)
     }
 }
 
@@ -150,14 +150,14 @@ impl Endpoint {
         Endpoint {
             dialer,
             events_dropped: AtomicU64::new(0),
-            gate: Gate::new(settings.max_connections),
+            places: Semaphore::new(settings.max_connections),
             limits: Limits {
                 queue: settings.queue,
                 write_timeout: settings.write_timeout.map(clock::ticks),
                 close_timeout: clock::ticks(close_timeout),
             },
             cork: CorkLimits::for_queue(settings.queue.messages, settings.queue.bytes),
-            pulse: Pulse {
+            keepalive: Keepalive {
                 heartbeat: settings.heartbeat.map(clock::ticks),
                 pong_timeout: clock::ticks(settings.pong_timeout),
                 message_timeout: settings.message_timeout.map(clock::ticks),

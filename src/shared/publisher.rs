@@ -83,19 +83,19 @@ pub struct Publisher {
 
 /// The receiving end, the broadcaster's.
 #[derive(Debug)]
-pub struct Publications {
+pub struct Inbox {
     receiver: Receiver<Published>,
     budget: Arc<Budget>,
 }
 
 /// The room that what was taken still occupies; dropping it gives the room back.
 #[derive(Debug)]
-pub struct Claim {
+pub struct Reservation {
     budget: Arc<Budget>,
     bytes: usize,
 }
 
-impl Drop for Claim {
+impl Drop for Reservation {
     fn drop(&mut self) {
         self.budget.give(self.bytes);
     }
@@ -115,10 +115,10 @@ struct BudgetState {
 }
 
 /// Both ends of a new channel.
-pub fn channel() -> (Publisher, Publications) {
+pub fn channel() -> (Publisher, Inbox) {
     let (sender, receiver) = crossbeam_channel::bounded(ENTRIES);
     let budget = Arc::new(Budget::default());
-    (Publisher { sender, budget: Arc::clone(&budget) }, Publications { receiver, budget })
+    (Publisher { sender, budget: Arc::clone(&budget) }, Inbox { receiver, budget })
 }
 
 impl Publisher {
@@ -159,16 +159,16 @@ impl Publisher {
     }
 }
 
-impl Publications {
+impl Inbox {
     /// Blocks for an entry, then takes what else is there, up to `most` in all. `None` when
-    /// there will never be another. Keep the claim until the frames are delivered.
-    pub fn take(&self, batch: &mut Vec<Published>, most: usize) -> Option<Claim> {
+    /// there will never be another. Keep the reservation until the frames are delivered.
+    pub fn take(&self, batch: &mut Vec<Published>, most: usize) -> Option<Reservation> {
         let first = self.receiver.recv().ok()?;
         // Other senders that are about to publish get to do so: one pass for all of them.
         std::thread::yield_now();
         batch.push(first);
         batch.extend(self.receiver.try_iter().take(most - 1));
-        Some(Claim { budget: Arc::clone(&self.budget), bytes: batch.iter().map(Published::size).sum() })
+        Some(Reservation { budget: Arc::clone(&self.budget), bytes: batch.iter().map(Published::size).sum() })
     }
 }
 

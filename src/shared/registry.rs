@@ -8,7 +8,7 @@ use crate::connection::outbox::Outbox;
 use crate::connection::peer::Peer;
 use crate::id::Id;
 use crate::message::Origin;
-use crate::permits::Pass;
+use crate::permits::Permit;
 use crate::route::Room;
 
 /// A client whose handshake is done.
@@ -54,19 +54,19 @@ pub struct Registration {
     registry: Arc<Registry>,
     client: Arc<Client>,
     /// Held for as long as the client counts: in the gateway and on its endpoint.
-    _passes: [Pass; 2],
+    _permits: [Permit; 2],
 }
 
 impl Registry {
     /// Enters a client, unless the registry is closed. Whoever was let in before it closed is there
     /// to be waited for.
-    pub fn register(self: &Arc<Self>, client: Arc<Client>, passes: [Pass; 2]) -> Option<Registration> {
+    pub fn register(self: &Arc<Self>, client: Arc<Client>, permits: [Permit; 2]) -> Option<Registration> {
         let mut state = self.lock();
         if state.closed {
             return None;
         }
         state.clients.insert(client.id(), Arc::clone(&client));
-        Some(Registration { registry: Arc::clone(self), client, _passes: passes })
+        Some(Registration { registry: Arc::clone(self), client, _permits: permits })
     }
 
     /// Lets nobody in any more.

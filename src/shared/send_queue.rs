@@ -16,7 +16,7 @@ const WAIT_SLICE: Duration = Duration::from_millis(250);
 
 /// What became of a frame that was handed over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Handed {
+pub enum Enqueued {
     /// It will be sent.
     Taken,
     /// The link is down and its queue full: this many messages were dropped by policy.
@@ -38,7 +38,7 @@ pub enum Next {
 
 /// See the module's documentation.
 #[derive(Debug)]
-pub struct Waiting {
+pub struct SendQueue {
     bounds: QueueSettings,
     /// Down or not, a full queue holds the sender.
     always_holds: bool,
@@ -59,15 +59,15 @@ struct State {
     is_ended: bool,
 }
 
-impl Waiting {
+impl SendQueue {
     /// An empty queue of a link that is down.
-    pub fn new(bounds: QueueSettings, always_holds: bool) -> Waiting {
-        Waiting { bounds, always_holds, state: Mutex::default(), filled: Condvar::new(), emptied: Condvar::new() }
+    pub fn new(bounds: QueueSettings, always_holds: bool) -> SendQueue {
+        SendQueue { bounds, always_holds, state: Mutex::default(), filled: Condvar::new(), emptied: Condvar::new() }
     }
 
     /// Hands a frame over; waits for room while that is what a full queue does. `give_up` is asked
     /// every 250 ms; it must not wait, and may use any lock: none is held meanwhile.
-    pub fn push(&self, frame: &Frame, give_up: impl Fn() -> bool) -> Handed {
+    pub fn push(&self, frame: &Frame, give_up: impl Fn() -> bool) -> Enqueued {
         let must_wait = |state: &State| {
             let holds = state.is_up || self.always_holds;
             holds && !state.is_ended && !state.queue.fits(frame, &self.bounds)
@@ -78,7 +78,7 @@ impl Waiting {
             if give_up() {
                 // It may have been told of room that another one can use.
                 self.emptied.notify_one();
-                return Handed::Refused;
+                return Enqueued::Refused;
             }
             state = self.lock();
             // Nobody would have told us what has changed since.
@@ -89,12 +89,12 @@ impl Waiting {
             }
         }
         if state.is_ended {
-            return Handed::Refused;
+            return Enqueued::Refused;
         }
         let handed = match state.queue.offer_each(frame, &self.bounds) {
-            Offer::Taken => Handed::Taken,
-            Offer::Dropped(count) => Handed::Dropped(count),
-            Offer::TooSlow => Handed::Refused,
+            Offer::Taken => Enqueued::Taken,
+            Offer::Dropped(count) => Enqueued::Dropped(count),
+            Offer::TooSlow => Enqueued::Refused,
         };
         let is_next_held = state.held > 0;
         drop(state);
@@ -192,15 +192,15 @@ mod tests {
     use super::*;
     use crate::config::WhenFull;
 
-    fn waiting(when_full: WhenFull, always_holds: bool) -> Waiting {
-        Waiting::new(QueueSettings { messages: 2, bytes: 1 << 20, when_full }, always_holds)
+    fn waiting(when_full: WhenFull, always_holds: bool) -> SendQueue {
+        SendQueue::new(QueueSettings { messages: 2, bytes: 1 << 20, when_full }, always_holds)
     }
 
     fn frame(fill: u8) -> Frame {
         Frame::joined(vec![fill; 3].into(), 1)
     }
 
-    fn left(waiting: &Waiting) -> Vec<u8> {
+    fn left(waiting: &SendQueue) -> Vec<u8> {
         let soon = Some(Instant::now());
         waiting.set_up(true);
         std::iter::from_fn(|| match waiting.take(soon) {
@@ -214,9 +214,9 @@ mod tests {
     fn down_and_full_it_does_what_its_policy_says() {
         for (when_full, expected) in [(WhenFull::DropOldest, [2, 3]), (WhenFull::DropNewest, [1, 2])] {
             let waiting = waiting(when_full, false);
-            assert_eq!(waiting.push(&frame(1), || false), Handed::Taken);
-            assert_eq!(waiting.push(&frame(2), || false), Handed::Taken);
-            assert_eq!(waiting.push(&frame(3), || false), Handed::Dropped(1));
+            assert_eq!(waiting.push(&frame(1), || false), Enqueued::Taken);
+            assert_eq!(waiting.push(&frame(2), || false), Enqueued::Taken);
+            assert_eq!(waiting.push(&frame(3), || false), Enqueued::Dropped(1));
             assert!(!waiting.try_push(&frame(4)));
             assert_eq!(left(&waiting), expected);
         }
@@ -230,7 +230,7 @@ mod tests {
             let count = numbers.len() as u32;
             Frame::joined(numbers.flat_map(message).collect::<Vec<_>>().into(), count)
         };
-        let numbers = |waiting: &Waiting| -> Vec<u8> {
+        let numbers = |waiting: &SendQueue| -> Vec<u8> {
             waiting.set_up(true);
             let taken = std::iter::from_fn(|| match waiting.take(Some(Instant::now())) {
                 Next::Frame(frame) => frame.as_one().map(|bytes| bytes.chunks(10).map(|it| it[9]).collect::<Vec<_>>()),
@@ -240,12 +240,12 @@ mod tests {
         };
         for (messages, bytes) in [(10, 1 << 20), (1000, 100), (1000, 109), (10, 104)] {
             for (when_full, expected) in [(WhenFull::DropOldest, 6..16), (WhenFull::DropNewest, 0..10)] {
-                let waiting = Waiting::new(QueueSettings { messages, bytes, when_full }, false);
+                let waiting = SendQueue::new(QueueSettings { messages, bytes, when_full }, false);
                 let mut dropped = 0;
                 for group in [0..4, 4..8, 8..12, 12..13, 13..16] {
                     match waiting.push(&joined(group), || false) {
-                        Handed::Dropped(count) => dropped += count,
-                        handed => assert_eq!(handed, Handed::Taken),
+                        Enqueued::Dropped(count) => dropped += count,
+                        handed => assert_eq!(handed, Enqueued::Taken),
                     }
                 }
                 assert_eq!(numbers(&waiting), expected.collect::<Vec<_>>(), "{when_full:?} {messages} {bytes}");
@@ -257,11 +257,11 @@ mod tests {
     #[test]
     fn what_must_not_drive_out_messages_gets_half_of_the_room() {
         let bounds = QueueSettings { messages: 4, bytes: 1 << 20, when_full: WhenFull::DropNewest };
-        let waiting = Waiting::new(bounds, false);
+        let waiting = SendQueue::new(bounds, false);
         let taken: Vec<_> = (1..=4).map(|fill| waiting.try_push(&frame(fill))).collect();
         assert_eq!(taken, [true, true, false, false]);
-        assert_eq!(waiting.push(&frame(5), || false), Handed::Taken);
-        assert_eq!(waiting.push(&frame(6), || false), Handed::Taken);
+        assert_eq!(waiting.push(&frame(5), || false), Enqueued::Taken);
+        assert_eq!(waiting.push(&frame(6), || false), Enqueued::Taken);
         assert_eq!(left(&waiting), [1, 2, 5, 6]);
         waiting.end();
         assert!(!waiting.try_push(&frame(7)));
@@ -284,7 +284,7 @@ mod tests {
                 let Next::Frame(next) = waiting.take(deadline) else { panic!("nothing came") };
                 assert_eq!(next.as_one(), Some(&[number; 3][..]));
             }
-            assert!(sender.join().unwrap().iter().all(|handed| *handed == Handed::Taken));
+            assert!(sender.join().unwrap().iter().all(|handed| *handed == Enqueued::Taken));
         }
     }
 
@@ -299,7 +299,7 @@ mod tests {
             .map(|sender| {
                 let waiting = Arc::clone(&waiting);
                 thread::spawn(move || {
-                    (0..EACH).all(|number| waiting.push(&frame(sender, number), || false) == Handed::Taken)
+                    (0..EACH).all(|number| waiting.push(&frame(sender, number), || false) == Enqueued::Taken)
                 })
             })
             .collect();
@@ -325,7 +325,7 @@ mod tests {
             thread::spawn(move || done.send(waiting.push(&frame(3), || !waiting.is_ended())))
         };
         let handed = all_done.recv_timeout(Duration::from_secs(10)).expect("it asks with its lock in hand");
-        assert_eq!(handed, Handed::Refused);
+        assert_eq!(handed, Enqueued::Refused);
         sender.join().unwrap().unwrap();
     }
 
@@ -338,18 +338,18 @@ mod tests {
             waiting.push(&frame(2), || false);
             waiting
         };
-        let held = |waiting: &Arc<Waiting>| {
+        let held = |waiting: &Arc<SendQueue>| {
             let waiting = Arc::clone(waiting);
             thread::spawn(move || waiting.push(&frame(3), || false))
         };
         let waiting = full();
         let sender = held(&waiting);
         waiting.set_up(false);
-        assert_eq!(sender.join().unwrap(), Handed::Dropped(1));
+        assert_eq!(sender.join().unwrap(), Enqueued::Dropped(1));
         let waiting = full();
         let sender = held(&waiting);
         waiting.end();
-        assert_eq!(sender.join().unwrap(), Handed::Refused);
+        assert_eq!(sender.join().unwrap(), Enqueued::Refused);
         assert_eq!(left(&waiting), [1, 2]);
         assert!(matches!(waiting.take(None), Next::End));
         let waiting = full();
@@ -359,7 +359,7 @@ mod tests {
         assert!(matches!(waiting.take(Some(Instant::now())), Next::Nothing));
         assert_eq!(waiting.abandon(), 2);
         assert!(matches!(waiting.take(None), Next::End));
-        assert_eq!(full().push(&frame(3), || true), Handed::Refused);
+        assert_eq!(full().push(&frame(3), || true), Enqueued::Refused);
         assert_eq!(full().abandon(), 2);
     }
 }

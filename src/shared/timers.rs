@@ -7,32 +7,32 @@ use crate::clock::Ticks;
 
 /// Things by the tick at which they are due. Filling and emptying a tick costs no search.
 #[derive(Debug)]
-pub struct Wheel<T> {
+pub struct TimerQueue<T> {
     due: Mutex<BTreeMap<Ticks, Vec<T>>>,
 }
 
-impl<T> Wheel<T> {
-    /// An empty wheel.
-    pub fn new() -> Wheel<T> {
-        Wheel { due: Mutex::default() }
+impl<T> TimerQueue<T> {
+    /// A queue without timers.
+    pub fn new() -> TimerQueue<T> {
+        TimerQueue { due: Mutex::default() }
     }
 
     /// Has `thing` come up at `tick`.
-    pub fn add(&self, tick: Ticks, thing: T) {
+    pub fn add_at(&self, tick: Ticks, thing: T) {
         self.due.lock().unwrap_or_else(PoisonError::into_inner).entry(tick).or_default().push(thing);
     }
 
     /// Everything that is due at `now` or was before.
-    pub fn take(&self, now: Ticks) -> Vec<T> {
+    pub fn take_due(&self, now: Ticks) -> Vec<T> {
         let mut due = self.due.lock().unwrap_or_else(PoisonError::into_inner);
         let later = due.split_off(&now.saturating_add(1));
         std::mem::replace(&mut *due, later).into_values().flatten().collect()
     }
 }
 
-impl<T> Default for Wheel<T> {
-    fn default() -> Wheel<T> {
-        Wheel::new()
+impl<T> Default for TimerQueue<T> {
+    fn default() -> TimerQueue<T> {
+        TimerQueue::new()
     }
 }
 
@@ -42,13 +42,13 @@ mod tests {
 
     #[test]
     fn what_is_due_comes_up_once() {
-        let wheel = Wheel::new();
+        let timers = TimerQueue::new();
         for tick in [5, 3, 3, 9] {
-            wheel.add(tick, tick);
+            timers.add_at(tick, tick);
         }
-        assert!(wheel.take(2).is_empty());
-        assert_eq!(wheel.take(5), [3, 3, 5]);
-        assert!(wheel.take(8).is_empty());
-        assert_eq!(wheel.take(9), [9]);
+        assert!(timers.take_due(2).is_empty());
+        assert_eq!(timers.take_due(5), [3, 3, 5]);
+        assert!(timers.take_due(8).is_empty());
+        assert_eq!(timers.take_due(9), [9]);
     }
 }

@@ -1,8 +1,8 @@
 //! Memory given back to the system after many have left.
 //!
-//! glibc's malloc keeps several heaps ("arenas", at most eight a processor), and each thread uses one. What is free
+//! glibc's malloc keeps several trimmer ("arenas", at most eight a processor), and each thread uses one. What is free
 //! at the end of a heap goes back to the system only when somebody frees a block of 64 KiB or more in that very heap.
-//! Clients rarely do, so after a crowd has gone its heaps would stay as large as they had to be for it: 100 MiB
+//! Clients rarely do, so after a crowd has gone its trimmer would stay as large as they had to be for it: 100 MiB
 //! after 2,000 TLS handshakes, measured. So whenever a crowd has gone, a short-lived thread in each heap frees such a
 //! block. With another allocator this does nothing and costs as little.
 
@@ -27,7 +27,7 @@ const AGAIN: Duration = Duration::from_mins(1);
 /// What is freed: enough for the heap to be looked at, and too little to be mapped by itself (128 KiB).
 const BLOCK: usize = 96 << 10;
 
-/// A thread that takes the heap it is given is sure to find each heap if there are twice as many threads as heaps:
+/// A thread that takes the heap it is given is sure to find each heap if there are twice as many threads as trimmer:
 /// those of ended threads are given out first, then all in turn.
 const THREADS_A_PROCESSOR: usize = 16;
 
@@ -39,15 +39,15 @@ const STACK: usize = 32 << 10;
 
 /// Notices when a crowd has gone.
 #[derive(Debug, Default)]
-pub struct Keeper {
+pub struct Trimmer {
     seen: usize,
     next: Ticks,
     again: Option<Ticks>,
 }
 
-impl Keeper {
+impl Trimmer {
     /// To be called at every tick, with how many connections have ended so far; that may wrap around.
-    pub fn come_round(&mut self, now: Ticks, left: usize) {
+    pub fn check_in(&mut self, now: Ticks, left: usize) {
         if now < self.next {
             return;
         }
@@ -61,7 +61,7 @@ impl Keeper {
         }
         self.next = now + clock::ticks(REST);
         // Not here: whoever watches deadlines waits for nobody.
-        if let Err(error) = spawn_helper("heaps", give_back) {
+        if let Err(error) = spawn_helper("trimmer", give_back) {
             debug!("failed to start the thread that gives memory back: {error}");
         }
     }

@@ -17,14 +17,14 @@ pub struct Watchdog {
 /// What has happened since it was last fed.
 #[derive(Debug, Default)]
 struct Round {
-    /// Who has come round, by the number of its keeper.
+    /// Who has come round, by the number of its handle.
     came: Vec<bool>,
     fed_at: Ticks,
 }
 
 /// One loop's part in keeping the watchdog quiet.
 #[derive(Debug)]
-pub struct Keeper {
+pub struct WatchdogHandle {
     watchdog: Arc<Watchdog>,
     number: usize,
     came: Option<Instant>,
@@ -37,13 +37,13 @@ impl Watchdog {
     }
 
     /// One more loop without which it is not fed.
-    pub fn keeper(self: &Arc<Self>) -> Keeper {
+    pub fn handle(self: &Arc<Self>) -> WatchdogHandle {
         let mut round = self.round.lock().unwrap_or_else(PoisonError::into_inner);
         round.came.push(false);
-        Keeper { watchdog: Arc::clone(self), number: round.came.len() - 1, came: None }
+        WatchdogHandle { watchdog: Arc::clone(self), number: round.came.len() - 1, came: None }
     }
 
-    fn come_round(&self, number: usize, now: Ticks) {
+    fn check_in(&self, number: usize, now: Ticks) {
         let mut round = self.round.lock().unwrap_or_else(PoisonError::into_inner);
         round.came[number] = true;
         if round.fed_at == now || round.came.contains(&false) {
@@ -56,7 +56,7 @@ impl Watchdog {
     }
 }
 
-impl Keeper {
+impl WatchdogHandle {
     /// How often its loop has to come round: twice as often as the watchdog wants to be fed, since two loops
     /// may just have missed each other, and that twice as often as it bites.
     pub fn interval(&self) -> Duration {
@@ -64,12 +64,12 @@ impl Keeper {
     }
 
     /// Its loop has come round, at this tick. Coming more often than needed costs a look at the clock.
-    pub fn come_round(&mut self, now: Ticks) {
+    pub fn check_in(&mut self, now: Ticks) {
         if self.came.is_some_and(|came| came.elapsed() < self.interval()) {
             return;
         }
         self.came = Some(Instant::now());
-        self.watchdog.come_round(self.number, now);
+        self.watchdog.check_in(self.number, now);
     }
 }
 
@@ -95,11 +95,11 @@ mod tests {
             }
         };
         let watchdog = Arc::new(Watchdog::new(Duration::ZERO, feed));
-        let mut keepers = [watchdog.keeper(), watchdog.keeper()];
+        let mut handles = [watchdog.handle(), watchdog.handle()];
         // (who comes, at which tick, how often it was fed by then)
         let table = [(0, 1, 0), (0, 1, 0), (1, 1, 1), (1, 2, 1), (0, 2, 2), (0, 2, 2), (1, 2, 2), (1, 3, 3), (0, 3, 3)];
         for (step, (who, tick, expected)) in table.into_iter().enumerate() {
-            keepers[who].come_round(tick);
+            handles[who].check_in(tick);
             assert_eq!(fed.load(Ordering::Relaxed), expected, "step {step}");
         }
     }
@@ -113,8 +113,8 @@ mod tests {
                 fed.fetch_add(1, Ordering::Relaxed);
             }
         };
-        let mut keeper = Arc::new(Watchdog::new(Duration::from_secs(3600), feed)).keeper();
-        (1..100).for_each(|tick| keeper.come_round(tick));
+        let mut handle = Arc::new(Watchdog::new(Duration::from_secs(3600), feed)).handle();
+        (1..100).for_each(|tick| handle.check_in(tick));
         assert_eq!(fed.load(Ordering::Relaxed), 1);
     }
 }

@@ -19,7 +19,7 @@ use tungstenite::protocol::Role;
 use tungstenite::{Message, WebSocket};
 use wsgate::config::{DialSettings, Proxy, TlsSettings};
 use wsgate::connection::tls::{Decrypted, DialHandshake, DialStep, Session};
-use wsgate::dial::{DialError, Dialed, Dialer, Names, RequestExtras, Resolver, Watch, Wire};
+use wsgate::dial::{CancelToken, DialError, Dialed, Dialer, Hints, RequestExtras, Resolver, Wire};
 use wsgate::secret::Secret;
 
 use crate::harness::{DEADLINE, Gateway, LISTENERS, measured};
@@ -36,13 +36,13 @@ fn dial(settings: &DialSettings) -> Result<Dialed, DialError> {
 }
 
 fn dial_with(settings: &DialSettings, extras: &RequestExtras) -> Result<Dialed, DialError> {
-    Dialer::new(settings, Resolver::new()).unwrap().dial(extras, &Watch::default())
+    Dialer::new(settings, Resolver::new()).unwrap().dial(extras, &CancelToken::default())
 }
 
 /// The dial failed in this step, and says so in these words, with the names of the configuration.
 fn expect(result: Result<Dialed, DialError>, step: &str, words: &[&str]) -> DialError {
     let error = result.map(drop).unwrap_err();
-    let told = error.with(&Names::CONFIGURATION).to_string();
+    let told = error.with(&Hints::CONFIGURATION).to_string();
     assert_eq!(error.step(), step, "{told}");
     for word in words {
         assert!(told.contains(word), "'{word}' is missing in {told}");
@@ -94,7 +94,7 @@ fn accept_of(head: &str) -> String {
 /// Sends a text through an open connection and expects it back.
 fn expect_echo(dialed: Dialed) {
     let Dialed { socket, session, behind, .. } = dialed;
-    let wire = Wire::new(socket, session, Some(Instant::now() + DEADLINE), Watch::default());
+    let wire = Wire::new(socket, session, Some(Instant::now() + DEADLINE), CancelToken::default());
     let mut socket = WebSocket::from_partially_read(wire, behind, Role::Client, None);
     for text in ["hello".to_owned(), "long ".repeat(20_000)] {
         socket.send(Message::text(text.clone())).unwrap();
@@ -158,7 +158,7 @@ fn what_is_asked_for_is_sent_and_the_settings_have_the_last_word() {
     // A relay's URL has places for values, which its extras fill.
     let template = DialSettings { url: format!("ws://{address}/dev/{{id}}"), ..settings.clone() };
     let dialer = Dialer::new(&template, Resolver::new()).unwrap().shown_as("ws://plc/dev/{id}");
-    let error = dialer.dial(&extras, &Watch::default());
+    let error = dialer.dial(&extras, &CancelToken::default());
     expect(error, "refused", &["failed to open 'ws://plc/dev/{id}'"]);
     assert_eq!(asked.recv_timeout(DEADLINE).unwrap().lines().next(), Some("GET /dev/7?x=1 HTTP/1.1"));
 
@@ -344,11 +344,11 @@ fn a_server_that_is_silent_or_never_ends_is_left_at_the_deadline_or_at_a_stop() 
         assert!(started.elapsed() >= SHORT && started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
 
         let (ours, theirs) = UnixStream::pair().unwrap();
-        let watch = Watch::default().until_readable(Arc::new(ours));
+        let cancel = CancelToken::default().until_readable(Arc::new(ours));
         let dialer = Dialer::new(&settings, Resolver::new()).unwrap();
         let started = Instant::now();
         thread::scope(|scope| {
-            let dial = scope.spawn(|| dialer.dial(&RequestExtras::default(), &watch));
+            let dial = scope.spawn(|| dialer.dial(&RequestExtras::default(), &cancel));
             thread::park_timeout(Duration::from_millis(100));
             drop(theirs);
             expect(dial.join().unwrap(), "stopped", &[]);
@@ -483,7 +483,7 @@ fn s8_certificates_that_must_not_be_trusted_are_refused_and_nothing_is_sent() {
         settings.tls.verify = false;
         let dialer = Dialer::new(&settings, Resolver::new()).unwrap();
         assert_eq!(dialer.unverified(), Some(own_name));
-        expect_echo(dialer.dial(&RequestExtras::default(), &Watch::default()).unwrap());
+        expect_echo(dialer.dial(&RequestExtras::default(), &CancelToken::default()).unwrap());
     }
     measured("S8", format_args!("{refused}/5 certificates refused, 0 bytes of payload sent"));
     assert_eq!(refused, 5);

@@ -32,7 +32,7 @@ use wsgate::connection::frame::{Cork, CorkLimits, Frame, Role};
 use wsgate::connection::outbox::{Limits, Outbox};
 use wsgate::connection::reader::{Close, Reader, Sink, Violation};
 use wsgate::connection::socket::Socket;
-use wsgate::connection::poller::Watch;
+use wsgate::connection::poller::Poller;
 use wsgate::id::Id;
 use wsgate::message::{Kind, Message};
 
@@ -96,7 +96,7 @@ struct World {
     /// Ours.
     role: Role,
     outbox: Arc<Outbox>,
-    watch: Arc<Watch>,
+    poller: Arc<Poller>,
     clock: Arc<Clock>,
     reader: Reader,
     /// Whether we still read: not after the peer's Close, a violation or the end of the stream.
@@ -144,16 +144,16 @@ impl World {
         peer.set_nonblocking(true).expect("a socket can be made so");
         set_socket_send_buffer_size(&ours, 0).expect("the kernel takes its least");
         let clock = Arc::new(Clock::new());
-        let watch = Arc::new(Watch::new().expect("an epoll"));
+        let poller = Arc::new(Poller::new().expect("an epoll"));
         // It is never to block: whatever it reports, it reports at once.
-        watch.wake();
+        poller.wake();
         let socket = Socket::new(ours);
-        let (of_clock, of_watch) = (Arc::clone(&clock), Arc::clone(&watch));
-        let outbox = Arc::new(Outbox::new(Id::from(1), role, socket, None, limits, of_clock, of_watch));
+        let (of_clock, of_poller) = (Arc::clone(&clock), Arc::clone(&poller));
+        let outbox = Arc::new(Outbox::new(Id::from(1), role, socket, None, limits, of_clock, of_poller));
         let mut world = World {
             role,
             outbox,
-            watch,
+            poller,
             reader: Reader::new(role, max_message),
             reads: true,
             cork: CorkLimits::for_queue(queue.messages, queue.bytes),
@@ -172,7 +172,7 @@ impl World {
             Role::Server => GREETING.to_vec(),
             Role::Client => encoded(role, 0x81, b"hello"),
         };
-        world.outbox.hold(Frame::joined(Bytes::from(greeting.clone()), 0));
+        world.outbox.enqueue(Frame::joined(Bytes::from(greeting.clone()), 0));
         world.outgoing.push(Entry { bytes: greeting, messages: 0 });
         world.outbox.flush();
         world.observe();
@@ -238,7 +238,7 @@ impl World {
                 self.outgoing.close(code, reason, within);
             }
             18 => match program.number() {
-                0..64 => self.cut("as the program says"),
+                0..64 => self.abort("as the program says"),
                 64..128 => {
                     if let Some(peer) = &self.peer {
                         let _ = peer.shutdown(Shutdown::Write);
@@ -296,7 +296,7 @@ impl World {
             Ok(count) if count > 0 => count,
             _ => {
                 self.reads = false;
-                return self.cut("the peer ended the connection without a Close");
+                return self.abort("the peer ended the connection without a Close");
             }
         };
         let mut turn = Turn::default();
@@ -416,7 +416,7 @@ impl World {
 
     /// The flusher's turn: goes on if the kernel says that it takes more.
     fn flush(&mut self) {
-        for outbox in self.watch.wait().expect("an epoll can be waited for") {
+        for outbox in self.poller.wait().expect("an epoll can be waited for") {
             outbox.resume();
         }
     }
@@ -424,13 +424,13 @@ impl World {
     /// The heartbeat's turn.
     fn tick(&mut self) {
         let now = self.clock.tick();
-        self.watch.sweep(now);
+        self.poller.sweep(now);
         self.outgoing.tick(now);
     }
 
-    fn cut(&mut self, why: &str) {
-        self.outbox.cut(why);
-        self.outgoing.cut(1006);
+    fn abort(&mut self, why: &str) {
+        self.outbox.abort(why);
+        self.outgoing.abort(1006);
     }
 
     /// Compares what the kernel has got since the last look with what it should have got.
@@ -445,7 +445,7 @@ impl World {
             self.outgoing.arrived(&self.unmasked.take(new));
         } else if self.outbox.is_closing() && !self.outbox.has_close() {
             // A write to a peer that is gone fails, and that is the end.
-            self.outgoing.cut(1006);
+            self.outgoing.abort(1006);
         }
         self.check();
     }
@@ -483,7 +483,7 @@ impl World {
         self.outgoing.compare(&ending, &totals, &unsent);
         // Closing outboxes are watched up to their deadline.
         for _ in 0..16 {
-            self.watch.sweep(self.clock.tick());
+            self.poller.sweep(self.clock.tick());
         }
         assert_eq!(Arc::strong_count(&self.outbox), 1, "somebody keeps the outbox");
     }
@@ -493,7 +493,7 @@ impl World {
             self.tick();
             self.observe();
         }
-        assert!(self.outgoing.is_cut(), "{:?}", self.outgoing);
+        assert!(self.outgoing.is_aborted(), "{:?}", self.outgoing);
     }
 
     fn peer_reads_to_the_end(&mut self) {
@@ -518,7 +518,7 @@ impl World {
         self.flush();
         assert!(self.outbox.is_closing(), "a write to nobody went well");
         if was_open {
-            self.outgoing.cut(1006);
+            self.outgoing.abort(1006);
         }
         // A Close that could not be written any more ends at its deadline.
         for _ in 0..8 {

@@ -174,8 +174,8 @@ impl Outgoing {
         self.stage == Stage::Open
     }
 
-    pub fn is_cut(&self) -> bool {
-        self.stage == Stage::Cut
+    pub fn is_aborted(&self) -> bool {
+        self.stage == Stage::Aborted
     }
 
     /// Whether nothing will arrive any more.
@@ -292,11 +292,11 @@ impl Outgoing {
         self.deadline = self.now + within;
     }
 
-    pub fn cut(&mut self, code: u16) {
-        if self.stage == Stage::Cut {
+    pub fn abort(&mut self, code: u16) {
+        if self.stage == Stage::Aborted {
             return;
         }
-        self.stage = Stage::Cut;
+        self.stage = Stage::Aborted;
         self.ending.get_or_insert((code, None));
         if self.role == Role::Client {
             let begun = self.begun.take().map(|(entry, done)| (entry.messages, entry, done));
@@ -316,10 +316,10 @@ impl Outgoing {
         self.now = now;
         let is_live = matches!(self.stage, Stage::Open | Stage::Closing);
         if is_live && self.has_work() && self.limits.write_timeout.is_some_and(|most| now - self.progress >= most) {
-            self.cut(1006);
+            self.abort(1006);
         }
         if matches!(self.stage, Stage::Closing | Stage::Closed) && now >= self.deadline {
-            self.cut(1006);
+            self.abort(1006);
         }
     }
 
