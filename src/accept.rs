@@ -4,7 +4,7 @@
 //! pauses, out of threads or places it refuses one client.
 
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use log::{error, info, warn};
@@ -19,6 +19,7 @@ use crate::connection::handshake::{Refusal, Stream};
 use crate::connection::socket::Socket;
 use crate::id::Id;
 use crate::shared::Shared;
+use crate::sync::Mutex;
 use crate::system::thread::spawn_client;
 use crate::system::watchdog::WatchdogHandle;
 
@@ -124,7 +125,7 @@ fn admit(
 }
 
 fn take(handover: &Mutex<Option<Incoming>>) -> Option<Incoming> {
-    handover.lock().unwrap_or_else(PoisonError::into_inner).take()
+    handover.lock().take()
 }
 
 /// Whether accepting failed for want of descriptors or memory, which others may give back.

@@ -8,19 +8,20 @@ use loom::thread::{self, JoinHandle};
 
 use crate::clock::Clock;
 use crate::config::QueueSettings;
+use crate::connection::ending::Totals;
 use crate::connection::frame::{Frame, Role};
 use crate::connection::outbox::audit::assert_over;
-use crate::connection::outbox::{Limits, Outbox, Totals};
+use crate::connection::outbox::{Limits, Outbox};
+use crate::connection::poller::Poller;
 use crate::connection::socket::Socket;
 use crate::connection::tls::Session;
-use crate::connection::poller::Poller;
+use crate::dial::reconnecting::ReconnectingOutbox;
 use crate::kernel::{Line, boot, kernel};
 use crate::message::{Kind, Message};
 use crate::peer;
 use crate::rules;
 use crate::scenario::{Flusher, MESSAGE, builder};
 use crate::sync::Arc;
-use crate::dial::reconnecting::ReconnectingOutbox;
 
 /// What a masked frame has in front of a short payload.
 const HEADER: usize = 6;

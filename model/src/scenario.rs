@@ -10,12 +10,13 @@ use loom::thread::{self, JoinHandle};
 
 use crate::clock::Clock;
 use crate::config::{QueueSettings, WhenFull};
+use crate::connection::ending::{Ending, Totals};
 use crate::connection::frame::{Control, Frame, Role};
 use crate::connection::outbox::audit::assert_over;
-use crate::connection::outbox::{Delivery, Ending, Limits, Outbox, Totals};
+use crate::connection::outbox::{Delivery, Limits, Outbox};
+use crate::connection::poller::Poller;
 use crate::connection::socket::Socket;
 use crate::connection::tls::Session;
-use crate::connection::poller::Poller;
 use crate::kernel::{Line, Peer, boot, kernel};
 use crate::message::{Kind, Message};
 use crate::peer;

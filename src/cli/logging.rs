@@ -8,14 +8,15 @@ use std::backtrace::{Backtrace, BacktraceStatus};
 use std::fmt;
 use std::io::{self, Write};
 use std::panic::PanicHookInfo;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use env_logger::{Builder, Logger, Target};
 use jiff::Timestamp;
 use log::{Level, LevelFilter, Log, Metadata, Record, error};
 use rustix::event::{PollFd, PollFlags, poll};
 
+use crate::sync::{Condvar, Mutex, MutexGuard, Signal};
 use crate::system::thread::spawn_vital;
 
 /// The most characters of one line's message; the rest is cut.
@@ -100,7 +101,7 @@ impl Log for Lines {
 struct Backlog {
     state: Mutex<BacklogState>,
     filled: Condvar,
-    written: Condvar,
+    written: Signal,
 }
 
 #[derive(Debug, Default)]
@@ -148,7 +149,7 @@ impl Backlog {
     fn write_next<W: Write>(&self, writer: &mut Writer<W>) {
         let mut state = self.lock();
         while state.bytes.is_empty() {
-            state = self.filled.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = self.filled.wait(state);
         }
         state.is_writing = true;
         let (bytes, dropped) = (std::mem::take(&mut state.bytes), std::mem::take(&mut state.dropped));
@@ -160,12 +161,16 @@ impl Backlog {
 
     /// Waits until everything is written, at most for this long.
     fn wait_written(&self, patience: Duration) {
-        let is_behind = |state: &mut BacklogState| state.is_writing || !state.bytes.is_empty();
-        drop(self.written.wait_timeout_while(self.lock(), patience, is_behind));
+        let deadline = Some(Instant::now() + patience);
+        let mut state = self.lock();
+        while state.is_writing || !state.bytes.is_empty() {
+            let Some(changed) = self.written.wait_until(state, deadline) else { return };
+            state = changed;
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, BacklogState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 }
 

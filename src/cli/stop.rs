@@ -2,10 +2,11 @@
 
 use std::io;
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::dial::CancelToken;
+use crate::sync::Mutex;
 
 /// Whether Ctrl-C was pressed.
 pub(super) struct Stop {
@@ -24,7 +25,7 @@ impl Stop {
         ctrlc::set_handler(move || {
             flag.store(true, Ordering::Relaxed);
             // Dropping the other end is the signal.
-            if waker.lock().unwrap_or_else(PoisonError::into_inner).take().is_none() {
+            if waker.lock().take().is_none() {
                 std::process::exit(0);
             }
         })

@@ -1,7 +1,7 @@
 //! Large read buffers, lent to client threads while much is arriving and kept by nobody.
 
+use crate::sync::Mutex;
 use std::ops::{Deref, DerefMut};
-use std::sync::{Mutex, PoisonError};
 
 use crate::system::large;
 
@@ -27,7 +27,7 @@ pub struct PooledBuffer<'a> {
 impl BufferPool {
     /// Lends a buffer; its content is arbitrary.
     pub fn borrow(&self) -> PooledBuffer<'_> {
-        let free = self.free.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let free = self.free.lock().pop();
         PooledBuffer { pool: self, buffer: free.unwrap_or_else(|| vec![0; SIZE]) }
     }
 }
@@ -49,7 +49,7 @@ impl DerefMut for PooledBuffer<'_> {
 impl Drop for PooledBuffer<'_> {
     fn drop(&mut self) {
         let buffer = std::mem::take(&mut self.buffer);
-        let mut free = self.pool.free.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut free = self.pool.free.lock();
         if free.len() < KEPT {
             free.push(buffer);
         } else {

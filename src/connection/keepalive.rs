@@ -1,6 +1,5 @@
 //! When a peer is late: the rules behind the heartbeat. Ticks in, action out.
 
-use super::outbox::PingState;
 use crate::clock::Ticks;
 
 /// The deadlines of a peer, in ticks.
@@ -25,6 +24,17 @@ pub struct Activity {
     pub message_begun: Ticks,
     /// What became of the last ping.
     pub ping: PingState,
+}
+
+/// What the heartbeat needs to know of pings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PingState {
+    /// None was ever sent.
+    None,
+    /// One waits behind what the socket does not take; the write deadline guards that.
+    Waits,
+    /// The last one left at this tick.
+    Left(Ticks),
 }
 
 /// What a visit leads to.

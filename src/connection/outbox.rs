@@ -10,9 +10,10 @@
 //! next frame boundary. The Close is always last: after it nothing is accepted.
 
 use std::io;
-use std::time::Duration;
 
+use super::ending::{Ending, Totals};
 use super::frame::{Control, Frame, Role};
+use super::keepalive::PingState;
 use super::poller::Poller;
 use super::queue::{Offer, Queue, Taken};
 use super::record_writer::{RecordWriter, Sealed};
@@ -21,7 +22,7 @@ use super::tls::{Decrypted, Session};
 use crate::clock::{Clock, Ticks};
 use crate::config::QueueSettings;
 use crate::id::Id;
-use crate::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use crate::sync::{Arc, Mutex, MutexGuard, Signal};
 
 /// The most frames and (nearly) the most bytes of one write.
 const BATCH_FRAMES: usize = 64;
@@ -30,9 +31,6 @@ const BATCH_BYTES: usize = 64 << 10;
 /// How many batches a deliverer writes before it leaves the rest to the flusher: a client with
 /// much to get must not keep a thread from the others.
 const ROUNDS: usize = 2;
-
-/// How often a thread that waits for room looks again; it is woken earlier when there is some.
-const WAIT_SLICE: Duration = Duration::from_millis(250);
 
 /// The bounds and deadlines of an outbox.
 #[derive(Debug, Clone, Copy)]
@@ -61,34 +59,12 @@ pub enum Delivery {
     Closed,
 }
 
-/// Why and how a connection ended; the first reason stays.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Ending {
-    /// The close code: what was sent or received, 1005 for a Close without one, 1006 for none at all.
-    pub code: u16,
-    /// The reason that was sent or received, or ours for ending it without a Close.
-    pub reason: String,
-}
-
-/// What an outbox did over its life.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Totals {
-    /// Messages handed to the kernel whole.
-    pub messages: u64,
-    /// Bytes handed to the kernel: the 101 and frames, before encryption.
-    pub bytes: u64,
-    /// Messages dropped by policy.
-    pub dropped: u64,
-    /// Messages that were still queued when the connection ended.
-    pub lost: u64,
-}
-
 /// See the module's documentation.
 #[derive(Debug)]
 pub struct Outbox {
     state: Mutex<State>,
-    /// Signalled when bytes leave or the stage changes, if somebody waits.
-    changed: Condvar,
+    /// Notified when bytes leave or the stage changes.
+    changed: Signal,
     socket: Socket,
     role: Role,
     id: Id,
@@ -105,8 +81,6 @@ struct State {
     writing: bool,
     /// The socket takes nothing: the flusher will go on.
     stalled: bool,
-    /// How many threads wait on `changed`: the connection's own, and one that sends what another peer sent.
-    waiting: u8,
     /// What is not sent at the end is wanted back, see [`Outbox::reclaim`].
     keeps: bool,
     /// When the kernel last took a byte, or was first offered one since; meaningful while stalled.
@@ -139,7 +113,9 @@ struct End {
 }
 
 /// What a writer carries to the kernel while the lock is free.
-enum Load {
+enum Load<'f> {
+    /// One frame that was counted but not queued.
+    One(&'f Frame),
     Frames(Taken),
     Sealed(Sealed),
 }
@@ -161,7 +137,6 @@ impl Outbox {
             stage: Stage::Open,
             writing: false,
             stalled: false,
-            waiting: 0,
             keeps: role == Role::Client,
             progress: 0,
             ping_asked: false,
@@ -170,7 +145,7 @@ impl Outbox {
             tls,
             end: None,
         };
-        Outbox { state: Mutex::new(state), changed: Condvar::new(), socket, role, id, limits, clock, poller }
+        Outbox { state: Mutex::new(state), changed: Signal::default(), socket, role, id, limits, clock, poller }
     }
 
     /// The id of the client it belongs to.
@@ -187,7 +162,7 @@ impl Outbox {
     pub fn deliver(self: &Arc<Self>, frame: &Frame) -> Delivery {
         let mut state = self.lock();
         if state.is_idle_for(frame) {
-            self.write_one(state, frame);
+            self.write(state, Some(frame));
             return Delivery::Taken;
         }
         if state.stage != Stage::Open {
@@ -207,7 +182,7 @@ impl Outbox {
                 return Delivery::TooSlow;
             }
         };
-        self.pump(state);
+        self.write(state, None);
         delivery
     }
 
@@ -219,7 +194,7 @@ impl Outbox {
 
     /// Writes what is queued as far as the socket takes it.
     pub fn flush(self: &Arc<Self>) {
-        self.pump(self.lock());
+        self.write(self.lock(), None);
     }
 
     /// Sends the client's own replies; called by its own thread only, which waits here while the
@@ -233,28 +208,18 @@ impl Outbox {
     /// one is gone, which `give_up` says. It is asked at least every 250 ms of the wait, must not wait, and may
     /// use any lock: none is held meanwhile.
     pub fn reply_unless(self: &Arc<Self>, frame: &Frame, give_up: impl Fn() -> bool) -> bool {
-        let mut state = self.lock();
+        let state = self.lock();
         if state.is_idle_for(frame) {
-            self.write_one(state, frame);
+            self.write(state, Some(frame));
             return true;
         }
         let must_wait = |state: &State| state.stage == Stage::Open && !state.queue.fits(frame, &self.limits.queue);
-        while must_wait(&state) {
-            drop(state);
-            if give_up() {
-                return false;
-            }
-            state = self.lock();
-            // Nobody would have told us what has changed since.
-            if must_wait(&state) {
-                state = self.wait(state);
-            }
-        }
+        let Some(mut state) = self.changed.wait_while(&self.state, state, must_wait, give_up) else { return false };
         if state.stage != Stage::Open {
             return false;
         }
         state.queue.push(frame.clone());
-        self.pump(state);
+        self.write(state, None);
         true
     }
 
@@ -263,10 +228,10 @@ impl Outbox {
     pub fn pong(self: &Arc<Self>, all: &Frame, latest: impl FnOnce() -> Frame) {
         let mut state = self.lock();
         if state.is_idle_for(all) {
-            self.write_one(state, all);
+            self.write(state, Some(all));
         } else if state.stage == Stage::Open {
             state.queue.set_pong(latest());
-            self.pump(state);
+            self.write(state, None);
         }
     }
 
@@ -276,7 +241,7 @@ impl Outbox {
         if state.stage == Stage::Open {
             state.queue.set_ping(Frame::control(self.role, Control::Ping, &[]));
             state.ping_asked = true;
-            self.pump(state);
+            self.write(state, None);
         }
     }
 
@@ -317,7 +282,7 @@ impl Outbox {
         last.into_iter().for_each(|frame| state.queue.push(frame));
         state.end_with(code, reason, self.clock.now().saturating_add(within));
         self.changed.notify_all();
-        self.pump(state);
+        self.write(state, None);
         self.poller.closing(self);
     }
 
@@ -348,7 +313,7 @@ impl Outbox {
         let mut state = self.lock();
         debug_assert_ne!(state.stage, Stage::Open);
         while state.stage < Stage::Closed {
-            state = self.wait(state);
+            state = self.changed.wait(state);
         }
     }
 
@@ -363,7 +328,7 @@ impl Outbox {
         let mut state = self.lock();
         state.stage = Stage::Aborted;
         while state.writing {
-            state = self.wait(state);
+            state = self.changed.wait(state);
         }
         let unsent = state.take_unsent();
         let (ending, totals) = self.finish_locked(state);
@@ -376,7 +341,7 @@ impl Outbox {
         state.forget_queued();
         // Somebody may be in the middle of a write. It does not wait for the peer, and what it does still counts.
         while state.writing {
-            state = self.wait(state);
+            state = self.changed.wait(state);
         }
         let end = state.end.take();
         let totals = state.totals;
@@ -390,7 +355,7 @@ impl Outbox {
     pub fn resume(self: &Arc<Self>) {
         let mut state = self.lock();
         state.stalled = false;
-        self.write_round(state, 0);
+        self.write_batches(state, None);
     }
 
     /// Cuts a stalled outbox of which the kernel has taken nothing for the write timeout.
@@ -423,21 +388,13 @@ impl Outbox {
         let tls = state.tls.as_mut().expect("only a TLS client decrypts");
         let result = tls.session.read(cipher, plain);
         if tls.session.has_outgoing() {
-            self.pump(state);
+            self.write(state, None);
         }
         result
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // No step under the lock leaves the state half changed, so a poisoned lock is still good.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn wait<'a>(&self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
-        state.waiting += 1;
-        let (mut state, _) = self.changed.wait_timeout(state, WAIT_SLICE).unwrap_or_else(PoisonError::into_inner);
-        state.waiting -= 1;
-        state
+        self.state.lock()
     }
 
     /// The reason is that of the end, if there is none yet.
@@ -450,74 +407,70 @@ impl Outbox {
         self.changed.notify_all();
     }
 
-    /// The short way for the common case: nothing is queued, and one frame is written without
-    /// touching the queue.
-    fn write_one<'a>(self: &'a Arc<Self>, mut state: MutexGuard<'a, State>, frame: &Frame) {
-        state.progress = self.clock.now();
-        state.queue.count(frame);
-        if let Some(record_writer) = &mut state.tls {
-            return match record_writer.load_one(frame) {
-                Ok(sealed) => self.carry(state, Load::Sealed(sealed), 1),
-                Err(error) => {
-                    state.queue.settle_one(frame, 0);
-                    self.give_up(state, &error)
-                }
-            };
-        }
-        state.writing = true;
-        drop(state);
-        let sent = match frame.as_one() {
-            Some(bytes) => self.socket.send_now(bytes),
-            None => self.socket.send_slices_now(&frame.slices(0)),
-        };
-        let mut state = self.lock();
-        state.writing = false;
-        let count = *sent.as_ref().unwrap_or(&0);
-        let done = state.queue.settle_one(frame, count);
-        self.sent(state, sent, done, 1);
-    }
-
-    /// Writes what is queued, at most `ROUNDS` batches, unless somebody else is at it.
-    fn pump<'a>(self: &'a Arc<Self>, mut state: MutexGuard<'a, State>) {
+    /// Writes what is queued, unless another thread is at it or the socket is full. `only` is a frame that is written
+    /// without touching the queue: the common case, in which nothing is queued (see [`State::is_idle_for`]).
+    fn write<'a>(self: &'a Arc<Self>, mut state: MutexGuard<'a, State>, only: Option<&Frame>) {
         if !state.writing && !state.stalled {
             // Nothing was waiting for the kernel: the write deadline runs from now.
             state.progress = self.clock.now();
         }
-        self.write_round(state, 0);
+        self.write_batches(state, only);
     }
 
-    fn write_round<'a>(self: &'a Arc<Self>, mut state: MutexGuard<'a, State>, round: usize) {
+    /// The one loop that writes: take a batch, release the lock, send, take the lock, account, and again. After
+    /// [`ROUNDS`] batches, or when the socket is full, the flusher goes on.
+    fn write_batches<'a>(self: &'a Arc<Self>, mut state: MutexGuard<'a, State>, only: Option<&Frame>) {
         if state.writing || state.stalled || state.stage >= Stage::Closed {
             return;
         }
-        if round == ROUNDS && state.has_work() {
-            return self.stall(state);
-        }
-        match state.load() {
-            Ok(Some(load)) => self.carry(state, load, round + 1),
-            Ok(None) => self.ran_empty(state),
-            Err(error) => self.give_up(state, &error),
+        let mut load = match only {
+            Some(frame) => state.load_one(frame),
+            None => state.load(),
+        };
+        for round in 1.. {
+            let carried = match load {
+                Ok(Some(carried)) => carried,
+                Ok(None) => return self.ran_empty(state),
+                Err(error) => return self.abort_locked(state, &format!("failed to encrypt: {error}")),
+            };
+            state.writing = true;
+            drop(state);
+            let sent = self.send(&carried);
+            state = self.lock();
+            state.writing = false;
+            state.account(carried, *sent.as_ref().unwrap_or(&0));
+            match sent {
+                _ if state.stage == Stage::Aborted => {
+                    state.forget_queued();
+                    return self.changed.notify_all();
+                }
+                Ok(_) => state.progress = self.clock.now(),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return self.stall(state),
+                Err(error) => return self.abort_locked(state, &format!("failed to write: {error}")),
+            }
+            self.changed.notify_all();
+            if !state.has_work() {
+                state.note_ping_left();
+                if state.stage == Stage::Open {
+                    return;
+                }
+            } else if round == ROUNDS {
+                return self.stall(state);
+            }
+            load = state.load();
         }
     }
 
-    /// Carries a load to the kernel without the lock and accounts what it took.
-    fn carry<'a>(self: &'a Arc<Self>, mut state: MutexGuard<'a, State>, load: Load, round: usize) {
-        state.writing = true;
-        drop(state);
-        let sent = match &load {
+    /// Hands a load to the kernel as far as it takes it now.
+    fn send(&self, load: &Load<'_>) -> io::Result<usize> {
+        match load {
+            Load::One(frame) => match frame.as_one() {
+                Some(bytes) => self.socket.send_now(bytes),
+                None => self.socket.send_slices_now(&frame.slices(0)),
+            },
             Load::Frames(taken) => self.send_frames(taken),
             Load::Sealed(sealed) => self.socket.send_now(sealed.left()),
-        };
-        let mut state = self.lock();
-        state.writing = false;
-        let count = *sent.as_ref().unwrap_or(&0);
-        let done = state.settle(load, count);
-        self.sent(state, sent, done, round);
-    }
-
-    /// The TLS session seals nothing any more: the connection cannot go on.
-    fn give_up(&self, state: MutexGuard<'_, State>, error: &io::Error) {
-        self.abort_locked(state, &format!("failed to encrypt: {error}"));
+        }
     }
 
     fn send_frames(&self, taken: &Taken) -> io::Result<usize> {
@@ -528,44 +481,6 @@ impl Outbox {
             offset = 0;
         }
         self.socket.send_slices_now(&slices)
-    }
-
-    /// What follows a write: account it, and go on, wait for the socket, or give up.
-    fn sent<'a>(
-        self: &'a Arc<Self>,
-        mut state: MutexGuard<'a, State>,
-        sent: io::Result<usize>,
-        (messages, bytes): (usize, usize),
-        round: usize,
-    ) {
-        state.totals.messages += messages as u64;
-        state.totals.bytes += bytes as u64;
-        if state.stage == Stage::Aborted {
-            state.forget_queued();
-            if state.waiting > 0 {
-                self.changed.notify_all();
-            }
-            return;
-        }
-        match sent {
-            Ok(_) => {
-                state.progress = self.clock.now();
-                if state.ping_asked && !state.has_work() {
-                    state.ping_asked = false;
-                    state.ping_left = state.progress;
-                }
-                if state.waiting > 0 {
-                    self.changed.notify_all();
-                }
-                if state.has_work() || state.stage != Stage::Open {
-                    self.write_round(state, round);
-                }
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                self.stall(state);
-            }
-            Err(error) => self.abort_locked(state, &format!("failed to write: {error}")),
-        }
     }
 
     /// Leaves the rest to the flusher.
@@ -593,17 +508,6 @@ impl Outbox {
             self.changed.notify_all();
         }
     }
-}
-
-/// What the heartbeat needs to know of pings.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PingState {
-    /// None was ever sent.
-    None,
-    /// One waits behind what the socket does not take; the write deadline guards that.
-    Waits,
-    /// The last one left at this tick.
-    Left(Ticks),
 }
 
 impl State {
@@ -653,21 +557,40 @@ impl State {
     }
 
     /// What to carry to the kernel next.
-    fn load(&mut self) -> io::Result<Option<Load>> {
+    fn load<'f>(&mut self) -> io::Result<Option<Load<'f>>> {
         match &mut self.tls {
             None => Ok(self.queue.take(BATCH_FRAMES, BATCH_BYTES).map(Load::Frames)),
-            Some(record_writer) => {
-                Ok(record_writer.load(&mut self.queue, self.stage == Stage::Closing)?.map(Load::Sealed))
-            }
+            Some(writer) => Ok(writer.load(&mut self.queue, self.stage == Stage::Closing)?.map(Load::Sealed)),
         }
     }
 
-    /// Accounts a load of which the kernel took `count` bytes; returns the messages and bytes done.
-    fn settle(&mut self, load: Load, count: usize) -> (usize, usize) {
-        match (load, &mut self.tls) {
+    /// A frame that goes out without being queued; it counts as if it were.
+    fn load_one<'f>(&mut self, frame: &'f Frame) -> io::Result<Option<Load<'f>>> {
+        self.queue.count(frame);
+        let Some(writer) = &mut self.tls else { return Ok(Some(Load::One(frame))) };
+        let sealed = writer.load_one(frame).inspect_err(|_| {
+            self.queue.settle_one(frame, 0);
+        })?;
+        Ok(Some(Load::Sealed(sealed)))
+    }
+
+    /// Accounts a load of which the kernel took `count` bytes.
+    fn account(&mut self, load: Load<'_>, count: usize) {
+        let (messages, bytes) = match (load, &mut self.tls) {
+            (Load::One(frame), _) => self.queue.settle_one(frame, count),
             (Load::Frames(taken), _) => self.queue.settle(taken, count),
-            (Load::Sealed(sealed), Some(record_writer)) => record_writer.settle(&mut self.queue, sealed, count),
-            (Load::Sealed(_), None) => unreachable!("only a record_writer seals"),
+            (Load::Sealed(sealed), Some(writer)) => writer.settle(&mut self.queue, sealed, count),
+            (Load::Sealed(_), None) => unreachable!("only a record writer seals"),
+        };
+        self.totals.messages += messages as u64;
+        self.totals.bytes += bytes as u64;
+    }
+
+    /// All that was queued is written: a ping too, if there was one.
+    fn note_ping_left(&mut self) {
+        if self.ping_asked {
+            self.ping_asked = false;
+            self.ping_left = self.progress;
         }
     }
 }
@@ -686,7 +609,7 @@ mod tests {
     use std::sync::atomic::{AtomicBool, Ordering};
     use std::sync::mpsc;
     use std::thread;
-    use std::time::Instant;
+    use std::time::{Duration, Instant};
 
     use openssl::ssl::{SslConnector, SslMethod, SslVerifyMode};
     use proptest::collection::vec;

@@ -9,7 +9,7 @@ use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 
 use super::outbox::Outbox;
 use crate::clock::Ticks;
-use crate::sync::{Arc, Mutex, PoisonError};
+use crate::sync::{Arc, Mutex};
 
 /// How many outboxes one [`wait`](Poller::wait) reports at most.
 const EVENTS: usize = 64;
@@ -43,21 +43,21 @@ impl Poller {
     /// nobody would ever wake it.
     pub(super) fn arm(&self, outbox: &Arc<Outbox>) {
         let id = outbox.id().as_u64();
-        self.stalled.lock().unwrap_or_else(PoisonError::into_inner).insert(id, Arc::clone(outbox));
+        self.stalled.lock().insert(id, Arc::clone(outbox));
         let flags = EventFlags::OUT | EventFlags::ONESHOT;
         let armed = match epoll::modify(&self.epoll, outbox.socket(), EventData::new_u64(id), flags) {
             Err(rustix::io::Errno::NOENT) => epoll::add(&self.epoll, outbox.socket(), EventData::new_u64(id), flags),
             result => result,
         };
         if armed.is_err() {
-            self.stalled.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+            self.stalled.lock().remove(&id);
             outbox.abort("the system refused to watch the socket");
         }
     }
 
     /// Has the heartbeat look at `outbox` every tick until it has ended.
     pub(super) fn closing(&self, outbox: &Arc<Outbox>) {
-        self.closing.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(outbox));
+        self.closing.lock().push(Arc::clone(outbox));
     }
 
     /// Blocks until stalled outboxes can go on, or until [`wake`](Poller::wake).
@@ -67,7 +67,7 @@ impl Poller {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
-        let mut stalled = self.stalled.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut stalled = self.stalled.lock();
         // The id picks the outbox, not the descriptor: an old event finds nothing here.
         Ok(events.iter().filter_map(|event| stalled.remove(&event.data.u64())).collect())
     }
@@ -80,24 +80,23 @@ impl Poller {
 
     /// Cuts what is over its deadline, stalled or closing, and forgets what has ended.
     pub fn sweep(&self, now: Ticks) {
-        let stalled: Vec<_> =
-            self.stalled.lock().unwrap_or_else(PoisonError::into_inner).values().map(Arc::clone).collect();
+        let stalled: Vec<_> = self.stalled.lock().values().map(Arc::clone).collect();
         for outbox in stalled {
             outbox.check_write_deadline(now);
         }
-        let closing = std::mem::take(&mut *self.closing.lock().unwrap_or_else(PoisonError::into_inner));
+        let closing = std::mem::take(&mut *self.closing.lock());
         let mut left: Vec<_> = closing.into_iter().filter(|outbox| outbox.check_close_deadline(now)).collect();
-        self.closing.lock().unwrap_or_else(PoisonError::into_inner).append(&mut left);
+        self.closing.lock().append(&mut left);
     }
 
     /// Whether nobody waits for a socket.
     #[cfg(test)]
     pub(crate) fn is_empty(&self) -> bool {
-        self.stalled.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+        self.stalled.lock().is_empty()
     }
 
     /// Forgets an outbox whose client has ended.
     pub(super) fn forget(&self, outbox: &Outbox) {
-        self.stalled.lock().unwrap_or_else(PoisonError::into_inner).remove(&outbox.id().as_u64());
+        self.stalled.lock().remove(&outbox.id().as_u64());
     }
 }

@@ -9,13 +9,15 @@
 
 use std::io::{self, Read, Write};
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use openssl::error::ErrorStack;
 use openssl::ssl::{
     ErrorCode, ShutdownState, Ssl, SslAcceptor, SslContext, SslFiletype, SslMethod, SslMode, SslOptions,
     SslSessionCacheMode, SslStream, SslVersion,
 };
+
+use crate::sync::Mutex;
 
 /// The settings of a listener's TLS: TLS 1.2 and 1.3, Mozilla's intermediate profile.
 ///
@@ -254,7 +256,7 @@ impl DialHandshake {
             }
             Err(native_tls::HandshakeError::WouldBlock(half)) => Ok(DialStep::Waits(DialHandshake { half })),
             Err(native_tls::HandshakeError::Failure(error)) => {
-                let last_words = std::mem::take(&mut *last_words.lock().unwrap_or_else(PoisonError::into_inner));
+                let last_words = std::mem::take(&mut *last_words.lock());
                 Err(DialFailure { error, last_words })
             }
         }
@@ -278,7 +280,7 @@ struct Buffers {
 impl Drop for Buffers {
     fn drop(&mut self) {
         if let Some(unsent_sink) = &self.unsent_sink {
-            unsent_sink.lock().unwrap_or_else(PoisonError::into_inner).append(&mut self.outgoing);
+            unsent_sink.lock().append(&mut self.outgoing);
         }
     }
 }

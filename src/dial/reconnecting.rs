@@ -1,16 +1,12 @@
 //! A connection that we dialled, as those see it who send through it: it can be lost and replaced,
 //! and what was sent is neither lost with it nor out of order.
 
-use std::time::Duration;
-
 use crate::config::QueueSettings;
+use crate::connection::ending::{Ending, Totals};
 use crate::connection::frame::Frame;
-use crate::connection::outbox::{Ending, Outbox, Totals};
+use crate::connection::outbox::Outbox;
 use crate::connection::queue::Queue;
-use crate::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-
-/// How often a sender that waits asks whether it is to give up.
-const WAIT_SLICE: Duration = Duration::from_millis(250);
+use crate::sync::{Arc, Mutex, MutexGuard, Signal};
 
 /// The way to a server, over one connection after the other. One thread sends, another connects.
 ///
@@ -22,7 +18,7 @@ pub struct ReconnectingOutbox {
     /// What a sender may leave here while there is no connection; without bounds it waits for one.
     bounds: Option<QueueSettings>,
     state: Mutex<State>,
-    changed: Condvar,
+    changed: Signal,
 }
 
 #[derive(Debug, Default)]
@@ -106,16 +102,11 @@ impl ReconnectingOutbox {
                 state.unsent.push(frame.clone());
                 return true;
             }
-            drop(state);
-            if give_up() {
-                return false;
-            }
-            state = self.lock();
-            // An outbox that is closing stays the current one until its thread has ended. Whatever else has
-            // changed since nobody would tell us any more.
-            if !state.over && state.current.as_ref().map(Arc::as_ptr) == tried.as_ref().map(Arc::as_ptr) {
-                state = self.wait(state);
-            }
+            // An outbox that is closing stays the current one until its thread has ended.
+            let tried = tried.as_ref().map(Arc::as_ptr);
+            let must_wait = |state: &State| !state.over && state.current.as_ref().map(Arc::as_ptr) == tried;
+            let Some(changed) = self.changed.wait_while(&self.state, state, must_wait, &give_up) else { return false };
+            state = changed;
         }
     }
 
@@ -123,25 +114,11 @@ impl ReconnectingOutbox {
     /// [`send`](ReconnectingOutbox::send).
     pub fn wait_until_taken(&self, give_up: impl Fn() -> bool) {
         let must_wait = |state: &State| !state.unsent.is_empty() && !state.over;
-        let mut state = self.lock();
-        while must_wait(&state) {
-            drop(state);
-            if give_up() {
-                return;
-            }
-            state = self.lock();
-            if must_wait(&state) {
-                state = self.wait(state);
-            }
-        }
-    }
-
-    fn wait<'a>(&self, state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
-        self.changed.wait_timeout(state, WAIT_SLICE).unwrap_or_else(PoisonError::into_inner).0
+        drop(self.changed.wait_while(&self.state, self.lock(), must_wait, give_up));
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 }
 
@@ -156,7 +133,7 @@ mod tests {
     use std::os::unix::net::UnixStream;
     use std::sync::mpsc;
     use std::thread;
-    use std::time::Instant;
+    use std::time::{Duration, Instant};
 
     use super::*;
     use crate::config::WhenFull;

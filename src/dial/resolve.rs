@@ -9,12 +9,13 @@ use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use rustix::event::{EventfdFlags, PollFlags, eventfd};
 
 use super::wire::{CancelToken, WaitEnd, WaitError, wait};
+use crate::sync::{Mutex, MutexGuard, Signal};
 use crate::system::thread;
 
 /// Names that are looked up at once. More would only help if that many names were slow at the same time.
@@ -39,7 +40,7 @@ pub struct Resolver {
 struct Pool {
     state: Mutex<State>,
     /// Signalled when there is work, and at the end.
-    work: Condvar,
+    work: Signal,
     look_up: LookUp,
 }
 
@@ -99,7 +100,7 @@ impl Resolver {
     }
 
     fn with(look_up: LookUp) -> Arc<Resolver> {
-        let pool = Pool { state: Mutex::default(), work: Condvar::new(), look_up };
+        let pool = Pool { state: Mutex::default(), work: Signal::default(), look_up };
         Arc::new(Resolver { pool: Arc::new(pool) })
     }
 
@@ -149,13 +150,13 @@ impl Drop for Resolver {
 
 impl Question {
     fn progress(&self) -> MutexGuard<'_, Progress> {
-        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+        self.progress.lock()
     }
 }
 
 impl Pool {
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     /// Queues a question, and starts a thread for it if all that there are have something to do.
@@ -209,10 +210,10 @@ impl Pool {
                 break;
             }
             state.idle += 1;
-            let (woken, waited) = self.work.wait_timeout(state, IDLE).unwrap_or_else(PoisonError::into_inner);
-            state = woken;
+            let deadline = Instant::now() + IDLE;
+            state = self.work.wait_for(state, IDLE);
             state.idle -= 1;
-            is_late = waited.timed_out();
+            is_late = Instant::now() >= deadline;
         }
         state.threads -= 1;
     }

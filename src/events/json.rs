@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use serde::Serialize;
 
 use crate::config::EventKind;
-use crate::connection::outbox::{Ending, Totals};
+use crate::connection::ending::{Ending, Totals};
 use crate::format;
 use crate::id::Id;
 

@@ -15,9 +15,10 @@ use std::time::{Duration, Instant};
 use log::{error, info, warn};
 
 use crate::config::RelaySettings;
+use crate::connection::ending::Ending;
 use crate::connection::frame::{Cork, Frame, Role};
 use crate::connection::handshake::{self, Request};
-use crate::connection::outbox::{Ending, Outbox};
+use crate::connection::outbox::Outbox;
 use crate::connection::peer::{BlockedOn, Name, Peer};
 use crate::connection::read_loop::{Handler, Handshaken, ReadLoop, Received};
 use crate::connection::reader::Close;

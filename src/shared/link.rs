@@ -1,8 +1,8 @@
 //! The links as others see them: what is handed to them, how they are, and what they have counted.
 
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use log::warn;
@@ -14,6 +14,7 @@ use crate::connection::keepalive::Keepalive;
 use crate::connection::outbox::{Limits, Outbox};
 use crate::dial::reconnecting::ReconnectingOutbox;
 use crate::shared::send_queue::{Enqueued, SendQueue};
+use crate::sync::Mutex;
 
 /// What the remote is told when the gateway stops.
 const GOODBYE: &str = "Going away";
@@ -162,12 +163,12 @@ impl Link {
 
     /// How it is.
     pub fn state(&self) -> LinkState {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.state.lock().clone()
     }
 
     /// Says how it is; its own thread does.
     pub fn set_state(&self, state: LinkState) {
-        *self.state.lock().unwrap_or_else(PoisonError::into_inner) = state;
+        *self.state.lock() = state;
     }
 }
 

@@ -3,8 +3,7 @@
 //! It is bounded in entries and in bytes, and the bytes count until the last deliverer is done. A full channel holds the sender's own thread, which
 //! then does not read its socket, so TCP tells the client to slow down. Nothing is lost.
 
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, SendTimeoutError, Sender, TrySendError};
 
@@ -13,15 +12,13 @@ use crate::connection::frame::Frame;
 use crate::connection::outbox::Outbox;
 use crate::id::Id;
 use crate::route::Room;
+use crate::sync::{Mutex, SLICE, Signal};
 
 /// Entries in the channel. Full: the sender waits.
 const ENTRIES: usize = 1024;
 
 /// Bytes of frames in the channel and on their way to clients' outboxes. Full: the sender waits; an empty channel takes any one frame.
 const BYTES: usize = 64 << 20;
-
-/// How often a waiting sender looks whether its client has been told to end.
-const WAIT_SLICE: Duration = Duration::from_millis(250);
 
 /// What the broadcaster takes, in the order in which it was sent.
 #[derive(Debug)]
@@ -104,14 +101,8 @@ impl Drop for Reservation {
 /// The bytes that are in the channel or claimed.
 #[derive(Debug, Default)]
 struct Budget {
-    state: Mutex<BudgetState>,
-    freed: Condvar,
-}
-
-#[derive(Debug, Default)]
-struct BudgetState {
-    bytes: usize,
-    waiting: usize,
+    bytes: Mutex<usize>,
+    freed: Signal,
 }
 
 /// Both ends of a new channel.
@@ -140,14 +131,12 @@ impl Publisher {
     /// every 250 ms. Says whether it was sent; it is not when the broadcaster has ended either.
     pub fn publish(&self, published: Published, give_up: impl Fn() -> bool) -> bool {
         let size = published.size();
-        while !self.budget.take(size, WAIT_SLICE) {
-            if give_up() {
-                return false;
-            }
+        if !self.budget.take(size, &give_up) {
+            return false;
         }
         let mut published = published;
         loop {
-            match self.sender.send_timeout(published, WAIT_SLICE) {
+            match self.sender.send_timeout(published, SLICE) {
                 Ok(()) => return true,
                 Err(SendTimeoutError::Timeout(back)) if !give_up() => published = back,
                 Err(_) => {
@@ -164,7 +153,7 @@ impl Inbox {
     /// there will never be another. Keep the reservation until the frames are delivered.
     pub fn take(&self, batch: &mut Vec<Published>, most: usize) -> Option<Reservation> {
         let first = self.receiver.recv().ok()?;
-        // Other senders that are about to publish get to do so: one pass for all of them.
+        // Other senders that are about to publish get to do so: one permit for all of them.
         std::thread::yield_now();
         batch.push(first);
         batch.extend(self.receiver.try_iter().take(most - 1));
@@ -174,24 +163,25 @@ impl Inbox {
 
 impl Budget {
     fn try_take(&self, size: usize) -> bool {
-        size == 0 || self.lock().take(size)
-    }
-
-    fn take(&self, size: usize, patience: Duration) -> bool {
         if size == 0 {
             return true;
         }
-        let deadline = Instant::now() + patience;
-        let mut state = self.lock();
-        while !state.take(size) {
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return false;
-            }
-            state.waiting += 1;
-            state = self.freed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
-            state.waiting -= 1;
+        let mut bytes = self.bytes.lock();
+        let fits = fits(*bytes, size);
+        *bytes += if fits { size } else { 0 };
+        fits
+    }
+
+    /// Takes room for `size` bytes, waiting for it; `false` if `give_up`.
+    fn take(&self, size: usize, give_up: impl Fn() -> bool) -> bool {
+        if size == 0 {
+            return true;
         }
+        let bytes = self.bytes.lock();
+        let Some(mut bytes) = self.freed.wait_while(&self.bytes, bytes, |bytes| !fits(*bytes, size), give_up) else {
+            return false;
+        };
+        *bytes += size;
         true
     }
 
@@ -199,24 +189,12 @@ impl Budget {
         if size == 0 {
             return;
         }
-        let mut state = self.lock();
-        state.bytes -= size;
-        if state.waiting > 0 {
-            self.freed.notify_all();
-        }
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, BudgetState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.bytes.lock() -= size;
+        self.freed.notify_all();
     }
 }
 
-impl BudgetState {
-    fn take(&mut self, size: usize) -> bool {
-        let fits = self.bytes == 0 || self.bytes + size <= BYTES;
-        if fits {
-            self.bytes += size;
-        }
-        fits
-    }
+/// Whether `size` more bytes have room beside these; an empty channel takes any one frame.
+fn fits(bytes: usize, size: usize) -> bool {
+    bytes == 0 || bytes + size <= BYTES
 }

@@ -1,8 +1,8 @@
 //! Who is here: every client by its id.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Instant;
 
 use crate::connection::outbox::Outbox;
 use crate::connection::peer::Peer;
@@ -10,6 +10,7 @@ use crate::id::Id;
 use crate::message::Origin;
 use crate::permits::Permit;
 use crate::route::Room;
+use crate::sync::{Mutex, MutexGuard, Signal};
 
 /// A client whose handshake is done.
 #[derive(Debug)]
@@ -38,7 +39,7 @@ impl Client {
 #[derive(Debug, Default)]
 pub struct Registry {
     state: Mutex<State>,
-    emptied: Condvar,
+    emptied: Signal,
 }
 
 #[derive(Debug, Default)]
@@ -93,13 +94,10 @@ impl Registry {
     pub fn wait_empty(&self, deadline: Instant) -> usize {
         let mut state = self.lock();
         while !state.clients.is_empty() {
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left == Duration::ZERO {
-                break;
-            }
-            state = self.emptied.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+            let Some(changed) = self.emptied.wait_until(state, Some(deadline)) else { return self.len() };
+            state = changed;
         }
-        state.clients.len()
+        0
     }
 
     /// Every client that is here now.
@@ -108,7 +106,7 @@ impl Registry {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 }
 

@@ -4,15 +4,12 @@
 //! server may. While it is down the queue does what its policy says. Both are decided at the
 //! same place under one lock, so a sender that is held when the link goes down is let go.
 
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::config::QueueSettings;
 use crate::connection::frame::Frame;
 use crate::connection::queue::{Offer, Queue};
-
-/// How often a held sender asks whether it is to give up.
-const WAIT_SLICE: Duration = Duration::from_millis(250);
+use crate::sync::{Mutex, MutexGuard, Signal};
 
 /// What became of a frame that was handed over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,16 +41,14 @@ pub struct SendQueue {
     always_holds: bool,
     state: Mutex<State>,
     /// Signalled when there is something to take: for the link's sending thread.
-    filled: Condvar,
+    filled: Signal,
     /// Signalled when there is room, to one held sender at a time: each that leaves room tells the next one.
     /// A thousand that were told at once would find room for one.
-    emptied: Condvar,
+    emptied: Signal,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    /// How many senders are held.
-    held: usize,
     queue: Queue,
     is_up: bool,
     is_ended: bool,
@@ -62,7 +57,13 @@ struct State {
 impl SendQueue {
     /// An empty queue of a link that is down.
     pub fn new(bounds: QueueSettings, always_holds: bool) -> SendQueue {
-        SendQueue { bounds, always_holds, state: Mutex::default(), filled: Condvar::new(), emptied: Condvar::new() }
+        SendQueue {
+            bounds,
+            always_holds,
+            state: Mutex::default(),
+            filled: Signal::default(),
+            emptied: Signal::default(),
+        }
     }
 
     /// Hands a frame over; waits for room while that is what a full queue does. `give_up` is asked
@@ -72,22 +73,11 @@ impl SendQueue {
             let holds = state.is_up || self.always_holds;
             holds && !state.is_ended && !state.queue.fits(frame, &self.bounds)
         };
-        let mut state = self.lock();
-        while must_wait(&state) {
-            drop(state);
-            if give_up() {
-                // It may have been told of room that another one can use.
-                self.emptied.notify_one();
-                return Enqueued::Refused;
-            }
-            state = self.lock();
-            // Nobody would have told us what has changed since.
-            if must_wait(&state) {
-                state.held += 1;
-                state = self.emptied.wait_timeout(state, WAIT_SLICE).unwrap_or_else(PoisonError::into_inner).0;
-                state.held -= 1;
-            }
-        }
+        let Some(mut state) = self.emptied.wait_while(&self.state, self.lock(), must_wait, give_up) else {
+            // This sender may have been told of room that another one can use.
+            self.emptied.notify_one();
+            return Enqueued::Refused;
+        };
         if state.is_ended {
             return Enqueued::Refused;
         }
@@ -96,12 +86,9 @@ impl SendQueue {
             Offer::Dropped(count) => Enqueued::Dropped(count),
             Offer::TooSlow => Enqueued::Refused,
         };
-        let is_next_held = state.held > 0;
         drop(state);
         self.filled.notify_one();
-        if is_next_held {
-            self.emptied.notify_one();
-        }
+        self.emptied.notify_one();
         handed
     }
 
@@ -129,21 +116,15 @@ impl SendQueue {
             {
                 let frame = taken.frames[0].clone();
                 state.queue.settle(taken, frame.len());
-                let is_anybody_held = state.held > 0;
                 drop(state);
-                if is_anybody_held {
-                    self.emptied.notify_one();
-                }
+                self.emptied.notify_one();
                 return Next::Frame(frame);
             }
             if state.is_ended && state.queue.is_empty() {
                 return Next::End;
             }
-            state = match deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())) {
-                None => self.filled.wait(state).unwrap_or_else(PoisonError::into_inner),
-                Some(Duration::ZERO) => return Next::Nothing,
-                Some(left) => self.filled.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0,
-            };
+            let Some(changed) = self.filled.wait_until(state, deadline) else { return Next::Nothing };
+            state = changed;
         }
     }
 
@@ -180,7 +161,7 @@ impl SendQueue {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 }
 
@@ -188,6 +169,7 @@ impl SendQueue {
 mod tests {
     use std::sync::Arc;
     use std::thread;
+    use std::time::Duration;
 
     use super::*;
     use crate::config::WhenFull;

@@ -1,7 +1,7 @@
 //! Appointments by tick: whom the heartbeat has to visit when.
 
+use crate::sync::Mutex;
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
 
 use crate::clock::Ticks;
 
@@ -19,12 +19,12 @@ impl<T> TimerQueue<T> {
 
     /// Has `thing` come up at `tick`.
     pub fn add_at(&self, tick: Ticks, thing: T) {
-        self.due.lock().unwrap_or_else(PoisonError::into_inner).entry(tick).or_default().push(thing);
+        self.due.lock().entry(tick).or_default().push(thing);
     }
 
     /// Everything that is due at `now` or was before.
     pub fn take_due(&self, now: Ticks) -> Vec<T> {
-        let mut due = self.due.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut due = self.due.lock();
         let later = due.split_off(&now.saturating_add(1));
         std::mem::replace(&mut *due, later).into_values().flatten().collect()
     }

@@ -1,43 +1,24 @@
-//! Memory given back to the system after many have left.
+//! Memory given back to the system after many connections have ended.
 //!
-//! glibc's malloc keeps several trimmer ("arenas", at most eight a processor), and each thread uses one. What is free
-//! at the end of a heap goes back to the system only when somebody frees a block of 64 KiB or more in that very heap.
-//! Clients rarely do, so after a crowd has gone its trimmer would stay as large as they had to be for it: 100 MiB
-//! after 2,000 TLS handshakes, measured. So whenever a crowd has gone, a short-lived thread in each heap frees such a
-//! block. With another allocator this does nothing and costs as little.
+//! glibc's malloc keeps several heaps ("arenas", at most eight a processor), and each thread uses one. What is free in a
+//! heap goes back to the system only in part and only when somebody frees a large block in that very heap. So after a
+//! crowd has gone, its heaps would stay as large as they had to be for it: 100 MiB after 2,000 TLS handshakes, measured.
+//! [`Trimmer`] has malloc give back what is free in all of them. Other C libraries need no such help.
 
-use std::hint::black_box;
-use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
-use log::debug;
-
 use crate::clock::{self, Ticks};
-use crate::system::thread::{spawn_helper, spawn_joined};
 
-/// So many have to have left since the last time.
+/// So many connections have to have ended since the last time.
 const CROWD: usize = 32;
 
 /// From one time to the next, at least.
 const REST: Duration = Duration::from_secs(5);
 
-/// After that it is done once more: what the heartbeat had noted of those who left is gone by then.
+/// After that it is done once more: what the heartbeat had noted of those connections is gone by then.
 const AGAIN: Duration = Duration::from_mins(1);
 
-/// What is freed: enough for the heap to be looked at, and too little to be mapped by itself (128 KiB).
-const BLOCK: usize = 96 << 10;
-
-/// A thread that takes the heap it is given is sure to find each heap if there are twice as many threads as trimmer:
-/// those of ended threads are given out first, then all in turn.
-const THREADS_A_PROCESSOR: usize = 16;
-
-/// However many processors there are.
-const THREADS_MAX: usize = 256;
-
-/// Enough for a thread that does next to nothing, in bytes.
-const STACK: usize = 32 << 10;
-
-/// Notices when a crowd has gone.
+/// Notices when a crowd has gone, and trims.
 #[derive(Debug, Default)]
 pub struct Trimmer {
     seen: usize,
@@ -47,77 +28,58 @@ pub struct Trimmer {
 
 impl Trimmer {
     /// To be called at every tick, with how many connections have ended so far; that may wrap around.
-    pub fn check_in(&mut self, now: Ticks, left: usize) {
-        if now < self.next {
-            return;
+    pub fn check_in(&mut self, now: Ticks, ended: usize) {
+        if self.is_due(now, ended) {
+            trim();
         }
-        if left.wrapping_sub(self.seen) >= CROWD {
-            self.seen = left;
+    }
+
+    fn is_due(&mut self, now: Ticks, ended: usize) -> bool {
+        if now < self.next {
+            return false;
+        }
+        if ended.wrapping_sub(self.seen) >= CROWD {
+            self.seen = ended;
             self.again = Some(now + clock::ticks(AGAIN));
         } else if self.again.is_some_and(|again| again <= now) {
             self.again = None;
         } else {
-            return;
+            return false;
         }
         self.next = now + clock::ticks(REST);
-        // Not here: whoever watches deadlines waits for nobody.
-        if let Err(error) = spawn_helper("trimmer", give_back) {
-            debug!("failed to start the thread that gives memory back: {error}");
-        }
+        true
     }
 }
 
-/// Frees a block in every heap.
-fn give_back() {
-    // Held until all have begun, so that none ends and leaves its heap to the next one.
-    let gate = Arc::new(RwLock::new(()));
-    let closed = gate.write();
-    let threads = (THREADS_A_PROCESSOR * processors()).min(THREADS_MAX);
-    let mut started = Vec::with_capacity(threads);
-    for _ in 0..threads {
-        let gate = Arc::clone(&gate);
-        let body = move || {
-            drop(black_box(Vec::<u8>::with_capacity(BLOCK)));
-            drop(gate.read());
-        };
-        match spawn_joined("heap".to_owned(), STACK, body) {
-            Ok(thread) => started.push(thread),
-            Err(_) => break,
-        }
-    }
-    drop(closed);
-    for thread in started {
-        let _ = thread.join();
+/// Has malloc give back all whole pages that are free, in all its heaps: malloc_trim(3) does so since glibc 2.8.
+#[cfg(target_env = "gnu")]
+fn trim() {
+    // SAFETY: malloc_trim has no preconditions and is safe to call from any thread at any time (attributes(7): MT-Safe).
+    // It touches only memory that malloc has been given back.
+    #[allow(unsafe_code, reason = "the one call for which no safe wrapper exists")]
+    unsafe {
+        libc::malloc_trim(0);
     }
 }
 
-/// The processors of the machine, as malloc counts them: those that this process may use can be fewer.
-fn processors() -> usize {
-    let online = std::fs::read_to_string("/sys/devices/system/cpu/online");
-    online.ok().and_then(|ranges| count(ranges.trim())).unwrap_or(1)
-}
-
-/// How many numbers there are in ranges such as `0-3,6`.
-fn count(ranges: &str) -> Option<usize> {
-    let mut count = 0;
-    for range in ranges.split(',') {
-        let (first, last) = range.split_once('-').unwrap_or((range, range));
-        let (first, last) = (first.parse::<usize>().ok()?, last.parse::<usize>().ok()?);
-        count += last.checked_sub(first)? + 1;
-    }
-    Some(count)
-}
+#[cfg(not(target_env = "gnu"))]
+fn trim() {}
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn ranges_of_processors_are_counted() {
-        assert_eq!(count("0"), Some(1));
-        assert_eq!(count("0-1"), Some(2));
-        assert_eq!(count("0-3,6,8-9"), Some(7));
-        assert_eq!(count(""), None);
-        assert_eq!(count("3-1"), None);
+    fn it_trims_after_a_crowd_and_once_more_later() {
+        let (rest, again) = (clock::ticks(REST), clock::ticks(AGAIN));
+        let mut trimmer = Trimmer::default();
+        let mut is_due = |now, ended| trimmer.is_due(now, ended);
+        assert!(!is_due(1, CROWD - 1));
+        assert!(is_due(2, CROWD));
+        assert!(!is_due(3, 10 * CROWD), "it has just been done");
+        assert!(is_due(2 + rest, 10 * CROWD));
+        assert!(!is_due(2 + 2 * rest, 10 * CROWD));
+        assert!(is_due(2 + rest + again, 10 * CROWD), "what was noted of them is gone now");
+        assert!(!is_due(2 + 2 * rest + 2 * again, 10 * CROWD));
     }
 }

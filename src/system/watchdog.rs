@@ -2,10 +2,11 @@
 //! heartbeat has ticked since it was last fed. So a gateway that hangs starves it, and is started anew.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::clock::Ticks;
+use crate::sync::Mutex;
 
 /// A watchdog that is fed together.
 pub struct Watchdog {
@@ -38,13 +39,13 @@ impl Watchdog {
 
     /// One more loop without which it is not fed.
     pub fn handle(self: &Arc<Self>) -> WatchdogHandle {
-        let mut round = self.round.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut round = self.round.lock();
         round.came.push(false);
         WatchdogHandle { watchdog: Arc::clone(self), number: round.came.len() - 1, came: None }
     }
 
     fn check_in(&self, number: usize, now: Ticks) {
-        let mut round = self.round.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut round = self.round.lock();
         round.came[number] = true;
         if round.fed_at == now || round.came.contains(&false) {
             return;

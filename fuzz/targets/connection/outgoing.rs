@@ -5,7 +5,9 @@ use std::collections::VecDeque;
 use wsgate::clock::Ticks;
 use wsgate::config::WhenFull;
 use wsgate::connection::frame::{Frame, Role};
-use wsgate::connection::outbox::{Delivery, Ending, Limits, PingState, Totals};
+use wsgate::connection::ending::{Ending, Totals};
+use wsgate::connection::keepalive::PingState;
+use wsgate::connection::outbox::{Delivery, Limits};
 use wsgate::message::{Kind, Message};
 
 /// Bytes that belong together: nothing comes between them, and they arrive whole or not at all.
