@@ -100,7 +100,7 @@ mod tests {
     use crate::secret::Secret;
 
     const MANUAL: &str = include_str!("../../config/wsgate.toml");
-    const RELAY: &str = include_str!("../../config/relay.toml");
+    const ROOMS: &str = include_str!("../../config/rooms.toml");
     const LINK: &str = include_str!("../../config/link.toml");
     const RELAY_UPSTREAM: &str = include_str!("../../config/relay-upstream.toml");
 
@@ -303,8 +303,8 @@ mod tests {
     }
 
     #[test]
-    fn the_example_of_a_relay_is_valid() {
-        let settings = read(RELAY);
+    fn the_example_of_rooms_is_valid() {
+        let settings = read(ROOMS);
         assert_eq!(settings.endpoints.len(), 1);
         assert_eq!(settings.endpoints[0].path, "/rooms/{room}");
         assert_eq!(settings.endpoints[0].to, [Destination::Others]);

@@ -118,8 +118,8 @@ fn every_option_that_opens_or_closes_a_door_is_in_the_summary() {
 #[test]
 fn a_good_config_is_summed_up() {
     assert_eq!(
-        check::report(Some(Path::new("config/relay.toml"))).unwrap(),
-        "config/relay.toml: ok: 1 listener, 1 endpoint\n  \
+        check::report(Some(Path::new("config/rooms.toml"))).unwrap(),
+        "config/rooms.toml: ok: 1 listener, 1 endpoint\n  \
            listener 127.0.0.1:8080: plain, this machine only\n  \
            endpoint /rooms/{room}: to others; at most 1000 clients, 1MiB a message, pinged after 30s\n"
     );
