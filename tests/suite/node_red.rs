@@ -12,9 +12,9 @@ use std::time::Duration;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
+use crate::documents;
 use crate::harness::node_red::{client, flows, function, listener};
 use crate::harness::{DEADLINE, Frame, Gateway, LISTENERS, NodeRed, Raw, Wire, masked, measured, process, request};
-use crate::readme;
 use crate::real_clients::{installed, source};
 
 /// What most flows here answer: texts in capitals, bytes backwards. Without `_session`, or Node-RED would look for a client
@@ -122,11 +122,16 @@ fn the_entire_message_passes_both_ways_and_each_side_has_its_own_session() {
 }
 
 #[test]
-fn the_flow_of_the_readme_answers_each_who_asks() {
-    let gateway = readme::start(readme::config_with("path = \"/ask\"\nto = [\"endpoint:/flow\"]"));
+fn the_flow_of_the_examples_answers_each_who_asks() {
+    let gateway = documents::start(documents::config_with("path = \"/ask\"\nto = [\"endpoint:/flow\"]"));
     let port = gateway.port("main");
-    // The function of the README, behind a json node.
-    let mut group = client("flow", &format!("ws://127.0.0.1:{port}/flow"), json!({}), readme::blocks("js")[0]);
+    // The function of docs/examples.md, behind a json node.
+    let mut group = client(
+        "flow",
+        &format!("ws://127.0.0.1:{port}/flow"),
+        json!({}),
+        documents::block_with("js", "} = msg.payload;"),
+    );
     let nodes = group.as_array_mut().unwrap();
     nodes.push(json!({
         "id": "parse", "type": "json", "z": "the tab", "name": "", "property": "payload", "action": "", "pretty": false,
@@ -400,13 +405,13 @@ fn texts_and_bytes_pass_both_ways_through_a_link_to_a_listener_and_again_when_no
 #[test]
 fn two_clients_ask_a_thousand_questions_each_at_once_through_a_link_and_get_only_their_own_answers() {
     const QUESTIONS: usize = 1000;
-    // The configuration and the function of the README.
-    let node_red = NodeRed::up(&flows(&[listener("/ws/whole", true, readme::blocks("js")[1])]));
-    let config = readme::config_with("url = \"ws://127.0.0.1:1880/ws/whole\"");
+    // The configuration and the function of docs/links.md.
+    let node_red = NodeRed::up(&flows(&[listener("/ws/whole", true, documents::block_with("js", "return msg;"))]));
+    let config = documents::config_with("url = \"ws://127.0.0.1:1880/ws/whole\"");
     let here =
         config.replace("ws://127.0.0.1:1880/ws/whole\"", &format!("{}\"\nproxy = \"off\"", node_red.url("/ws/whole")));
     assert_ne!(here, config);
-    let gateway = readme::start(&here);
+    let gateway = documents::start(&here);
     gateway.wait_for_log("link flow: connected to ");
     let mut bystander = gateway.raw("main");
     bystander.upgrade("/ask", &[]);
