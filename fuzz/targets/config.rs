@@ -12,9 +12,9 @@ use rustix::event::{EventfdFlags, eventfd};
 use wsgate::config::{ConfigError, DialSettings, Settings, parse};
 use wsgate::connection::poller::Poller;
 use wsgate::dial::{Dialer, Resolver};
-use wsgate::shared::publisher;
 use wsgate::route::Place;
 use wsgate::shared::Shared;
+use wsgate::shared::publisher;
 use wsgate::url;
 
 /// Where relative paths lead: nowhere.

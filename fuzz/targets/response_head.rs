@@ -15,7 +15,7 @@ use std::thread;
 use libfuzzer_sys::fuzz_target;
 use tungstenite::handshake::derive_accept_key;
 use wsgate::config::{DialSettings, Proxy};
-use wsgate::dial::{DialError, Dialed, Dialer, Hints, Refusal, RequestExtras, Resolver, CancelToken};
+use wsgate::dial::{CancelToken, DialError, Dialed, Dialer, Hints, Refusal, RequestExtras, Resolver};
 
 const OFFERED: [&str; 2] = ["chat.v1", "x"];
 

@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 
 use wsgate::clock::Ticks;
 use wsgate::config::WhenFull;
-use wsgate::connection::frame::{Frame, Role};
 use wsgate::connection::ending::{Ending, Totals};
+use wsgate::connection::frame::{Frame, Role};
 use wsgate::connection::keepalive::PingState;
 use wsgate::connection::outbox::{Delivery, Limits};
 use wsgate::message::{Kind, Message};
