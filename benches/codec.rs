@@ -12,6 +12,10 @@ use wsgate::format::{decode, encode};
 use wsgate::id::Id;
 use wsgate::message::{Kind, Message, Origin};
 
+/// 100 bytes, as a switch might send them.
+const SWITCH: &str =
+    r#"{"topic":"hall/3/door/2/lock","payload":{"state":"open","since":1767225599999},"qos":1,"retain":true}"#;
+
 /// 200 bytes, as a sensor's gateway might send them.
 const READING: &str = r#"{"topic":"plant/7/press-3/temperature","payload":{"value":81.25,"unit":"C","valid":true,"limits":[20,95.5]},"time":1767225599999,"sequence":18446744073709551615,"_msgid":"a1b2c3d4e5f60718abc","qos":1}"#;
 
@@ -27,12 +31,22 @@ fn codec(criterion: &mut Criterion) {
     let mut large = READING.replace("plant", &"plant".repeat(12_800));
     large.insert_str(1, r#""_session":null,"#);
 
+    let batch = |one: &str, count: usize| format!(r#"{{"payload":[{}],"qos":1}}"#, vec![one; count].join(","));
+    let (readings, switches) = (batch(READING, 5), batch(SWITCH, 640));
+    let deep = format!(r#"{{"payload":{}{}}}"#, "[".repeat(1000), "]".repeat(1000));
+    let no_json = READING.replace('"', "'");
+
     let cases = [
         ("payload to payload", Format::Payload, Format::Payload, READING),
         ("payload to message", Format::Payload, Format::Message, READING),
         ("message to message", Format::Message, Format::Message, READING),
         ("message to payload", Format::Message, Format::Payload, READING),
         ("message to message, 64 KiB, forged", Format::Message, Format::Message, &large),
+        ("message to message, 100 B", Format::Message, Format::Message, SWITCH),
+        ("message to message, 1 KiB, nested", Format::Message, Format::Message, &readings),
+        ("message to message, 64 KiB, nested", Format::Message, Format::Message, &switches),
+        ("message to message, 1,000 levels", Format::Message, Format::Message, &deep),
+        ("message to message, no JSON", Format::Message, Format::Message, &no_json),
         ("n8n to n8n", Format::N8n, Format::N8n, READING),
     ];
     let mut group = criterion.benchmark_group("codec");
