@@ -70,9 +70,10 @@ impl Source {
         name.split('/').next().unwrap()
     }
 
-    /// The lines above the unit tests.
+    /// The lines above the unit tests. A file named tests.rs has none: it holds the unit tests of the file beside it.
     fn lines(&self) -> impl Iterator<Item = &str> {
-        self.text.lines().take_while(|line| *line != "#[cfg(test)]")
+        let only_tests = self.name.ends_with("/tests.rs");
+        self.text.lines().take_while(move |line| !only_tests && *line != "#[cfg(test)]")
     }
 
     /// What the compiler sees of them: no comments. A `//` in a string ends its line here too.
