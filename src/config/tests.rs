@@ -1,0 +1,693 @@
+//! Tests of the configuration: the manual and the examples, what is refused and how it is said.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::section::Keys;
+use super::*;
+use crate::secret::Secret;
+
+const MANUAL: &str = include_str!("../../config/wsgate.toml");
+const ROOMS: &str = include_str!("../../config/rooms.toml");
+const LINK: &str = include_str!("../../config/link.toml");
+const RELAY_UPSTREAM: &str = include_str!("../../config/relay-upstream.toml");
+
+fn read(text: &str) -> Settings {
+    parse(text, "test.toml", Path::new("/etc/wsgate")).unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn mistakes(text: &str) -> Vec<String> {
+    match parse(text, "test.toml", Path::new("")) {
+        Err(ConfigError::Mistakes { mistakes, .. }) => mistakes.into_iter().map(|m| m.text).collect(),
+        other => panic!("{text}: {other:?}"),
+    }
+}
+
+/// The line of an option with its default: `#key = value`.
+fn commented_default(line: &str) -> Option<&str> {
+    line.strip_prefix('#').filter(|rest| rest.starts_with(|c: char| c.is_ascii_lowercase()))
+}
+
+#[test]
+fn no_mistake_moves_a_terminal() {
+    for text in ["[a\u{1}]\n[a\u{1}]", "[[a\u{1b}[2J]]\n[[a\u{1b}[2J]]", "a\u{7} = 1\na\u{7} = 2", "x = \"\u{1b}\""] {
+        let mistakes = mistakes(text);
+        assert!(!mistakes.is_empty(), "{text:?}");
+        assert!(!mistakes.concat().contains(char::is_control), "{mistakes:?}");
+    }
+}
+
+#[test]
+fn an_empty_file_is_the_defaults() {
+    assert_eq!(read(""), Settings::default());
+}
+
+#[test]
+fn the_manual_as_it_stands_changes_nothing() {
+    assert_eq!(read(MANUAL), Settings::default());
+}
+
+/// The manual with every default written out.
+fn uncommented(manual: &str) -> String {
+    manual.lines().map(|line| commented_default(line).unwrap_or(line)).collect::<Vec<_>>().join("\n")
+}
+
+/// The parts of the manual: what is there without being asked for, the relay of an endpoint and the link.
+fn manual() -> [&'static str; 3] {
+    let (rest, link) = MANUAL.split_once("\n#[[link]]\n").unwrap();
+    let (rest, relay) = rest.split_once("\n#[endpoint.relay]\n").unwrap();
+    [rest, relay, link]
+}
+
+/// Reads the part on relays, or the one on links, with what has no default in place.
+fn read_relay(part: &str) -> Settings {
+    read(&format!("[[endpoint]]\n[endpoint.relay]\n{part}"))
+}
+
+fn read_link(part: &str) -> Settings {
+    read(&format!("[[link]]\nname = \"plc\"\nurl = \"wss://plc.example/ws\"\n{part}"))
+}
+
+#[test]
+fn the_manual_tells_the_true_defaults() {
+    let [rest, relay, link] = manual();
+    let defaults = MANUAL.lines().filter_map(commented_default).count();
+    assert!(defaults > 50, "the defaults were not recognised: {defaults}");
+    assert_eq!(read(&uncommented(rest)), Settings::default());
+    let of_relay = &read_relay(&uncommented(relay)).endpoints[0];
+    assert_eq!(of_relay.relay, Some(RelaySettings::new("wss://plc.example/dev")));
+    assert_eq!(
+        read(&format!("[[link]]\n{}", uncommented(link))).links,
+        [LinkSettings::new("plc", "wss://plc.example/ws")]
+    );
+    let every = write_duration(LinkSettings::PING_EVERY);
+    assert!(link.contains(&format!("Default: {every}.\n# ping_every = \"{every}\"\n")));
+}
+
+#[test]
+fn each_default_of_the_manual_is_read_and_not_just_skipped() {
+    // Changed one at a time, each option must make a difference.
+    let other = |table: &str, key: &str, value: &str| match (key, value) {
+        ("to", "[]") => "[\"reply\"]".to_owned(),
+        ("headers", _) => "{ X = \"y\" }".to_owned(),
+        ("events", _) => "[\"error\"]".to_owned(),
+        ("tls", _) => "{ verify = false }".to_owned(),
+        ("backoff", _) => "{ first = \"7s\", most = \"8s\", reset_after = \"9s\", attempts = 10 }".to_owned(),
+        ("queue", _) if table == "link" => "{ messages = 2, bytes = 1024, when_full = \"block\" }".to_owned(),
+        ("url", _) => "\"ws://other.example\"".to_owned(),
+        ("name", "\"plc\"") => "\"other\"".to_owned(),
+        // The address is also the name.
+        ("name", _) => "\"main\"".to_owned(),
+        ("proxy", _) => "\"off\"".to_owned(),
+        ("hold", _) => "\"7s\"".to_owned(),
+        _ => match value {
+            "\"payload\"" => "\"n8n\"",
+            "\"close\"" => "\"refuse\"",
+            "\"info\"" => "\"warn\"",
+            "\"same\"" => "\"any\"",
+            "\"auto\"" => "63",
+            "\"/\"" => "\"/other\"",
+            "[\"broadcast\"]" => "[]",
+            "[]" => "[\"chat.v1\"]",
+            "false" => "true",
+            "true" => "false",
+            "\"127.0.0.1:8080\"" => "\"127.0.0.2:8080\"",
+            _ if value.starts_with('{') => "{ messages = 2, bytes = 1024, when_full = \"disconnect\" }",
+            _ if value.ends_with("s\"") => "\"7s\"",
+            _ if value.ends_with("B\"") => "\"512KiB\"",
+            _ => "77",
+        }
+        .to_owned(),
+    };
+    let [rest, relay, link] = manual();
+    for (table, part) in [("rest", rest), ("relay", relay), ("link", link)] {
+        let given: &[&str] = match table {
+            "relay" => &["url"],
+            "link" => &["name", "url"],
+            _ => &[],
+        };
+        for line in part.lines().filter_map(commented_default) {
+            let (key, value) = line.split_once(" = ").unwrap();
+            let other = other(table, key, value);
+            let mut changed = part.replacen(&format!("\n#{line}\n"), &format!("\n{key} = {other}\n"), 1);
+            for key in given.iter().filter(|given| **given != key) {
+                changed = changed.replacen(&format!("\n#{key} = "), &format!("\n{key} = "), 1);
+            }
+            // Events need somewhere to go.
+            let with = if (table, key) == ("link", "events") { "to = [\"endpoint:/\"]\n" } else { "" };
+            let (changed, usual) = match table {
+                "relay" => (read_relay(&changed), read_relay("url = \"wss://plc.example/dev\"")),
+                "link" => (read(&format!("[[link]]\n{with}{changed}")), read_link(with)),
+                _ => (read(&changed), Settings::default()),
+            };
+            assert_ne!(changed, usual, "{key} = {other} of {table}");
+        }
+    }
+}
+
+#[test]
+fn every_key_that_is_known_is_in_the_manual() {
+    let tables: [(&Keys, &str); 6] = [
+        (&raw::gateway::GATEWAY, "[gateway]"),
+        (&raw::gateway::LOG, "[log]"),
+        (&raw::listen::LISTEN, "[[listen]]"),
+        (&raw::endpoint::ENDPOINT, "[[endpoint]]"),
+        (&raw::link::RELAY, "#[endpoint.relay]"),
+        (&raw::link::LINK, "#[[link]]"),
+    ];
+    for (i, (keys, header)) in tables.iter().enumerate() {
+        let rest = MANUAL.split_once(&format!("\n{header}\n")).unwrap().1;
+        let end = tables.get(i + 1).map_or(rest.len(), |(_, next)| rest.find(&format!("\n{next}\n")).unwrap());
+        // The relay is a table of its own in the manual.
+        for (key, _) in keys.keys.iter().filter(|(key, _)| *key != "relay") {
+            let written = rest[..end].lines().any(|line| {
+                line.trim_start_matches(['#', ' ']).strip_prefix(key).is_some_and(|rest| rest.starts_with(" = "))
+            });
+            assert!(written, "{key} of {}", keys.table);
+        }
+    }
+    let inner: [&Keys; 6] = [
+        &raw::tls::TLS,
+        &raw::endpoint::QUEUE,
+        &raw::link::QUEUE,
+        &raw::link::BACKOFF,
+        raw::dial::OF_LINK.tls,
+        raw::dial::OF_RELAY.tls,
+    ];
+    for (key, _) in inner.iter().flat_map(|keys| keys.keys) {
+        assert!(MANUAL.contains(&format!("{key} = ")), "{key}");
+    }
+}
+
+#[test]
+fn the_examples_of_the_keys_are_valid_themselves() {
+    let value = |keys: &Keys, key: &str| keys.keys.iter().find(|(k, _)| *k == key).unwrap().1.to_owned();
+    for keys in [&raw::gateway::GATEWAY, &raw::gateway::LOG, &raw::listen::LISTEN, &raw::endpoint::ENDPOINT] {
+        for (key, _) in keys.keys.iter().filter(|(key, _)| *key != "tls") {
+            let listen = "[[listen]]\nname = \"main\"\n".repeat(usize::from(keys.table != "[[listen]]"));
+            read(&format!("{listen}{}\n{key} = {}\n", keys.table, value(keys, key)));
+        }
+    }
+    for (key, _) in raw::endpoint::QUEUE.keys {
+        read(&format!("[[endpoint]]\nqueue = {{ {key} = {} }}\n", value(&raw::endpoint::QUEUE, key)));
+    }
+    let with_url = |key: &str| if key == "url" { "" } else { "url = \"wss://plc.example/ws\"\n" };
+    for (key, example) in raw::link::RELAY.keys {
+        read_relay(&format!("{}{key} = {example}", with_url(key)));
+    }
+    for (key, example) in raw::link::LINK.keys {
+        let name = if *key == "name" { "" } else { "name = \"x\"\n" };
+        let needs = match *key {
+            "ping_every" => "ping_message = \"x\"\n",
+            "events" => "to = [\"endpoint:/\"]\n",
+            _ => "",
+        };
+        read(&format!("[[link]]\n{name}{}{needs}{key} = {example}", with_url(key)));
+    }
+    for (keys, name) in [(&raw::link::QUEUE, "queue"), (&raw::link::BACKOFF, "backoff")] {
+        keys.keys.iter().for_each(|(key, example)| drop(read_link(&format!("{name} = {{ {key} = {example} }}"))));
+    }
+}
+
+#[test]
+fn the_example_of_rooms_is_valid() {
+    let settings = read(ROOMS);
+    assert_eq!(settings.endpoints.len(), 1);
+    assert_eq!(settings.endpoints[0].path, "/rooms/{room}");
+    assert_eq!(settings.endpoints[0].to, [Destination::Others]);
+}
+
+#[test]
+fn the_examples_of_a_link_and_of_a_relay_to_another_server_are_valid() {
+    let settings = read(LINK);
+    assert_eq!(settings.endpoints[0].to, [Destination::Link("plc".into())]);
+    assert_eq!(settings.links[0].to, [Destination::Endpoint("/plc".into())]);
+    let settings = read(RELAY_UPSTREAM);
+    let relay = settings.endpoints[0].relay.as_ref().unwrap();
+    assert_eq!(relay.dial.url, "ws://127.0.0.1:8080/rooms/{room}");
+    assert_eq!(settings.endpoints[0].to, []);
+}
+
+#[test]
+fn every_option_of_a_link_and_of_a_relay_reaches_its_field() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| fs::write(directory.path().join(name), text).unwrap();
+    file("key.txt", "a key\r\n");
+    file("ca.pem", "-----BEGIN CERTIFICATE-----\n");
+    file("client.key", "-----BEGIN PRIVATE KEY-----\n");
+    let environment: Environment = &|name| match name {
+        "TOKEN" => Ok("hunter2".into()),
+        _ => Err(env::VarError::NotPresent),
+    };
+    let text = r#"
+        [[endpoint]]
+        path = "/up/{id}"
+        to = ["link:plc", "broadcast"]
+        events = ["error", "connect"]
+        [[endpoint]]
+        path = "/dev/{id}"
+        [endpoint.relay]
+        url = "wss://me:${TOKEN}@h/x/{id}?t=${TOKEN}"
+        headers = { X-A = "b" }
+        forward_headers = ["Cookie", "Origin"]
+        forward_query = false
+        connect_timeout = "3s"
+        hold = "30s"
+        proxy = "off"
+        tls = { verify = false }
+        [[link]]
+        name = "plc"
+        url = "wss://h:444/ws?t=${TOKEN}"
+        headers = { Authorization = "Bearer ${TOKEN}", X-Key = { file = "key.txt" } }
+        subprotocols = ["b", "a"]
+        origin = "https://dash.example"
+        to = ["reply", "endpoint:/up/{payload.device}", "link:other_1"]
+        format = "message"
+        max_message = 2
+        connect_timeout = "4s"
+        heartbeat = "5s"
+        pong_timeout = "6s"
+        message_timeout = "off"
+        write_timeout = "7s"
+        ping_message = "ping"
+        ping_every = "8s"
+        open_messages = ["one ${TOKEN}", "two"]
+        queue = { messages = 9, bytes = 1025, when_full = "block" }
+        backoff = { first = "1s", most = "2s", reset_after = "3s", attempts = 4 }
+        proxy = "http://me:${TOKEN}@proxy:3128"
+        tls = { ca = "ca.pem", certificate = "ca.pem", private_key = "client.key", server_name = "plc" }
+        allow_loop = true
+        events = ["disconnect"]
+        [[link]]
+        name = "other_1"
+        url = "ws://other"
+    "#;
+    let settings = parse_in(text, "x.toml", directory.path(), environment).unwrap_or_else(|e| panic!("{e}"));
+    let path = |name: &str| directory.path().join(name);
+    let seconds = Duration::from_secs;
+    let [up, dev] = &settings.endpoints[..] else { panic!("two endpoints") };
+    assert_eq!(up.to, [Destination::Link("plc".into()), Destination::Broadcast]);
+    assert_eq!(up.events, [EventKind::Connect, EventKind::Error].into());
+    let url = "wss://me:hunter2@h/x/{id}?t=hunter2";
+    let relay = RelaySettings {
+        dial: DialSettings {
+            headers: vec![("X-A".into(), Secret::new("b"))],
+            connect_timeout: seconds(3),
+            proxy: Proxy::Off,
+            tls: DialTls { verify: false, ..DialTls::default() },
+            ..DialSettings::new(url)
+        },
+        shown: "wss://h/x/{id}?***".into(),
+        forward_headers: vec!["Cookie".into(), "Origin".into()],
+        forward_query: false,
+        hold: Some(seconds(30)),
+    };
+    assert_eq!(dev.relay, Some(relay));
+    let plc = LinkSettings {
+        name: "plc".into(),
+        dial: DialSettings {
+            url: "wss://h:444/ws?t=hunter2".into(),
+            headers: vec![
+                ("Authorization".into(), Secret::new("Bearer hunter2")),
+                ("X-Key".into(), Secret::new("a key")),
+            ],
+            subprotocols: vec!["b".into(), "a".into()],
+            origin: Some("https://dash.example".into()),
+            connect_timeout: seconds(4),
+            proxy: Proxy::Url(Secret::new("http://me:hunter2@proxy:3128")),
+            tls: DialTls {
+                ca: Some(path("ca.pem")),
+                identity: Some(TlsSettings { certificate: path("ca.pem"), private_key: path("client.key") }),
+                server_name: Some("plc".into()),
+                verify: true,
+            },
+        },
+        shown: "wss://h:444/ws?***".into(),
+        to: vec![
+            Destination::Reply,
+            Destination::Endpoint("/up/{payload.device}".into()),
+            Destination::Link("other_1".into()),
+        ],
+        format: Format::Message,
+        max_message: 2,
+        heartbeat: Some(seconds(5)),
+        pong_timeout: seconds(6),
+        message_timeout: None,
+        write_timeout: Some(seconds(7)),
+        ping: Some(("ping".into(), seconds(8))),
+        open_messages: vec![Secret::new("one hunter2"), Secret::new("two")],
+        queue: LinkQueueSettings { messages: 9, bytes: 1025, when_full: WhenDown::Block },
+        backoff: BackoffSettings { first: seconds(1), most: seconds(2), reset_after: seconds(3), attempts: Some(4) },
+        allow_loop: true,
+        events: [EventKind::Disconnect].into(),
+    };
+    assert_eq!(settings.links, [plc, LinkSettings::new("other_1", "ws://other")]);
+    let printed = format!("{settings:?}");
+    assert!(!printed.contains("hunter2") && printed.contains("h:444"), "{printed}");
+}
+
+/// The ways round that are told for these routes of links and endpoints.
+fn loops(text: &str) -> Vec<String> {
+    match parse(text, "x.toml", Path::new("")) {
+        Ok(_) => Vec::new(),
+        Err(error) => error
+            .to_string()
+            .lines()
+            .filter_map(|line| Some(line.split_once("for ever: ")?.1.split_once(';')?.0.to_owned()))
+            .collect(),
+    }
+}
+
+#[test]
+fn a_way_round_is_found_where_there_is_one() {
+    let link = |name: &str, url: &str, to: &str| format!("[[link]]\nname = \"{name}\"\nurl = \"{url}\"\nto = {to}\n");
+    let endpoint = |path: &str, to: &str| format!("[[endpoint]]\npath = \"{path}\"\nto = {to}\n");
+    let own = "ws://127.0.0.1:8080";
+    let (away, home) = ("ws://away", |path: &str| format!("{own}{path}"));
+    let cases: [(&str, String, &[&str]); 18] = [
+        ("one way", link("a", away, "[\"link:b\"]") + &link("b", away, "[]"), &[]),
+        (
+            "two links to each other",
+            link("a", away, "[\"link:b\"]") + &link("b", away, "[\"link:a\"]"),
+            &["link:a -> link:b -> link:a"],
+        ),
+        (
+            "three",
+            link("a", away, "[\"link:b\"]") + &link("b", away, "[\"link:c\"]") + &link("c", away, "[\"link:a\"]"),
+            &["link:a -> link:b -> link:c -> link:a"],
+        ),
+        ("allowed", link("a", away, "[\"link:b\"]") + &link("b", away, "[\"link:a\"]\nallow_loop = true"), &[]),
+        ("clients are no remote", endpoint("/", "[\"link:a\"]") + &link("a", away, "[\"endpoint:/\"]"), &[]),
+        ("a reply", link("a", away, "[\"reply\"]"), &[]),
+        ("ourselves, and nothing comes back", endpoint("/", "[]") + &link("a", own, "[\"reply\"]"), &[]),
+        ("ourselves, and what comes is discarded", endpoint("/", "[\"broadcast\"]") + &link("a", own, "[]"), &[]),
+        (
+            "a broadcast comes back",
+            endpoint("/", "[\"broadcast\"]") + &link("a", own, "[\"reply\"]"),
+            &["link:a -> endpoint:/ -> link:a"],
+        ),
+        ("others leave it out", endpoint("/", "[\"others\"]") + &link("a", own, "[\"reply\"]"), &[]),
+        (
+            "but not two of them",
+            endpoint("/", "[\"others\"]") + &link("a", own, "[\"reply\"]") + &link("b", own, "[\"reply\"]"),
+            &["link:a -> endpoint:/ -> link:b -> endpoint:/ -> link:a"],
+        ),
+        (
+            "in different rooms",
+            endpoint("/r/{x}", "[\"others\"]")
+                + &link("a", &home("/r/1"), "[\"reply\"]")
+                + &link("b", &home("/r/2"), "[\"reply\"]"),
+            &[],
+        ),
+        (
+            "what is sent to a link's own endpoint",
+            endpoint("/in", "[]") + &link("a", &home("/in"), "[\"endpoint:/in\"]"),
+            &["link:a -> endpoint:/in -> link:a"],
+        ),
+        (
+            "an endpoint that sends into the link that is its client",
+            endpoint("/in", "[\"link:a\"]") + &link("a", &home("/in"), "[]"),
+            &["link:a -> endpoint:/in -> link:a"],
+        ),
+        (
+            "through two endpoints",
+            endpoint("/in", "[\"endpoint:/out\"]")
+                + &endpoint("/out", "[]")
+                + &link("a", &home("/in"), "[]")
+                + &link("b", &home("/out"), "[\"link:a\"]"),
+            &["link:a -> endpoint:/in -> endpoint:/out -> link:b -> link:a"],
+        ),
+        ("another port", endpoint("/", "[\"reply\"]") + &link("a", "ws://127.0.0.1:8081", "[\"reply\"]"), &[]),
+        ("the endpoint that is not written", link("a", own, "[\"endpoint:/\"]"), &["link:a -> endpoint:/ -> link:a"]),
+        (
+            "two ways round",
+            link("a", away, "[\"link:b\"]")
+                + &link("b", away, "[\"link:a\"]")
+                + &link("c", away, "[\"link:d\"]")
+                + &link("d", away, "[\"link:c\"]"),
+            &["link:a -> link:b -> link:a", "link:c -> link:d -> link:c"],
+        ),
+    ];
+    for (what, text, expected) in cases {
+        assert_eq!(loops(&text), expected, "{what}");
+    }
+}
+
+#[test]
+fn a_relay_that_dials_itself_is_found() {
+    let relay = |path: &str, to: &str| {
+        format!("[[endpoint]]\npath = \"{path}\"\nrelay = {{ url = \"ws://localhost:8080{to}\" }}\n")
+    };
+    let found = mistakes(&(relay("/a/{x}", "/b/{x}") + &relay("/b/{y}", "/a/{y}") + &relay("/c", "/a/1")));
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(
+        found[0].contains("itself without end: endpoint:/a/{x} -> endpoint:/b/{y} -> endpoint:/a/{x};"),
+        "{found:?}"
+    );
+    let found = mistakes(&relay("/c", "/c"));
+    assert!(found[0].contains("endpoint:/c -> endpoint:/c;"), "{found:?}");
+    read(&(relay("/a", "/b") + "[[endpoint]]\npath = \"/b\"\n"));
+}
+
+#[test]
+fn every_option_reaches_its_field() {
+    let settings = read(
+        r#"
+        [gateway]
+        max_connections = 20_000
+        max_handshakes = 7
+        handshake_timeout = "1s"
+        close_timeout = "2s"
+        drain_timeout = "500ms"
+        deliverers = 3
+        client_stack = "1MiB"
+        [log]
+        level = "debug"
+        [[listen]]
+        address = "[::1]:0"
+        [[listen]]
+        address = "unix:run/ws.sock"
+        name = "local"
+        [[endpoint]]
+        path = "/rooms/{room}"
+        listen = ["local"]
+        to = ["reply", "others", "endpoint:/dash/{room}"]
+        format = "message"
+        welcome = "hello"
+        subprotocols = ["b", "a"]
+        max_connections = 12000
+        at_capacity = "refuse"
+        max_message = 65536
+        heartbeat = "5m"
+        pong_timeout = "3s"
+        message_timeout = "off"
+        write_timeout = "off"
+        queue = { messages = 2, bytes = 1024, when_full = "disconnect" }
+        origins = ["https://Dash.example:443"]
+        address_sessions = true
+        [[endpoint]]
+        path = "/dash/{room}"
+        to = []
+        welcome = true
+        heartbeat = "off"
+        [endpoint.queue]
+        when_full = "drop_newest"
+        "#,
+    );
+    assert_eq!(
+        settings.gateway,
+        GatewaySettings {
+            max_connections: 20_000,
+            max_handshakes: 7,
+            handshake_timeout: Duration::from_secs(1),
+            close_timeout: Duration::from_secs(2),
+            drain_timeout: Duration::from_millis(500),
+            deliverers: 3,
+            client_stack: 1 << 20,
+            log_level: log::LevelFilter::Debug,
+        }
+    );
+    let tcp: SocketAddr = "[::1]:0".parse().unwrap();
+    let unix = PathBuf::from("/etc/wsgate/run/ws.sock");
+    assert_eq!(
+        settings.listeners,
+        [
+            ListenerSettings { name: "[::1]:0".into(), address: ListenAddress::Tcp(tcp), tls: None },
+            ListenerSettings { name: "local".into(), address: ListenAddress::Unix(unix), tls: None },
+        ]
+    );
+    assert_eq!(
+        settings.endpoints,
+        [
+            EndpointSettings {
+                path: "/rooms/{room}".into(),
+                listen: Some(["local".to_owned()].into()),
+                to: vec![Destination::Reply, Destination::Others, Destination::Endpoint("/dash/{room}".into()),],
+                format: Format::Message,
+                welcome: Welcome::Text("hello".into()),
+                subprotocols: vec!["b".into(), "a".into()],
+                max_connections: 12_000,
+                at_capacity: AtCapacity::Refuse,
+                max_message: 65_536,
+                heartbeat: Some(Duration::from_secs(300)),
+                pong_timeout: Duration::from_secs(3),
+                message_timeout: None,
+                write_timeout: None,
+                queue: QueueSettings { messages: 2, bytes: 1024, when_full: WhenFull::Disconnect },
+                origins: Origins::List(vec!["https://dash.example".into()]),
+                address_sessions: true,
+                relay: None,
+                events: Default::default(),
+            },
+            EndpointSettings {
+                path: "/dash/{room}".into(),
+                to: vec![],
+                welcome: Welcome::N8n,
+                heartbeat: None,
+                queue: QueueSettings { when_full: WhenFull::DropNewest, ..QueueSettings::default() },
+                ..EndpointSettings::default()
+            },
+        ]
+    );
+}
+
+#[test]
+fn a_single_destination_needs_no_list() {
+    assert_eq!(read("[[endpoint]]\nto = \"reply\"").endpoints[0].to, [Destination::Reply]);
+}
+
+#[test]
+fn two_free_ports_are_no_contradiction() {
+    read("[[listen]]\naddress = \"127.0.0.1:0\"\nname = \"a\"\n[[listen]]\naddress = \"127.0.0.1:0\"\nname = \"b\"");
+}
+
+#[test]
+fn the_default_listener_can_be_named_without_being_written() {
+    let settings = read("[[endpoint]]\nlisten = [\"127.0.0.1:8080\"]");
+    assert_eq!(settings.endpoints[0].listen, Some(["127.0.0.1:8080".to_owned()].into()));
+}
+
+#[test]
+fn a_value_of_the_environment_is_used_and_never_shown() {
+    let environment: Environment = &|name| match name {
+        "SECRET" => Ok("hunter2".into()),
+        "PORT" => Ok("9000".into()),
+        _ => Err(env::VarError::NotPresent),
+    };
+    let text = "[[listen]]\naddress = \"127.0.0.1:${PORT}\"";
+    let settings = parse_in(text, "x.toml", Path::new(""), environment).unwrap();
+    assert_eq!(settings.listeners[0].name, "127.0.0.1:9000");
+
+    let text = r#"
+        [gateway]
+        client_stack = "${SECRET}"
+        close_timeout = "${SECRET}"
+        [log]
+        level = "${SECRET}"
+        [[listen]]
+        tls = { certificate = "${SECRET}", private_key = "${SECRET}" }
+        [[listen]]
+        address = "${SECRET}"
+        [[endpoint]]
+        listen = ["${SECRET}"]
+        to = ["${SECRET}", "link:${SECRET}"]
+        subprotocols = ["${SECRET} "]
+        origins = ["${SECRET}"]
+        queue = { when_full = "${SECRET}" }
+        [[endpoint]]
+        listen = ["x${UNSET}"]
+        origins = "${SECRET}"
+        [[link]]
+        name = "${SECRET} "
+        url = "${SECRET}"
+        headers = { X = { file = "${SECRET}" } }
+        origin = "${SECRET}"
+        to = ["endpoint:${SECRET}", "link:${SECRET} "]
+        proxy = "${SECRET}"
+        tls = { ca = "${SECRET}", server_name = "${SECRET} " }
+        backoff = { attempts = "${SECRET}" }
+        events = "${SECRET}"
+        [[endpoint]]
+        path = "/x"
+        relay = { url = "http://${SECRET}/", forward_headers = ["${SECRET} "] }
+        [[endpoint]]
+        path = "/y"
+        relay = { url = "ws://h/{${SECRET} x}" }
+        "#;
+    let error = parse_in(text, "x.toml", Path::new(""), environment).unwrap_err().to_string();
+    assert!(!error.contains("hunter2"), "{error}");
+    assert_eq!(error.matches("${SECRET}").count(), 24, "{error}");
+    assert!(error.contains("\"UNSET\""), "{error}");
+}
+
+#[test]
+fn a_value_that_is_wrong_is_told_once_and_not_judged_further() {
+    let cases = [
+        // The destination is meant to exist, only its path is wrong.
+        ("[[endpoint]]\npath = \"x\"\n[[endpoint]]\npath = \"/b\"\nto = [\"endpoint:/b2\"]\n", 2),
+        // An address that is wrong may well be the one that the endpoint names.
+        ("[[listen]]\naddress = \"x\"\n[[endpoint]]\nlisten = [\"127.0.0.1:8080\"]", 1),
+        ("[[endpoint]]\nlisten = [1]", 1),
+        ("[[endpoint]]\nto = [true, 1.5]", 2),
+        ("[gateway]\nmax_connections = 0\n[[endpoint]]\nmax_connections = 100", 1),
+    ];
+    for (text, expected) in cases {
+        let found = mistakes(text);
+        assert_eq!(found.len(), expected, "{text}: {found:#?}");
+    }
+}
+
+#[test]
+fn bounds_are_inclusive() {
+    let cases = [
+        ("[gateway]\nmax_connections = ", ["1", "1000000"], ["0", "1000001"]),
+        ("[gateway]\nmax_handshakes = ", ["1", "1000000"], ["0", "-1"]),
+        ("[gateway]\ndeliverers = ", ["0", "64"], ["-1", "65"]),
+        ("[gateway]\nclient_stack = ", ["\"128KiB\"", "\"64MiB\""], ["131071", "67108865"]),
+        ("[gateway]\nclose_timeout = ", ["\"1ms\"", "\"24h\""], ["\"0s\"", "\"86401s\""]),
+        ("[[endpoint]]\nmax_connections = ", ["1", "10000"], ["0", "10001"]),
+        ("[[endpoint]]\nmax_message = ", ["1", "\"1GiB\""], ["0", "1073741825"]),
+        ("[[endpoint]]\nheartbeat = ", ["\"1ms\"", "\"off\""], ["\"0ms\"", "\"25h\""]),
+        ("[[endpoint]]\nqueue.messages = ", ["2", "16777216"], ["1", "16777217"]),
+        ("[[link]]\nname = \"a\"\nurl = \"ws://h\"\nbackoff.attempts = ", ["1", "4294967295"], ["0", "4294967296"]),
+        ("[[link]]\nname = \"a\"\nurl = \"ws://h\"\nqueue.messages = ", ["2", "16777216"], ["1", "16777217"]),
+        ("[[endpoint]]\nqueue.bytes = ", ["1024", "\"64GiB\""], ["\"1023\"", "\"65GiB\""]),
+    ];
+    for (key, inside, outside) in cases {
+        inside.iter().for_each(|value| drop(read(&format!("{key}{value}"))));
+        outside.iter().for_each(|value| assert_eq!(mistakes(&format!("{key}{value}")).len(), 1, "{key}{value}"));
+    }
+}
+
+/// The manual with its options on, a line of it replaced: near enough to a config to get deep into the readers.
+fn mangled_manual(line: usize, replacement: &str) -> String {
+    let on = uncommented(MANUAL).replace("\n#[", "\n[");
+    let mut lines: Vec<&str> = on.lines().collect();
+    let line = line % lines.len();
+    lines[line] = replacement;
+    lines.join("\n")
+}
+
+proptest! {
+    #[test]
+    fn no_text_makes_the_reader_panic_and_every_mistake_has_a_place(
+        line in 0usize..1000,
+        replacement in "(\\PC|[\\[\\]{}\"'=#,\n$.0-9a-z_]){0,40}",
+        key in prop::sample::select(vec!["address", "path", "to", "queue", "tls", "origins", "heartbeat", "welcome", "url", "headers", "relay", "backoff", "events", "proxy"]),
+    ) {
+        let of_key = mangled_manual(line, &format!("{key} = {replacement}"));
+        for text in [&replacement, &mangled_manual(line, &replacement), &of_key] {
+            if let Err(error) = parse(text, "x.toml", Path::new("")) {
+                let ConfigError::Mistakes { mistakes, .. } = error else { panic!("{error}") };
+                prop_assert!(!mistakes.is_empty());
+                for mistake in mistakes {
+                    prop_assert!((1..=text.lines().count() + 1).contains(&mistake.line) && mistake.column > 0);
+                    prop_assert!(!mistake.text.contains('\n'), "{}", mistake.text);
+                }
+            }
+        }
+    }
+}
