@@ -1,22 +1,26 @@
 //! JSON (RFC 8259) as far as the formats need it: is this text one value, where are the members of an object.
 //!
-//! Own code, because this is what the gateway does with every message of a format other than `payload`, because
-//! what is passed on must be the sender's own bytes, and because the usual parsers call themselves once a level:
-//! deep JSON would abort a process whose threads have small stacks. The scanner here is a loop with one bit a
-//! level; it allocates nothing, builds nothing and reads each byte once. What it takes for granted is that
-//! the text is UTF-8.
+//! The gateway scans every message of a format other than `payload`, and it must pass on the sender's own bytes. The
+//! scanner here is a loop with one bit for each level of nesting. It needs no stack, allocates nothing and reads each
+//! byte once. The caller makes sure that the text is UTF-8.
+//!
+//! serde_json's `RawValue` could do the same: it also skips a value in a loop, whatever the depth. The scanner stays
+//! because it is faster for short messages. With `RawValue`, decoding and encoding an object of 100 bytes takes 11 %
+//! longer, and a text of 200 bytes that is not JSON 43 %. `RawValue` has no limit of depth, so a large text with many
+//! brackets needs a second pass for the limit: 64 KiB of small objects take twice as long. `RawValue` is the faster one
+//! for an object of 1 KiB (14 % less) and for one string of 64 KiB (41 % less).
 
 use std::borrow::Cow;
 use std::ops::Range;
 
-/// Levels of arrays and objects within each other. Beyond this a text is not JSON to us: no real document comes
-/// near it, and most receivers would fail on it.
+/// How many levels of arrays and objects may be nested. A deeper text is not treated as JSON: no real document is that
+/// deep, and most receivers would fail on it.
 pub(super) const DEPTH_MAX: usize = 1024;
 
-/// One member of an object, by its places in the scanned text.
+/// Where a member of an object is in the scanned text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Member {
-    /// All between the `{` or `,` before it and the `,` or `}` behind it, white space included.
+    /// From the `{` or `,` before it to the `,` or `}` after it, both excluded, white space included.
     pub(super) span: Range<usize>,
     /// The key with its quotes.
     pub(super) key: Range<usize>,
@@ -24,7 +28,7 @@ pub(super) struct Member {
     pub(super) value: Range<usize>,
 }
 
-/// Where the one value is that `text` consists of, white space around it left out; `None` if `text` is not JSON.
+/// Where the one JSON value in `text` is, without the white space around it. `None` if `text` is not JSON.
 pub(super) fn value(text: &[u8]) -> Option<Range<usize>> {
     let mut cursor = Cursor { text, at: 0 };
     cursor.space();
@@ -35,10 +39,10 @@ pub(super) fn value(text: &[u8]) -> Option<Range<usize>> {
     Some(range)
 }
 
-/// Calls `member` with each member of the object that `text` consists of, in order, duplicates too, and returns
-/// where the object is, from its `{` to behind its `}`.
+/// Calls `member` for each member of the JSON object in `text`, in order, duplicates too. Returns where the object is,
+/// braces included.
 ///
-/// `None` if `text` is no JSON object; `member` may have been called by then.
+/// `None` if `text` is not a JSON object. `member` may have been called before that is known.
 pub(super) fn object(text: &[u8], mut member: impl FnMut(Member)) -> Option<Range<usize>> {
     let mut cursor = Cursor { text, at: 0 };
     cursor.space();
@@ -72,8 +76,8 @@ pub(super) fn object(text: &[u8], mut member: impl FnMut(Member)) -> Option<Rang
     Some(range)
 }
 
-/// The text that a JSON string stands for. `None` if `raw` is another value, or if the string holds a lone surrogate
-/// (`"\ud800"`), which no UTF-8 text can stand for.
+/// The text of a JSON string, its escapes decoded. `None` if `raw` is another value, or if the string has a lone
+/// surrogate (`"\ud800"`), which UTF-8 cannot express.
 pub(super) fn string(raw: &[u8]) -> Option<Cow<'_, str>> {
     let inner = raw.strip_prefix(b"\"")?.strip_suffix(b"\"")?;
     if inner.contains(&b'\\') {
@@ -83,14 +87,14 @@ pub(super) fn string(raw: &[u8]) -> Option<Cow<'_, str>> {
     }
 }
 
-/// Whether a JSON string (with its quotes) stands for `text`, however it is escaped.
+/// Whether `text` is the text of a JSON string (`raw`, with its quotes), however it is escaped.
 pub(super) fn string_is(raw: &[u8], text: &str) -> bool {
     // An escape takes six bytes at most for each byte of ASCII, so a longer string need not be decoded.
     raw.len() <= 6 * text.len() + 2 && string(raw).is_some_and(|string| string == text)
 }
 
-/// The bytes that `{"type":"Buffer","data":...}` stands for, which is how Node.js writes binary data in JSON: `data`
-/// is an array of bytes or a string of padded base64. `None` for anything else, also with other members beside these.
+/// The bytes in `{"type":"Buffer","data":...}`, the form in which Node.js writes binary data in JSON. `data` is an
+/// array of bytes or a string of padded base64. `None` for anything else, also for an object with further members.
 pub(super) fn buffer(raw: &[u8]) -> Option<Vec<u8>> {
     let (mut types, mut data, mut others) = (0, None, 0);
     object(raw, |member| {
@@ -113,11 +117,10 @@ pub(super) fn buffer(raw: &[u8]) -> Option<Vec<u8>> {
     if elements.trim_ascii().is_empty() {
         return Some(Vec::new());
     }
-    // What the array holds is valid JSON, so a comma that is not between two bytes leaves a piece that is no byte.
+    // The array is valid JSON. A comma inside a nested value or a string leaves a piece that is not a byte.
     elements.split(|&byte| byte == b',').map(|element| byte(element.trim_ascii())).collect()
 }
 
-/// Writes `text` as a JSON string.
 pub(super) fn write_string(out: &mut Vec<u8>, text: &str) {
     serde_json::to_writer(out, text).expect("a Vec takes every byte");
 }
@@ -157,7 +160,8 @@ fn byte(element: &[u8]) -> Option<u8> {
     std::str::from_utf8(element).ok()?.parse().ok()
 }
 
-/// Reads on from `at`; every method leaves it behind what it has read, or returns `None` if that is not there.
+/// A place in the text. Each method reads one thing from there and moves `at` past it, or returns `None` if the text
+/// has something else there.
 struct Cursor<'a> {
     text: &'a [u8],
     at: usize,
@@ -184,13 +188,13 @@ impl Cursor<'_> {
         }
     }
 
-    /// The end of the text, behind white space.
+    /// The end of the text, after any white space.
     fn end(&mut self) -> Option<()> {
         self.space();
         (self.at == self.text.len()).then_some(())
     }
 
-    /// A colon and the white space around it.
+    /// A colon with the white space around it.
     fn colon(&mut self) -> Option<()> {
         self.space();
         self.take(b':')?;
@@ -198,7 +202,7 @@ impl Cursor<'_> {
         Some(())
     }
 
-    /// One value that lies within `outer` arrays and objects.
+    /// One value, which is inside `outer` arrays and objects.
     fn value(&mut self, outer: usize) -> Option<()> {
         if !matches!(self.peek()?, b'{' | b'[') {
             return self.scalar();
@@ -231,7 +235,7 @@ impl Cursor<'_> {
                 }
                 _ => self.scalar()?,
             }
-            // A value has ended here, and with it perhaps those around it.
+            // A value ends here, and perhaps the arrays and objects around it.
             while open.depth > outer {
                 self.space();
                 match (self.next()?, open.innermost()) {
@@ -283,7 +287,7 @@ impl Cursor<'_> {
         }
     }
 
-    /// What stands behind a backslash. Half a surrogate pair is valid (RFC 8259 section 8.2).
+    /// The part of an escape after the backslash. Half a surrogate pair is valid (RFC 8259 section 8.2).
     fn escape(&mut self) -> Option<()> {
         match self.next()? {
             b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => Some(()),
@@ -296,7 +300,7 @@ impl Cursor<'_> {
         }
     }
 
-    /// A number of any length and size: nothing here computes its value.
+    /// A number of any length and size. Its value is never computed.
     fn number(&mut self) -> Option<()> {
         if self.peek() == Some(b'-') {
             self.at += 1;
