@@ -11,7 +11,7 @@ use crate::message::{Kind, Message, Origin};
 
 pub(super) fn decode(message: &Message) -> Content {
     let text = &message.data;
-    // The scanner takes UTF-8 for granted; a text message was checked when it arrived.
+    // The scanner must be given UTF-8. A text message was checked when it arrived.
     if message.kind == Kind::Binary && std::str::from_utf8(text).is_err() {
         return Content::Payload;
     }
@@ -24,7 +24,7 @@ pub(super) fn decode(message: &Message) -> Content {
     }
 }
 
-/// `travels`: it goes over a link, and an answer has to find back.
+/// With `travels` the message goes over a link, so it also names its sender in `_wsgate`, for the answer.
 pub(super) fn encode(decoded: &Decoded, origin: &Origin, travels: bool) -> Message {
     let data = &decoded.message.data;
     let mut out = Vec::with_capacity(data.len() + 110);
@@ -47,7 +47,7 @@ pub(super) fn encode(decoded: &Decoded, origin: &Origin, travels: bool) -> Messa
             }
         }
     }
-    // An object without members may hold white space.
+    // There is no comma after nothing; between the braces of an empty object there may be white space.
     if out[1..].trim_ascii().is_empty() {
         out.truncate(1);
     } else {
@@ -70,7 +70,7 @@ pub(super) fn encode(decoded: &Decoded, origin: &Origin, travels: bool) -> Messa
     Message { kind: Kind::Text, data: Bytes::from(out) }
 }
 
-/// `_session` counts where it stands, else `_wsgate`.
+/// `_session` counts before `_wsgate`.
 pub(super) fn address(text: &[u8], object: &Object) -> Option<Address> {
     named(text, &object.session, session_id).or_else(|| named(text, &object.carried, carried_id))
 }
@@ -89,7 +89,7 @@ fn carried_id(value: &[u8]) -> Option<Id> {
     json::string(value)?.parse().ok()
 }
 
-/// The id in the value of `_session`: an object of the type `websocket` that names one id, once.
+/// The id in the value of `_session`, which must be an object with exactly one `type`, `websocket`, and one `id`.
 fn session_id(value: &[u8]) -> Option<Id> {
     let (mut types, mut ids) = (Vec::new(), Vec::new());
     json::object(value, |member| {
@@ -108,7 +108,7 @@ fn session_id(value: &[u8]) -> Option<Id> {
     }
 }
 
-/// The value at a path of keys, as a text: a string as what it stands for, a number or `true` as written.
+/// The value at a path of keys, as a text: a string without quotes and escapes, a number or a boolean as written.
 pub(super) fn field(text: &[u8], value: Range<usize>, path: &[Box<str>]) -> Option<String> {
     let [first, deeper @ ..] = path else {
         let value = &text[value];
@@ -127,7 +127,7 @@ pub(super) fn field(text: &[u8], value: Range<usize>, path: &[Box<str>]) -> Opti
     field(text, found?, deeper)
 }
 
-/// Takes a JSON object apart; `None` if `text` is none.
+/// Takes a JSON object apart. `None` if `text` is not a JSON object.
 fn object(text: &Bytes) -> Option<Object> {
     let mut spliced = None;
     let mut payload = None;

@@ -1,4 +1,4 @@
-//! The format `n8n`: what its WebSocket server trigger hands to a workflow, `message` and `metadata`.
+//! The format `n8n`: the `message` and `metadata` that n8n's WebSocket server trigger gives to a workflow.
 
 use std::time::SystemTime;
 
@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use super::{Content, Decoded, json};
 use crate::message::{Kind, Message, Origin};
 
-/// The message that n8n's trigger sends to each new client; `now` stands in it.
+/// The message that n8n's trigger sends to each new client, with the time `now` in it.
 pub fn welcome(now: SystemTime) -> Message {
     let text = format!(
         r#"{{"type":"welcome","message":"Connected to n8n WebSocket server","timestamp":"{}"}}"#,
@@ -51,7 +51,7 @@ pub(super) fn encode(decoded: &Decoded, origin: &Origin, now: SystemTime) -> Mes
 
 /// The time in UTC with milliseconds, as JavaScript's `toISOString` writes it.
 pub fn iso_8601(time: SystemTime) -> String {
-    // Only a clock that is set beyond the year 9999 is out of range.
+    // Only a time beyond the year 9999 is out of range.
     let timestamp = Timestamp::try_from(time).unwrap_or(Timestamp::MAX);
     format!("{timestamp:.3}")
 }

@@ -1,4 +1,4 @@
-//! The format `payload`: only what a message carries.
+//! The format `payload`: the payload of a message and nothing around it.
 
 use std::borrow::Cow;
 
@@ -16,10 +16,10 @@ pub(super) fn encode(decoded: &Decoded) -> Option<Message> {
     }
 }
 
-/// The message that a JSON value is, if it is a payload.
+/// The message that a receiver of payloads gets for a payload that is this JSON value.
 fn of_value(value: Bytes) -> Message {
     let text = match json::string(&value) {
-        // Without escapes the text is the bytes between the quotes, and they need no copy.
+        // Without escapes the text is the bytes between the quotes, so they are shared and not copied.
         Some(Cow::Borrowed(text)) => value.slice_ref(text.as_bytes()),
         Some(Cow::Owned(text)) => Bytes::from(text),
         None => match json::buffer(&value) {
