@@ -38,6 +38,7 @@ pub mod connection;
 pub mod clock;
 pub mod config;
 pub mod display;
+pub mod http;
 pub mod id;
 pub mod message;
 pub mod path;

@@ -12,8 +12,10 @@ use std::time::{Duration, Instant};
 use libfuzzer_sys::fuzz_target;
 use wsgate::client::admission::admit;
 use wsgate::config::{EndpointSettings, Origins};
-use wsgate::connection::handshake::{HEAD_MAX, Head, HeadError, Intent, Refusal, Request, Stream, accept, judge};
+use wsgate::connection::handshake::{Head, HeadError, Stream};
 use wsgate::connection::socket::Socket;
+use wsgate::http::refusal::Refusal;
+use wsgate::http::request::{HEAD_MAX, Intent, Request, accept, judge};
 use wsgate::route::Routes;
 
 /// Far away: everything is there before the reading begins.

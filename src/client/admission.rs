@@ -1,7 +1,9 @@
 //! Who may come in where: from a request to a room, or to the answer that says why not. Pure.
 
 use crate::config::{EndpointSettings, Origins};
-use crate::connection::handshake::{Intent, Refusal, Request, split_port};
+use crate::http::refusal::Refusal;
+use crate::http::request::{Intent, Request};
+use crate::http::token::split_port;
 use crate::route::{Room, Routes};
 
 /// How many characters of a path that leads nowhere stand in the answer and the log.

@@ -9,13 +9,15 @@ use std::time::{Duration, Instant, SystemTime};
 use crate::client::admission::{self, Admission};
 use crate::config::{AtCapacity, Welcome};
 use crate::connection::frame::{Frame, Role};
-use crate::connection::handshake::{self, Head, HeadError, Refusal, Stream};
+use crate::connection::handshake::{Head, HeadError, Stream};
 use crate::connection::outbox::Outbox;
 use crate::connection::peer::{Name, Peer};
 use crate::connection::read_loop::Handshaken;
 use crate::connection::tls::Session;
 use crate::dispatch::publish;
 use crate::format;
+use crate::http::refusal::Refusal;
+use crate::http::request;
 use crate::id::Id;
 use crate::message::{Kind, Message, Origin};
 use crate::permits::Permit;
@@ -80,7 +82,7 @@ pub fn open(shared: &Arc<Shared>, mut incoming: Incoming) -> Result<Admitted, Re
         answer(stream, &refusal.to_http());
         Err(Rejected::Refused(refusal))
     };
-    let request = match handshake::judge(&bytes) {
+    let request = match request::judge(&bytes) {
         Ok(request) => request,
         Err(refusal) => return refuse(&mut incoming.stream, refusal),
     };
@@ -160,7 +162,7 @@ fn enter(
     // The order of the next steps is a promise: the 101 and the welcome wait in the outbox before the
     // room can deliver anything, and they are written only once the join is on its way. So
     // whoever has seen the 101 misses nothing that is published from then on.
-    let answer = handshake::accept(admission.key, admission.subprotocol.as_deref());
+    let answer = request::accept(admission.key, admission.subprotocol.as_deref());
     client.outbox().enqueue(Frame::joined(answer.into(), 0));
     if let Some(welcome) = welcome(&endpoint.settings.welcome, connected_at) {
         client.outbox().enqueue(Frame::message(&welcome));
@@ -194,7 +196,7 @@ fn at_capacity(stream: &mut Stream, admission: &Admission<'_>, endpoint: &Endpoi
             Rejected::Refused(refusal)
         }
         AtCapacity::Close => {
-            let mut bytes = handshake::accept(admission.key, admission.subprotocol.as_deref());
+            let mut bytes = request::accept(admission.key, admission.subprotocol.as_deref());
             for slice in Frame::close(Role::Server, Some(1013), "Server at capacity").slices(0) {
                 bytes.extend_from_slice(&slice);
             }
@@ -211,9 +213,7 @@ fn refuse_unread(stream: &mut Stream, error: HeadError, shared: &Shared) -> Reje
             let timeout = shared.settings.gateway.handshake_timeout;
             Refusal::new(408, format!("no complete request within {timeout:?}"))
         }
-        HeadError::TooLong => {
-            Refusal::new(431, format!("the request head is longer than {} bytes", handshake::HEAD_MAX))
-        }
+        HeadError::TooLong => Refusal::new(431, format!("the request head is longer than {} bytes", request::HEAD_MAX)),
         HeadError::PlainHttp => {
             // The session has said nothing yet, and what follows must not be encrypted.
             stream.give_up_tls();

@@ -17,7 +17,6 @@ use log::{error, info, warn};
 use crate::config::RelaySettings;
 use crate::connection::ending::Ending;
 use crate::connection::frame::{Cork, Frame, Role};
-use crate::connection::handshake::{self, Request};
 use crate::connection::outbox::Outbox;
 use crate::connection::peer::{BlockedOn, Name, Peer};
 use crate::connection::read_loop::{Handler, Handshaken, ReadLoop, Received};
@@ -26,6 +25,8 @@ use crate::dial::backoff;
 use crate::dial::reconnecting::ReconnectingOutbox;
 use crate::dial::{self, DialError, Dialed, Dialer, Hints, RequestExtras, WaitEnd};
 use crate::display::Seconds;
+use crate::http::refusal::Refusal;
+use crate::http::request::{self, Request};
 use crate::id::Id;
 use crate::message::Message;
 use crate::route::Room;
@@ -64,7 +65,7 @@ pub enum Unreached {
     /// What the client is answered.
     Refused {
         /// Status and reason, for the log.
-        refusal: handshake::Refusal,
+        refusal: Refusal,
         /// The whole HTTP answer: the upstream's own, where it gave one.
         answer: Vec<u8>,
     },
@@ -93,7 +94,7 @@ pub struct Asked<'a> {
 /// 101 the client gets too.
 pub fn reach(shared: &Shared, dialer: &Dialer, relay: &RelaySettings, asked: &Asked<'_>) -> Result<Reached, Unreached> {
     let unreached = |status, reason: String| {
-        let refusal = handshake::Refusal::new(status, reason);
+        let refusal = Refusal::new(status, reason);
         Unreached::Refused { answer: refusal.to_http(), refusal }
     };
     let extras = extras(shared, relay, asked).map_err(|problem| unreached(502, problem))?;
@@ -115,7 +116,7 @@ pub fn reach(shared: &Shared, dialer: &Dialer, relay: &RelaySettings, asked: &As
             Err(match error {
                 DialError::Refused { refusal, .. } if refusal.status >= 300 => Unreached::Refused {
                     answer: passed_on_answer(&refusal),
-                    refusal: handshake::Refusal::new(refusal.status, "its upstream answered so"),
+                    refusal: Refusal::new(refusal.status, "its upstream answered so"),
                 },
                 error if error.is_timeout() => unreached(504, "the upstream did not answer in time".to_owned()),
                 _ => unreached(502, "the upstream cannot be reached".to_owned()),
@@ -152,7 +153,7 @@ fn extras(shared: &Shared, relay: &RelaySettings, asked: &Asked<'_>) -> Result<R
     }
     let mut headers = Vec::new();
     for name in &relay.forward_headers {
-        headers.extend(handshake::header_values(head, name).into_iter().map(|value| (name.clone(), value)));
+        headers.extend(request::header_values(head, name).into_iter().map(|value| (name.clone(), value)));
     }
     let mut set = |name: &str, value: String| headers.push((name.to_owned(), value.into_bytes()));
     if let Some(from) = from {

@@ -20,7 +20,7 @@ const FLOORS: [&[&str]; 14] = [
     &["connection"],
     &["config"],
     &["message", "system", "template", "url"],
-    &["clock", "display", "id", "path", "permits", "secret", "sync"],
+    &["clock", "display", "http", "id", "path", "permits", "secret", "sync"],
 ];
 
 /// The files of src/connection/, from the top down; a file imports only from those below its own.

@@ -7,47 +7,32 @@ use std::path::Path;
 use crate::config::mistake::cause;
 use crate::config::section::Value;
 use crate::config::settings::Origins;
+use crate::http::token::{Reserved, is_token, reserved, split_port};
 use crate::secret::Secret;
 
 use super::dial::DialKeys;
 
-/// Headers that links and relays may not set, each with what to do instead.
-const OWN_HEADERS: [(&str, &str); 10] = [
-    ("connection", "the handshake sets it itself, remove it"),
-    ("upgrade", "the handshake sets it itself, remove it"),
-    ("content-length", "the request of a handshake has no body, remove it"),
-    ("transfer-encoding", "the request of a handshake has no body, remove it"),
-    ("te", "the request of a handshake has no body, remove it"),
-    ("sec-websocket-accept", "only the answer to a handshake has it, remove it"),
-    ("sec-websocket-key", "the handshake sets it itself, remove it"),
-    ("sec-websocket-version", "the handshake sets it itself, remove it"),
-    ("sec-websocket-extensions", "wsgate offers no extensions, remove it"),
-    (
-        "sec-websocket-protocol",
-        "subprotocols have their own place, a link's key \"subprotocols\"; a relay offers those of \
-      its client",
-    ),
-];
-
 /// Headers that a relay sends about its client.
 const FORWARDED_HEADERS: [&str; 3] = ["x-forwarded-for", "x-forwarded-proto", "x-forwarded-host"];
 
-/// A token of RFC 9110, section 5.6.2: it goes into a header, or is the name of one, as it is.
-fn is_token(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
-}
-
 /// Why a request of ours cannot have this header, if so; the text goes on after the name.
 pub(super) fn header_problem(name: &str, of_relay: bool) -> Option<String> {
-    let lower = name.to_ascii_lowercase();
     if !is_token(name) {
         return Some("is no name of a header: use letters, digits and \"-\", no spaces".to_owned());
     }
-    if of_relay && FORWARDED_HEADERS.contains(&&*lower) {
+    if of_relay && FORWARDED_HEADERS.iter().any(|own| name.eq_ignore_ascii_case(own)) {
         return Some("is set for each client by the relay itself: remove it".to_owned());
     }
-    let own = OWN_HEADERS.iter().find(|(own, _)| *own == lower);
-    own.map(|(_, advice)| format!("cannot be set: {advice}"))
+    let advice = match reserved(name)? {
+        Reserved::ByHandshake => "the handshake sets it itself, remove it",
+        Reserved::ForBody => "the request of a handshake has no body, remove it",
+        Reserved::ForAnswer => "only the answer to a handshake has it, remove it",
+        Reserved::ForExtensions => "wsgate offers no extensions, remove it",
+        Reserved::ForSubprotocols => {
+            "subprotocols have their own place, a link's key \"subprotocols\"; a relay offers those of its client"
+        }
+    };
+    Some(format!("cannot be set: {advice}"))
 }
 
 /// The headers of requests that we make: `{ Name = "value", Other = { file = "other.txt" } }`.
@@ -73,6 +58,7 @@ pub(in crate::config) struct Header {
 }
 
 fn header_value(value: &Value<'_>, base_dir: &Path, keys: &DialKeys) -> Option<Secret> {
+    // Also none of the control characters above ASCII, which HTTP would allow: no text holds them on purpose.
     let fits = |text: &str| !text.contains(|c: char| c.is_control() && c != '\t');
     if !value.is_table() {
         let text = value.text()?;
@@ -193,22 +179,16 @@ fn origin(text: &str) -> Option<String> {
     if !scheme.starts_with(|c: char| c.is_ascii_alphabetic()) || !scheme.chars().all(in_scheme) {
         return None;
     }
-    let (host, port) = match authority.strip_prefix('[') {
-        Some(rest) => {
-            let (address, port) = rest.split_once(']')?;
-            address.parse::<Ipv6Addr>().ok()?;
-            (&authority[..address.len() + 2], port)
-        }
-        None => authority.split_at(authority.find(':').unwrap_or(authority.len())),
-    };
+    let (host, port) = split_port(authority);
     let in_host = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
-    if host.is_empty() || (!host.starts_with('[') && !host.chars().all(in_host)) {
+    let is_host = match host.strip_prefix('[') {
+        Some(rest) => rest.strip_suffix(']')?.parse::<Ipv6Addr>().is_ok(),
+        None => !host.is_empty() && host.chars().all(in_host),
+    };
+    if !is_host {
         return None;
     }
-    if port.is_empty() {
-        return Some(format!("{scheme}://{host}"));
-    }
-    let port = port.strip_prefix(':')?;
+    let Some(port) = port else { return Some(format!("{scheme}://{host}")) };
     let number = port.parse::<u16>().ok().filter(|_| port.bytes().all(|b| b.is_ascii_digit()))?;
     Some(match (scheme, number) {
         ("http", 80) | ("https", 443) => format!("{scheme}://{host}"),

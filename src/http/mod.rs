@@ -1,0 +1,7 @@
+//! HTTP/1.1 as far as a WebSocket handshake needs it: what a request and an answer say, and what may stand in them.
+//! Rules only: bytes and texts go in, values come out. Reading and writing them is for `connection/handshake.rs` (a
+//! client's request) and `dial/` (a server's answer).
+
+pub mod refusal;
+pub mod request;
+pub mod token;
