@@ -46,7 +46,7 @@ pub fn run(shared: &Arc<Shared>, index: usize, dialer: &Dialer) {
                 failures = if since.elapsed() < backoff.reset_after { failures + 1 } else { 0 };
                 ended
             }
-            Err(DialError::Stopped) => return end(link),
+            Err(DialError::Cancelled) => return end(link),
             Err(error) => {
                 link.counters.failures.fetch_add(1, Ordering::Relaxed);
                 failures += 1;

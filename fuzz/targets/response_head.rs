@@ -15,7 +15,7 @@ use std::thread;
 use libfuzzer_sys::fuzz_target;
 use tungstenite::handshake::derive_accept_key;
 use wsgate::config::{DialSettings, Proxy};
-use wsgate::dial::{CancelToken, DialError, Dialed, Dialer, Hints, Refusal, RequestExtras, Resolver};
+use wsgate::dial::{CancelToken, DialError, Dialed, Dialer, Hints, RequestExtras, Resolver, ServerRefusal};
 
 const OFFERED: [&str; 2] = ["chat.v1", "x"];
 
@@ -180,7 +180,7 @@ fn agreed(fields: &[httparse::Header<'_>], accept: &str) -> Option<String> {
 }
 
 /// What is passed on of a refusal stood in it.
-fn is_from(refusal: &Refusal, fields: &[httparse::Header<'_>], body: &[u8]) {
+fn is_from(refusal: &ServerRefusal, fields: &[httparse::Header<'_>], body: &[u8]) {
     assert!(refusal.body.len() <= BODY_MAX, "{} bytes", refusal.body.len());
     let is_chunked =
         values(fields, "transfer-encoding").iter().any(|value| value.to_ascii_lowercase().contains("chunked"));

@@ -109,7 +109,7 @@ impl Caller {
     pub(super) fn call(&self, cancel: &CancelToken) -> Result<Connection, CallError> {
         let dialed = match self.dialer.dial(&RequestExtras::default(), cancel) {
             Ok(dialed) => dialed,
-            Err(dial::DialError::Stopped) => return Err(CallError::Stopped),
+            Err(dial::DialError::Cancelled) => return Err(CallError::Stopped),
             Err(error) => return Err(CallError::Dial(error)),
         };
         let Dialed { socket, session, behind, subprotocol } = dialed;
@@ -323,7 +323,7 @@ impl CallError {
                 | DialError::Refused { .. } => exit::UNAVAILABLE,
                 DialError::Protocol { .. } => exit::PROTOCOL,
                 DialError::System(_) => exit::SYSTEM,
-                DialError::Stopped => 0,
+                DialError::Cancelled => 0,
             },
             CallError::Protocol { .. } => exit::PROTOCOL,
             CallError::Lost { .. } => exit::IO,

@@ -7,51 +7,28 @@ use std::time::{Duration, Instant};
 use rustix::event::PollFlags;
 use socket2::{Domain, TcpKeepalive, Type};
 
-use super::error::Cause;
+use super::attempt::Attempt;
+use super::error::{Cause, DialError};
 use super::wire::{CancelToken, WaitEnd, WaitError, wait};
 use crate::connection::socket::{SEND_BUFFER, Socket};
-use crate::display;
 
-/// Why nobody let us in.
-#[derive(Debug)]
-pub(super) enum Unconnected {
-    Stopped,
-    /// No address answered in time.
-    TimedOut,
-    Failed(io::Error),
-}
-
-impl Unconnected {
-    /// What an error says about it; `None` if we were stopped.
-    pub(super) fn cause(&self, time: Duration) -> Option<Cause> {
-        match self {
-            Unconnected::Stopped => None,
-            Unconnected::TimedOut => Some(Cause::TimedOut("no answer", time)),
-            Unconnected::Failed(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-                Some(Cause::Other("connection refused (is the server running?)".into()))
-            }
-            Unconnected::Failed(error) => Some(Cause::Other(display::cause(error))),
-        }
-    }
-}
-
-/// Connects to the first address that lets us in. Each gets its share of the time that is left, so that one silent
-/// address does not hide a good one behind it.
+/// Connects to the first address that accepts: those of the server, or of the proxy of this name. Each address gets its
+/// share of the time that is left, so that a silent one does not hide a good one behind it.
 pub(super) fn connect(
     addresses: &[SocketAddr],
-    cancel: &CancelToken,
-    deadline: Instant,
-) -> Result<Socket, Unconnected> {
+    proxy: Option<&str>,
+    attempt: &Attempt<'_>,
+) -> Result<Socket, DialError> {
     let mut best: Option<io::Error> = None;
     for (index, address) in addresses.iter().enumerate() {
         let now = Instant::now();
-        let share = deadline.saturating_duration_since(now) / (addresses.len() - index) as u32;
-        match connect_one(*address, cancel, now + share) {
+        let share = attempt.deadline.saturating_duration_since(now) / (addresses.len() - index) as u32;
+        match connect_one(*address, attempt.cancel, now + share) {
             Ok(socket) => return Ok(socket),
             Err(WaitError::Ended(WaitEnd::Deadline)) => {
                 best.get_or_insert_with(|| io::ErrorKind::TimedOut.into());
             }
-            Err(WaitError::Ended(WaitEnd::Cancelled)) => return Err(Unconnected::Stopped),
+            Err(WaitError::Ended(WaitEnd::Cancelled)) => return Err(DialError::Cancelled),
             // A host without IPv6 fails on the first address of many names; that is not what the user wants to read.
             Err(WaitError::Io(error)) => {
                 if best.as_ref().is_none_or(is_local_trouble) {
@@ -60,10 +37,14 @@ pub(super) fn connect(
             }
         }
     }
-    match best {
-        Some(error) if error.kind() != io::ErrorKind::TimedOut => Err(Unconnected::Failed(error)),
-        _ => Err(Unconnected::TimedOut),
-    }
+    let cause = match best {
+        Some(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            Cause::of("connection refused (is the server running?)", error)
+        }
+        Some(error) if error.kind() != io::ErrorKind::TimedOut => Cause::io(error),
+        _ => attempt.timed_out("no answer"),
+    };
+    Err(attempt.not_connected(proxy, cause))
 }
 
 fn connect_one(address: SocketAddr, cancel: &CancelToken, deadline: Instant) -> Result<Socket, WaitError> {

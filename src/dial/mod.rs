@@ -3,13 +3,14 @@
 //! The lookup of the name, the connection, a proxy, TLS and the handshake run under one deadline, and a [`CancelToken`] ends
 //! each of them. A dial leaves nothing behind but the socket that it returns.
 
+mod attempt;
 pub mod backoff;
 mod connect;
 mod error;
-mod head;
 mod proxy;
 pub mod reconnecting;
 mod resolve;
+mod response;
 mod tls;
 mod upgrade;
 mod wire;
@@ -18,21 +19,21 @@ use std::borrow::Cow;
 use std::env;
 use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-pub use error::{Cause, DialError, Hints, ProxyCause, Refusal, SetupError, TlsCause};
+pub use error::{Cause, DialError, Hints, ProxyCause, SetupError, TlsCause};
 pub use resolve::Resolver;
+pub use response::ServerRefusal;
 pub use wire::{CancelToken, WaitEnd, Wire};
 
-use proxy::{Blocked, HttpProxy};
-use resolve::Unresolved;
-use tls::Unsecured;
-use upgrade::{Parts, Request, Unopened};
+use attempt::Attempt;
+use proxy::{HttpProxy, ProxyUrlError};
+use upgrade::{RequestParts, UpgradeRequest};
 
 use crate::config::{DialSettings, Proxy};
 use crate::connection::socket::Socket;
 use crate::connection::tls::Session;
-use crate::display::{cause, printable};
+use crate::display::printable;
 use crate::path::percent_decoded;
 use crate::secret::Secret;
 use crate::url::{self, Url};
@@ -49,16 +50,18 @@ pub struct Dialer {
     authorization: Option<String>,
     subprotocols: Vec<String>,
     origin: Option<String>,
-    way: Way,
+    proxy: ProxyChoice,
     tls: Option<Tls>,
     connect_timeout: Duration,
     resolver: Arc<Resolver>,
 }
 
-enum Way {
-    Direct,
-    Through(HttpProxy),
-    AsTheEnvironmentSays,
+/// Which proxy a dial goes through.
+enum ProxyChoice {
+    None,
+    Fixed(HttpProxy),
+    /// The environment is asked again for each dial.
+    FromEnvironment,
 }
 
 struct Tls {
@@ -116,12 +119,13 @@ impl Dialer {
             upgrade::check_header(name, value.expose().as_bytes())
                 .map_err(|problem| SetupError::Setting(format!("failed to use a header: {problem}")))?;
         }
-        let way = match &settings.proxy {
-            Proxy::Off => Way::Direct,
-            Proxy::Environment => Way::AsTheEnvironmentSays,
-            Proxy::Url(url) => Way::Through(proxy::parse(url.expose()).map_err(|unusable| {
-                SetupError::Setting(format!("failed to use the proxy '{}': {}", unusable.shown, unusable.problem))
-            })?),
+        let proxy = match &settings.proxy {
+            Proxy::Off => ProxyChoice::None,
+            Proxy::Environment => ProxyChoice::FromEnvironment,
+            Proxy::Url(url) => {
+                let proxy = proxy::parse(url.expose()).map_err(|error| SetupError::Setting(error.to_string()))?;
+                ProxyChoice::Fixed(proxy)
+            }
         };
         let tls = match target.secure {
             false => None,
@@ -142,7 +146,7 @@ impl Dialer {
             authorization,
             subprotocols: settings.subprotocols.clone(),
             origin: settings.origin.clone(),
-            way,
+            proxy,
             tls,
             connect_timeout: settings.connect_timeout,
             resolver,
@@ -161,7 +165,7 @@ impl Dialer {
         self.tls.as_ref().filter(|tls| !tls.verify).map(|_| &*self.target.host)
     }
 
-    /// Opens a connection; the error says which step failed. `cancel` ends it early with [`DialError::Stopped`].
+    /// Opens a connection; the error says which step failed. `cancel` ends it early with [`DialError::Cancelled`].
     pub fn dial(&self, extras: &RequestExtras, cancel: &CancelToken) -> Result<Dialed, DialError> {
         self.dial_within(self.connect_timeout, extras, cancel)
     }
@@ -173,77 +177,45 @@ impl Dialer {
         extras: &RequestExtras,
         cancel: &CancelToken,
     ) -> Result<Dialed, DialError> {
-        let time = time.min(self.connect_timeout);
-        let deadline = Instant::now() + time;
         let path_and_query = extras.path_and_query.as_deref().unwrap_or(&self.target.path_and_query);
-        let url = self.shown(path_and_query);
-        let request =
-            self.request(path_and_query, extras).map_err(|problem| DialError::Request { url: url.clone(), problem })?;
-        let proxy = self.proxy().map_err(|unusable| DialError::Proxy {
-            url: url.clone(),
-            proxy: unusable.shown,
-            cause: ProxyCause::Url(unusable.problem),
-        })?;
-        let (host, port) = match &proxy {
-            Some(proxy) => (&*proxy.host, proxy.port),
-            None => (&*self.target.host, self.target.port),
-        };
-
-        let addresses = self.resolver.resolve(host, port, cancel, deadline).map_err(|why| {
-            let host = host.to_owned();
-            match why {
-                Unresolved::Stopped => DialError::Stopped,
-                Unresolved::System(error) => {
-                    DialError::System(format!("failed to start the lookup of '{host}': {}", cause(&error)))
-                }
-                Unresolved::TimedOut => DialError::Resolve { host, cause: Cause::TimedOut("no answer", time) },
-                why => DialError::Resolve { host, cause: Cause::Other(why.to_string()) },
-            }
-        })?;
-        let socket = connect::connect(&addresses, cancel, deadline).map_err(|why| match why.cause(time) {
-            None => DialError::Stopped,
-            Some(cause) => {
-                let proxy = proxy.as_ref().map(|proxy| proxy.shown.clone());
-                DialError::Connect { url: url.clone(), proxy, cause }
-            }
-        })?;
-        let mut wire = Wire::new(socket, None, Some(deadline), cancel.clone());
-        if let Some(proxy) = &proxy {
-            proxy::tunnel(proxy, &self.target.host, self.target.port, &mut wire, time).map_err(|why| match why {
-                Blocked::Stopped => DialError::Stopped,
-                Blocked::Cause(mut cause) => {
-                    if let ProxyCause::Refused(refusal) = &mut cause {
-                        let ours: Vec<_> = proxy.authorization().into_iter().map(Cow::from).collect();
-                        refusal.hide(&ours, &[]);
-                    }
-                    DialError::Proxy { url: url.clone(), proxy: proxy.shown.clone(), cause }
-                }
-            })?;
-        }
-        if let Some(tls) = &self.tls {
-            let session =
-                tls::handshake(&tls.connector, &tls.server_name, &mut wire, time).map_err(|why| match why {
-                    Unsecured::Stopped => DialError::Stopped,
-                    Unsecured::Cause(cause) => DialError::Tls { url: url.clone(), cause },
-                })?;
-            wire.secure(session);
-        }
-        let opened = upgrade::upgrade(&request, &mut wire, self.tls.is_some(), time);
-        let (mut behind, subprotocol) = opened.map_err(|why| match why {
-            Unopened::Stopped => DialError::Stopped,
-            Unopened::Unanswered(cause) => DialError::Unanswered { url: url.clone(), cause },
-            Unopened::Protocol(problem) => DialError::Protocol { url: url.clone(), problem },
-            Unopened::Refused(mut refusal) => {
-                let theirs = extras.headers.iter().map(|(_, value)| Cow::from(value));
-                let theirs: Vec<_> = theirs.chain(query(path_and_query)).collect();
-                refusal.hide(&self.secrets(), &theirs);
-                DialError::Refused { url: url.clone(), refusal }
-            }
-        })?;
-        wire.read_decrypted(&mut behind)
-            .map_err(|error| DialError::Unanswered { url: url.clone(), cause: Cause::Other(cause(&error)) })?;
+        let attempt = Attempt::new(self.shown(path_and_query), time.min(self.connect_timeout), cancel);
+        let request = self.request(path_and_query, extras).map_err(|problem| attempt.bad_request(problem))?;
+        let mut wire = self.open_stream(&attempt)?;
+        let (mut behind, subprotocol) = upgrade::upgrade(&request, &mut wire, &attempt)
+            .map_err(|error| self.without_secrets(error, path_and_query, extras))?;
+        wire.read_decrypted(&mut behind).map_err(|error| attempt.unanswered(Cause::io(error)))?;
         let (socket, session) = wire.into_parts();
         Ok(Dialed { socket, session, behind, subprotocol })
+    }
+
+    /// A stream to the server: through the proxy if there is one, and over TLS if the URL says so.
+    fn open_stream(&self, attempt: &Attempt<'_>) -> Result<Wire, DialError> {
+        let Url { host, port, .. } = &self.target;
+        let proxy =
+            self.proxy().map_err(|error| attempt.no_way_through(&error.shown, ProxyCause::Url(error.problem)))?;
+        let proxy = proxy.as_ref();
+        let (first_host, first_port) = proxy.map_or((host, *port), |proxy| (&proxy.host, proxy.port));
+        let addresses = self.resolver.resolve(first_host, first_port, attempt)?;
+        let socket = connect::connect(&addresses, proxy.map(|proxy| &*proxy.shown), attempt)?;
+        let mut wire = Wire::new(socket, None, Some(attempt.deadline), attempt.cancel.clone());
+        if let Some(proxy) = proxy {
+            proxy::tunnel(proxy, host, *port, &mut wire, attempt)?;
+        }
+        if let Some(tls) = &self.tls {
+            let session = tls::handshake(&tls.connector, &tls.server_name, &mut wire, attempt)?;
+            wire.secure(session);
+        }
+        Ok(wire)
+    }
+
+    /// The error, with nothing in a refusal that repeats a secret.
+    fn without_secrets(&self, mut error: DialError, path_and_query: &str, extras: &RequestExtras) -> DialError {
+        if let DialError::Refused { refusal, .. } = &mut error {
+            let theirs = extras.headers.iter().map(|(_, value)| Cow::from(value));
+            let theirs: Vec<_> = theirs.chain(query(path_and_query)).collect();
+            refusal.hide(&self.secrets(), &theirs);
+        }
+        error
     }
 
     /// What stands in every request and is nobody else's business.
@@ -264,24 +236,24 @@ impl Dialer {
         printable(&format!("{scheme}://{user}{}{path}", target.authority()), URL_SHOWN_MAX)
     }
 
-    fn proxy(&self) -> Result<Option<HttpProxy>, proxy::Unusable> {
-        match &self.way {
-            Way::Direct => Ok(None),
-            Way::Through(proxy) => Ok(Some(proxy.clone())),
-            Way::AsTheEnvironmentSays => {
+    fn proxy(&self) -> Result<Option<HttpProxy>, ProxyUrlError> {
+        match &self.proxy {
+            ProxyChoice::None => Ok(None),
+            ProxyChoice::Fixed(proxy) => Ok(Some(proxy.clone())),
+            ProxyChoice::FromEnvironment => {
                 let lookup = |name: &str| env::var(name).ok();
                 proxy::from_environment(self.target.secure, &self.target.host, self.target.port, &lookup)
             }
         }
     }
 
-    fn request(&self, path_and_query: &str, extras: &RequestExtras) -> Result<Request, String> {
+    fn request(&self, path_and_query: &str, extras: &RequestExtras) -> Result<UpgradeRequest, String> {
         let mut headers: Vec<(&str, &[u8])> =
             self.headers.iter().map(|(name, value)| (&**name, value.expose().as_bytes())).collect();
         let is_set = |name: &str| self.headers.iter().any(|(own, _)| own.eq_ignore_ascii_case(name));
         headers
             .extend(extras.headers.iter().filter(|(name, _)| !is_set(name)).map(|(name, value)| (&**name, &value[..])));
-        Request::new(Parts {
+        UpgradeRequest::new(RequestParts {
             path_and_query,
             authority: &self.target.authority(),
             origin: extras.origin.as_deref().or(self.origin.as_deref()),

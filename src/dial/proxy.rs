@@ -1,13 +1,16 @@
 //! Through an HTTP proxy: which one, if any, and the CONNECT that makes it a tunnel (RFC 9110 section 9.3.6).
 
+use std::borrow::Cow;
+use std::fmt;
 use std::io::Write;
 use std::net::IpAddr;
-use std::time::Duration;
 
-use super::error::{Cause, ProxyCause};
-use super::head::{self, HeadError};
+use super::attempt::Attempt;
+use super::error::{Cause, DialError, ProxyCause};
+use super::response::{ReadHeadError, ServerRefusal, is_end, read_head};
 use super::upgrade::basic;
-use super::wire::{WaitEnd, Wire};
+use super::wire::Wire;
+use crate::http::head::ResponseHeadError;
 use crate::path::percent_decoded;
 
 /// A proxy that can be used. It has no `Debug`: the authorization is a secret.
@@ -21,28 +24,29 @@ pub(super) struct HttpProxy {
     pub(super) shown: String,
 }
 
-impl HttpProxy {
-    /// What it is told about who we are.
-    pub(super) fn authorization(&self) -> Option<&[u8]> {
-        self.authorization.as_deref().map(str::as_bytes)
-    }
-}
-
 /// A proxy that was named and cannot be used.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Unusable {
+pub(super) struct ProxyUrlError {
     /// As it may be shown.
     pub(super) shown: String,
     pub(super) problem: String,
 }
 
+impl fmt::Display for ProxyUrlError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "failed to use the proxy '{}': {}", self.shown, self.problem)
+    }
+}
+
+impl std::error::Error for ProxyUrlError {}
+
 /// Reads `http://[user:password@]host[:port]`; without a scheme it is http, as curl has it.
-pub(super) fn parse(text: &str) -> Result<HttpProxy, Unusable> {
+pub(super) fn parse(text: &str) -> Result<HttpProxy, ProxyUrlError> {
     let (scheme, rest) = text.split_once("://").unwrap_or(("http", text));
     let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
     let (user, place) = authority.rsplit_once('@').map_or((None, authority), |(user, place)| (Some(user), place));
     let shown = format!("{scheme}://{place}");
-    let unusable = |problem: &str| Unusable { shown: shown.clone(), problem: problem.to_owned() };
+    let unusable = |problem: &str| ProxyUrlError { shown: shown.clone(), problem: problem.to_owned() };
     if !scheme.eq_ignore_ascii_case("http") {
         return Err(unusable("only proxies that are spoken to in plain HTTP can be used (write 'http://HOST:PORT')"));
     }
@@ -64,7 +68,7 @@ pub(super) fn from_environment(
     host: &str,
     port: u16,
     lookup: &dyn Fn(&str) -> Option<String>,
-) -> Result<Option<HttpProxy>, Unusable> {
+) -> Result<Option<HttpProxy>, ProxyUrlError> {
     let variable = |name: &str| {
         // A program that serves CGI has every header "Proxy" of a client as HTTP_PROXY ("httpoxy").
         let forged = name == "http_proxy" && lookup("REQUEST_METHOD").is_some();
@@ -148,47 +152,52 @@ fn is_inside(ip: IpAddr, network: IpAddr, bits: u32) -> bool {
     }
 }
 
-/// Why there is no tunnel.
-pub(super) enum Blocked {
-    Stopped,
-    Cause(ProxyCause),
+/// Has the proxy connect to the server: from here on, what is written to the wire reaches the server.
+pub(super) fn tunnel(
+    proxy: &HttpProxy,
+    host: &str,
+    port: u16,
+    wire: &mut Wire,
+    attempt: &Attempt<'_>,
+) -> Result<(), DialError> {
+    let failed = |cause| attempt.no_way_through(&proxy.shown, cause);
+    let protocol = |problem: &str| failed(ProxyCause::Protocol(problem.to_owned()));
+    let request = connect_request(proxy, host, port);
+    let head = wire.write_all(request.as_bytes()).map_err(ReadHeadError::Ended).and_then(|()| read_head(wire));
+    let head = head.map_err(|error| match error {
+        ReadHeadError::Wrong(error) => match error {
+            ResponseHeadError::TooLarge => protocol("the head of its answer is too large"),
+            ResponseHeadError::NotHttp(_) => protocol("its answer is not HTTP (is a proxy on this port?)"),
+            ResponseHeadError::Malformed(problem) => protocol(&format!("its answer is not HTTP: {problem}")),
+        },
+        ReadHeadError::Ended(error) | ReadHeadError::Silent(error) => {
+            let other = match is_end(&error) {
+                true => Cause::of("the proxy closed the connection without an answer", error),
+                false => Cause::io(error),
+            };
+            attempt.broken(wire, "no answer to CONNECT", other, |cause| failed(ProxyCause::Unanswered(cause)))
+        }
+    })?;
+    if !(200..300).contains(&head.status) {
+        let mut refusal = ServerRefusal::read(head, wire);
+        let ours: Vec<_> = proxy.authorization.iter().map(|value| Cow::from(value.as_bytes())).collect();
+        refusal.hide(&ours, &[]);
+        return Err(failed(ProxyCause::Refused(Box::new(refusal))));
+    }
+    // We speak first, TLS or not, so nothing can have come through yet.
+    if !head.behind.is_empty() {
+        return Err(protocol("it sent something before the server could"));
+    }
+    Ok(())
 }
 
-/// Has the proxy connect to the server; what is written from here on reaches that one.
-pub(super) fn tunnel(proxy: &HttpProxy, host: &str, port: u16, wire: &mut Wire, time: Duration) -> Result<(), Blocked> {
+fn connect_request(proxy: &HttpProxy, host: &str, port: u16) -> String {
     let place = if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
     let mut request = format!("CONNECT {place} HTTP/1.1\r\nHost: {place}\r\n");
     if let Some(authorization) = &proxy.authorization {
         request += &format!("Proxy-Authorization: {authorization}\r\n");
     }
-    request += "\r\n";
-    let protocol = |problem: String| Blocked::Cause(ProxyCause::Protocol(problem));
-    let head = match wire.write_all(request.as_bytes()).map_err(HeadError::Ended).and_then(|()| head::read(wire)) {
-        Ok(head) => head,
-        Err(HeadError::TooLarge) => return Err(protocol("the head of its answer is too large".into())),
-        Err(HeadError::NotHttp(_)) => return Err(protocol("its answer is not HTTP (is a proxy on this port?)".into())),
-        Err(HeadError::Malformed(problem)) => return Err(protocol(format!("its answer is not HTTP: {problem}"))),
-        Err(HeadError::Ended(error) | HeadError::Silent(error)) => {
-            return Err(match wire.wait_end() {
-                Some(WaitEnd::Cancelled) => Blocked::Stopped,
-                Some(WaitEnd::Deadline) => {
-                    Blocked::Cause(ProxyCause::Unanswered(Cause::TimedOut("no answer to CONNECT", time)))
-                }
-                None if head::is_end(&error) => Blocked::Cause(ProxyCause::Unanswered(Cause::Other(
-                    "the proxy closed the connection without an answer".into(),
-                ))),
-                None => Blocked::Cause(ProxyCause::Unanswered(Cause::Other(crate::display::cause(&error)))),
-            });
-        }
-    };
-    if !(200..300).contains(&head.status) {
-        return Err(Blocked::Cause(ProxyCause::Refused(Box::new(head.into_refusal(wire)))));
-    }
-    // We speak first, TLS or not, so nothing can have come through yet.
-    if !head.behind.is_empty() {
-        return Err(protocol("it sent something before the server could".into()));
-    }
-    Ok(())
+    request + "\r\n"
 }
 
 #[cfg(test)]
@@ -265,6 +274,10 @@ mod tests {
     fn a_proxy_that_cannot_be_used_says_why_and_hides_who_we_are() {
         for (text, shown) in [
             ("https://me:secret@p:3128", "https://p:3128"),
+            ("http://me:secret@a:b:80", "http://a:b:80"),
+            ("http://me:secret@[::1:80", "http://[::1:80"),
+            ("http://me:secret@[::1]x:80", "http://[::1]x:80"),
+            ("http://me:secret@p:0", "http://p:0"),
             ("socks5://p", "socks5://p"),
             ("http://me:secret@:1", "http://:1"),
             ("http://me:secret@p:x", "http://p:x"),

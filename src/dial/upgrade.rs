@@ -4,36 +4,24 @@
 
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
-use std::time::Duration;
 
 use data_encoding::BASE64;
 use tungstenite::handshake::client::generate_key;
 use tungstenite::handshake::derive_accept_key;
 
-use super::error::{Cause, Refusal};
-use super::head::{self, Head, HeadError};
-use super::wire::{WaitEnd, Wire};
+use super::attempt::Attempt;
+use super::error::{Cause, DialError};
+use super::response::{ReadHeadError, ServerRefusal, is_end, read_head};
+use super::wire::Wire;
 use crate::display::{self, printable};
+use crate::http::head::{ResponseHead, ResponseHeadError};
+use crate::http::token::{is_header_value, is_token, reserved};
 
-/// How much of a subprotocol that nobody offered is shown.
+/// How much is shown of a subprotocol or of the name of a header.
 const SHOWN_MAX: usize = 123;
 
-/// The headers that are the handshake's own, and those of a body, which it has not.
-const OWN: [&str; 10] = [
-    "connection",
-    "upgrade",
-    "sec-websocket-key",
-    "sec-websocket-version",
-    "sec-websocket-extensions",
-    "sec-websocket-protocol",
-    "sec-websocket-accept",
-    "content-length",
-    "transfer-encoding",
-    "te",
-];
-
 /// A request that is ready to be sent, and what its answer has to fit.
-pub(super) struct Request {
+pub(super) struct UpgradeRequest {
     text: Vec<u8>,
     key: String,
     offered: Vec<String>,
@@ -42,7 +30,7 @@ pub(super) struct Request {
 }
 
 /// What a request is made of.
-pub(super) struct Parts<'a> {
+pub(super) struct RequestParts<'a> {
     pub(super) path_and_query: &'a str,
     pub(super) authority: &'a str,
     pub(super) origin: Option<&'a str>,
@@ -54,9 +42,9 @@ pub(super) struct Parts<'a> {
     pub(super) may_agree_to_none: bool,
 }
 
-impl Request {
+impl UpgradeRequest {
     /// The request with a new key. The error says which part cannot be sent.
-    pub(super) fn new(parts: Parts<'_>) -> Result<Request, String> {
+    pub(super) fn new(parts: RequestParts<'_>) -> Result<UpgradeRequest, String> {
         let path = parts.path_and_query;
         if !path.starts_with('/') || path.contains('#') || !path.bytes().all(|b| b.is_ascii_graphic()) {
             return Err("its path holds a character that has to be percent-encoded".into());
@@ -65,7 +53,9 @@ impl Request {
             check_header(name, value)?;
         }
         for name in parts.subprotocols {
-            check_token(name)?;
+            if !is_token(name) {
+                return Err(format!("'{}' cannot be a subprotocol", printable(name, SHOWN_MAX)));
+            }
         }
         let key = generate_key();
         let has = |name: &str| parts.headers.iter().any(|(own, _)| own.eq_ignore_ascii_case(name));
@@ -101,31 +91,28 @@ impl Request {
             text.extend_from_slice(b"\r\n");
         }
         text.extend_from_slice(b"\r\n");
-        Ok(Request { text, key, offered: parts.subprotocols.to_vec(), may_agree_to_none: parts.may_agree_to_none })
+        Ok(UpgradeRequest {
+            text,
+            key,
+            offered: parts.subprotocols.to_vec(),
+            may_agree_to_none: parts.may_agree_to_none,
+        })
     }
 }
 
 /// No header may end its line, and none may take part in the handshake. The error does not show the value.
 pub(super) fn check_header(name: &str, value: &[u8]) -> Result<(), String> {
     let shown = printable(name, SHOWN_MAX);
-    if check_token(name).is_err() {
+    if !is_token(name) {
         return Err(format!("'{shown}' is not the name of a header"));
     }
-    if OWN.iter().any(|own| name.eq_ignore_ascii_case(own)) {
+    if reserved(name).is_some() {
         return Err(format!("the header '{shown}' is none to be set in a handshake"));
     }
-    if value.iter().any(|byte| (*byte < b' ' && *byte != b'\t') || *byte == 0x7f) {
+    if !is_header_value(value) {
         return Err(format!("the value of the header '{shown}' holds a control character"));
     }
     Ok(())
-}
-
-/// A token of HTTP (RFC 9110 section 5.6.2), which a subprotocol is.
-fn check_token(text: &str) -> Result<(), String> {
-    match !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b)) {
-        true => Ok(()),
-        false => Err(format!("'{}' cannot be a subprotocol", printable(text, SHOWN_MAX))),
-    }
 }
 
 /// The value of Authorization for `user:password` (RFC 7617).
@@ -133,47 +120,41 @@ pub(super) fn basic(user_and_password: &[u8]) -> String {
     format!("Basic {}", BASE64.encode(user_and_password))
 }
 
-/// Why the connection was not opened.
-pub(super) enum Unopened {
-    Stopped,
-    Unanswered(Cause),
-    Protocol(String),
-    Refused(Box<Refusal>),
-}
-
 /// Sends the request and reads the answer: what came behind it, and the subprotocol that was agreed.
 pub(super) fn upgrade(
-    request: &Request,
+    request: &UpgradeRequest,
     wire: &mut Wire,
-    tls: bool,
-    time: Duration,
-) -> Result<(Vec<u8>, Option<String>), Unopened> {
-    let ended = |wire: &Wire, error: &io::Error, silent: bool| match wire.wait_end() {
-        Some(WaitEnd::Cancelled) => Unopened::Stopped,
-        Some(WaitEnd::Deadline) => Unopened::Unanswered(Cause::TimedOut("no answer to the handshake", time)),
-        None if head::is_end(error) => Unopened::Unanswered(Cause::Other(format!(
-            "the server closed the connection without an answer{}",
-            if silent && !tls { " (is this a TLS port? then use wss://)" } else { "" }
-        ))),
-        None => Unopened::Unanswered(Cause::Other(broken(error))),
+    attempt: &Attempt<'_>,
+) -> Result<(Vec<u8>, Option<String>), DialError> {
+    let ended = |wire: &Wire, error: io::Error, hint: &str| {
+        let other = match is_end(&error) {
+            true => Cause::of(format!("the server closed the connection without an answer{hint}"), error),
+            false => Cause::of(broken(&error), error),
+        };
+        attempt.broken(wire, "no answer to the handshake", other, |cause| attempt.unanswered(cause))
     };
-    wire.write_all(&request.text).and_then(|()| wire.flush()).map_err(|error| ended(wire, &error, false))?;
-    let head = head::read(wire).map_err(|error| match error {
-        HeadError::NotHttp(start) => Unopened::Protocol(not_http(&start, tls).into()),
-        HeadError::Malformed(problem) => Unopened::Protocol(format!("the server's answer is not HTTP: {problem}")),
-        HeadError::TooLarge => Unopened::Protocol("the head of the server's answer is too large".into()),
-        HeadError::Silent(error) => ended(wire, &error, true),
-        HeadError::Ended(error) => ended(wire, &error, false),
+    wire.write_all(&request.text).and_then(|()| wire.flush()).map_err(|error| ended(wire, error, ""))?;
+    let head = read_head(wire).map_err(|error| match error {
+        ReadHeadError::Wrong(error) => attempt.protocol_broken(match error {
+            ResponseHeadError::NotHttp(start) => not_http(&start, wire.is_secure()).to_owned(),
+            ResponseHeadError::Malformed(problem) => format!("the server's answer is not HTTP: {problem}"),
+            ResponseHeadError::TooLarge => "the head of the server's answer is too large".to_owned(),
+        }),
+        ReadHeadError::Silent(error) => {
+            let hint = if wire.is_secure() { "" } else { " (is this a TLS port? then use wss://)" };
+            ended(wire, error, hint)
+        }
+        ReadHeadError::Ended(error) => ended(wire, error, ""),
     })?;
     if head.status != 101 {
-        return Err(Unopened::Refused(Box::new(head.into_refusal(wire))));
+        return Err(attempt.refused(ServerRefusal::read(head, wire)));
     }
-    let subprotocol = check(request, &head).map_err(Unopened::Protocol)?;
+    let subprotocol = check(request, &head).map_err(|problem| attempt.protocol_broken(problem))?;
     Ok((head.behind, subprotocol))
 }
 
 /// The checks of RFC 6455 section 4.1 on a 101.
-fn check(request: &Request, head: &Head) -> Result<Option<String>, String> {
+fn check(request: &UpgradeRequest, head: &ResponseHead) -> Result<Option<String>, String> {
     if !head.values("upgrade").any(|value| value.eq_ignore_ascii_case("websocket")) {
         return Err("the server's 101 lacks 'Upgrade: websocket'".into());
     }
@@ -225,8 +206,8 @@ fn broken(error: &io::Error) -> String {
 mod tests {
     use super::*;
 
-    fn parts<'a>() -> Parts<'a> {
-        Parts {
+    fn parts<'a>() -> RequestParts<'a> {
+        RequestParts {
             path_and_query: "/a?b",
             authority: "h:1",
             origin: Some("https://o"),
@@ -237,8 +218,8 @@ mod tests {
         }
     }
 
-    fn text(parts: Parts) -> String {
-        String::from_utf8(Request::new(parts).unwrap().text).unwrap()
+    fn text(parts: RequestParts) -> String {
+        String::from_utf8(UpgradeRequest::new(parts).unwrap().text).unwrap()
     }
 
     #[test]
@@ -253,7 +234,7 @@ mod tests {
         }
         let headers: Vec<(&str, &[u8])> =
             vec![("host", b"x"), ("AUTHORIZATION", b"Bearer t"), ("x-a", b"1"), ("X-A", b"\xff")];
-        let request = Request::new(Parts { headers, ..parts() }).unwrap().text;
+        let request = UpgradeRequest::new(RequestParts { headers, ..parts() }).unwrap().text;
         let request = String::from_utf8_lossy(&request).to_lowercase();
         for (name, lines) in [("host", 1), ("authorization", 1), ("x-a", 2), ("origin", 1)] {
             assert_eq!(request.matches(&format!("\r\n{name}: ")).count(), lines, "{request}");
@@ -272,14 +253,14 @@ mod tests {
             ("sec-websocket-KEY", b"x"),
             ("Content-Length", b"3"),
         ] {
-            let problem = Request::new(Parts { headers: vec![(name, value)], ..parts() }).err().unwrap();
+            let problem = UpgradeRequest::new(RequestParts { headers: vec![(name, value)], ..parts() }).err().unwrap();
             assert!(!problem.contains('\n'), "{problem}");
         }
         for path in ["", "a", "/a b", "/a\r\nB: c", "/a#b", "/\u{e9}"] {
-            assert!(Request::new(Parts { path_and_query: path, ..parts() }).is_err(), "{path:?}");
+            assert!(UpgradeRequest::new(RequestParts { path_and_query: path, ..parts() }).is_err(), "{path:?}");
         }
-        assert!(Request::new(Parts { subprotocols: &["a,b".to_owned()], ..parts() }).is_err());
-        assert!(Request::new(Parts { origin: Some("a\nb"), ..parts() }).is_err());
+        assert!(UpgradeRequest::new(RequestParts { subprotocols: &["a,b".to_owned()], ..parts() }).is_err());
+        assert!(UpgradeRequest::new(RequestParts { origin: Some("a\nb"), ..parts() }).is_err());
     }
 
     #[test]

@@ -142,6 +142,11 @@ impl Wire {
         self.cipher = vec![0; CIPHER_BYTES].into();
     }
 
+    /// Whether it goes through a TLS session.
+    pub(super) fn is_secure(&self) -> bool {
+        self.session.is_some()
+    }
+
     /// The socket and the session; nothing that was written is left here.
     pub(super) fn into_parts(self) -> (Socket, Option<Session>) {
         (self.socket, self.session)

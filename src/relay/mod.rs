@@ -23,7 +23,7 @@ use crate::connection::read_loop::{Handler, Handshaken, ReadLoop, Received};
 use crate::connection::reader::Close;
 use crate::dial::backoff;
 use crate::dial::reconnecting::ReconnectingOutbox;
-use crate::dial::{self, DialError, Dialed, Dialer, Hints, RequestExtras, WaitEnd};
+use crate::dial::{DialError, Dialed, Dialer, Hints, RequestExtras, ServerRefusal, WaitEnd};
 use crate::display::Seconds;
 use crate::http::refusal::Refusal;
 use crate::http::request::{self, Request};
@@ -102,10 +102,10 @@ pub fn reach(shared: &Shared, dialer: &Dialer, relay: &RelaySettings, asked: &As
     let socket = socket.map_err(|error| unreached(503, format!("failed to watch its connection: {error}")))?;
     match dialer.dial(&extras, &shared.until_stop().until_hung_up(Arc::new(socket))) {
         Ok(dialed) => Ok(Reached { dialed, extras }),
-        Err(DialError::Stopped) if shared.is_stopping() => {
+        Err(DialError::Cancelled) if shared.is_stopping() => {
             Err(unreached(503, "the server is shutting down".to_owned()))
         }
-        Err(DialError::Stopped) => Err(Unreached::Gone),
+        Err(DialError::Cancelled) => Err(Unreached::Gone),
         // Of the client's own making, so it is no warning.
         Err(DialError::Request { problem, .. }) => {
             Err(unreached(400, format!("its request cannot be passed on: {problem}")))
@@ -126,7 +126,7 @@ pub fn reach(shared: &Shared, dialer: &Dialer, relay: &RelaySettings, asked: &As
 }
 
 /// An upstream's refusal as an answer of our own, on a connection that ends with it.
-fn passed_on_answer(refusal: &dial::Refusal) -> Vec<u8> {
+fn passed_on_answer(refusal: &ServerRefusal) -> Vec<u8> {
     let mut answer = format!("HTTP/1.1 {} {}\r\nConnection: close\r\n", refusal.status, refusal.reason).into_bytes();
     for (name, value) in &refusal.headers {
         answer.extend_from_slice(name.as_bytes());
@@ -370,7 +370,7 @@ impl Side {
                     }
                     Err(error) => error.to_string(),
                 },
-                Err(DialError::Stopped) => return None,
+                Err(DialError::Cancelled) => return None,
                 Err(error) => error.with(&Hints::CONFIGURATION).to_string(),
             };
             patience.failures += 1;

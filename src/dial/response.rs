@@ -1,0 +1,190 @@
+//! What a server or a proxy answers: reading its head, and of a refusal what it says about it.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::io::{self, Read};
+use std::time::Duration;
+
+use super::wire::Wire;
+use crate::display::printable;
+use crate::http::head::{ResponseHead, ResponseHeadError, ResponseHeadParser, dechunk, usual_reason};
+use crate::url;
+
+/// How much of the body of a refusal is read, and how long that may take.
+const BODY_MAX: usize = 4 << 10;
+const BODY_WAIT: Duration = Duration::from_secs(1);
+
+/// How much of a reason is kept.
+const REASON_MAX: usize = 123;
+
+/// How much of a refusal's body is shown.
+const BODY_SHOWN_MAX: usize = 500;
+
+/// The headers of a refusal that are of use to the caller.
+const PASSED_ON: [&str; 5] = ["Retry-After", "WWW-Authenticate", "Location", "Content-Type", "Content-Encoding"];
+
+/// Anything shorter is a word that stands in many texts.
+const SECRET_MIN: usize = 4;
+
+/// Why there is no head.
+#[derive(Debug)]
+pub(super) enum ReadHeadError {
+    /// What has come is none.
+    Wrong(ResponseHeadError),
+    /// The stream ended or failed before anything had come.
+    Silent(io::Error),
+    /// The stream ended or failed later.
+    Ended(io::Error),
+}
+
+impl From<ResponseHeadError> for ReadHeadError {
+    fn from(error: ResponseHeadError) -> ReadHeadError {
+        ReadHeadError::Wrong(error)
+    }
+}
+
+/// Reads up to the end of the head that counts.
+pub(super) fn read_head(wire: &mut Wire) -> Result<ResponseHead, ReadHeadError> {
+    let mut parser = ResponseHeadParser::default();
+    let mut buffer = [0; 4096];
+    loop {
+        let failed = if parser.is_empty() { ReadHeadError::Silent } else { ReadHeadError::Ended };
+        match wire.read(&mut buffer) {
+            Ok(0) => {
+                // What it has said may be wrong as well, which is the better reason.
+                parser.finish()?;
+                return Err(failed(io::ErrorKind::UnexpectedEof.into()));
+            }
+            Ok(count) => {
+                if let Some(head) = parser.feed(&buffer[..count])? {
+                    return Ok(head);
+                }
+            }
+            Err(error) => return Err(failed(error)),
+        }
+    }
+}
+
+/// Whether an error says that the other side is gone, whatever the reason.
+pub(super) fn is_end(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe)
+}
+
+/// An HTTP answer that is not the one we wanted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerRefusal {
+    /// From 100 to 999.
+    pub status: u16,
+    /// As sent, safe to show; the usual one of the status if none was sent.
+    pub reason: String,
+    /// Those that are of use to the caller: Retry-After, WWW-Authenticate, Location, Content-Type, Content-Encoding;
+    /// `***` stands where they repeated a secret of ours.
+    pub headers: Vec<(String, Vec<u8>)>,
+    /// The beginning of the body, at most 4 KiB, without chunks; `***` stands where it repeated a secret of ours.
+    pub body: Vec<u8>,
+    /// As the body, also without what came from the caller: for logs.
+    for_logs: Vec<u8>,
+}
+
+impl ServerRefusal {
+    /// Reads what the other side says about its refusal, as far as it is short and comes soon.
+    pub(super) fn read(head: ResponseHead, wire: &mut Wire) -> ServerRefusal {
+        let is_chunked = head.is_chunked();
+        let wanted = head.content_length().unwrap_or(BODY_MAX).min(BODY_MAX);
+        let ResponseHead { status, reason, fields, behind: mut body } = head;
+        wire.cap_deadline(BODY_WAIT);
+        let mut buffer = [0; 1024];
+        while body.len() < wanted && !(is_chunked && body.ends_with(b"0\r\n\r\n")) {
+            match wire.read(&mut buffer) {
+                Ok(0) | Err(_) => break,
+                Ok(count) => body.extend_from_slice(&buffer[..count]),
+            }
+        }
+        if is_chunked {
+            body = dechunk(&body);
+        }
+        body.truncate(wanted);
+        let reason = match &reason[..] {
+            "" => usual_reason(status).to_owned(),
+            reason => printable(reason, REASON_MAX),
+        };
+        let is_passed_on = |name: &str| PASSED_ON.iter().any(|known| name.eq_ignore_ascii_case(known));
+        let headers = fields.into_iter().filter(|(name, _)| is_passed_on(name)).collect();
+        ServerRefusal { status, reason, headers, for_logs: body.clone(), body }
+    }
+
+    /// Takes out of the headers and the body what they repeat of the request: `ours` is a secret from everybody,
+    /// `theirs` came from the caller and is kept out of logs only.
+    pub(super) fn hide(&mut self, ours: &[Cow<'_, [u8]>], theirs: &[Cow<'_, [u8]>]) {
+        // The others say how long to wait and what the body is: a value of ours there is a word that both have.
+        for (name, value) in &mut self.headers {
+            if ["Location", "WWW-Authenticate"].iter().any(|known| name.eq_ignore_ascii_case(known)) {
+                *value = without(value, ours);
+            }
+        }
+        self.body = without(&self.body, ours);
+        self.for_logs = without(&self.body, theirs);
+    }
+
+    /// The first value of a header, safe to show.
+    pub fn header(&self, name: &str) -> Option<String> {
+        let (_, value) = self.headers.iter().find(|(own, _)| own.eq_ignore_ascii_case(name))?;
+        Some(printable(&String::from_utf8_lossy(value), BODY_SHOWN_MAX))
+    }
+}
+
+impl fmt::Display for ServerRefusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "answered {}", self.status)?;
+        if !self.reason.is_empty() {
+            write!(f, " {}", self.reason)?;
+        }
+        if let Some(location) = self.header("location").filter(|_| (300..400).contains(&self.status)) {
+            let location = url::fit_to_show(&location);
+            // The text for people says the same, with all that stands in the new address.
+            return write!(f, ", moved to '{location}' (redirects are not followed: use the new address)");
+        }
+        let body = String::from_utf8_lossy(&self.for_logs);
+        match body.trim() {
+            "" => Ok(()),
+            body => write!(f, ": {}", printable(body, BODY_SHOWN_MAX)),
+        }
+    }
+}
+
+/// A text without these secrets. Of `Bearer TOKEN` the token is one by itself.
+fn without(text: &[u8], secrets: &[Cow<'_, [u8]>]) -> Vec<u8> {
+    let mut text = text.to_vec();
+    for secret in secrets {
+        let token = secret.rsplit(|byte| *byte == b' ').next().unwrap_or_default();
+        for secret in [&secret[..], token].into_iter().filter(|secret| secret.len() >= SECRET_MIN) {
+            let mut from = 0;
+            while let Some(at) = text[from..].windows(secret.len()).position(|window| window == secret) {
+                text.splice(from + at..from + at + secret.len(), *b"***");
+                from += at + 3;
+            }
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_repeats_no_secret_of_ours() {
+        let body = b"no token 'a b c' of ?token=a%20b%20c&id=12 for Bearer abcdef".to_vec();
+        let headers = vec![
+            ("Location".to_owned(), b"https://h/dev/?token=a%20b%20c&id=12".to_vec()),
+            ("Content-Type".to_owned(), b"text/a b c".to_vec()),
+        ];
+        let mut refusal = ServerRefusal { status: 301, reason: "Moved".into(), headers, for_logs: body.clone(), body };
+        let ours = [&b"token=a%20b%20c&id=12"[..], b"a%20b%20c", b"a b c", b"12", b"Bearer abcdef"].map(Cow::from);
+        refusal.hide(&ours, &[Cow::from(&b"of ?"[..])]);
+        assert_eq!(refusal.headers[0].1, b"https://h/dev/?***");
+        assert_eq!(refusal.headers[1].1, b"text/a b c");
+        assert_eq!(refusal.body, b"no token '***' of ?*** for ***");
+        assert_eq!(refusal.for_logs, b"no token '***' ****** for ***");
+    }
+}
