@@ -60,9 +60,7 @@ pub fn run(shared: &Arc<Shared>, index: usize, dialer: &Dialer) {
         if backoff.attempts.is_some_and(|most| failures >= most) {
             break ended;
         }
-        // Without random numbers the ceiling itself is a safe wait.
-        let random = getrandom::u64().unwrap_or(u64::MAX);
-        let wait = backoff::wait(backoff.first, backoff.most, failures.saturating_sub(1), random);
+        let wait = backoff::random_wait(backoff.first, backoff.most, failures.saturating_sub(1));
         warn!("link {link}: {}; dialling again in {}", ended.why, Seconds(wait));
         ended.tell(shared, index, failures, Some(wait));
         link.set_state(LinkState::Waiting(Instant::now() + wait, ended.why));

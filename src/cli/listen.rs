@@ -105,8 +105,7 @@ pub(super) fn run(arguments: ListenArguments) -> Result<(), Failure> {
         if opened.is_some_and(|at: Instant| at.elapsed() >= GOOD_AFTER) {
             failures = 0;
         }
-        // Without random numbers the ceiling itself is a safe wait.
-        let wait = backoff::wait(BACK_OFF_FIRST, BACK_OFF_MAX, failures, getrandom::u64().unwrap_or(u64::MAX));
+        let wait = backoff::random_wait(BACK_OFF_FIRST, BACK_OFF_MAX, failures);
         failures += 1;
         tell(&format!("{error}; connecting again in {}", Seconds(wait)));
         match cancel.sleep(wait) {

@@ -2,10 +2,16 @@
 
 use std::time::Duration;
 
-/// The wait after `failures` failed attempts in a row, counted from 0: anything up to a ceiling that
-/// starts at `first` and doubles up to `most` ("full jitter"), so that many who lost the same
-/// server do not come back at the same moment. `random` is uniform over all values.
-pub fn wait(first: Duration, most: Duration, failures: u32, random: u64) -> Duration {
+/// A random wait after `failures` failed attempts in a row, counted from 0: anything up to a ceiling that starts at
+/// `first` and doubles up to `most` ("full jitter"), so that many clients that lost the same server do not come back at
+/// the same moment.
+pub fn random_wait(first: Duration, most: Duration, failures: u32) -> Duration {
+    // Without random numbers the ceiling itself is a safe wait.
+    wait(first, most, failures, getrandom::u64().unwrap_or(u64::MAX))
+}
+
+/// As [`random_wait`]; `random` is uniform over all values.
+fn wait(first: Duration, most: Duration, failures: u32, random: u64) -> Duration {
     let ceiling = first.saturating_mul(1 << failures.min(30)).min(most);
     let share = (random >> 32) as f64 / f64::from(u32::MAX);
     // Whole milliseconds read better and spread just as well.

@@ -349,7 +349,7 @@ impl Side {
         loop {
             let left = patience.until.saturating_duration_since(Instant::now());
             if let Some(failures) = patience.failures.checked_sub(1) {
-                let wait = backoff::wait(RETRY_FIRST, RETRY_MOST, failures, getrandom::u64().unwrap_or(u64::MAX));
+                let wait = backoff::random_wait(RETRY_FIRST, RETRY_MOST, failures);
                 if cancel.sleep(wait.min(left)) == WaitEnd::Cancelled {
                     return None;
                 }
