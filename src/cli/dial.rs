@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use tungstenite::http::header::{HeaderName, HeaderValue};
+use clap::Args;
 use tungstenite::protocol::frame::coding::CloseCode;
 use tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 use tungstenite::{Message, WebSocket};
@@ -14,16 +14,20 @@ use super::exit;
 use crate::config::{self, DialTls, Proxy};
 use crate::dial::{self, CancelToken, Dialed, Dialer, Hints, RequestExtras, Resolver, SetupError, Wire};
 use crate::display::{cause, printable};
+use crate::http::token::{Reserved, is_header_value, is_token, reserved};
 use crate::secret::Secret;
 use crate::url;
 
 /// The largest message that we send or accept, in bytes.
 pub(super) const MESSAGE_MAX: usize = 64 << 20;
 
-/// How long we wait for the answer to our Close; a server that is further away than this is not worth the wait.
+/// How long a command waits for the server's answer to its Close before it ends without it.
 const CLOSE_WAIT: Duration = Duration::from_secs(1);
 
-/// How much is shown of what was given to us.
+/// The heading in the help over the options of a connection.
+const CONNECTION: &str = "Connection";
+
+/// How much is shown of an argument.
 const SHOWN_MAX: usize = 500;
 
 /// How much of a close reason is shown; a Close frame has no room for more.
@@ -36,20 +40,27 @@ const NAMES: Hints = Hints {
     other_name: "use the name that it was issued for, or '--insecure' to accept any",
 };
 
-/// Whom to call and how, as the command line has it. It has no `Debug`: headers hold secrets.
-pub(super) struct DialSettings {
-    /// `ws://` or `wss://`; a user and a password in it are sent as Basic authentication.
-    pub(super) url: String,
-    /// Lines of the form `Name: value`.
-    pub(super) headers: Vec<String>,
-    /// Offered in this order.
-    pub(super) subprotocols: Vec<String>,
-    /// A PEM file of certificates to trust besides those of the system.
-    pub(super) ca: Option<PathBuf>,
-    /// Accept any certificate.
-    pub(super) insecure: bool,
-    /// From the first lookup to the end of the handshake.
-    pub(super) connect_timeout: Duration,
+/// What `send` and `listen` need to connect. It has no `Debug`: headers hold secrets.
+#[derive(Args)]
+pub(super) struct DialArguments {
+    // Not a doc comment: rustdoc would take the brackets for links.
+    #[arg(value_name = "URL", help = "Where to connect: ws://HOST[:PORT][/PATH][?QUERY], or wss:// for TLS")]
+    url: String,
+    /// A header of the request; repeat it for more
+    #[arg(short = 'H', long = "header", value_name = "NAME: VALUE", help_heading = CONNECTION)]
+    headers: Vec<String>,
+    /// A subprotocol to offer; repeat it for more, in order of preference
+    #[arg(short = 'p', long = "subprotocol", value_name = "NAME", help_heading = CONNECTION)]
+    subprotocols: Vec<String>,
+    /// Trust the certificates in this PEM file too, besides those of the system
+    #[arg(long, value_name = "FILE", help_heading = CONNECTION)]
+    ca: Option<PathBuf>,
+    /// Accept any certificate: for tests only, nothing is secret then
+    #[arg(long, help_heading = CONNECTION)]
+    insecure: bool,
+    /// The time for everything from the lookup of the name to the end of the handshake
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = super::timeout, help_heading = CONNECTION)]
+    connect_timeout: Duration,
 }
 
 /// Checked settings, ready to connect any number of times.
@@ -60,12 +71,12 @@ pub(super) struct Caller {
 
 impl Caller {
     /// Checks everything that can be checked without a network.
-    pub(super) fn new(settings: DialSettings) -> Result<Caller, CallError> {
-        let shown = printable(&url::without_user(&settings.url), SHOWN_MAX);
-        url::parse(&settings.url)
+    pub(super) fn new(arguments: DialArguments) -> Result<Caller, CallError> {
+        let shown = printable(&url::without_user(&arguments.url), SHOWN_MAX);
+        url::parse(&arguments.url)
             .map_err(|problem| CallError::Usage(format!("failed to read the URL '{shown}': {problem}")))?;
-        let headers = settings.headers.iter().map(|line| parse_header(line)).collect::<Result<_, _>>()?;
-        for (index, name) in settings.subprotocols.iter().enumerate() {
+        let headers = arguments.headers.iter().map(|line| parse_header(line)).collect::<Result<_, _>>()?;
+        for (index, name) in arguments.subprotocols.iter().enumerate() {
             if !is_token(name) {
                 return Err(CallError::Usage(format!(
                     "failed to offer the subprotocol '{}': it may hold letters, digits and !#$%&'*+-.^_`|~ only \
@@ -73,18 +84,18 @@ impl Caller {
                     printable(name, SHOWN_MAX)
                 )));
             }
-            if settings.subprotocols[..index].contains(name) {
+            if arguments.subprotocols[..index].contains(name) {
                 return Err(CallError::Usage(format!("failed to offer the subprotocol '{name}' twice: name it once")));
             }
         }
         let settings = config::DialSettings {
-            url: settings.url,
+            url: arguments.url,
             headers,
-            subprotocols: settings.subprotocols,
+            subprotocols: arguments.subprotocols,
             origin: None,
-            connect_timeout: settings.connect_timeout,
+            connect_timeout: arguments.connect_timeout,
             proxy: Proxy::Off,
-            tls: DialTls { ca: settings.ca, identity: None, server_name: None, verify: !settings.insecure },
+            tls: DialTls { ca: arguments.ca, identity: None, server_name: None, verify: !arguments.insecure },
         };
         let dialer = Dialer::new(&settings, Resolver::new()).map_err(CallError::Setup)?.shown_as(&shown);
         Ok(Caller { url: shown, dialer })
@@ -105,11 +116,11 @@ impl Caller {
         })
     }
 
-    /// Connects; an error says which step failed. `cancel` ends it early with [`CallError::Stopped`].
-    pub(super) fn call(&self, cancel: &CancelToken) -> Result<Connection, CallError> {
+    /// Connects; an error says which step failed. `cancel` ends it early with [`CallError::Cancelled`].
+    pub(super) fn call(&self, cancel: &CancelToken) -> Result<ServerConnection, CallError> {
         let dialed = match self.dialer.dial(&RequestExtras::default(), cancel) {
             Ok(dialed) => dialed,
-            Err(dial::DialError::Cancelled) => return Err(CallError::Stopped),
+            Err(dial::DialError::Cancelled) => return Err(CallError::Cancelled),
             Err(error) => return Err(CallError::Dial(error)),
         };
         let Dialed { socket, session, behind, subprotocol } = dialed;
@@ -119,12 +130,12 @@ impl Caller {
             .max_frame_size(Some(MESSAGE_MAX));
         let wire = Wire::new(socket, session, None, cancel.clone());
         let socket = WebSocket::from_partially_read(wire, behind, Role::Client, Some(config));
-        Ok(Connection { socket, url: self.url.clone(), subprotocol })
+        Ok(ServerConnection { socket, url: self.url.clone(), subprotocol })
     }
 }
 
-/// An open WebSocket.
-pub(super) struct Connection {
+/// An open WebSocket to the server.
+pub(super) struct ServerConnection {
     socket: WebSocket<Wire>,
     url: String,
     subprotocol: Option<String>,
@@ -132,58 +143,58 @@ pub(super) struct Connection {
 
 /// One data message from the peer.
 #[derive(Debug)]
-pub(super) enum Received {
+pub(super) enum ReceivedMessage {
     /// Text, which is valid UTF-8.
     Text(tungstenite::Utf8Bytes),
     /// Binary.
     Binary(tungstenite::Bytes),
 }
 
-impl Received {
+impl ReceivedMessage {
     /// The payload: text with a line end behind it, binary as it is.
     pub(super) fn write_raw(&self, out: &mut impl Write) -> io::Result<()> {
         match self {
-            Received::Text(text) => out.write_all(text.as_bytes()).and_then(|()| out.write_all(b"\n")),
-            Received::Binary(data) => out.write_all(data),
+            ReceivedMessage::Text(text) => out.write_all(text.as_bytes()).and_then(|()| out.write_all(b"\n")),
+            ReceivedMessage::Binary(data) => out.write_all(data),
         }
     }
 }
 
 /// Why there will be no further message, or none for now.
 #[derive(Debug)]
-pub(super) enum End {
+pub(super) enum ConnectionEnd {
     /// The peer closed in an orderly way.
     Closed(Closed),
     /// The wait was ended from our side.
-    Stopped,
+    WaitEnded,
     /// The connection or the protocol broke.
     Failed(CallError),
 }
 
-impl Connection {
+impl ServerConnection {
     /// The subprotocol that the server chose.
     pub(super) fn subprotocol(&self) -> Option<&str> {
         self.subprotocol.as_deref()
     }
 
     /// Sends one message; it has been handed to the system when this returns.
-    pub(super) fn send(&mut self, message: Message) -> Result<(), End> {
+    pub(super) fn send(&mut self, message: Message) -> Result<(), ConnectionEnd> {
         self.socket.get_mut().set_deadline(None);
         self.socket.send(message).map_err(|error| self.end(error))
     }
 
     /// The next data message; pings are answered on the way. Without a `deadline` it waits for ever.
-    pub(super) fn receive(&mut self, deadline: Option<Instant>) -> Result<Received, End> {
+    pub(super) fn receive(&mut self, deadline: Option<Instant>) -> Result<ReceivedMessage, ConnectionEnd> {
         self.socket.get_mut().set_deadline(deadline);
         loop {
             match self.socket.read() {
-                Ok(Message::Text(text)) => return Ok(Received::Text(text)),
-                Ok(Message::Binary(data)) => return Ok(Received::Binary(data)),
+                Ok(Message::Text(text)) => return Ok(ReceivedMessage::Text(text)),
+                Ok(Message::Binary(data)) => return Ok(ReceivedMessage::Binary(data)),
                 Ok(Message::Close(frame)) => {
                     // Our half of the closing handshake is written by this flush.
                     self.socket.get_mut().hurry(CLOSE_WAIT);
                     let _ = self.socket.flush();
-                    return Err(End::Closed(Closed::from(frame)));
+                    return Err(ConnectionEnd::Closed(Closed::from(frame)));
                 }
                 Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)) => {}
                 Err(error) => return Err(self.end(error)),
@@ -212,21 +223,21 @@ impl Connection {
 
     /// What an error of tungstenite means to us. A broken protocol is answered with the Close code that says so, which
     /// tungstenite does not do.
-    fn end(&mut self, error: tungstenite::Error) -> End {
+    fn end(&mut self, error: tungstenite::Error) -> ConnectionEnd {
         use tungstenite::Error;
         use tungstenite::error::{CapacityError, ProtocolError};
         let url = self.url.clone();
         let (code, problem) = match error {
             Error::Io(error) => {
                 return match self.socket.get_mut().wait_end() {
-                    Some(_) if error.kind() == io::ErrorKind::WouldBlock => End::Stopped,
-                    _ => End::Failed(CallError::Lost { url, cause: cause(&error) }),
+                    Some(_) if error.kind() == io::ErrorKind::WouldBlock => ConnectionEnd::WaitEnded,
+                    _ => ConnectionEnd::Failed(CallError::Lost { url, cause: cause(&error) }),
                 };
             }
-            Error::ConnectionClosed | Error::AlreadyClosed => return End::Closed(Closed::from(None)),
+            Error::ConnectionClosed | Error::AlreadyClosed => return ConnectionEnd::Closed(Closed::from(None)),
             Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => {
                 let cause = "the server ended it without a Close".into();
-                return End::Failed(CallError::Lost { url, cause });
+                return ConnectionEnd::Failed(CallError::Lost { url, cause });
             }
             Error::Capacity(CapacityError::MessageTooLong { size, .. }) => {
                 (CloseCode::Size, format!("a message of {size} bytes is over the limit of {MESSAGE_MAX} bytes"))
@@ -236,7 +247,7 @@ impl Connection {
         };
         self.socket.get_mut().hurry(CLOSE_WAIT);
         let _ = self.socket.close(Some(CloseFrame { code, reason: "".into() }));
-        End::Failed(CallError::Protocol { url, problem })
+        ConnectionEnd::Failed(CallError::Protocol { url, problem })
     }
 }
 
@@ -285,7 +296,7 @@ impl fmt::Display for Closed {
     }
 }
 
-/// What went wrong; each has its exit code.
+/// Why a command has no connection, or has lost it; each has its exit code.
 #[derive(Debug)]
 pub(super) enum CallError {
     /// The command line is wrong; trying again does not help.
@@ -300,8 +311,8 @@ pub(super) enum CallError {
     Lost { url: String, cause: String },
     /// The server closed with a code that is not a normal ending.
     Closed { url: String, closed: Closed },
-    /// Not a failure: the wait was ended from our side.
-    Stopped,
+    /// Not a failure: the caller cancelled it.
+    Cancelled,
 }
 
 impl CallError {
@@ -328,7 +339,7 @@ impl CallError {
             CallError::Protocol { .. } => exit::PROTOCOL,
             CallError::Lost { .. } => exit::IO,
             CallError::Closed { closed, .. } => closed.exit_code(),
-            CallError::Stopped => 0,
+            CallError::Cancelled => 0,
         }
     }
 }
@@ -344,13 +355,20 @@ impl fmt::Display for CallError {
             CallError::Closed { url, closed } => {
                 write!(f, "failed to stay connected to '{url}': closed by the server, {closed}")
             }
-            CallError::Stopped => f.write_str("stopped"),
+            CallError::Cancelled => f.write_str("stopped"),
         }
     }
 }
 
-// The causes are texts for a person, so there is no source to give.
-impl std::error::Error for CallError {}
+impl std::error::Error for CallError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            CallError::Setup(error) => error.source(),
+            CallError::Dial(error) => error.source(),
+            _ => None,
+        }
+    }
+}
 
 /// Reads `Name: value`.
 fn parse_header(line: &str) -> Result<(String, Secret), CallError> {
@@ -358,22 +376,20 @@ fn parse_header(line: &str) -> Result<(String, Secret), CallError> {
         CallError::Usage(format!("failed to use the header '{}': {problem}", printable(line, SHOWN_MAX)))
     };
     let (name, value) = line.split_once(':').ok_or_else(|| failed("it has no colon (write 'Name: value')"))?;
-    let name = HeaderName::from_bytes(name.trim().as_bytes()).map_err(|_| failed("its name is not a header name"))?;
-    match name.as_str() {
-        "sec-websocket-protocol" => return Err(failed("use '--subprotocol' for it")),
-        "connection" | "upgrade" | "sec-websocket-key" | "sec-websocket-version" | "sec-websocket-extensions" => {
-            return Err(failed("the handshake sets it itself"));
-        }
-        _ => {}
+    let (name, value) = (name.trim().to_ascii_lowercase(), value.trim());
+    if !is_token(&name) {
+        return Err(failed("its name is not a header name"));
     }
-    let value = value.trim();
-    HeaderValue::from_bytes(value.as_bytes()).map_err(|_| failed("its value holds a control character"))?;
-    Ok((name.as_str().to_owned(), Secret::new(value)))
-}
-
-/// A token of HTTP (RFC 9110 section 5.6.2), which a subprotocol is.
-fn is_token(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
+    match reserved(&name) {
+        Some(Reserved::ForSubprotocols) => return Err(failed("use '--subprotocol' for it")),
+        Some(Reserved::ByHandshake | Reserved::ForExtensions) => return Err(failed("the handshake sets it itself")),
+        // The dialer refuses the others.
+        Some(Reserved::ForBody | Reserved::ForAnswer) | None => {}
+    }
+    if !is_header_value(value.as_bytes()) {
+        return Err(failed("its value holds a control character"));
+    }
+    Ok((name, Secret::new(value)))
 }
 
 #[cfg(test)]

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use clap::{ArgAction, Args};
 use serde_json::value::RawValue;
 
-use super::dial::{CallError, Caller, End, Received};
+use super::dial::{CallError, Caller, ConnectionEnd, DialArguments, ReceivedMessage};
 use super::stop::Stop;
-use super::{DialArguments, Failure, exit, output_failed, tell};
+use super::{Failure, exit, output_failed, tell};
 use crate::dial::backoff;
 use crate::dial::{CancelToken, WaitEnd};
 use crate::display::{Seconds, cause};
@@ -74,7 +74,7 @@ enum Done {
 
 /// Prints messages until told to stop.
 pub(super) fn run(arguments: ListenArguments) -> Result<(), Failure> {
-    let caller = Caller::new(arguments.dial.into())?;
+    let caller = Caller::new(arguments.dial)?;
     let stop = Stop::on_interrupt().map_err(|error| Failure {
         text: format!("failed to catch Ctrl-C: {}", cause(&error)),
         exit_code: exit::SYSTEM,
@@ -126,7 +126,7 @@ fn session(
 ) -> Done {
     let mut connection = match caller.call(cancel) {
         Ok(connection) => connection,
-        Err(CallError::Stopped) => return Done::Finished(Ok(())),
+        Err(CallError::Cancelled) => return Done::Finished(Ok(())),
         Err(error) => return Done::Ended(error),
     };
     *opened = Some(Instant::now());
@@ -151,9 +151,11 @@ fn session(
                     }
                 }
             }
-            Err(End::Stopped) => break Ok(()),
-            Err(End::Closed(closed)) => return Done::Ended(CallError::Closed { url: caller.url().into(), closed }),
-            Err(End::Failed(error)) => return Done::Ended(error),
+            Err(ConnectionEnd::WaitEnded) => break Ok(()),
+            Err(ConnectionEnd::Closed(closed)) => {
+                return Done::Ended(CallError::Closed { url: caller.url().into(), closed });
+            }
+            Err(ConnectionEnd::Failed(error)) => return Done::Ended(error),
         }
     };
     connection.close();
@@ -161,10 +163,10 @@ fn session(
 }
 
 /// Prints one message and flushes it, so that whoever reads a pipe has it at once.
-fn print(received: &Received, shape: Shape, out: &mut impl Write) -> io::Result<()> {
+fn print(received: &ReceivedMessage, shape: Shape, out: &mut impl Write) -> io::Result<()> {
     match (received, shape) {
         (_, Shape::Raw) => received.write_raw(out)?,
-        (Received::Text(text), _) => {
+        (ReceivedMessage::Text(text), _) => {
             out.write_all(b"{\"message\":")?;
             // `RawValue` checks the JSON and keeps its bytes: no number is rounded, no key is lost.
             match serde_json::from_str::<&RawValue>(text) {
@@ -175,7 +177,7 @@ fn print(received: &Received, shape: Shape, out: &mut impl Write) -> io::Result<
             serde_json::to_writer(&mut *out, text.as_str())?;
             out.write_all(b"}\n")?;
         }
-        (Received::Binary(data), _) => {
+        (ReceivedMessage::Binary(data), _) => {
             out.write_all(b"{\"message\":{\"type\":\"Buffer\",\"data\":[")?;
             for (index, byte) in data.iter().enumerate() {
                 write!(out, "{}{byte}", if index == 0 { "" } else { "," })?;
@@ -201,7 +203,7 @@ fn write_on_one_line(json: &str, out: &mut impl Write) -> io::Result<()> {
 mod tests {
     use super::*;
 
-    fn printed(received: Received, shape: Shape) -> String {
+    fn printed(received: ReceivedMessage, shape: Shape) -> String {
         let mut out = Vec::new();
         print(&received, shape, &mut out).unwrap();
         String::from_utf8(out).unwrap()
@@ -221,7 +223,7 @@ mod tests {
             ("1 2", "\"1 2\""),
         ] {
             let data = serde_json::to_string(text).unwrap();
-            let received = || Received::Text(text.into());
+            let received = || ReceivedMessage::Text(text.into());
             assert_eq!(printed(received(), Shape::Parsed), format!("{{\"message\":{parsed},\"data\":{data}}}\n"));
             assert_eq!(printed(received(), Shape::Unparsed), format!("{{\"message\":{data},\"data\":{data}}}\n"));
             assert_eq!(printed(received(), Shape::Raw), format!("{text}\n"));
@@ -231,15 +233,15 @@ mod tests {
     #[test]
     fn a_deeply_nested_message_does_not_overflow_the_stack() {
         let text = format!("{}{}", "[".repeat(1 << 20), "]".repeat(1 << 20));
-        assert!(printed(Received::Text(text.as_str().into()), Shape::Parsed).starts_with("{\"message\":[[["));
+        assert!(printed(ReceivedMessage::Text(text.as_str().into()), Shape::Parsed).starts_with("{\"message\":[[["));
     }
 
     #[test]
     fn binary_is_printed_as_numbers_and_base64() {
-        let line = printed(Received::Binary(vec![0, 255, 10].into()), Shape::Parsed);
+        let line = printed(ReceivedMessage::Binary(vec![0, 255, 10].into()), Shape::Parsed);
         assert_eq!(line, "{\"message\":{\"type\":\"Buffer\",\"data\":[0,255,10]},\"data\":\"AP8K\"}\n");
-        let line = printed(Received::Binary(Vec::new().into()), Shape::Unparsed);
+        let line = printed(ReceivedMessage::Binary(Vec::new().into()), Shape::Unparsed);
         assert_eq!(line, "{\"message\":{\"type\":\"Buffer\",\"data\":[]},\"data\":\"\"}\n");
-        assert_eq!(printed(Received::Binary(vec![b'a', b'b'].into()), Shape::Raw), "ab");
+        assert_eq!(printed(ReceivedMessage::Binary(vec![b'a', b'b'].into()), Shape::Raw), "ab");
     }
 }

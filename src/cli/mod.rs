@@ -20,7 +20,7 @@ use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
 
 use crate::display;
-use dial::{CallError, DialSettings};
+use dial::CallError;
 
 /// A WebSocket gateway in one binary: it accepts clients by path and relays what they send.
 #[derive(Parser)]
@@ -88,44 +88,6 @@ struct ConfigArguments {
     /// The config file (TOML); without it the built-in defaults count
     #[arg(short, long, value_name = "FILE")]
     config: Option<PathBuf>,
-}
-
-/// What `send` and `listen` need to connect. It has no `Debug`: headers hold secrets.
-#[derive(Args)]
-struct DialArguments {
-    // Not a doc comment: rustdoc would take the brackets for links.
-    #[arg(value_name = "URL", help = "Where to connect: ws://HOST[:PORT][/PATH][?QUERY], or wss:// for TLS")]
-    url: String,
-    /// A header of the request; repeat it for more
-    #[arg(short = 'H', long = "header", value_name = "NAME: VALUE", help_heading = CONNECTION)]
-    headers: Vec<String>,
-    /// A subprotocol to offer; repeat it for more, in order of preference
-    #[arg(short = 'p', long = "subprotocol", value_name = "NAME", help_heading = CONNECTION)]
-    subprotocols: Vec<String>,
-    /// Trust the certificates in this PEM file too, besides those of the system
-    #[arg(long, value_name = "FILE", help_heading = CONNECTION)]
-    ca: Option<PathBuf>,
-    /// Accept any certificate: for tests only, nothing is secret then
-    #[arg(long, help_heading = CONNECTION)]
-    insecure: bool,
-    /// The time for everything from the lookup of the name to the end of the handshake
-    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = timeout, help_heading = CONNECTION)]
-    connect_timeout: Duration,
-}
-
-const CONNECTION: &str = "Connection";
-
-impl From<DialArguments> for DialSettings {
-    fn from(arguments: DialArguments) -> DialSettings {
-        DialSettings {
-            url: arguments.url,
-            headers: arguments.headers,
-            subprotocols: arguments.subprotocols,
-            ca: arguments.ca,
-            insecure: arguments.insecure,
-            connect_timeout: arguments.connect_timeout,
-        }
-    }
 }
 
 /// Runs the command that the arguments ask for; the first argument is the name of the program.

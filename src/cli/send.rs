@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use tungstenite::Message;
 
-use super::dial::{CallError, Caller, Closed, End, MESSAGE_MAX, Received};
-use super::{DialArguments, Failure, exit, output_failed, tell};
+use super::dial::{CallError, Caller, Closed, ConnectionEnd, DialArguments, MESSAGE_MAX, ReceivedMessage};
+use super::{Failure, exit, output_failed, tell};
 use crate::dial::CancelToken;
 use crate::display::{Seconds, cause};
 
@@ -43,7 +43,7 @@ pub(super) struct SendArguments {
 
 /// Sends one message and prints the answer, if one comes in time.
 pub(super) fn run(arguments: SendArguments) -> Result<(), Failure> {
-    let caller = Caller::new(arguments.dial.into())?;
+    let caller = Caller::new(arguments.dial)?;
     // The message is complete before we connect: the server need not wait for somebody who is still typing.
     let message = message(arguments.data, arguments.binary)?;
     if let Some(warning) = caller.warning() {
@@ -61,38 +61,38 @@ pub(super) fn run(arguments: SendArguments) -> Result<(), Failure> {
     match connection.send(message) {
         Ok(()) => {}
         // Without a cancel token and a deadline nothing but the connection can end a write.
-        Err(End::Stopped) => return Err(CallError::Stopped.into()),
-        Err(End::Closed(frame)) => return Err(closed(frame).into()),
+        Err(ConnectionEnd::WaitEnded) => return Err(CallError::Cancelled.into()),
+        Err(ConnectionEnd::Closed(frame)) => return Err(closed(frame).into()),
         // A server that refuses us often says why in a Close before it resets the connection.
-        Err(End::Failed(error)) => {
+        Err(ConnectionEnd::Failed(error)) => {
             return Err(match connection.receive(Some(Instant::now() + Duration::from_secs(1))) {
-                Err(End::Closed(frame)) => closed(frame).into(),
+                Err(ConnectionEnd::Closed(frame)) => closed(frame).into(),
                 _ => error.into(),
             });
         }
     }
 
     let answer = if arguments.wait.is_zero() {
-        Err(End::Stopped)
+        Err(ConnectionEnd::WaitEnded)
     } else {
         connection.receive(Some(Instant::now() + arguments.wait))
     };
     let outcome = match answer {
         Ok(answer) => print(&answer).or_else(|error| output_failed(&error)),
-        Err(End::Stopped) if arguments.wait.is_zero() => {
+        Err(ConnectionEnd::WaitEnded) if arguments.wait.is_zero() => {
             tell(&sent);
             Ok(())
         }
-        Err(End::Stopped) => {
+        Err(ConnectionEnd::WaitEnded) => {
             tell(&format!("{sent}; no answer within {}", Seconds(arguments.wait)));
             Ok(())
         }
-        Err(End::Closed(frame)) if frame.is_normal() => {
+        Err(ConnectionEnd::Closed(frame)) if frame.is_normal() => {
             tell(&format!("{sent}; closed by the server without an answer ({frame})"));
             return Ok(());
         }
-        Err(End::Closed(frame)) => return Err(closed(frame).into()),
-        Err(End::Failed(error)) => return Err(error.into()),
+        Err(ConnectionEnd::Closed(frame)) => return Err(closed(frame).into()),
+        Err(ConnectionEnd::Failed(error)) => return Err(error.into()),
     };
     // Our Close may cross one of the server, and that one tells what it thought of the message.
     match connection.close() {
@@ -141,7 +141,7 @@ fn read_stdin() -> Result<Vec<u8>, Failure> {
     Ok(bytes)
 }
 
-fn print(answer: &Received) -> io::Result<()> {
+fn print(answer: &ReceivedMessage) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
     answer.write_raw(&mut stdout)?;
     stdout.flush()

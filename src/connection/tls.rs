@@ -52,38 +52,38 @@ pub enum Decrypted {
 /// One TLS session: of a client that we accepted or of a server that we dialled.
 #[derive(Debug)]
 pub struct Session {
-    stream: Stream,
+    stream: MemoryStream,
 }
 
 /// Both run over the same memory. The accepted one is the hot path; which one it is never changes, so the branch is
 /// one that a processor foresees.
 #[derive(Debug)]
-enum Stream {
+enum MemoryStream {
     Accepted(SslStream<Buffers>),
     Dialled(native_tls::TlsStream<Buffers>),
 }
 
-impl Stream {
+impl MemoryStream {
     fn buffers(&self) -> &Buffers {
         match self {
-            Stream::Accepted(stream) => stream.get_ref(),
-            Stream::Dialled(stream) => stream.get_ref(),
+            MemoryStream::Accepted(stream) => stream.get_ref(),
+            MemoryStream::Dialled(stream) => stream.get_ref(),
         }
     }
 
     fn buffers_mut(&mut self) -> &mut Buffers {
         match self {
-            Stream::Accepted(stream) => stream.get_mut(),
-            Stream::Dialled(stream) => stream.get_mut(),
+            MemoryStream::Accepted(stream) => stream.get_mut(),
+            MemoryStream::Dialled(stream) => stream.get_mut(),
         }
     }
 
     /// Whether decrypted bytes wait inside.
     fn has_plain(&self) -> bool {
         match self {
-            Stream::Accepted(stream) => stream.ssl().pending() > 0,
+            MemoryStream::Accepted(stream) => stream.ssl().pending() > 0,
             // An error would mean that it cannot tell; asking the session itself is always right.
-            Stream::Dialled(stream) => stream.buffered_read_size().map_or(true, |size| size > 0),
+            MemoryStream::Dialled(stream) => stream.buffered_read_size().map_or(true, |size| size > 0),
         }
     }
 }
@@ -92,14 +92,14 @@ impl Session {
     /// The session of a client, before its handshake.
     pub fn new(context: &SslContext) -> Result<Session, ErrorStack> {
         let stream = SslStream::new(Ssl::new(context)?, Buffers::default())?;
-        Ok(Session { stream: Stream::Accepted(stream) })
+        Ok(Session { stream: MemoryStream::Accepted(stream) })
     }
 
     /// Goes on with the handshake of a client after `cipher` has arrived; `true` once it is done. Whatever the
     /// result, [`take_outgoing`](Session::take_outgoing) may have something for the peer.
     pub fn handshake(&mut self, cipher: &[u8]) -> io::Result<bool> {
         self.stream.buffers_mut().incoming.extend_from_slice(cipher);
-        let Stream::Accepted(stream) = &mut self.stream else {
+        let MemoryStream::Accepted(stream) = &mut self.stream else {
             // A dialled session exists only once its handshake is done.
             return Ok(true);
         };
@@ -113,8 +113,8 @@ impl Session {
     /// Whether the handshake is done.
     pub fn is_ready(&self) -> bool {
         match &self.stream {
-            Stream::Accepted(stream) => stream.ssl().is_init_finished(),
-            Stream::Dialled(_) => true,
+            MemoryStream::Accepted(stream) => stream.ssl().is_init_finished(),
+            MemoryStream::Dialled(_) => true,
         }
     }
 
@@ -127,7 +127,7 @@ impl Session {
             return Ok(Decrypted::NeedMore);
         }
         let decrypted = match &mut self.stream {
-            Stream::Accepted(stream) => match stream.ssl_read(plain) {
+            MemoryStream::Accepted(stream) => match stream.ssl_read(plain) {
                 Ok(count) => Ok(Decrypted::Plain(count)),
                 Err(error) => match error.code() {
                     ErrorCode::WANT_READ => Ok(Decrypted::NeedMore),
@@ -135,7 +135,7 @@ impl Session {
                     _ => Err(io::Error::new(io::ErrorKind::InvalidData, error.to_string())),
                 },
             },
-            Stream::Dialled(stream) => match stream.read(plain) {
+            MemoryStream::Dialled(stream) => match stream.read(plain) {
                 // The buffers never end, so the end is the peer's goodbye.
                 Ok(0) => Ok(Decrypted::Closed),
                 Ok(count) => Ok(Decrypted::Plain(count)),
@@ -153,9 +153,9 @@ impl Session {
     /// when it is asked once more.
     pub fn is_ended_by_peer(&mut self) -> bool {
         match &mut self.stream {
-            Stream::Accepted(stream) => stream.get_shutdown().contains(ShutdownState::RECEIVED),
+            MemoryStream::Accepted(stream) => stream.get_shutdown().contains(ShutdownState::RECEIVED),
             // native-tls does not tell; the end of the TCP connection soon will.
-            Stream::Dialled(_) => false,
+            MemoryStream::Dialled(_) => false,
         }
     }
 
@@ -168,10 +168,12 @@ impl Session {
         let mut left = plain;
         while !left.is_empty() {
             let count = match &mut self.stream {
-                Stream::Accepted(stream) => {
+                MemoryStream::Accepted(stream) => {
                     stream.ssl_write(left).map_err(|error| io::Error::other(error.to_string()))?
                 }
-                Stream::Dialled(stream) => stream.write(left).map_err(|error| io::Error::other(error.to_string()))?,
+                MemoryStream::Dialled(stream) => {
+                    stream.write(left).map_err(|error| io::Error::other(error.to_string()))?
+                }
             };
             left = &left[count..];
         }
@@ -181,8 +183,8 @@ impl Session {
     /// Queues a close_notify. An error means that the peer has already ended the session.
     pub fn say_goodbye(&mut self) {
         match &mut self.stream {
-            Stream::Accepted(stream) => drop(stream.shutdown()),
-            Stream::Dialled(stream) => drop(stream.shutdown()),
+            MemoryStream::Accepted(stream) => drop(stream.shutdown()),
+            MemoryStream::Dialled(stream) => drop(stream.shutdown()),
         }
     }
 
@@ -252,7 +254,7 @@ impl DialHandshake {
         match result {
             Ok(mut stream) => {
                 stream.get_mut().unsent_sink = None;
-                Ok(DialStep::Done(Session { stream: Stream::Dialled(stream) }))
+                Ok(DialStep::Done(Session { stream: MemoryStream::Dialled(stream) }))
             }
             Err(native_tls::HandshakeError::WouldBlock(half)) => Ok(DialStep::Waits(DialHandshake { half })),
             Err(native_tls::HandshakeError::Failure(error)) => {

@@ -17,12 +17,12 @@ use crate::sync::{Arc, Mutex, MutexGuard, Signal};
 pub struct ReconnectingOutbox {
     /// What a sender may leave here while there is no connection; without bounds it waits for one.
     bounds: Option<QueueSettings>,
-    state: Mutex<State>,
+    state: Mutex<LineState>,
     changed: Signal,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct LineState {
     current: Option<Arc<Outbox>>,
     /// What the last connection has not sent, and what was left here since.
     unsent: Queue,
@@ -104,7 +104,7 @@ impl ReconnectingOutbox {
             }
             // An outbox that is closing stays the current one until its thread has ended.
             let tried = tried.as_ref().map(Arc::as_ptr);
-            let must_wait = |state: &State| !state.over && state.current.as_ref().map(Arc::as_ptr) == tried;
+            let must_wait = |state: &LineState| !state.over && state.current.as_ref().map(Arc::as_ptr) == tried;
             let Some(changed) = self.changed.wait_while(&self.state, state, must_wait, &give_up) else { return false };
             state = changed;
         }
@@ -113,11 +113,11 @@ impl ReconnectingOutbox {
     /// Waits until nothing that was left here waits for a connection, or none will come. `give_up` as in
     /// [`send`](ReconnectingOutbox::send).
     pub fn wait_until_taken(&self, give_up: impl Fn() -> bool) {
-        let must_wait = |state: &State| !state.unsent.is_empty() && !state.over;
+        let must_wait = |state: &LineState| !state.unsent.is_empty() && !state.over;
         drop(self.changed.wait_while(&self.state, self.lock(), must_wait, give_up));
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, LineState> {
         self.state.lock()
     }
 }
