@@ -1,4 +1,4 @@
-//! What `send` and `listen` share: from their arguments to an open WebSocket, and from there to its close.
+//! What `send` and `listen` share: the arguments of a connection, opening a WebSocket, and closing it.
 
 use std::fmt;
 use std::io::{self, Write};

@@ -44,7 +44,7 @@ pub(super) struct SendArguments {
 /// Sends one message and prints the answer, if one comes in time.
 pub(super) fn run(arguments: SendArguments) -> Result<(), Failure> {
     let caller = Caller::new(arguments.dial)?;
-    // The message is complete before we connect: the server need not wait for somebody who is still typing.
+    // The message is complete before the dial: the server does not wait for a user who is still typing.
     let message = message(arguments.data, arguments.binary)?;
     if let Some(warning) = caller.warning() {
         tell(&format!("warning: {warning}"));

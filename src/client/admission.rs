@@ -1,4 +1,4 @@
-//! Who may come in where: from a request to a room, or to the answer that says why not. Pure.
+//! Which requests are admitted, and to which room; the others get an answer that says why not. A rule.
 
 use crate::config::{EndpointSettings, Origins};
 use crate::http::refusal::Refusal;

@@ -220,8 +220,8 @@ fn refuse_unread(stream: &mut Stream, error: HeadError, shared: &Shared) -> Reje
             Refusal::new(400, "this port speaks TLS: use https:// or wss://")
         }
         HeadError::NotHttp => Refusal::new(400, "this is no HTTP request; if it is TLS: this port speaks plain ws://"),
-        HeadError::Gone(true) => return Rejected::Gone("left in the middle of its request".to_owned()),
-        HeadError::Gone(false) => return Rejected::Gone("left without a request".to_owned()),
+        HeadError::Incomplete => return Rejected::Gone("left in the middle of its request".to_owned()),
+        HeadError::Silent => return Rejected::Gone("left without a request".to_owned()),
         HeadError::Tls(error) => {
             stream.abandon(Instant::now() + LINGER);
             return Rejected::Gone(format!("TLS handshake failed: {error}"));

@@ -22,7 +22,7 @@ const RECORD_MAX: usize = 5 + (16 << 10);
 /// A stream during its handshake: a socket, and TLS over it if the listener has TLS.
 #[derive(Debug)]
 pub struct Stream {
-    /// The socket.
+    /// The accepted socket, under the TLS if there is any.
     pub socket: Socket,
     /// What a TLS session is made of, until the peer has begun one.
     context: Option<SslContext>,
@@ -37,8 +37,10 @@ pub enum HeadError {
     TimedOut,
     /// More than [`HEAD_MAX`] bytes without an end.
     TooLong,
-    /// The peer ended the connection first; `true` if it had sent something.
-    Gone(bool),
+    /// The peer ended the connection without a byte.
+    Silent,
+    /// The peer ended the connection in the middle of its head.
+    Incomplete,
     /// On a TLS listener the first bytes are not TLS but plain HTTP.
     PlainHttp,
     /// What has arrived cannot become a request, such as TLS on a plain listener.
@@ -74,7 +76,7 @@ impl Stream {
         self.context.is_some() || self.session.is_some()
     }
 
-    /// Goes on without TLS, for a peer that has shown that it speaks none.
+    /// Goes on without TLS, for a peer that does not speak it.
     pub fn give_up_tls(&mut self) {
         self.context = None;
         self.session = None;
@@ -88,7 +90,7 @@ impl Stream {
                 let behind = input.split_off(end);
                 return Ok(Head { bytes: input, behind });
             }
-            // Such bytes may never have a line's end: their sender is told at once, not at the deadline.
+            // Such bytes may never have a line's end: the peer gets its answer at once, not at the deadline.
             if input.first().is_some_and(|&first| !may_begin_request(first)) {
                 return Err(HeadError::NotHttp);
             }
@@ -96,7 +98,7 @@ impl Stream {
                 return Err(HeadError::TooLong);
             }
             if self.read_more(&mut input, deadline)? == 0 {
-                return Err(HeadError::Gone(!input.is_empty()));
+                return Err(if input.is_empty() { HeadError::Silent } else { HeadError::Incomplete });
             }
         }
     }
@@ -159,18 +161,18 @@ impl Stream {
             }
             cipher.clear();
             if recv_behind(&self.socket, &mut cipher, deadline)? == 0 {
-                return Err(HeadError::Gone(true));
+                return Err(HeadError::Incomplete);
             }
         }
     }
 
-    /// The peer's first TLS record, whole unless it is none, and what came with it. A session costs twenty times
-    /// what these bytes do, so it is made only for a peer that has said all of its first words.
+    /// The peer's first TLS record, whole unless it is none, and what came with it. A session costs twenty times what
+    /// these bytes do, so it is made only once the record is whole.
     fn first_record(&self, deadline: Instant) -> Result<Vec<u8>, HeadError> {
         let mut cipher = Vec::new();
         loop {
             if recv_behind(&self.socket, &mut cipher, deadline)? == 0 {
-                return Err(HeadError::Gone(!cipher.is_empty()));
+                return Err(if cipher.is_empty() { HeadError::Silent } else { HeadError::Incomplete });
             }
             if looks_like_http(&cipher) {
                 return Err(HeadError::PlainHttp);

@@ -1,11 +1,11 @@
 //! TLS without I/O: a session over two memory buffers.
 //!
-//! The reader feeds ciphertext in and takes plaintext out; a writer seals plaintext and carries
-//! the ciphertext to the socket. The session never touches a socket itself, so the rules of the
-//! outbox hold for TLS clients too: nobody waits, no lock is held over a system call.
+//! The reader feeds ciphertext in and takes plaintext out; a writer seals plaintext and carries the ciphertext to the
+//! socket. The session never touches a socket itself, so the rules of the outbox hold for TLS clients too: a write never
+//! waits, and no lock is held over a system call.
 //!
-//! Listeners use the `openssl` crate directly because native-tls, which wraps it, offers a server
-//! TLS 1.2 only. What we dial goes through native-tls, with the trust of the system.
+//! Listeners use the `openssl` crate directly because native-tls, which wraps it, offers a server TLS 1.2 only. Dialled
+//! connections go through native-tls, which trusts the certificates that the system trusts.
 
 use std::io::{self, Read, Write};
 use std::path::Path;
@@ -55,8 +55,7 @@ pub struct Session {
     stream: MemoryStream,
 }
 
-/// Both run over the same memory. The accepted one is the hot path; which one it is never changes, so the branch is
-/// one that a processor foresees.
+/// A TLS stream over memory, of either library. Which one it is never changes, so a processor predicts the branch.
 #[derive(Debug)]
 enum MemoryStream {
     Accepted(SslStream<Buffers>),
@@ -211,7 +210,7 @@ pub struct DialHandshake {
 pub enum DialStep {
     /// It has something to say and waits for the answer.
     Waits(DialHandshake),
-    /// The server is who it should be, and the session can be used; it may have something to send first.
+    /// The certificate is good and the session can be used; it may have something to send first.
     Done(Session),
 }
 

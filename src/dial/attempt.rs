@@ -1,4 +1,4 @@
-//! One dial on its way: what its steps have in common, and the errors that they make of it.
+//! What the steps of one dial have in common: its time, what cancels it, and how they build their errors.
 
 use std::io;
 use std::time::{Duration, Instant};

@@ -29,7 +29,7 @@ pub(super) fn connect(
                 best.get_or_insert_with(|| io::ErrorKind::TimedOut.into());
             }
             Err(WaitError::Ended(WaitEnd::Cancelled)) => return Err(DialError::Cancelled),
-            // A host without IPv6 fails on the first address of many names; that is not what the user wants to read.
+            // A host without IPv6 fails on the first address of many names; such an error would hide the one that matters.
             Err(WaitError::Io(error)) => {
                 if best.as_ref().is_none_or(is_local_trouble) {
                     best = Some(error);
@@ -61,7 +61,7 @@ fn connect_one(address: SocketAddr, cancel: &CancelToken, deadline: Instant) -> 
         return Err(WaitError::Io(error));
     }
     socket.set_nonblocking(false).map_err(WaitError::Io)?;
-    // Small messages go out at once; a peer that vanished is noticed after a minute, even if we only listen.
+    // Small messages go out at once; a peer that vanished is noticed after a minute, even if nothing is sent.
     let keepalive =
         TcpKeepalive::new().with_time(Duration::from_secs(30)).with_interval(Duration::from_secs(10)).with_retries(3);
     let _ = socket.set_send_buffer_size(SEND_BUFFER);

@@ -92,9 +92,9 @@ pub enum DialError {
     Connect {
         /// The server.
         url: String,
-        /// The proxy, if it is the one that was to be connected to.
+        /// The proxy, if the connection was to the proxy.
         proxy: Option<String>,
-        /// What the last good try ended with.
+        /// What went wrong with the address that says most about it.
         cause: Cause,
     },
     /// The proxy cannot be used, or did not lead to the server.
@@ -214,7 +214,7 @@ pub enum TlsCause {
 }
 
 impl DialError {
-    /// Whether it is about something that did not come in time.
+    /// Whether something did not come in time.
     pub fn is_timeout(&self) -> bool {
         matches!(self.cause(), Some(Cause::TimedOut(..)))
     }

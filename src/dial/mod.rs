@@ -1,7 +1,7 @@
-//! Connections that we open: from a URL to an open WebSocket, for the command line, links and relays.
+//! Connections that wsgate opens: from a URL to an open WebSocket, for the command line, links and relays.
 //!
-//! The lookup of the name, the connection, a proxy, TLS and the handshake run under one deadline, and a [`CancelToken`] ends
-//! each of them. A dial leaves nothing behind but the socket that it returns.
+//! The lookup of the name, the connection, a proxy, TLS and the handshake run under one deadline, and a [`CancelToken`]
+//! ends each of them. A dial leaves nothing behind but the socket that it returns.
 
 mod attempt;
 pub mod backoff;
@@ -41,8 +41,8 @@ use crate::url::{self, Url};
 /// How much of a URL is shown.
 const URL_SHOWN_MAX: usize = 500;
 
-/// Checked settings with their files read, ready to dial any number of times from any thread. It has no `Debug`: it
-/// holds secrets.
+/// Checked settings with their files read, ready to dial any number of times from any thread. Its `Debug` shows the URL
+/// only: the rest holds secrets.
 pub struct Dialer {
     target: Url,
     shown: Option<String>,
@@ -70,17 +70,17 @@ struct Tls {
     verify: bool,
 }
 
-/// What one request has that others of the same dialer have not. It has no `Debug`: headers hold secrets.
+/// What one request has that others of the same dialer have not. Its `Debug` shows no header: they hold secrets.
 #[derive(Clone, Default)]
 pub struct RequestExtras {
-    /// Instead of that of the URL; it begins with `/`.
+    /// Sent instead of the path and query of the URL; it begins with `/`.
     pub path_and_query: Option<String>,
-    /// Sent besides those of the settings, unless one of the same name is among them.
+    /// Sent besides the headers of the settings, except those whose name is among them.
     pub headers: Vec<(String, Vec<u8>)>,
-    /// Offered instead of those of the settings, on behalf of somebody else: whether none of them will do is then his
-    /// to decide.
+    /// Offered instead of those of the settings, for a client that has asked for them. A server that agrees to none of
+    /// them is then accepted: the client decides what that means.
     pub subprotocols: Option<Vec<String>>,
-    /// Instead of that of the settings.
+    /// Sent instead of the origin of the settings.
     pub origin: Option<String>,
 }
 
@@ -93,7 +93,7 @@ pub struct Dialed {
     pub session: Option<Session>,
     /// What the server sent behind its answer, decrypted: the first bytes of its frames.
     pub behind: Vec<u8>,
-    /// The one that the server chose.
+    /// The subprotocol that the server chose.
     pub subprotocol: Option<String>,
 }
 
@@ -153,8 +153,7 @@ impl Dialer {
         })
     }
 
-    /// What errors call the server, instead of its URL without user info and query: the URL as it was written, if no
-    /// secret stands in that.
+    /// Has errors show the server as `shown`, which must hold no secret, instead of its URL without user info and query.
     #[must_use]
     pub fn shown_as(self, shown: &str) -> Dialer {
         Dialer { shown: Some(printable(shown, URL_SHOWN_MAX)), ..self }
@@ -218,7 +217,7 @@ impl Dialer {
         error
     }
 
-    /// What stands in every request and is nobody else's business.
+    /// What stands in every request and must not be shown.
     fn secrets(&self) -> Vec<Cow<'_, [u8]>> {
         let headers = self.headers.iter().map(|(_, value)| value.expose().as_bytes());
         let authorization = self.authorization.iter().map(|value| value.as_bytes());
@@ -265,7 +264,7 @@ impl Dialer {
     }
 }
 
-/// What stands behind the path: as a whole, then each value in it, as it is written and as it is meant.
+/// The query as a whole, then each value in it, as it is written and percent-decoded.
 fn query(path_and_query: &str) -> impl Iterator<Item = Cow<'_, [u8]>> {
     let query = path_and_query.split_once('?').map(|(_, query)| query);
     let values = query.into_iter().flat_map(|query| query.split('&')).filter_map(|pair| pair.split_once('='));

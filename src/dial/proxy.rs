@@ -13,7 +13,7 @@ use super::wire::Wire;
 use crate::http::head::ResponseHeadError;
 use crate::path::percent_decoded;
 
-/// A proxy that can be used. It has no `Debug`: the authorization is a secret.
+/// A proxy, from a URL that was checked. It has no `Debug`: the authorization is a secret.
 #[derive(Clone)]
 pub(super) struct HttpProxy {
     /// Without the brackets of an IPv6 address.
@@ -104,7 +104,7 @@ fn split_authority(text: &str) -> Result<(String, Option<u16>), String> {
     Ok((host.to_owned(), port))
 }
 
-/// No proxy leads back to us: what it would call localhost is itself.
+/// No proxy leads back to this machine: to a proxy, localhost is the proxy's own machine.
 fn is_this_machine(host: &str) -> bool {
     host.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }

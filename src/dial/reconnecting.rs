@@ -1,5 +1,5 @@
-//! A connection that we dialled, as those see it who send through it: it can be lost and replaced,
-//! and what was sent is neither lost with it nor out of order.
+//! An outbox that outlives its connection: a dialled connection can be lost and replaced, and what was sent is neither
+//! lost with it nor out of order.
 
 use crate::config::QueueSettings;
 use crate::connection::ending::{Ending, Totals};
@@ -10,12 +10,12 @@ use crate::sync::{Arc, Mutex, MutexGuard, Signal};
 
 /// The way to a server, over one connection after the other. One thread sends, another connects.
 ///
-/// The guarantee: what [`send`](ReconnectingOutbox::send) has taken goes out in order. When a connection is
-/// lost, what its kernel had not taken goes out first over the next one, a message that was
-/// sent in part from its beginning. What the kernel had taken may or may not have arrived.
+/// The guarantee: what [`send`](ReconnectingOutbox::send) has taken goes out in order. When a connection is lost, what
+/// the kernel had not taken goes out first over the next one; a message that was sent in part is sent again from its
+/// beginning. What the kernel had taken may or may not have arrived.
 #[derive(Debug, Default)]
 pub struct ReconnectingOutbox {
-    /// What a sender may leave here while there is no connection; without bounds it waits for one.
+    /// How much a sender may leave here while there is no connection; without bounds it waits for one.
     bounds: Option<QueueSettings>,
     state: Mutex<LineState>,
     changed: Signal,
@@ -31,13 +31,13 @@ struct LineState {
 }
 
 impl ReconnectingOutbox {
-    /// One where senders need not wait for a connection: as much as these bounds allow they leave here.
+    /// One where a sender does not wait for a connection as long as these bounds have room.
     pub fn with_room(bounds: QueueSettings) -> ReconnectingOutbox {
         ReconnectingOutbox { bounds: Some(bounds), ..ReconnectingOutbox::default() }
     }
 
-    /// From now on `outbox` is the way. `first` goes out before everything else, and is not sent
-    /// again over the next connection if it holds no messages.
+    /// From now on everything goes through `outbox`. `first` goes out before the rest, and is not sent again over the
+    /// next connection if it holds no messages.
     pub fn connected(&self, outbox: &Arc<Outbox>, first: impl IntoIterator<Item = Frame>) {
         let mut state = self.lock();
         first.into_iter().chain(state.unsent.unsent().0).for_each(|frame| outbox.enqueue(frame));
@@ -49,7 +49,7 @@ impl ReconnectingOutbox {
 
     /// The connection is over; keeps what it has not sent for the next one.
     pub fn lost(&self, outbox: &Outbox) -> (Ending, Totals) {
-        // First: a sender that is told "closed" waits for the next connection, not for this one.
+        // This comes first: a sender that finds it closed waits for the next connection, not for this one.
         let (ending, totals, unsent) = outbox.reclaim();
         let mut state = self.lock();
         state.current = None;
@@ -59,8 +59,7 @@ impl ReconnectingOutbox {
         (ending, totals)
     }
 
-    /// There will be no further connection: nobody waits for one any more. Returns how many messages
-    /// are lost by that.
+    /// There will be no further connection, and every wait for one ends. Returns how many messages are lost by that.
     pub fn end(&self) -> usize {
         let mut state = self.lock();
         state.over = true;
@@ -110,7 +109,7 @@ impl ReconnectingOutbox {
         }
     }
 
-    /// Waits until nothing that was left here waits for a connection, or none will come. `give_up` as in
+    /// Waits until a connection has taken all that was left here, or none will come. `give_up` as in
     /// [`send`](ReconnectingOutbox::send).
     pub fn wait_until_taken(&self, give_up: impl Fn() -> bool) {
         let must_wait = |state: &LineState| !state.unsent.is_empty() && !state.over;

@@ -65,7 +65,7 @@ pub(super) fn read_head(wire: &mut Wire) -> Result<ResponseHead, ReadHeadError> 
     }
 }
 
-/// Whether an error says that the other side is gone, whatever the reason.
+/// Whether an error says that the other side has ended the connection.
 pub(super) fn is_end(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe)
 }
@@ -77,7 +77,7 @@ pub struct ServerRefusal {
     pub status: u16,
     /// As sent, safe to show; the usual one of the status if none was sent.
     pub reason: String,
-    /// Those that are of use to the caller: Retry-After, WWW-Authenticate, Location, Content-Type, Content-Encoding;
+    /// The headers that are of use to the caller: Retry-After, WWW-Authenticate, Location, Content-Type, Content-Encoding;
     /// `***` stands where they repeated a secret of ours.
     pub headers: Vec<(String, Vec<u8>)>,
     /// The beginning of the body, at most 4 KiB, without chunks; `***` stands where it repeated a secret of ours.
@@ -113,10 +113,10 @@ impl ServerRefusal {
         ServerRefusal { status, reason, headers, for_logs: body.clone(), body }
     }
 
-    /// Takes out of the headers and the body what they repeat of the request: `ours` is a secret from everybody,
-    /// `theirs` came from the caller and is kept out of logs only.
+    /// Takes out of the headers and the body what they repeat of the request: `ours` must never be shown,
+    /// `theirs` came from the caller and must only be kept out of logs.
     pub(super) fn hide(&mut self, ours: &[Cow<'_, [u8]>], theirs: &[Cow<'_, [u8]>]) {
-        // The others say how long to wait and what the body is: a value of ours there is a word that both have.
+        // The other headers say how long to wait and what the body is: a secret that stands there is a common word.
         for (name, value) in &mut self.headers {
             if ["Location", "WWW-Authenticate"].iter().any(|known| name.eq_ignore_ascii_case(known)) {
                 *value = without(value, ours);
@@ -141,7 +141,7 @@ impl fmt::Display for ServerRefusal {
         }
         if let Some(location) = self.header("location").filter(|_| (300..400).contains(&self.status)) {
             let location = url::fit_to_show(&location);
-            // The text for people says the same, with all that stands in the new address.
+            // The body usually repeats the new address, with its query.
             return write!(f, ", moved to '{location}' (redirects are not followed: use the new address)");
         }
         let body = String::from_utf8_lossy(&self.for_logs);

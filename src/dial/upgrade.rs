@@ -1,6 +1,6 @@
 //! The opening handshake, client side (RFC 6455 section 4.1): our request, and what the server makes of it.
 //!
-//! It is our own, because tungstenite drops the stream when the server refuses, and with it the body that says why.
+//! It is not that of tungstenite, which drops the stream when the server refuses, and with it the body that says why.
 
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
@@ -25,7 +25,7 @@ pub(super) struct UpgradeRequest {
     text: Vec<u8>,
     key: String,
     offered: Vec<String>,
-    /// Whether a server that agrees to none of what was offered will do.
+    /// Whether a server may agree to no subprotocol although some were offered.
     may_agree_to_none: bool,
 }
 

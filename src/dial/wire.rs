@@ -1,4 +1,4 @@
-//! A stream whose every wait is one `poll`, and what else can end such a wait: a deadline, and whoever may end it.
+//! A stream whose every wait is one `poll`, which a deadline or a cancel token can end.
 
 use std::fmt;
 use std::io::{self, Read, Write};
@@ -12,7 +12,7 @@ use crate::connection::socket::Socket;
 use crate::connection::tls::{Decrypted, Session};
 use crate::display::Seconds;
 
-/// A server that takes no byte for this long is not going to.
+/// How long a server may take no byte before a write fails.
 const WRITE_STALL: Duration = Duration::from_secs(30);
 
 /// How much ciphertext is read at once: a whole TLS record.
@@ -27,22 +27,22 @@ pub enum WaitEnd {
     Cancelled,
 }
 
-/// What a wait watches besides its socket. Each part of it is a descriptor of somebody else's; none is read from, so
-/// that one of them can end the waits of any number of threads.
+/// What cancels a wait, besides its socket and its deadline. It watches descriptors and reads from none of them, so that
+/// one descriptor can end the waits of any number of threads.
 #[derive(Clone, Default)]
 pub struct CancelToken {
     ends: Vec<(Arc<dyn AsFd + Send + Sync>, PollFlags)>,
 }
 
 impl CancelToken {
-    /// It has news as soon as `fd` can be read or has reached its end: an eventfd, one end of a socket pair.
+    /// It is cancelled as soon as `fd` can be read or has reached its end: an eventfd, one end of a socket pair.
     #[must_use]
     pub fn until_readable(mut self, fd: Arc<dyn AsFd + Send + Sync>) -> CancelToken {
         self.ends.push((fd, PollFlags::IN));
         self
     }
 
-    /// It has news as soon as nobody is at the other end of `fd` any more.
+    /// It is cancelled as soon as the other end of `fd` is closed.
     #[must_use]
     pub fn until_abandoned(mut self, fd: Arc<dyn AsFd + Send + Sync>) -> CancelToken {
         // No flags: only that the other end is gone is reported.
@@ -50,14 +50,15 @@ impl CancelToken {
         self
     }
 
-    /// It has news as soon as the other end of the stream `fd` sends nothing more, whatever of it is unread.
+    /// It is cancelled as soon as the other end of the stream `fd` has ended its direction, even if something of it is
+    /// unread.
     #[must_use]
     pub fn until_hung_up(mut self, fd: Arc<dyn AsFd + Send + Sync>) -> CancelToken {
         self.ends.push((fd, PollFlags::RDHUP));
         self
     }
 
-    /// Sleeps for `duration`, or less if there is news; says which.
+    /// Sleeps for `duration`, or until it is cancelled; says which.
     pub fn sleep(&self, duration: Duration) -> WaitEnd {
         match wait(None, self, Some(Instant::now() + duration)) {
             Err(WaitError::Ended(end)) => end,
@@ -169,7 +170,7 @@ impl Wire {
         self.wait_end
     }
 
-    /// From here on nothing but the time counts, and there is little of it.
+    /// From here on a wait ends after `time`, and the token is ignored.
     pub fn hurry(&mut self, time: Duration) {
         self.deadline = Some(Instant::now() + time);
         self.cancel = CancelToken::default();

@@ -1,11 +1,11 @@
-//! Our answers that end a connection before it is a WebSocket: status, reason, and how they look on the wire.
+//! The answers of wsgate that end a connection before it is a WebSocket: status, reason, and how they look on the wire.
 
-/// An answer that ends the connection.
+/// An answer of wsgate that ends the connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
-    /// The HTTP status.
+    /// An HTTP status of 400 or more.
     pub status: u16,
-    /// One sentence for whoever reads the body.
+    /// One sentence, which is the body.
     pub reason: String,
 }
 

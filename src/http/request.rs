@@ -29,11 +29,11 @@ pub struct Request<'a> {
     pub user_agent: Option<&'a str>,
     /// The subprotocols offered, in the client's order.
     pub subprotocols: Vec<&'a str>,
-    /// What the peer wants; only `Upgrade` can become a WebSocket.
+    /// What the client asks for; only `Upgrade` can become a WebSocket.
     pub intent: Intent<'a>,
 }
 
-/// What a well-formed request wants.
+/// What a well-formed request asks for.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Intent<'a> {
     /// To open a WebSocket; the key is valid.
@@ -50,21 +50,21 @@ pub fn head_end(input: &[u8]) -> Option<usize> {
     input.windows(4).position(|window| window == b"\r\n\r\n").map(|at| at + 4)
 }
 
-/// Whether a request can begin with this byte: with a method, or with the empty line that RFC 9112
-/// section 2.2 forgives.
+/// Whether a request can begin with this byte: the first of a method, or of an empty line, which RFC 9112 section 2.2
+/// allows.
 pub fn may_begin_request(byte: u8) -> bool {
     byte.is_ascii_graphic() || matches!(byte, b'\r' | b'\n')
 }
 
-/// Judges a request head by itself: is it HTTP/1.1, a GET, and if it wants a WebSocket, is
-/// everything there that RFC 6455 section 4.2.1 demands, once?
+/// Judges a request head by itself: is it HTTP/1.1, a GET, and if it asks for a WebSocket, is everything there that
+/// RFC 6455 section 4.2.1 demands, once?
 pub fn judge(head: &[u8]) -> Result<Request<'_>, Refusal> {
     // On the heap: a client thread's stack keeps every page that it ever touched.
     let mut fields = vec![httparse::EMPTY_HEADER; FIELDS_MAX];
     let mut parsed = httparse::Request::new(&mut fields);
     match parsed.parse(head) {
-        // The parser forgives a line that ends in LF alone (RFC 9112 section 2.2 lets it). Then the head may
-        // end for it before it ends for us, and what stands between would be read by nobody.
+        // The parser accepts a line that ends in LF alone (RFC 9112 section 2.2 allows it). For the parser the head may
+        // then end earlier than for `head_end`, and what stands between would be skipped.
         Ok(httparse::Status::Complete(end)) if end < head.len() => {
             return Err(Refusal::new(400, "the lines of a request end in CR LF"));
         }
@@ -98,7 +98,7 @@ pub fn judge(head: &[u8]) -> Result<Request<'_>, Refusal> {
     })
 }
 
-/// The values of a header in a head that was judged to be good.
+/// The values of a header in a head that [`judge`] has accepted.
 pub fn header_values(head: &[u8], name: &str) -> Vec<Vec<u8>> {
     let mut fields = vec![httparse::EMPTY_HEADER; FIELDS_MAX];
     let mut parsed = httparse::Request::new(&mut fields);
@@ -144,7 +144,7 @@ impl<'a> RequestTarget<'a> {
             return Err(Refusal::new(400, "the request target must be a path that begins with '/', or an http URI"));
         };
         let (authority, path) = rest.find('/').map_or((rest, "/"), |slash| rest.split_at(slash));
-        // A user's name before the host is how one host is made to look like another (RFC 9110 section 4.2.4).
+        // A user's name before the host can make one host look like another (RFC 9110 section 4.2.4).
         if split_port(authority).0.is_empty() || authority.contains('@') {
             return Err(Refusal::new(400, "the request target names no host, or a user"));
         }

@@ -1,4 +1,4 @@
-//! What goes into the head of a request, or is judged there: headers, subprotocols, origins.
+//! The keys about the head of a request: headers, subprotocols and origins, as they are written in the file.
 
 use std::fs;
 use std::net::Ipv6Addr;
