@@ -5,12 +5,13 @@
 use std::hint::black_box;
 use std::io::Read;
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use wsgate::clock::Clock;
-use wsgate::config::{Destination, EndpointSettings, QueueSettings};
+use wsgate::config::{self, QueueSettings};
 use wsgate::connection::frame::{Cork, CorkLimits, Frame, Role};
 use wsgate::connection::outbox::{Limits, Outbox};
 use wsgate::connection::poller::Poller;
@@ -29,16 +30,15 @@ fn message() -> Message {
 }
 
 fn routing(c: &mut Criterion) {
-    let endpoint = |path: &str, to| EndpointSettings { path: path.to_owned(), to, ..EndpointSettings::default() };
-    let routes = Routes::new(
-        &[
-            endpoint("/", vec![Destination::Broadcast]),
-            endpoint("/rooms/{room}", vec![Destination::Others, Destination::Endpoint("/dash/{room}".to_owned())]),
-            endpoint("/rooms/lobby", vec![Destination::Reply]),
-            endpoint("/dash/{room}", vec![]),
-        ],
-        &[],
-    );
+    let endpoint = |path: &str, to: &[&str]| format!("[[endpoint]]\npath = {path:?}\nto = {to:?}\n");
+    let text = [
+        endpoint("/", &["broadcast"]),
+        endpoint("/rooms/{room}", &["others", "endpoint:/dash/{room}"]),
+        endpoint("/rooms/lobby", &["reply"]),
+        endpoint("/dash/{room}", &[]),
+    ];
+    let settings = config::parse(&text.concat(), "bench.toml", Path::new("")).expect("a good configuration");
+    let routes = Routes::new(&settings.endpoints, &[]);
     let mut group = c.benchmark_group("route");
     group.bench_function("find a room with a parameter", |b| {
         b.iter(|| routes.find(black_box("/rooms/kitchen"), |_| true));

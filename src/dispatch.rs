@@ -9,7 +9,7 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use log::{info, warn};
 
-use crate::config::{EventKind, Format};
+use crate::config::{EventKind, Format, LinkId};
 use crate::connection::frame::{Cork, Frame};
 use crate::connection::peer::{BlockedOn, Peer};
 use crate::connection::read_loop::Handler;
@@ -121,7 +121,7 @@ impl<'a> Dispatch<'a> {
     }
 
     /// The way out of a link's remote.
-    pub fn of_link(shared: &'a Shared, index: usize, peer: &'a Peer, origin: &'a Origin) -> Dispatch<'a> {
+    pub fn of_link(shared: &'a Shared, index: LinkId, peer: &'a Peer, origin: &'a Origin) -> Dispatch<'a> {
         let format = shared.links[index].settings.format;
         let source = Source { peer, origin, place: Place::Link(index), format, addresses: true };
         Dispatch::new(shared, source, shared.routes.targets_of_link(index))
@@ -261,7 +261,7 @@ pub fn tell_of_client(shared: &Shared, client: &Client, kind: EventKind, what: i
         return;
     }
     let subject = Subject::Client {
-        endpoint: &endpoint.settings.path,
+        endpoint: endpoint.settings.path.as_str(),
         path: shared.routes.show(&client.room).to_string(),
         parameters: shared.routes.parameters(&client.room).collect(),
         client_ip: client.origin.client_ip,
@@ -279,7 +279,7 @@ pub fn tell_of_client(shared: &Shared, client: &Client, kind: EventKind, what: i
 /// Tells a link's destinations what happened to it, if it is to tell that. `origin` is its connection, if there was one.
 pub fn tell_of_link(
     shared: &Shared,
-    index: usize,
+    index: LinkId,
     origin: Option<&Origin>,
     kind: EventKind,
     what: impl FnOnce() -> (LinkState, What),

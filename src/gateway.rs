@@ -19,7 +19,7 @@ use socket2::{Domain, SockAddr, Type};
 use crate::accept::{self, Listener};
 use crate::broadcaster::{self, Shards};
 use crate::clock;
-use crate::config::{DialSettings, EndpointSettings, LinkSettings, ListenAddress, ListenerSettings, Settings};
+use crate::config::{EndpointSettings, LinkId, LinkSettings, ListenAddress, ListenerSettings, Settings};
 use crate::connection::poller::Poller;
 use crate::connection::socket::SEND_BUFFER;
 use crate::connection::tls;
@@ -32,7 +32,6 @@ use crate::shared::link::Link;
 use crate::shared::publisher::{self, Published};
 use crate::system::thread::spawn_vital;
 use crate::system::watchdog::Watchdog;
-use crate::url;
 
 /// Connections that the kernel keeps for us until they are accepted.
 const BACKLOG: i32 = 4096;
@@ -159,7 +158,7 @@ impl Gateway {
         let links = dialers
             .into_iter()
             .enumerate()
-            .map(|(index, dialer)| link(&shared, index, dialer))
+            .map(|(index, dialer)| link(&shared, LinkId(index), dialer))
             .collect::<io::Result<Vec<_>>>()
             .map_err(system("start a link"))?;
         let listeners = sockets
@@ -245,15 +244,15 @@ fn stop_links(shared: &Shared, threads: Vec<LinkThreads>, deadline: Instant) {
 }
 
 /// Starts the two threads of a link.
-fn link(shared: &Arc<Shared>, index: usize, dialer: Dialer) -> io::Result<LinkThreads> {
-    let name = &shared.links[index].name;
+fn link(shared: &Arc<Shared>, id: LinkId, dialer: Dialer) -> io::Result<LinkThreads> {
+    let name = &shared.links[id].name;
     let sender = {
         let shared = Arc::clone(shared);
-        spawn_vital(&format!("send {name}"), move || link::send(&shared, index))?
+        spawn_vital(&format!("send {name}"), move || link::send(&shared, id))?
     };
     let dialler = {
         let shared = Arc::clone(shared);
-        spawn_vital(&format!("link {name}"), move || link::run(&shared, index, &dialer))?
+        spawn_vital(&format!("link {name}"), move || link::run(&shared, id, &dialer))?
     };
     Ok(LinkThreads { dialler, sender })
 }
@@ -268,9 +267,7 @@ fn link_dialer(link: &LinkSettings, resolver: &Arc<Resolver>) -> Result<Dialer, 
 fn relay_dialer(endpoint: &EndpointSettings, resolver: &Arc<Resolver>) -> Result<Option<Dialer>, StartError> {
     let Some(relay) = &endpoint.relay else { return Ok(None) };
     let failed = |cause| StartError::Dial { who: format!("the relay of '{}'", endpoint.path), cause };
-    // Where the path has parameters it is filled in for each client.
-    let url = url::fill(&relay.dial.url, |_| "").map_err(|problem| failed(SetupError::Setting(problem)))?;
-    let dialer = Dialer::new(&DialSettings { url, ..relay.dial.clone() }, Arc::clone(resolver)).map_err(failed)?;
+    let dialer = Dialer::new(&relay.dial, Arc::clone(resolver)).map_err(failed)?;
     if let Some(host) = dialer.unverified() {
         warn!(
             "relay of '{}': the certificate of '{host}' is not checked (`verify = false`): whoever is on the way can \

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use log::{error, info, warn};
 
-use crate::config::EventKind;
+use crate::config::{EventKind, LinkId};
 use crate::connection::frame::{Frame, Role};
 use crate::connection::outbox::Outbox;
 use crate::connection::peer::{Name, Peer};
@@ -25,7 +25,7 @@ use crate::shared::link::{Link, LinkState, NOT_DIALLED};
 use crate::shared::send_queue::Next;
 
 /// Dials and reads until the gateway stops, or until the link is given up.
-pub fn run(shared: &Arc<Shared>, index: usize, dialer: &Dialer) {
+pub fn run(shared: &Arc<Shared>, index: LinkId, dialer: &Dialer) {
     let link = &shared.links[index];
     let cancel = &shared.until_stop();
     if let Some(host) = dialer.unverified() {
@@ -87,7 +87,7 @@ struct Ended {
 }
 
 impl Ended {
-    fn tell(&self, shared: &Shared, index: usize, failures: u32, retry_in: Option<Duration>) {
+    fn tell(&self, shared: &Shared, index: LinkId, failures: u32, retry_in: Option<Duration>) {
         if !self.is_bad {
             return;
         }
@@ -107,7 +107,7 @@ fn end(link: &Link) {
 }
 
 /// The life of one connection; says how it ended.
-fn live(shared: &Arc<Shared>, index: usize, dialed: Dialed) -> Ended {
+fn live(shared: &Arc<Shared>, index: LinkId, dialed: Dialed) -> Ended {
     let link = &shared.links[index];
     let Dialed { socket, session, behind, subprotocol } = dialed;
     let id = match Id::random() {
@@ -186,7 +186,7 @@ fn live(shared: &Arc<Shared>, index: usize, dialed: Dialed) -> Ended {
 }
 
 /// Sends what waits for a link, and its application ping, until the link ends.
-pub fn send(shared: &Shared, index: usize) {
+pub fn send(shared: &Shared, index: LinkId) {
     let link = &shared.links[index];
     let ping = link.settings.ping.as_ref();
     let mut due = ping.map(|(_, every)| Instant::now() + *every);

@@ -69,6 +69,11 @@ impl Pattern {
         }
     }
 
+    /// `/`.
+    pub fn root() -> Pattern {
+        Pattern { text: "/".into(), segments: [Segment::Literal("".into())].into() }
+    }
+
     /// The pattern as it was written.
     pub fn as_str(&self) -> &str {
         &self.text
@@ -250,6 +255,11 @@ mod tests {
             assert_eq!(pattern.names().collect::<Vec<_>>(), names, "{text}");
             assert_eq!(pattern.to_string(), text);
         }
+    }
+
+    #[test]
+    fn the_root_is_a_pattern() {
+        assert_eq!(Pattern::root(), pattern("/"));
     }
 
     #[test]

@@ -4,32 +4,37 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::config::{Destination, EndpointSettings, LinkSettings};
+use crate::config::{Destination, EndpointId, EndpointSettings, LinkDestination, LinkId, LinkSettings};
 use crate::path::{self, Pattern, Segment};
-use crate::template::{Source, Template};
+use crate::template::Source;
 
-/// One concrete path under an endpoint: the endpoint's index in the configuration, and the values
-/// of its parameters from left to right. Cloning it copies no text.
+/// One concrete path under an endpoint: the endpoint, and the values of its parameters from left to right. Cloning it
+/// copies no text.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Room {
-    endpoint: usize,
+    endpoint: EndpointId,
     values: Arc<[Box<str>]>,
 }
 
 impl Room {
-    /// The index of the endpoint it is under.
-    pub fn endpoint(&self) -> usize {
+    /// The endpoint it is under.
+    pub fn endpoint(&self) -> EndpointId {
         self.endpoint
+    }
+
+    /// The values of the endpoint's parameters, from left to right.
+    pub fn values(&self) -> &[Box<str>] {
+        &self.values
     }
 }
 
-/// Where messages come from and go to, by its index in the configuration.
+/// Where messages come from and go to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Place {
     /// An endpoint.
-    Endpoint(usize),
+    Endpoint(EndpointId),
     /// A link.
-    Link(usize),
+    Link(LinkId),
 }
 
 /// Where a sender's messages go.
@@ -46,21 +51,21 @@ pub enum Target {
     },
     /// To a room that each message of a link picks.
     Picked(Pick),
-    /// To the remote of the link with this index.
-    Link(usize),
+    /// To the remote of a link.
+    Link(LinkId),
 }
 
 /// How a message picks its room on an endpoint.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pick {
-    endpoint: usize,
+    endpoint: EndpointId,
     sources: Box<[Source]>,
     link: Box<str>,
 }
 
 impl Pick {
-    /// The index of the endpoint.
-    pub fn endpoint(&self) -> usize {
+    /// The endpoint.
+    pub fn endpoint(&self) -> EndpointId {
         self.endpoint
     }
 
@@ -80,99 +85,43 @@ impl Pick {
     }
 }
 
-/// The paths and routes of all endpoints, bound once when the configuration is loaded.
+/// The paths and routes of all endpoints and links.
 #[derive(Debug)]
 pub struct Routes {
-    endpoints: Vec<Bound>,
+    endpoints: Vec<EndpointRoute>,
     /// The targets of each link.
     links: Vec<Vec<Target>>,
 }
 
 #[derive(Debug)]
-struct Bound {
+struct EndpointRoute {
     pattern: Pattern,
-    to: Vec<BoundDestination>,
-}
-
-#[derive(Debug)]
-enum BoundDestination {
-    Reply,
-    Own {
-        except_sender: bool,
-    },
-    /// The endpoint of that pattern; `values[i]` is which of the sender's values is its i-th.
-    Other {
-        endpoint: usize,
-        values: Vec<usize>,
-    },
-    Link(usize),
+    to: Vec<Destination>,
 }
 
 impl Routes {
-    /// Binds checked settings: the patterns are valid, and each `endpoint:` destination is the
-    /// pattern of an endpoint, its parameters among the sender's.
-    pub fn new(settings: &[EndpointSettings], links: &[LinkSettings]) -> Routes {
-        let link = |name: &String| {
-            let named = links.iter().position(|link| link.name == *name);
-            named.expect("a link that is a destination exists: the configuration was checked")
+    /// The routes of a configuration's endpoints and links.
+    pub fn new(endpoints: &[EndpointSettings], links: &[LinkSettings]) -> Routes {
+        let of_endpoint =
+            |endpoint: &EndpointSettings| EndpointRoute { pattern: endpoint.path.clone(), to: endpoint.to.clone() };
+        let of_link = |(index, link): (usize, &LinkSettings)| {
+            link.to.iter().map(|destination| link_target(LinkId(index), &link.name, destination)).collect()
         };
-        let patterns: Vec<Pattern> = settings
-            .iter()
-            .map(|endpoint| Pattern::parse(&endpoint.path).expect("the configuration was checked"))
-            .collect();
-        let bind = |from: &Pattern, destination: &Destination| match destination {
-            Destination::Reply => BoundDestination::Reply,
-            Destination::Broadcast => BoundDestination::Own { except_sender: false },
-            Destination::Others => BoundDestination::Own { except_sender: true },
-            Destination::Link(name) => BoundDestination::Link(link(name)),
-            Destination::Endpoint(path) => {
-                let endpoint = patterns
-                    .iter()
-                    .position(|pattern| pattern.as_str() == path)
-                    .expect("a destination is an endpoint's pattern: the configuration was checked");
-                let value = |name| from.names().position(|own| own == name).expect("the sender has the parameter");
-                BoundDestination::Other { endpoint, values: patterns[endpoint].names().map(value).collect() }
-            }
-        };
-        let endpoints = settings
-            .iter()
-            .zip(&patterns)
-            .map(|(endpoint, pattern)| Bound {
-                pattern: pattern.clone(),
-                to: endpoint.to.iter().map(|destination| bind(pattern, destination)).collect(),
-            })
-            .collect();
-        let bind_of_link = |from: &LinkSettings, destination: &Destination| match destination {
-            Destination::Reply => Target::Link(link(&from.name)),
-            Destination::Link(name) => Target::Link(link(name)),
-            Destination::Endpoint(path) => {
-                let template = Template::parse(path).expect("the configuration was checked");
-                let endpoint = patterns
-                    .iter()
-                    .position(|pattern| template.leads_to(pattern))
-                    .expect("a destination has the shape of an endpoint: the configuration was checked");
-                let pick = Pick { endpoint, sources: template.sources().into(), link: from.name.as_str().into() };
-                match pick.room(|_| None).filter(|_| pick.is_fixed()) {
-                    Some(room) => Target::Room { room, except_sender: false },
-                    None => Target::Picked(pick),
-                }
-            }
-            Destination::Broadcast | Destination::Others => {
-                unreachable!("a link is in no room: the configuration was checked")
-            }
-        };
-        let links = links.iter().map(|from| from.to.iter().map(|to| bind_of_link(from, to)).collect()).collect();
-        Routes { endpoints, links }
+        Routes {
+            endpoints: endpoints.iter().map(of_endpoint).collect(),
+            links: links.iter().enumerate().map(of_link).collect(),
+        }
     }
 
     /// The room that a request's path (without the query) leads to, among the endpoints that
     /// `reachable` admits. Where several match, the leftmost literal segment wins.
-    pub fn find(&self, path: &str, reachable: impl Fn(usize) -> bool) -> Option<Room> {
-        let mut best: Option<(usize, Vec<Box<str>>)> = None;
-        for (index, bound) in self.endpoints.iter().enumerate().filter(|(index, _)| reachable(*index)) {
-            let Some(values) = bound.pattern.matches(path) else { continue };
-            if best.as_ref().is_none_or(|(other, _)| bound.pattern.precedes(&self.endpoints[*other].pattern)) {
-                best = Some((index, values));
+    pub fn find(&self, path: &str, reachable: impl Fn(EndpointId) -> bool) -> Option<Room> {
+        let mut best: Option<(EndpointId, Vec<Box<str>>)> = None;
+        for (index, EndpointRoute { pattern, .. }) in self.endpoints.iter().enumerate() {
+            let id = EndpointId(index);
+            let Some(values) = pattern.matches(path).filter(|_| reachable(id)) else { continue };
+            if best.as_ref().is_none_or(|(other, _)| pattern.precedes(&self.endpoints[*other].pattern)) {
+                best = Some((id, values));
             }
         }
         best.map(|(endpoint, values)| Room { endpoint, values: values.into() })
@@ -180,22 +129,21 @@ impl Routes {
 
     /// Where the messages of a room's clients go, in the order of the configuration.
     pub fn targets(&self, room: &Room) -> Vec<Target> {
-        let target = |destination: &BoundDestination| match destination {
-            BoundDestination::Reply => Target::Reply,
-            BoundDestination::Own { except_sender } => {
-                Target::Room { room: room.clone(), except_sender: *except_sender }
-            }
-            BoundDestination::Other { endpoint, values } => {
+        let target = |destination: &Destination| match destination {
+            Destination::Reply => Target::Reply,
+            Destination::Broadcast => Target::Room { room: room.clone(), except_sender: false },
+            Destination::Others => Target::Room { room: room.clone(), except_sender: true },
+            Destination::Endpoint { id, values } => {
                 let values = values.iter().map(|&index| room.values[index].clone()).collect();
-                Target::Room { room: Room { endpoint: *endpoint, values }, except_sender: false }
+                Target::Room { room: Room { endpoint: *id, values }, except_sender: false }
             }
-            BoundDestination::Link(index) => Target::Link(*index),
+            Destination::Link(id) => Target::Link(*id),
         };
         self.endpoints[room.endpoint].to.iter().map(target).collect()
     }
 
     /// Where the messages of a link's remote go, in the order of the configuration.
-    pub fn targets_of_link(&self, link: usize) -> Vec<Target> {
+    pub fn targets_of_link(&self, link: LinkId) -> Vec<Target> {
         self.links[link].clone()
     }
 
@@ -204,14 +152,14 @@ impl Routes {
         self.endpoints[room.endpoint].pattern.names().zip(room.values.iter().map(|value| &**value))
     }
 
-    /// Whether what the clients of endpoint `from` send goes to `to`, so that an answer from there may
+    /// Whether what the clients of the endpoint `from` send goes to `to`, so that an answer from there may
     /// be addressed to them.
-    pub fn leads(&self, from: usize, to: Place) -> bool {
+    pub fn leads(&self, from: EndpointId, to: Place) -> bool {
         self.endpoints[from].to.iter().any(|destination| match destination {
-            BoundDestination::Reply => false,
-            BoundDestination::Own { .. } => to == Place::Endpoint(from),
-            BoundDestination::Other { endpoint, .. } => to == Place::Endpoint(*endpoint),
-            BoundDestination::Link(index) => to == Place::Link(*index),
+            Destination::Reply => false,
+            Destination::Broadcast | Destination::Others => to == Place::Endpoint(from),
+            Destination::Endpoint { id, .. } => to == Place::Endpoint(*id),
+            Destination::Link(id) => to == Place::Link(*id),
         })
     }
 
@@ -230,20 +178,35 @@ impl Routes {
     }
 }
 
+/// Where a link's remote sends to with this destination; a room that is the same for every message is picked here.
+fn link_target(own: LinkId, name: &str, destination: &LinkDestination) -> Target {
+    match destination {
+        LinkDestination::Reply => Target::Link(own),
+        LinkDestination::Link(other) => Target::Link(*other),
+        LinkDestination::Endpoint { id, template } => {
+            let pick = Pick { endpoint: *id, sources: template.sources().into(), link: name.into() };
+            match pick.room(|_| None).filter(|_| pick.is_fixed()) {
+                Some(room) => Target::Room { room, except_sender: false },
+                None => Target::Picked(pick),
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
+    use crate::config;
 
-    fn endpoint(path: &str, to: &[Destination]) -> EndpointSettings {
-        EndpointSettings { path: path.to_owned(), to: to.to_vec(), ..EndpointSettings::default() }
-    }
-
-    fn routes(endpoints: &[(&str, &[Destination])]) -> Routes {
-        Routes::new(&endpoints.iter().map(|(path, to)| endpoint(path, to)).collect::<Vec<_>>(), &links())
-    }
-
-    fn links() -> [LinkSettings; 2] {
-        ["a", "b"].map(|name| LinkSettings::new(name, "ws://h"))
+    /// The routes of endpoints, each a path and its `to`; there are two links, `a` and `b`.
+    fn routes(endpoints: &[(&str, &[&str])]) -> Routes {
+        let endpoint = |(path, to): &(&str, &[&str])| format!("[[endpoint]]\npath = {path:?}\nto = {to:?}\n");
+        let link = |name| format!("[[link]]\nname = {name:?}\nurl = \"ws://h\"\n");
+        let text = endpoints.iter().map(endpoint).chain(["a", "b"].map(link)).collect::<String>();
+        let settings = config::parse(&text, "test.toml", Path::new("")).unwrap_or_else(|error| panic!("{error}"));
+        Routes::new(&settings.endpoints, &settings.links)
     }
 
     fn shown(routes: &Routes, path: &str) -> Vec<String> {
@@ -251,7 +214,7 @@ mod tests {
         let show = |target: &Target| match target {
             Target::Reply => "reply".to_owned(),
             Target::Picked(_) => unreachable!("only a link's messages pick their room"),
-            Target::Link(link) => format!("link {link}"),
+            Target::Link(link) => format!("link {}", link.0),
             Target::Room { room, except_sender } => {
                 format!("{}{}", routes.show(room), if *except_sender { " but the sender" } else { "" })
             }
@@ -261,17 +224,14 @@ mod tests {
 
     #[test]
     fn every_destination_leads_where_it_says() {
-        use Destination::{Broadcast, Endpoint, Link, Others, Reply};
-        let dash = Endpoint("/dash/{room}".to_owned());
-        let log = Endpoint("/log".to_owned());
         let routes = routes(&[
-            ("/", &[Broadcast]),
-            ("/rooms/{room}", &[Reply, Others, dash.clone(), log]),
+            ("/", &["broadcast"]),
+            ("/rooms/{room}", &["reply", "others", "endpoint:/dash/{room}", "endpoint:/log"]),
             ("/dash/{room}", &[]),
             ("/dash/admin", &[]),
             ("/log", &[]),
-            ("/a/{x}/{room}", &[dash]),
-            ("/up", &[Link("b".to_owned()), Link("a".to_owned())]),
+            ("/a/{x}/{room}", &["endpoint:/dash/{room}"]),
+            ("/up", &["link:b", "link:a"]),
         ]);
         let table: [(&str, &[&str]); 6] = [
             ("/up", &["link 1", "link 0"]),
@@ -288,14 +248,11 @@ mod tests {
 
     #[test]
     fn a_value_never_leads_to_an_exact_endpoint() {
-        let routes = routes(&[
-            ("/rooms/{room}", &[Destination::Endpoint("/dash/{room}".to_owned())]),
-            ("/dash/{room}", &[]),
-            ("/dash/admin", &[]),
-        ]);
+        let routes =
+            routes(&[("/rooms/{room}", &["endpoint:/dash/{room}"]), ("/dash/{room}", &[]), ("/dash/admin", &[])]);
         let room = routes.find("/rooms/admin", |_| true).unwrap();
         let [Target::Room { room: target, .. }] = &routes.targets(&room)[..] else { panic!("one target") };
-        assert_eq!(target.endpoint(), 1);
+        assert_eq!(target.endpoint(), EndpointId(1));
         assert_ne!(Some(target), routes.find("/dash/admin", |_| true).as_ref());
     }
 
@@ -305,10 +262,10 @@ mod tests {
         for rotation in 0..paths.len() {
             let mut order = paths;
             order.rotate_left(rotation);
-            let routes = routes(&order.map(|path| (path, &[] as &[Destination])));
+            let routes = routes(&order.map(|path| (path, &[] as &[&str])));
             for (path, winner) in [("/a/x", "/a/x"), ("/a/y", "/a/{b}"), ("/b/x", "/{a}/x"), ("/b/y", "/{a}/{b}")] {
                 let room = routes.find(path, |_| true).unwrap();
-                assert_eq!(order[room.endpoint()], winner, "{path} in {order:?}");
+                assert_eq!(order[room.endpoint().0], winner, "{path} in {order:?}");
             }
         }
     }
@@ -316,24 +273,21 @@ mod tests {
     #[test]
     fn an_endpoint_off_this_listener_does_not_exist() {
         let routes = routes(&[("/a", &[]), ("/{x}", &[])]);
-        let room = routes.find("/a", |endpoint| endpoint != 0).unwrap();
-        assert_eq!(room.endpoint(), 1);
+        let room = routes.find("/a", |endpoint| endpoint != EndpointId(0)).unwrap();
+        assert_eq!(room.endpoint(), EndpointId(1));
         assert_eq!(routes.find("/a", |_| false), None);
     }
 
     #[test]
     fn answers_may_go_back_where_messages_came_from() {
-        let routes = routes(&[
-            ("/ask", &[Destination::Endpoint("/answer".to_owned())]),
-            ("/answer", &[]),
-            ("/chat", &[Destination::Others]),
-            ("/up", &[Destination::Link("b".to_owned())]),
-        ]);
-        assert!(routes.leads(3, Place::Link(1)));
-        assert!(!routes.leads(3, Place::Link(0)));
-        assert!(routes.leads(0, Place::Endpoint(1)));
-        assert!(!routes.leads(1, Place::Endpoint(0)));
-        assert!(routes.leads(2, Place::Endpoint(2)));
-        assert!(!routes.leads(1, Place::Endpoint(1)));
+        let routes =
+            routes(&[("/ask", &["endpoint:/answer"]), ("/answer", &[]), ("/chat", &["others"]), ("/up", &["link:b"])]);
+        let [ask, answer, chat, up] = [0, 1, 2, 3].map(EndpointId);
+        assert!(routes.leads(up, Place::Link(LinkId(1))));
+        assert!(!routes.leads(up, Place::Link(LinkId(0))));
+        assert!(routes.leads(ask, Place::Endpoint(answer)));
+        assert!(!routes.leads(answer, Place::Endpoint(ask)));
+        assert!(routes.leads(chat, Place::Endpoint(chat)));
+        assert!(!routes.leads(answer, Place::Endpoint(answer)));
     }
 }

@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use crate::path::{Pattern, PatternError};
+use crate::path::{Pattern, PatternError, Segment};
 
 /// The path in an `endpoint:` destination of a link.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,6 +55,29 @@ impl Template {
     /// The pattern of the same shape, with names of its own.
     pub fn shape(&self) -> &Pattern {
         &self.shape
+    }
+}
+
+/// The path as it was written.
+impl fmt::Display for Template {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut sources = self.sources.iter();
+        for segment in self.shape.segments() {
+            match segment {
+                Segment::Literal(literal) => write!(f, "/{literal}")?,
+                Segment::Parameter(_) => sources.next().map_or(Ok(()), |source| write!(f, "/{source}"))?,
+            }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Source::Link => f.write_str("{link}"),
+            Source::Field(keys) => write!(f, "{{{}}}", keys.join(".")),
+        }
     }
 }
 
@@ -116,6 +139,7 @@ mod tests {
         ] {
             let template = Template::parse(text).unwrap();
             assert_eq!(template.sources(), sources, "{text}");
+            assert_eq!(template.to_string(), text);
             assert!(template.leads_to(&Pattern::parse(endpoint).unwrap()), "{text}");
         }
         assert!(!Template::parse("/devices/{id}").unwrap().leads_to(&Pattern::parse("/devices").unwrap()));

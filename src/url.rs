@@ -30,6 +30,14 @@ impl Url {
         let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
         if self.port == default_port(self.secure) { host } else { format!("{host}:{}", self.port) }
     }
+
+    /// The URL as it may be shown to everybody who reads a log: neither user, password nor query, and no path but one that
+    /// says something.
+    pub fn shown(&self) -> String {
+        let user = if self.user.is_some() { "***@" } else { "" };
+        let path = if self.path_and_query == "/" { "" } else { &self.path_and_query };
+        fit_to_show(&format!("{}://{user}{}{path}", scheme(self.secure), self.authority()))
+    }
 }
 
 impl fmt::Display for Url {
@@ -85,9 +93,12 @@ pub fn parse(text: &str) -> Result<Url, String> {
     Ok(Url { secure, host: bare.to_owned(), port, user, path_and_query })
 }
 
-/// Puts values in the place of each `{name}` in the path of a URL (or in a path alone), percent-encoded, so that a value never ends its
-/// segment. The error says what is wrong with the braces.
-pub fn fill<'v>(text: &str, mut value: impl FnMut(&str) -> &'v str) -> Result<String, String> {
+/// Reads a URL whose path may have `{name}`s; `place` says what stands for a name, or why there can be none. The URL has
+/// nothing in those places. The error says what to write instead.
+pub fn parse_template<P>(
+    text: &str,
+    place: impl FnMut(&str) -> Result<P, String>,
+) -> Result<(Url, PathTemplate<P>), String> {
     let path_start = text.find("://").map_or(0, |at| at + 3);
     let path_start = path_start + authority_len(&text[path_start..]);
     let path_end = path_start + text[path_start..].find(['?', '#']).unwrap_or(text.len() - path_start);
@@ -95,22 +106,86 @@ pub fn fill<'v>(text: &str, mut value: impl FnMut(&str) -> &'v str) -> Result<St
     if before.contains(['{', '}']) || behind.contains(['{', '}']) {
         return Err("a {name} can stand in its path only (write a brace as '%7B' or '%7D')".into());
     }
-    let mut filled = before.to_owned();
-    let mut rest = path;
-    while let Some((literal, from_name)) = rest.split_once('{') {
-        let Some((name, behind_name)) = from_name.split_once('}').filter(|_| !literal.contains('}')) else {
-            return Err("its braces do not match (write a brace that is none of ours as '%7B' or '%7D')".into());
+    let mut path = PathTemplate::cut(path)?.map(place)?;
+    path.push_str(behind);
+    let mut url = parse(&format!("{before}{}", path.fill(|_| "x")))?;
+    if path.places.is_empty() {
+        // A URL without a path has the slash all the same.
+        path.start.clone_from(&url.path_and_query);
+    }
+    url.path_and_query = path.fill(|_| "");
+    Ok((url, path))
+}
+
+/// The path and the query of a URL, with places for values in the path: `/dev/{id}?x=1`. `P` says which value belongs
+/// in a place. Its `Debug` hides the rest: a token may be part of it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct PathTemplate<P> {
+    start: String,
+    /// Each place and the text behind it.
+    places: Vec<(P, String)>,
+}
+
+impl<'t> PathTemplate<&'t str> {
+    /// Cuts a path at its braces.
+    fn cut(path: &'t str) -> Result<PathTemplate<&'t str>, String> {
+        let unmatched = || "its braces do not match (write a brace that is none of ours as '%7B' or '%7D')".to_owned();
+        let cut_at_brace = |text: &'t str| match text.split_once('{') {
+            Some((literal, from_name)) => (literal, Some(from_name)),
+            None => (text, None),
         };
-        filled.push_str(literal);
-        encode(value(name), &mut filled);
-        rest = behind_name;
+        let (start, mut next) = cut_at_brace(path);
+        let mut literal = start;
+        let mut places = Vec::new();
+        while let Some(from_name) = next {
+            let (name, rest) = from_name.split_once('}').filter(|_| !literal.contains('}')).ok_or_else(unmatched)?;
+            (literal, next) = cut_at_brace(rest);
+            places.push((name, literal.to_owned()));
+        }
+        if literal.contains('}') {
+            return Err(unmatched());
+        }
+        Ok(PathTemplate { start: start.to_owned(), places })
     }
-    if rest.contains('}') {
-        return Err("its braces do not match (write a brace that is none of ours as '%7B' or '%7D')".into());
+
+    fn map<P>(self, mut place: impl FnMut(&str) -> Result<P, String>) -> Result<PathTemplate<P>, String> {
+        let places = self.places.into_iter().map(|(name, literal)| Ok((place(name)?, literal)));
+        Ok(PathTemplate { start: self.start, places: places.collect::<Result<_, String>>()? })
     }
-    filled.push_str(rest);
-    filled.push_str(behind);
-    Ok(filled)
+}
+
+impl<P> PathTemplate<P> {
+    /// A path and query without places.
+    pub fn fixed(path_and_query: &str) -> PathTemplate<P> {
+        PathTemplate { start: path_and_query.to_owned(), places: Vec::new() }
+    }
+
+    /// The same with other words for the places, if there is one for each.
+    pub fn resolve<Q>(&self, place: impl Fn(&P) -> Option<Q>) -> Option<PathTemplate<Q>> {
+        let places = self.places.iter().map(|(own, literal)| Some((place(own)?, literal.clone())));
+        Some(PathTemplate { start: self.start.clone(), places: places.collect::<Option<_>>()? })
+    }
+
+    /// Puts a value in each place, percent-encoded, so that it never ends its segment.
+    pub fn fill<'v>(&self, value: impl Fn(&P) -> &'v str) -> String {
+        let mut filled = self.start.clone();
+        for (place, literal) in &self.places {
+            encode(value(place), &mut filled);
+            filled.push_str(literal);
+        }
+        filled
+    }
+
+    fn push_str(&mut self, text: &str) {
+        self.places.last_mut().map_or(&mut self.start, |(_, literal)| literal).push_str(text);
+    }
+}
+
+impl<P: fmt::Debug> fmt::Debug for PathTemplate<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let places: Vec<_> = self.places.iter().map(|(place, _)| place).collect();
+        f.debug_struct("PathTemplate").field("places", &places).finish_non_exhaustive()
+    }
 }
 
 /// Percent-encodes all but the unreserved characters (RFC 3986 section 2.3).
@@ -281,18 +356,42 @@ mod tests {
             "b" => "x/y ?#%ü",
             _ => panic!("{name}"),
         };
-        for (text, filled) in [
-            ("ws://h/dev/{a}", "ws://h/dev/7"),
-            ("ws://h/{b}/dev-{a}?q=1", "ws://h/x%2Fy%20%3F%23%25%C3%BC/dev-7?q=1"),
-            ("ws://h", "ws://h"),
-            ("ws://h?q", "ws://h?q"),
-            ("/dev/{a}?q", "/dev/7?q"),
+        for (text, empty, filled) in [
+            ("ws://h/dev/{a}", "/dev/", "/dev/7"),
+            ("ws://h/{b}/dev-{a}?q=1", "//dev-?q=1", "/x%2Fy%20%3F%23%25%C3%BC/dev-7?q=1"),
+            ("ws://h", "/", "/"),
+            ("ws://h?q", "/?q", "/?q"),
         ] {
-            assert_eq!(fill(text, value).unwrap(), filled);
+            let (url, path) = parse_template(text, |name| Ok(name.to_owned())).unwrap();
+            assert_eq!((&*url.path_and_query, url.host.as_str()), (empty, "h"), "{text}");
+            assert_eq!(path.fill(|name| value(name)), filled, "{text}");
+            let numbered = path.resolve(|name| ["b", "a"].iter().position(|known| known == name)).unwrap();
+            assert_eq!(numbered.fill(|index| value(["b", "a"][*index])), filled, "{text}");
         }
         for text in ["ws://{a}/", "ws://h/?x={a}", "ws://h/{a", "ws://h/a}", "ws://h/}{a}", "ws://h/{a}}"] {
-            assert!(fill(text, |_| "x").is_err(), "{text}");
+            assert!(parse_template(text, |_| Ok(())).is_err(), "{text}");
         }
+        assert!(parse_template("ws://h/{a}", |_| Err::<(), _>("no".into())).is_err());
+    }
+
+    #[test]
+    fn a_url_is_shown_without_what_may_be_secret() {
+        for (text, shown) in [
+            ("ws://h", "ws://h"),
+            ("ws://h:80/", "ws://h"),
+            ("wss://h:80/x", "wss://h:80/x"),
+            ("wss://u:p@[::1]:443/?q", "wss://***@[::1]/?***"),
+            ("ws://me:secret@h/x?token=secret", "ws://***@h/x?***"),
+        ] {
+            assert_eq!(parse(text).unwrap().shown(), shown, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_template_shows_no_query() {
+        let (_, path) = parse_template("ws://h/{a}?token=secret", |name| Ok(name.to_owned())).unwrap();
+        let shown = format!("{path:?}");
+        assert!(shown.contains("\"a\"") && !shown.contains("secret"), "{shown}");
     }
 
     #[test]

@@ -9,13 +9,12 @@ use std::sync::Arc;
 
 use libfuzzer_sys::fuzz_target;
 use rustix::event::{EventfdFlags, eventfd};
-use wsgate::config::{ConfigError, DialSettings, Settings, parse};
+use wsgate::config::{ConfigError, DialSettings, EndpointId, LinkId, Settings, parse};
 use wsgate::connection::poller::Poller;
 use wsgate::dial::{Dialer, Resolver};
 use wsgate::route::Place;
 use wsgate::shared::Shared;
 use wsgate::shared::publisher;
-use wsgate::url;
 
 /// Where relative paths lead: nowhere.
 const NOWHERE: &str = "/nowhere";
@@ -50,22 +49,25 @@ fn accepted(text: &str, settings: Settings) {
     settings.links.iter().for_each(|link| drop(dialer(Some(&link.dial))));
     let shared = Shared::new(settings, dialers, publisher::channel().0, Arc::new(poller), stop);
     for index in 0..shared.links.len() {
-        shared.routes.targets_of_link(index);
+        shared.routes.targets_of_link(LinkId(index));
     }
     for index in 0..shared.endpoints.len() {
-        shared.routes.leads(index, Place::Endpoint(index));
-        if let Some(room) = shared.routes.find(&shared.endpoints[index].settings.path, |_| true) {
+        shared.routes.leads(EndpointId(index), Place::Endpoint(EndpointId(index)));
+        let settings = &shared.endpoints[index].settings;
+        if let Some(room) = shared.routes.find(settings.path.as_str(), |_| true) {
             shared.routes.targets(&room);
+            for relay in settings.relay.iter().filter(|_| room.endpoint() == EndpointId(index)) {
+                relay.path.fill(|parameter| &room.values()[*parameter]);
+            }
         }
     }
 }
 
 /// What is accepted can be dialled. Over TLS that would read the system's certificates each time.
 fn dialer(settings: Option<&DialSettings>) -> Option<Dialer> {
-    let settings = settings.filter(|settings| settings.url.starts_with("ws://"))?;
-    let url = url::fill(&settings.url, |_| "").expect("its parameters were checked");
+    let settings = settings.filter(|settings| !settings.url.secure)?;
     Some(
-        Dialer::new(&DialSettings { url, ..settings.clone() }, Resolver::new())
+        Dialer::new(settings, Resolver::new())
             .unwrap_or_else(|error| panic!("accepted, and then not: {error}")),
     )
 }

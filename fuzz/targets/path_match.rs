@@ -5,7 +5,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use wsgate::config::EndpointSettings;
+use wsgate::config::{EndpointId, EndpointSettings};
 use wsgate::path::{Pattern, VALUE_BYTES_MAX};
 use wsgate::route::Routes;
 
@@ -40,18 +40,18 @@ fuzz_target!(|data: &[u8]| {
 fn agrees_on_the_winner(patterns: &[Pattern], path: &str) {
     let endpoints: Vec<_> = patterns
         .iter()
-        .map(|pattern| EndpointSettings { path: pattern.as_str().to_owned(), ..EndpointSettings::default() })
+        .map(|pattern| EndpointSettings { path: pattern.clone(), ..EndpointSettings::default() })
         .collect();
     let routes = Routes::new(&endpoints, &[]);
     let room = routes.find(path, |_| true);
     let matching = (0..patterns.len()).filter(|&index| values(patterns[index].as_str(), path).is_some());
     // The leftmost literal wins: false sorts before true.
     let winner = matching.min_by_key(|&index| segments(patterns[index].as_str()).map(is_parameter).collect::<Vec<_>>());
-    assert_eq!(room.as_ref().map(|room| room.endpoint()), winner, "{path:?} in {patterns:?}");
+    assert_eq!(room.as_ref().map(|room| room.endpoint().0), winner, "{path:?} in {patterns:?}");
     let (Some(room), Some(winner)) = (room, winner) else { return };
     assert_eq!(routes.show(&room).to_string(), shown(patterns[winner].as_str(), path));
-    assert_eq!(routes.find(path, |index| index == winner).as_ref(), Some(&room));
-    assert_ne!(routes.find(path, |index| index != winner).as_ref(), Some(&room));
+    assert_eq!(routes.find(path, |id| id == EndpointId(winner)).as_ref(), Some(&room));
+    assert_ne!(routes.find(path, |id| id != EndpointId(winner)).as_ref(), Some(&room));
 }
 
 fn segments(pattern: &str) -> impl Iterator<Item = &str> {

@@ -16,6 +16,7 @@ use wsgate::connection::handshake::{Head, HeadError, Stream};
 use wsgate::connection::socket::Socket;
 use wsgate::http::refusal::Refusal;
 use wsgate::http::request::{HEAD_MAX, Intent, Request, accept, judge};
+use wsgate::path::Pattern;
 use wsgate::route::Routes;
 
 /// Far away: everything is there before the reading begins.
@@ -26,11 +27,12 @@ const STATUSES: [u16; 7] = [400, 403, 404, 405, 426, 431, 505];
 
 static ENDPOINTS: LazyLock<Vec<EndpointSettings>> = LazyLock::new(|| {
     let subprotocols = vec!["chat.v1".to_owned(), "x".to_owned()];
+    let pattern = |text| Pattern::parse(text).expect("a good path");
     let origins = Origins::List(vec!["https://dash.example".to_owned()]);
     vec![
         EndpointSettings { subprotocols, ..EndpointSettings::default() },
-        EndpointSettings { path: "/rooms/{room}".to_owned(), origins, ..EndpointSettings::default() },
-        EndpointSettings { path: "/any".to_owned(), origins: Origins::Any, ..EndpointSettings::default() },
+        EndpointSettings { path: pattern("/rooms/{room}"), origins, ..EndpointSettings::default() },
+        EndpointSettings { path: pattern("/any"), origins: Origins::Any, ..EndpointSettings::default() },
     ]
 });
 

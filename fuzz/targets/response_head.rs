@@ -16,6 +16,7 @@ use libfuzzer_sys::fuzz_target;
 use tungstenite::handshake::derive_accept_key;
 use wsgate::config::{DialSettings, Proxy};
 use wsgate::dial::{CancelToken, DialError, Dialed, Dialer, Hints, RequestExtras, Resolver, ServerRefusal};
+use wsgate::url;
 
 const OFFERED: [&str; 2] = ["chat.v1", "x"];
 
@@ -58,7 +59,7 @@ static SERVER: LazyLock<Server> = LazyLock::new(|| {
         let settings = DialSettings {
             subprotocols: OFFERED.map(str::to_owned).to_vec(),
             proxy: Proxy::Off,
-            ..DialSettings::new(&format!("ws://127.0.0.{address}:{port}/"))
+            ..DialSettings::new(url::parse(&format!("ws://127.0.0.{address}:{port}/")).expect("a good URL"))
         };
         Dialer::new(&settings, Arc::clone(&resolver)).expect("the settings are good")
     };

@@ -6,14 +6,14 @@
 //! `scenario.rs` runs the scripts of a client, `redial.rs` those of a connection that is dialled, lost and replaced.
 
 // Each of the gateway's files offers more than the models use.
-#![allow(dead_code)]
+#![allow(dead_code, unused_imports)]
 
 // The gateway's watch says `rustix`, and here that is `event`, `buffer` and `io` below.
 extern crate self as rustix;
 
 #[path = "../../src/clock.rs"]
 mod clock;
-#[path = "../../src/config/settings.rs"]
+#[path = "../../src/config/settings/mod.rs"]
 mod config;
 mod connection;
 mod dial;
@@ -34,6 +34,8 @@ mod secret;
 mod sync;
 mod system;
 mod system_calls;
+#[path = "../../src/template.rs"]
+mod template;
 #[path = "../../src/url.rs"]
 mod url;
 

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use super::exit;
 use crate::config::{
-    self, ConfigError, Destination, DialSettings, EndpointSettings, EventKind, Format, LinkSettings, ListenerSettings,
-    Origins, Proxy, Settings, Welcome, WhenDown, write_duration, write_size,
+    self, ConfigError, Destination, DialSettings, EndpointSettings, EventKind, Format, LinkDestination, LinkSettings,
+    ListenerSettings, Origins, Proxy, Settings, Welcome, WhenDown, write_duration, write_size,
 };
 
 /// Prints what the configuration means and returns 0, or its mistakes on stderr and returns 78.
@@ -45,10 +45,10 @@ pub fn report(config: Option<&Path>) -> Result<String, ConfigError> {
         text.push_str(&describe_listener(listener));
     }
     for endpoint in &settings.endpoints {
-        text.push_str(&describe_endpoint(endpoint));
+        text.push_str(&describe_endpoint(endpoint, &settings));
     }
     for link in &settings.links {
-        text.push_str(&describe_link(link));
+        text.push_str(&describe_link(link, &settings));
     }
     Ok(text)
 }
@@ -66,7 +66,7 @@ fn describe_listener(listener: &ListenerSettings) -> String {
     format!("  listener{called} {address}: {protocol}, {reach}\n")
 }
 
-fn describe_endpoint(endpoint: &EndpointSettings) -> String {
+fn describe_endpoint(endpoint: &EndpointSettings, all: &Settings) -> String {
     let mut text = format!("  endpoint {}: ", endpoint.path);
     if let Some(names) = &endpoint.listen {
         let names: Vec<String> = names.iter().map(|name| format!("{name:?}")).collect();
@@ -80,7 +80,10 @@ fn describe_endpoint(endpoint: &EndpointSettings) -> String {
                 let _ = write!(text, ", held for {}", write_duration(hold));
             }
         }
-        None => describe_route(&mut text, &endpoint.to, endpoint.format),
+        None => {
+            let destination = |to| describe_destination(to, all);
+            describe_route(&mut text, endpoint.to.iter().map(destination).collect(), endpoint.format);
+        }
     }
     if endpoint.welcome != Welcome::Off {
         text.push_str(", with a welcome");
@@ -106,9 +109,10 @@ fn describe_endpoint(endpoint: &EndpointSettings) -> String {
     text
 }
 
-fn describe_link(link: &LinkSettings) -> String {
+fn describe_link(link: &LinkSettings, all: &Settings) -> String {
     let mut text = format!("  link {} {}: ", link.name, link.shown);
-    describe_route(&mut text, &link.to, link.format);
+    let destination = |to| describe_link_destination(to, all);
+    describe_route(&mut text, link.to.iter().map(destination).collect(), link.format);
     describe_dial(&mut text, &link.dial);
     let _ = write!(text, "; {} a message", write_size(link.max_message as u64));
     describe_heartbeat(&mut text, link.heartbeat);
@@ -133,12 +137,11 @@ fn describe_link(link: &LinkSettings) -> String {
     text
 }
 
-fn describe_route(text: &mut String, to: &[Destination], format: Format) {
-    match to {
-        [] => text.push_str("messages are discarded"),
-        to => {
-            let _ = write!(text, "to {}", to.iter().map(describe_destination).collect::<Vec<_>>().join(", "));
-        }
+fn describe_route(text: &mut String, to: Vec<String>, format: Format) {
+    if to.is_empty() {
+        text.push_str("messages are discarded");
+    } else {
+        let _ = write!(text, "to {}", to.join(", "));
     }
     text.push_str(match format {
         Format::Payload => "",
@@ -179,12 +182,20 @@ fn describe_events(text: &mut String, events: &BTreeSet<EventKind>) {
     }
 }
 
-fn describe_destination(destination: &Destination) -> String {
+fn describe_destination(destination: &Destination, all: &Settings) -> String {
     match destination {
         Destination::Reply => "reply".to_owned(),
         Destination::Broadcast => "broadcast".to_owned(),
         Destination::Others => "others".to_owned(),
-        Destination::Endpoint(path) => format!("endpoint:{path}"),
-        Destination::Link(name) => format!("link:{name}"),
+        Destination::Endpoint { id, .. } => format!("endpoint:{}", all.endpoints[*id].path),
+        Destination::Link(id) => format!("link:{}", all.links[*id].name),
+    }
+}
+
+fn describe_link_destination(destination: &LinkDestination, all: &Settings) -> String {
+    match destination {
+        LinkDestination::Reply => "reply".to_owned(),
+        LinkDestination::Endpoint { template, .. } => format!("endpoint:{template}"),
+        LinkDestination::Link(id) => format!("link:{}", all.links[*id].name),
     }
 }

@@ -73,7 +73,7 @@ impl Caller {
     /// Checks everything that can be checked without a network.
     pub(super) fn new(arguments: DialArguments) -> Result<Caller, CallError> {
         let shown = printable(&url::without_user(&arguments.url), SHOWN_MAX);
-        url::parse(&arguments.url)
+        let url = url::parse(&arguments.url)
             .map_err(|problem| CallError::Usage(format!("failed to read the URL '{shown}': {problem}")))?;
         let headers = arguments.headers.iter().map(|line| parse_header(line)).collect::<Result<_, _>>()?;
         for (index, name) in arguments.subprotocols.iter().enumerate() {
@@ -89,7 +89,7 @@ impl Caller {
             }
         }
         let settings = config::DialSettings {
-            url: arguments.url,
+            url,
             headers,
             subprotocols: arguments.subprotocols,
             origin: None,

@@ -1,6 +1,6 @@
 //! Which requests are admitted, and to which room; the others get an answer that says why not. A rule.
 
-use crate::config::{EndpointSettings, Origins};
+use crate::config::{EndpointId, EndpointSettings, Origins};
 use crate::http::refusal::Refusal;
 use crate::http::request::{Intent, Request};
 use crate::http::token::split_port;
@@ -31,7 +31,7 @@ pub fn admit<'a>(
     endpoints: &[&EndpointSettings],
     listener: &str,
 ) -> Result<Admission<'a>, Refusal> {
-    let reachable = |index: usize| endpoints[index].listen.as_ref().is_none_or(|names| names.contains(listener));
+    let reachable = |id: EndpointId| endpoints[id].listen.as_ref().is_none_or(|names| names.contains(listener));
     let room = routes
         .find(request.path, reachable)
         .ok_or_else(|| Refusal::new(404, format!("there is no endpoint at '{:.PATH_SHOWN$}'", request.path)))?;

@@ -1,7 +1,7 @@
 //! Configuration: from a TOML file to checked [`Settings`].
 //!
-//! In two steps: `raw/` reads what is written, value by value; `relations/` judges what the
-//! values mean together. Neither stops at a mistake, so that the operator sees all of them at once.
+//! In two steps: `raw/` reads what is written, value by value; `relations/` judges what the values mean together and puts
+//! the thing itself in the place of its name. Neither stops at a mistake, so that you see all of them at once.
 
 mod mistake;
 mod raw;
@@ -20,9 +20,9 @@ pub(crate) use mistake::Environment;
 
 pub use mistake::{ConfigError, Mistake};
 pub use settings::{
-    AtCapacity, BackoffSettings, Destination, DialSettings, DialTls, EndpointSettings, EventKind, Format,
-    GatewaySettings, LinkQueueSettings, LinkSettings, ListenAddress, ListenerSettings, Origins, Proxy, QueueSettings,
-    RelaySettings, Settings, TlsSettings, Welcome, WhenDown, WhenFull,
+    AtCapacity, BackoffSettings, Destination, DialSettings, DialTls, EndpointId, EndpointSettings, EventKind, Format,
+    GatewaySettings, LinkDestination, LinkId, LinkQueueSettings, LinkSettings, ListenAddress, ListenerSettings,
+    Origins, Proxy, QueueSettings, RelaySettings, Settings, TlsSettings, Welcome, WhenDown, WhenFull,
 };
 pub(crate) use units::{write_duration, write_size};
 
@@ -61,29 +61,12 @@ pub(crate) fn parse_in(
     environment: Environment<'_>,
 ) -> Result<Settings, ConfigError> {
     let report = Report::new(text, environment);
-    let raw = syntax::parse(text, &report).map(|table| {
-        let raw = raw::read(table.get_ref(), base_dir, &report);
-        relations::check(&raw, &report);
-        raw
-    });
+    let settings = syntax::parse(text, &report)
+        .map(|table| relations::resolve(raw::read(table.get_ref(), base_dir, &report), &report));
     let mistakes = report.into_mistakes();
-    match raw {
-        Some(raw) if mistakes.is_empty() => Ok(settings(raw)),
-        raw => Err(ConfigError::Mistakes { file: file_name.to_owned(), mistakes, complete: raw.is_some() }),
-    }
-}
-
-/// What was read, with the default listener or endpoint where the file has none.
-fn settings(raw: raw::Raw) -> Settings {
-    let defaults = Settings::default();
-    let listeners: Vec<_> = raw.listeners.into_iter().map(|listener| listener.settings).collect();
-    let endpoints: Vec<_> = raw.endpoints.into_iter().map(|endpoint| endpoint.settings).collect();
-    let links = raw.links.into_iter().map(|link| link.settings).collect();
-    Settings {
-        gateway: raw.gateway,
-        listeners: if listeners.is_empty() { defaults.listeners } else { listeners },
-        endpoints: if endpoints.is_empty() { defaults.endpoints } else { endpoints },
-        links,
+    match settings {
+        Some(settings) if mistakes.is_empty() => Ok(settings),
+        settings => Err(ConfigError::Mistakes { file: file_name.to_owned(), mistakes, complete: settings.is_some() }),
     }
 }
 

@@ -57,6 +57,14 @@ impl<'a> Section<'a> {
         Some(Value { report: self.report, table: self.keys.table, key, example, value })
     }
 
+    /// Puts what `read` makes of a key's value in a field. If the key is missing or its value is wrong, the field keeps
+    /// its default.
+    pub(super) fn read<T>(&self, key: &'static str, field: &mut T, read: impl FnOnce(Value<'a>) -> Option<T>) {
+        if let Some(value) = self.get(key).and_then(read) {
+            *field = value;
+        }
+    }
+
     /// The value of a key that must be there.
     pub(super) fn require(&self, key: &'static str) -> Option<Value<'a>> {
         let value = self.get(key);

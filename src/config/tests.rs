@@ -8,7 +8,10 @@ use proptest::prelude::*;
 
 use super::section::Keys;
 use super::*;
+use crate::path::Pattern;
 use crate::secret::Secret;
+use crate::template::Template;
+use crate::url;
 
 const MANUAL: &str = include_str!("../../config/wsgate.toml");
 const ROOMS: &str = include_str!("../../config/rooms.toml");
@@ -78,10 +81,10 @@ fn the_manual_tells_the_true_defaults() {
     assert!(defaults > 50, "the defaults were not recognised: {defaults}");
     assert_eq!(read(&uncommented(rest)), Settings::default());
     let of_relay = &read_relay(&uncommented(relay)).endpoints[0];
-    assert_eq!(of_relay.relay, Some(RelaySettings::new("wss://plc.example/dev")));
+    assert_eq!(of_relay.relay, Some(RelaySettings::new(url::parse("wss://plc.example/dev").unwrap())));
     assert_eq!(
         read(&format!("[[link]]\n{}", uncommented(link))).links,
-        [LinkSettings::new("plc", "wss://plc.example/ws")]
+        [LinkSettings::new("plc", url::parse("wss://plc.example/ws").unwrap())]
     );
     let every = write_duration(LinkSettings::PING_EVERY);
     assert!(link.contains(&format!("Default: {every}.\n# ping_every = \"{every}\"\n")));
@@ -155,7 +158,7 @@ fn every_key_that_is_known_is_in_the_manual() {
         (&raw::gateway::LOG, "[log]"),
         (&raw::listen::LISTEN, "[[listen]]"),
         (&raw::endpoint::ENDPOINT, "[[endpoint]]"),
-        (&raw::link::RELAY, "#[endpoint.relay]"),
+        (&raw::relay::RELAY, "#[endpoint.relay]"),
         (&raw::link::LINK, "#[[link]]"),
     ];
     for (i, (keys, header)) in tables.iter().enumerate() {
@@ -174,8 +177,8 @@ fn every_key_that_is_known_is_in_the_manual() {
         &raw::endpoint::QUEUE,
         &raw::link::QUEUE,
         &raw::link::BACKOFF,
-        raw::dial::OF_LINK.tls,
-        raw::dial::OF_RELAY.tls,
+        raw::dial_keys::OF_LINK.tls,
+        raw::dial_keys::OF_RELAY.tls,
     ];
     for (key, _) in inner.iter().flat_map(|keys| keys.keys) {
         assert!(MANUAL.contains(&format!("{key} = ")), "{key}");
@@ -195,7 +198,7 @@ fn the_examples_of_the_keys_are_valid_themselves() {
         read(&format!("[[endpoint]]\nqueue = {{ {key} = {} }}\n", value(&raw::endpoint::QUEUE, key)));
     }
     let with_url = |key: &str| if key == "url" { "" } else { "url = \"wss://plc.example/ws\"\n" };
-    for (key, example) in raw::link::RELAY.keys {
+    for (key, example) in raw::relay::RELAY.keys {
         read_relay(&format!("{}{key} = {example}", with_url(key)));
     }
     for (key, example) in raw::link::LINK.keys {
@@ -216,18 +219,20 @@ fn the_examples_of_the_keys_are_valid_themselves() {
 fn the_example_of_rooms_is_valid() {
     let settings = read(ROOMS);
     assert_eq!(settings.endpoints.len(), 1);
-    assert_eq!(settings.endpoints[0].path, "/rooms/{room}");
+    assert_eq!(settings.endpoints[0].path.as_str(), "/rooms/{room}");
     assert_eq!(settings.endpoints[0].to, [Destination::Others]);
 }
 
 #[test]
 fn the_examples_of_a_link_and_of_a_relay_to_another_server_are_valid() {
     let settings = read(LINK);
-    assert_eq!(settings.endpoints[0].to, [Destination::Link("plc".into())]);
-    assert_eq!(settings.links[0].to, [Destination::Endpoint("/plc".into())]);
+    assert_eq!(settings.endpoints[0].to, [Destination::Link(LinkId(0))]);
+    let template = Template::parse("/plc").unwrap();
+    assert_eq!(settings.links[0].to, [LinkDestination::Endpoint { id: EndpointId(0), template }]);
     let settings = read(RELAY_UPSTREAM);
     let relay = settings.endpoints[0].relay.as_ref().unwrap();
-    assert_eq!(relay.dial.url, "ws://127.0.0.1:8080/rooms/{room}");
+    assert_eq!(relay.dial.url.to_string(), "ws://127.0.0.1:8080/rooms/");
+    assert_eq!(relay.path.fill(|_| "7"), "/rooms/7");
     assert_eq!(settings.endpoints[0].to, []);
 }
 
@@ -289,9 +294,9 @@ fn every_option_of_a_link_and_of_a_relay_reaches_its_field() {
     let path = |name: &str| directory.path().join(name);
     let seconds = Duration::from_secs;
     let [up, dev] = &settings.endpoints[..] else { panic!("two endpoints") };
-    assert_eq!(up.to, [Destination::Link("plc".into()), Destination::Broadcast]);
+    assert_eq!(up.to, [Destination::Link(LinkId(0)), Destination::Broadcast]);
     assert_eq!(up.events, [EventKind::Connect, EventKind::Error].into());
-    let url = "wss://me:hunter2@h/x/{id}?t=hunter2";
+    let (url, path_of_relay) = url::parse_template("wss://me:hunter2@h/x/{id}?t=hunter2", |_| Ok(0)).unwrap();
     let relay = RelaySettings {
         dial: DialSettings {
             headers: vec![("X-A".into(), Secret::new("b"))],
@@ -300,6 +305,7 @@ fn every_option_of_a_link_and_of_a_relay_reaches_its_field() {
             tls: DialTls { verify: false, ..DialTls::default() },
             ..DialSettings::new(url)
         },
+        path: path_of_relay,
         shown: "wss://h/x/{id}?***".into(),
         forward_headers: vec!["Cookie".into(), "Origin".into()],
         forward_query: false,
@@ -309,7 +315,7 @@ fn every_option_of_a_link_and_of_a_relay_reaches_its_field() {
     let plc = LinkSettings {
         name: "plc".into(),
         dial: DialSettings {
-            url: "wss://h:444/ws?t=hunter2".into(),
+            url: url::parse("wss://h:444/ws?t=hunter2").unwrap(),
             headers: vec![
                 ("Authorization".into(), Secret::new("Bearer hunter2")),
                 ("X-Key".into(), Secret::new("a key")),
@@ -327,9 +333,9 @@ fn every_option_of_a_link_and_of_a_relay_reaches_its_field() {
         },
         shown: "wss://h:444/ws?***".into(),
         to: vec![
-            Destination::Reply,
-            Destination::Endpoint("/up/{payload.device}".into()),
-            Destination::Link("other_1".into()),
+            LinkDestination::Reply,
+            LinkDestination::Endpoint { id: EndpointId(0), template: Template::parse("/up/{payload.device}").unwrap() },
+            LinkDestination::Link(LinkId(1)),
         ],
         format: Format::Message,
         max_message: 2,
@@ -344,7 +350,7 @@ fn every_option_of_a_link_and_of_a_relay_reaches_its_field() {
         allow_loop: true,
         events: [EventKind::Disconnect].into(),
     };
-    assert_eq!(settings.links, [plc, LinkSettings::new("other_1", "ws://other")]);
+    assert_eq!(settings.links, [plc, LinkSettings::new("other_1", url::parse("ws://other").unwrap())]);
     let printed = format!("{settings:?}");
     assert!(!printed.contains("hunter2") && printed.contains("h:444"), "{printed}");
 }
@@ -523,9 +529,13 @@ fn every_option_reaches_its_field() {
         settings.endpoints,
         [
             EndpointSettings {
-                path: "/rooms/{room}".into(),
+                path: Pattern::parse("/rooms/{room}").unwrap(),
                 listen: Some(["local".to_owned()].into()),
-                to: vec![Destination::Reply, Destination::Others, Destination::Endpoint("/dash/{room}".into()),],
+                to: vec![
+                    Destination::Reply,
+                    Destination::Others,
+                    Destination::Endpoint { id: EndpointId(1), values: [0].into() },
+                ],
                 format: Format::Message,
                 welcome: Welcome::Text("hello".into()),
                 subprotocols: vec!["b".into(), "a".into()],
@@ -543,7 +553,7 @@ fn every_option_reaches_its_field() {
                 events: Default::default(),
             },
             EndpointSettings {
-                path: "/dash/{room}".into(),
+                path: Pattern::parse("/dash/{room}").unwrap(),
                 to: vec![],
                 welcome: Welcome::N8n,
                 heartbeat: None,

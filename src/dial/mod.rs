@@ -36,7 +36,7 @@ use crate::connection::tls::Session;
 use crate::display::printable;
 use crate::path::percent_decoded;
 use crate::secret::Secret;
-use crate::url::{self, Url};
+use crate::url::Url;
 
 /// How much of a URL is shown.
 const URL_SHOWN_MAX: usize = 500;
@@ -112,9 +112,7 @@ impl fmt::Debug for Dialer {
 impl Dialer {
     /// Checks everything that can be checked without a network, and reads the files.
     pub fn new(settings: &DialSettings, resolver: Arc<Resolver>) -> Result<Dialer, SetupError> {
-        let target = url::parse(&settings.url).map_err(|problem| {
-            SetupError::Setting(format!("failed to read the URL '{}': {problem}", url::without_user(&settings.url)))
-        })?;
+        let target = settings.url.clone();
         for (name, value) in &settings.headers {
             upgrade::check_header(name, value.expose().as_bytes())
                 .map_err(|problem| SetupError::Setting(format!("failed to use a header: {problem}")))?;

@@ -33,7 +33,6 @@ use crate::route::Room;
 use crate::shared::registry::Client;
 use crate::shared::{Endpoint, Shared};
 use crate::system::thread::spawn_joined;
-use crate::url;
 
 /// The waits between attempts to reach an upstream again: clients wait for it, so they are short.
 const RETRY_FIRST: Duration = Duration::from_millis(100);
@@ -97,7 +96,7 @@ pub fn reach(shared: &Shared, dialer: &Dialer, relay: &RelaySettings, asked: &As
         let refusal = Refusal::new(status, reason);
         Unreached::Refused { answer: refusal.to_http(), refusal }
     };
-    let extras = extras(shared, relay, asked).map_err(|problem| unreached(502, problem))?;
+    let extras = extras(relay, asked);
     let socket = asked.socket.try_clone_to_owned();
     let socket = socket.map_err(|error| unreached(503, format!("failed to watch its connection: {error}")))?;
     match dialer.dial(&extras, &shared.until_stop().until_hung_up(Arc::new(socket))) {
@@ -140,13 +139,9 @@ fn passed_on_answer(refusal: &ServerRefusal) -> Vec<u8> {
 }
 
 /// What the upstream's request has of the client's.
-fn extras(shared: &Shared, relay: &RelaySettings, asked: &Asked<'_>) -> Result<RequestExtras, String> {
+fn extras(relay: &RelaySettings, asked: &Asked<'_>) -> RequestExtras {
     let Asked { head, request, room, from, is_tls, .. } = asked;
-    let value = |name: &str| {
-        let parameter = shared.routes.parameters(room).find(|(own, _)| *own == name);
-        parameter.map_or("", |(_, value)| value)
-    };
-    let mut path_and_query = url::parse(&url::fill(&relay.dial.url, value)?)?.path_and_query;
+    let mut path_and_query = relay.path.fill(|&index| &room.values()[index]);
     if let Some(query) = request.query.filter(|query| relay.forward_query && !query.is_empty()) {
         path_and_query.push(if path_and_query.contains('?') { '&' } else { '?' });
         path_and_query.push_str(query);
@@ -162,7 +157,7 @@ fn extras(shared: &Shared, relay: &RelaySettings, asked: &Asked<'_>) -> Result<R
     set("X-Forwarded-Proto", if *is_tls { "https" } else { "http" }.to_owned());
     set("X-Forwarded-Host", request.host.to_owned());
     let subprotocols = request.subprotocols.iter().map(|&name| name.to_owned()).collect();
-    Ok(RequestExtras { path_and_query: Some(path_and_query), headers, subprotocols: Some(subprotocols), origin: None })
+    RequestExtras { path_and_query: Some(path_and_query), headers, subprotocols: Some(subprotocols), origin: None }
 }
 
 /// What both threads of a running relay know.

@@ -21,6 +21,7 @@ use wsgate::config::{DialSettings, Proxy, TlsSettings};
 use wsgate::connection::tls::{Decrypted, DialHandshake, DialStep, Session};
 use wsgate::dial::{CancelToken, DialError, Dialed, Dialer, Hints, RequestExtras, Resolver, Wire};
 use wsgate::secret::Secret;
+use wsgate::url;
 
 use crate::harness::{DEADLINE, Gateway, LISTENERS, measured};
 
@@ -28,7 +29,7 @@ use crate::harness::{DEADLINE, Gateway, LISTENERS, measured};
 const SHORT: Duration = Duration::from_millis(300);
 
 fn settings(url: &str) -> DialSettings {
-    DialSettings { connect_timeout: DEADLINE, proxy: Proxy::Off, ..DialSettings::new(url) }
+    DialSettings { connect_timeout: DEADLINE, proxy: Proxy::Off, ..DialSettings::new(url::parse(url).unwrap()) }
 }
 
 fn dial(settings: &DialSettings) -> Result<Dialed, DialError> {
@@ -156,7 +157,7 @@ fn what_is_asked_for_is_sent_and_the_settings_have_the_last_word() {
     assert!(!request.contains("forged") && !request.contains("Basic"), "{request}");
 
     // A relay's URL has places for values, which its extras fill.
-    let template = DialSettings { url: format!("ws://{address}/dev/{{id}}"), ..settings.clone() };
+    let template = DialSettings { url: url::parse(&format!("ws://{address}/dev/{{id}}")).unwrap(), ..settings.clone() };
     let dialer = Dialer::new(&template, Resolver::new()).unwrap().shown_as("ws://plc/dev/{id}");
     let error = dialer.dial(&extras, &CancelToken::default());
     expect(error, "refused", &["failed to open 'ws://plc/dev/{id}'"]);

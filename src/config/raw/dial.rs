@@ -3,71 +3,53 @@
 use std::net::IpAddr;
 use std::path::Path;
 
-use crate::config::section::{Keys, Section, Text, Value};
+use crate::config::section::{Section, Text, Value};
 use crate::config::settings::{DialSettings, DialTls, Proxy, TlsSettings};
 use crate::secret::Secret;
-use crate::url::{self, Url};
+use crate::url::{self, PathTemplate, Url};
 
-use super::http::{Header, headers, own_origin};
-use super::set;
+use super::dial_keys::DialKeys;
+use super::http::{RawHeader, headers, own_origin};
 use super::tls::pem_file;
 
-/// How messages call the parts of a table that dials.
-pub(in crate::config) struct DialKeys {
-    pub(super) headers: &'static str,
-    pub(super) header_file: &'static Keys,
-    pub(in crate::config) tls: &'static Keys,
-    /// The URL may have parameters, and the client's request adds to the headers.
-    pub(super) of_relay: bool,
+/// What a table that dials says, and where its parts stand.
+pub(crate) struct RawDial {
+    /// Their URL means nothing if `path` is `None`.
+    pub(crate) settings: DialSettings,
+    /// The path and query of the URL, with a place for each parameter; `None` if the URL is wrong.
+    pub(crate) path: Option<PathTemplate<String>>,
+    /// The URL for people.
+    pub(crate) shown: String,
+    pub(crate) url_at: usize,
+    /// The parameters in the URL's path, also of a wrong one.
+    pub(crate) parameters: Vec<String>,
+    pub(crate) headers: Vec<RawHeader>,
+    pub(crate) origin_at: Option<usize>,
+    pub(crate) tls_at: Option<usize>,
+    /// The place of `ca` if it is written.
+    pub(crate) ca_at: Option<usize>,
+    /// The place of `server_name` if it is written.
+    pub(crate) server_name_at: Option<usize>,
 }
 
-const HEADER_FILE: &[(&str, &str)] = &[("file", "\"key.txt\"")];
-const TLS: &[(&str, &str)] = &[
-    ("ca", "\"ca.pem\""),
-    ("certificate", "\"client.pem\""),
-    ("private_key", "\"client.key\""),
-    ("server_name", "\"plc\""),
-    ("verify", "true"),
-];
+impl RawDial {
+    /// The URL, if it is one.
+    pub(crate) fn url(&self) -> Option<&Url> {
+        self.path.as_ref().map(|_| &self.settings.url)
+    }
+}
 
-pub(in crate::config) static OF_LINK: DialKeys = DialKeys {
-    headers: "headers of [[link]]",
-    header_file: &Keys { table: "a header of [[link]]", keys: HEADER_FILE },
-    tls: &Keys { table: "tls of [[link]]", keys: TLS },
-    of_relay: false,
-};
-pub(in crate::config) static OF_RELAY: DialKeys = DialKeys {
-    headers: "headers of relay",
-    header_file: &Keys { table: "a header of relay", keys: HEADER_FILE },
-    tls: &Keys { table: "tls of relay", keys: TLS },
-    of_relay: true,
-};
-
-/// What a table that dials says, and where its parts stand.
-pub(in crate::config) struct RawDial {
-    pub(in crate::config) settings: DialSettings,
-    /// The URL for people.
-    pub(in crate::config) shown: String,
-    /// The URL taken apart, an `x` in the place of each parameter; `None` if it is wrong.
-    pub(in crate::config) url: Option<Url>,
-    pub(in crate::config) url_at: usize,
-    /// The parameters in the URL's path.
-    pub(in crate::config) parameters: Vec<String>,
-    pub(in crate::config) headers: Vec<Header>,
-    pub(in crate::config) origin_at: Option<usize>,
-    pub(in crate::config) tls_at: Option<usize>,
-    /// The place of `ca` if it is written.
-    pub(in crate::config) ca_at: Option<usize>,
-    /// The place of `server_name` if it is written.
-    pub(in crate::config) server_name_at: Option<usize>,
+/// What stands for a URL that could not be read.
+fn nowhere() -> Url {
+    Url { secure: false, host: String::new(), port: 80, user: None, path_and_query: "/".to_owned() }
 }
 
 /// Reads the keys that a link and a relay have in common.
 pub(super) fn dial(section: &Section<'_>, base_dir: &Path, keys: &DialKeys) -> RawDial {
     let mut raw = RawDial {
-        settings: DialSettings::new(""),
+        settings: DialSettings::new(nowhere()),
+        path: None,
         shown: String::new(),
-        url: None,
         url_at: section.at,
         parameters: Vec::new(),
         headers: Vec::new(),
@@ -78,10 +60,12 @@ pub(super) fn dial(section: &Section<'_>, base_dir: &Path, keys: &DialKeys) -> R
     };
     if let Some(value) = section.require("url") {
         raw.url_at = value.at();
-        if let Some(text) = value.text() {
-            raw.url = dialled_url(&value, &text, keys, &mut raw.parameters);
-            raw.shown = raw.url.as_ref().map(|url| shown(url, &text)).unwrap_or_default();
-            raw.settings.url = text.value;
+        if let Some(text) = value.text()
+            && let Some((url, path)) = dialled_url(&value, &text, keys, &mut raw.parameters)
+        {
+            raw.shown = shown(&url, &text);
+            raw.settings.url = url;
+            raw.path = Some(path);
         }
     }
     if let Some(value) = section.get("headers") {
@@ -92,8 +76,8 @@ pub(super) fn dial(section: &Section<'_>, base_dir: &Path, keys: &DialKeys) -> R
         raw.origin_at = Some(value.at());
         raw.settings.origin = own_origin(&value);
     }
-    set(&mut raw.settings.connect_timeout, section.get("connect_timeout").and_then(|v| v.duration()));
-    set(&mut raw.settings.proxy, section.get("proxy").and_then(|v| proxy(&v)));
+    section.read("connect_timeout", &mut raw.settings.connect_timeout, |v| v.duration());
+    section.read("proxy", &mut raw.settings.proxy, |v| proxy(&v));
     if let Some(value) = section.get("tls") {
         raw.tls_at = Some(value.at());
         if let Some(section) = value.section(keys.tls) {
@@ -105,18 +89,22 @@ pub(super) fn dial(section: &Section<'_>, base_dir: &Path, keys: &DialKeys) -> R
     raw
 }
 
-fn dialled_url(value: &Value<'_>, text: &Text, keys: &DialKeys, parameters: &mut Vec<String>) -> Option<Url> {
-    let parsed = url::fill(&text.value, |name| {
+fn dialled_url(
+    value: &Value<'_>,
+    text: &Text,
+    keys: &DialKeys,
+    parameters: &mut Vec<String>,
+) -> Option<(Url, PathTemplate<String>)> {
+    let parsed = url::parse_template(&text.value, |name| {
+        if !keys.of_relay {
+            return Err("a link has no parameters (write the value, or a brace as '%7B' or '%7D')".into());
+        }
         parameters.push(name.to_owned());
-        "x"
-    });
-    let parsed = parsed.and_then(|filled| match parameters.is_empty() || keys.of_relay {
-        true => url::parse(&filled),
-        false => Err("a link has no parameters (write the value, or a brace as '%7B' or '%7D')".into()),
+        Ok(name.to_owned())
     });
     let written = url::without_user(&text.written);
     match parsed {
-        Ok(url) => return Some(url),
+        Ok(parsed) => return Some(parsed),
         Err(problem) if text.value == text.written => {
             value.mistake(format_args!("is {written:?}, which is no URL of a WebSocket server: {problem}"));
         }
@@ -183,7 +171,7 @@ fn tls(section: &Section<'_>, base_dir: &Path) -> DialTls {
             certificate.zip(private_key).map(|(certificate, private_key)| TlsSettings { certificate, private_key });
     }
     tls.server_name = section.get("server_name").and_then(|v| server_name(&v));
-    set(&mut tls.verify, section.get("verify").and_then(|v| v.boolean()));
+    section.read("verify", &mut tls.verify, |v| v.boolean());
     tls
 }
 

@@ -4,15 +4,16 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use crate::config::section::{Keys, Section, Text, Value};
-use crate::config::settings::{AtCapacity, Destination, EndpointSettings, QueueSettings, Welcome, WhenFull};
+use crate::config::settings::{AtCapacity, EndpointSettings, QueueSettings, Welcome, WhenFull};
 use crate::path::Pattern;
 
+use super::bounds::{CONNECTIONS, MAX_MESSAGE, QUEUE_BYTES, QUEUE_MESSAGES};
 use super::http::{origins, subprotocols};
-use super::link::{RELAY, RawRelay, events, relay};
-use super::route::{Sender, route};
-use super::{CONNECTIONS, FORMATS, MAX_MESSAGE, QUEUE_BYTES, QUEUE_MESSAGES, set};
+use super::relay::{RELAY, RawRelay, relay};
+use super::route::{RawDestination, endpoint_route};
+use super::words::{EVENTS, FORMATS};
 
-pub(in crate::config) static ENDPOINT: Keys = Keys {
+pub(crate) static ENDPOINT: Keys = Keys {
     table: "[[endpoint]]",
     keys: &[
         ("path", "\"/rooms/{room}\""),
@@ -35,31 +36,32 @@ pub(in crate::config) static ENDPOINT: Keys = Keys {
         ("events", "[\"connect\", \"disconnect\", \"error\"]"),
     ],
 };
-pub(in crate::config) static QUEUE: Keys = Keys {
+pub(crate) static QUEUE: Keys = Keys {
     table: "queue of [[endpoint]]",
     keys: &[("messages", "4096"), ("bytes", "\"4MiB\""), ("when_full", "\"drop_oldest\"")],
 };
 
 /// An `[[endpoint]]` and where its parts stand.
-pub(in crate::config) struct RawEndpoint {
-    pub(in crate::config) settings: EndpointSettings,
-    /// `None` if the path is no pattern.
-    pub(in crate::config) pattern: Option<Pattern>,
-    pub(in crate::config) path_at: usize,
+pub(crate) struct RawEndpoint {
+    /// Its destinations and its relay are resolved later.
+    pub(crate) settings: EndpointSettings,
+    /// The path; `None` if it is wrong.
+    pub(crate) pattern: Option<Pattern>,
+    pub(crate) path_at: usize,
     /// The names under `listen`, as they stand.
-    pub(in crate::config) listen: Vec<Text>,
-    /// The destinations under `to`, each with its text.
-    pub(in crate::config) to: Vec<(Destination, Text)>,
+    pub(crate) listen: Vec<Text>,
+    /// The destinations under `to`, each with its text; `None` if there is no `to`.
+    pub(crate) to: Option<Vec<(RawDestination, Text)>>,
     /// The place of `max_connections` if it is written.
-    pub(in crate::config) max_connections_at: Option<usize>,
+    pub(crate) max_connections_at: Option<usize>,
     /// The place of `pong_timeout` if it is written.
-    pub(in crate::config) pong_timeout_at: Option<usize>,
+    pub(crate) pong_timeout_at: Option<usize>,
     /// The place of `events` if there are some, and the destinations are what was meant.
-    pub(in crate::config) events_at: Option<usize>,
+    pub(crate) events_at: Option<usize>,
     /// What `relay` says, if it is written as a table.
-    pub(in crate::config) relay: Option<RawRelay>,
+    pub(crate) relay: Option<RawRelay>,
     /// The keys that are written and have no meaning in a relay, each with its place.
-    pub(in crate::config) not_of_relay: Vec<(&'static str, usize)>,
+    pub(crate) not_of_relay: Vec<(&'static str, usize)>,
 }
 
 /// The keys that have no meaning where every client talks with its own server.
@@ -67,17 +69,9 @@ const NOT_OF_RELAY: [&str; 6] = ["to", "format", "welcome", "subprotocols", "add
 
 pub(super) fn endpoint(section: &Section<'_>, base_dir: &Path) -> RawEndpoint {
     let mut settings = EndpointSettings::default();
-    let mut pattern = Pattern::parse(&settings.path).ok();
-    let mut path_at = section.at;
-    if let Some(value) = section.get("path") {
-        path_at = value.at();
-        let text = value.text();
-        pattern = text.as_ref().and_then(|text| {
-            let pattern = Pattern::parse(&text.value);
-            pattern.map_err(|error| value.mistake(format_args!("is {:?}: {error}", text.written))).ok()
-        });
-        set(&mut settings.path, text.map(|text| text.value));
-    }
+    let path_value = section.get("path");
+    let pattern = path_value.map_or_else(|| Some(settings.path.clone()), |value| path(&value));
+    settings.path = pattern.clone().unwrap_or(settings.path);
     let mut listen = Vec::new();
     if let Some(value) = section.get("listen") {
         listen = value.texts().unwrap_or_default();
@@ -86,49 +80,44 @@ pub(super) fn endpoint(section: &Section<'_>, base_dir: &Path) -> RawEndpoint {
         }
         settings.listen = Some(listen.iter().map(|text| text.value.clone()).collect::<BTreeSet<_>>());
     }
-    let (mut to, mut to_is_good) = (Vec::new(), true);
-    if let Some(value) = section.get("to") {
-        (to, to_is_good) = route(&value, Sender::Endpoint);
-        settings.to = to.iter().map(|(destination, _)| destination.clone()).collect();
-    }
-    set(&mut settings.format, section.get("format").and_then(|v| v.choice(&FORMATS)));
-    set(&mut settings.welcome, section.get("welcome").and_then(|v| welcome(&v)));
-    set(&mut settings.subprotocols, section.get("subprotocols").and_then(|v| subprotocols(&v)));
-    let max_connections = section.get("max_connections");
-    set(&mut settings.max_connections, max_connections.and_then(|v| v.integer(CONNECTIONS)));
+    let (to, to_is_good) = section.get("to").map(|value| endpoint_route(&value)).unzip();
+    section.read("format", &mut settings.format, |v| v.choice(&FORMATS));
+    section.read("welcome", &mut settings.welcome, |v| welcome(&v));
+    section.read("subprotocols", &mut settings.subprotocols, |v| subprotocols(&v));
+    section.read("max_connections", &mut settings.max_connections, |v| v.integer(CONNECTIONS));
     let capacities = [("close", AtCapacity::Close), ("refuse", AtCapacity::Refuse)];
-    set(&mut settings.at_capacity, section.get("at_capacity").and_then(|v| v.choice(&capacities)));
-    set(&mut settings.max_message, section.get("max_message").and_then(|v| v.size(MAX_MESSAGE)));
-    set(&mut settings.heartbeat, section.get("heartbeat").and_then(|v| v.duration_or_off()));
-    let pong_timeout = section.get("pong_timeout");
-    set(&mut settings.pong_timeout, pong_timeout.and_then(|v| v.duration()));
-    set(&mut settings.message_timeout, section.get("message_timeout").and_then(|v| v.duration_or_off()));
-    set(&mut settings.write_timeout, section.get("write_timeout").and_then(|v| v.duration_or_off()));
+    section.read("at_capacity", &mut settings.at_capacity, |v| v.choice(&capacities));
+    section.read("max_message", &mut settings.max_message, |v| v.size(MAX_MESSAGE));
+    section.read("heartbeat", &mut settings.heartbeat, |v| v.duration_or_off());
+    section.read("pong_timeout", &mut settings.pong_timeout, |v| v.duration());
+    section.read("message_timeout", &mut settings.message_timeout, |v| v.duration_or_off());
+    section.read("write_timeout", &mut settings.write_timeout, |v| v.duration_or_off());
     if let Some(section) = section.get("queue").and_then(|value| value.section(&QUEUE)) {
         queue(&section, &mut settings.queue);
     }
-    set(&mut settings.origins, section.get("origins").and_then(|v| origins(&v)));
-    set(&mut settings.address_sessions, section.get("address_sessions").and_then(|v| v.boolean()));
-    let events_value = section.get("events");
-    set(&mut settings.events, events_value.and_then(|v| events(&v)));
+    section.read("origins", &mut settings.origins, |v| origins(&v));
+    section.read("address_sessions", &mut settings.address_sessions, |v| v.boolean());
+    section.read("events", &mut settings.events, |v| v.choices(&EVENTS));
     let relay = section.get("relay").and_then(|value| value.section(&RELAY)).map(|section| relay(&section, base_dir));
-    if let Some(relay) = &relay {
-        settings.relay = Some(relay.settings.clone());
-        settings.to.clear();
-    }
-    let not_of_relay = NOT_OF_RELAY.into_iter().filter_map(|key| Some((key, section.get(key)?.at()))).collect();
+    let events = section.get("events").filter(|value| to_is_good.unwrap_or(true) && !value.is_empty_list());
     RawEndpoint {
         settings,
         pattern,
-        path_at,
+        path_at: path_value.map_or(section.at, |value| value.at()),
         listen,
         to,
-        max_connections_at: max_connections.map(|value| value.at()),
-        pong_timeout_at: pong_timeout.map(|value| value.at()),
-        events_at: events_value.filter(|value| to_is_good && !value.is_empty_list()).map(|value| value.at()),
+        max_connections_at: section.get("max_connections").map(|value| value.at()),
+        pong_timeout_at: section.get("pong_timeout").map(|value| value.at()),
+        events_at: events.map(|value| value.at()),
         relay,
-        not_of_relay,
+        not_of_relay: NOT_OF_RELAY.into_iter().filter_map(|key| Some((key, section.get(key)?.at()))).collect(),
     }
+}
+
+fn path(value: &Value<'_>) -> Option<Pattern> {
+    let text = value.text()?;
+    let pattern = Pattern::parse(&text.value);
+    pattern.map_err(|error| value.mistake(format_args!("is {:?}: {error}", text.written))).ok()
 }
 
 fn welcome(value: &Value<'_>) -> Option<Welcome> {
@@ -153,7 +142,7 @@ fn queue(section: &Section<'_>, settings: &mut QueueSettings) {
         ("drop_newest", WhenFull::DropNewest),
         ("disconnect", WhenFull::Disconnect),
     ];
-    set(&mut settings.messages, section.get("messages").and_then(|v| v.integer(QUEUE_MESSAGES)));
-    set(&mut settings.bytes, section.get("bytes").and_then(|v| v.size(QUEUE_BYTES)));
-    set(&mut settings.when_full, section.get("when_full").and_then(|v| v.choice(&policies)));
+    section.read("messages", &mut settings.messages, |v| v.integer(QUEUE_MESSAGES));
+    section.read("bytes", &mut settings.bytes, |v| v.size(QUEUE_BYTES));
+    section.read("when_full", &mut settings.when_full, |v| v.choice(&policies));
 }

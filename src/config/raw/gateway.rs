@@ -7,12 +7,12 @@ use log::LevelFilter;
 use crate::config::section::{Keys, Section};
 use crate::config::settings::GatewaySettings;
 
-use super::{CONNECTIONS, set};
+use super::bounds::CONNECTIONS;
 
 const DELIVERERS: RangeInclusive<usize> = 0..=64;
 const CLIENT_STACK: RangeInclusive<usize> = 128 << 10..=64 << 20;
 
-pub(in crate::config) static GATEWAY: Keys = Keys {
+pub(crate) static GATEWAY: Keys = Keys {
     table: "[gateway]",
     keys: &[
         ("max_connections", "10000"),
@@ -24,18 +24,18 @@ pub(in crate::config) static GATEWAY: Keys = Keys {
         ("client_stack", "\"256KiB\""),
     ],
 };
-pub(in crate::config) static LOG: Keys = Keys { table: "[log]", keys: &[("level", "\"info\"")] };
+pub(crate) static LOG: Keys = Keys { table: "[log]", keys: &[("level", "\"info\"")] };
 
 pub(super) fn gateway(section: &Section<'_>, settings: &mut GatewaySettings) {
-    set(&mut settings.max_connections, section.get("max_connections").and_then(|v| v.integer(CONNECTIONS)));
-    set(&mut settings.max_handshakes, section.get("max_handshakes").and_then(|v| v.integer(CONNECTIONS)));
-    set(&mut settings.handshake_timeout, section.get("handshake_timeout").and_then(|v| v.duration()));
-    set(&mut settings.close_timeout, section.get("close_timeout").and_then(|v| v.duration()));
-    set(&mut settings.drain_timeout, section.get("drain_timeout").and_then(|v| v.duration()));
-    set(&mut settings.client_stack, section.get("client_stack").and_then(|v| v.size(CLIENT_STACK)));
+    section.read("max_connections", &mut settings.max_connections, |v| v.integer(CONNECTIONS));
+    section.read("max_handshakes", &mut settings.max_handshakes, |v| v.integer(CONNECTIONS));
+    section.read("handshake_timeout", &mut settings.handshake_timeout, |v| v.duration());
+    section.read("close_timeout", &mut settings.close_timeout, |v| v.duration());
+    section.read("drain_timeout", &mut settings.drain_timeout, |v| v.duration());
+    section.read("client_stack", &mut settings.client_stack, |v| v.size(CLIENT_STACK));
     if let Some(value) = section.get("deliverers") {
         if !value.is_string() {
-            set(&mut settings.deliverers, value.integer(DELIVERERS));
+            settings.deliverers = value.integer(DELIVERERS).unwrap_or(settings.deliverers);
         } else if let Some(text) = value.text().filter(|text| text.value != "auto") {
             value.mistake(format_args!("cannot be {:?}: write \"auto\" or a number", text.written));
         }
@@ -51,5 +51,5 @@ pub(super) fn log(section: &Section<'_>, settings: &mut GatewaySettings) {
         ("info", LevelFilter::Info),
         ("debug", LevelFilter::Debug),
     ];
-    set(&mut settings.log_level, section.get("level").and_then(|v| v.choice(&levels)));
+    section.read("level", &mut settings.log_level, |v| v.choice(&levels));
 }

@@ -10,7 +10,7 @@ use crate::config::settings::Origins;
 use crate::http::token::{Reserved, is_token, reserved, split_port};
 use crate::secret::Secret;
 
-use super::dial::DialKeys;
+use super::dial_keys::DialKeys;
 
 /// Headers that a relay sends about its client.
 const FORWARDED_HEADERS: [&str; 3] = ["x-forwarded-for", "x-forwarded-proto", "x-forwarded-host"];
@@ -36,25 +36,25 @@ pub(super) fn header_problem(name: &str, of_relay: bool) -> Option<String> {
 }
 
 /// The headers of requests that we make: `{ Name = "value", Other = { file = "other.txt" } }`.
-pub(super) fn headers(value: &Value<'_>, base_dir: &Path, keys: &DialKeys) -> Vec<Header> {
-    let mut headers: Vec<Header> = Vec::new();
+pub(super) fn headers(value: &Value<'_>, base_dir: &Path, keys: &DialKeys) -> Vec<RawHeader> {
+    let mut headers: Vec<RawHeader> = Vec::new();
     for (at, name, entry) in value.entries(keys.headers, "\"value\"").unwrap_or_default() {
         if let Some(problem) = header_problem(name, keys.of_relay) {
             entry.mistake_at(at, problem);
         } else if let Some(earlier) = headers.iter().find(|header| header.name.eq_ignore_ascii_case(name)) {
             entry.mistake_at(at, format_args!("is the same header as {:?}: remove one", earlier.name));
         } else if let Some(value) = header_value(&entry, base_dir, keys) {
-            headers.push(Header { name: name.to_owned(), value, at });
+            headers.push(RawHeader { name: name.to_owned(), value, at });
         }
     }
     headers
 }
 
 /// A header of our requests and the place of its name.
-pub(in crate::config) struct Header {
-    pub(in crate::config) name: String,
-    pub(in crate::config) value: Secret,
-    pub(in crate::config) at: usize,
+pub(crate) struct RawHeader {
+    pub(crate) name: String,
+    pub(crate) value: Secret,
+    pub(crate) at: usize,
 }
 
 fn header_value(value: &Value<'_>, base_dir: &Path, keys: &DialKeys) -> Option<Secret> {

@@ -1,24 +1,22 @@
-//! `[[link]]`, and `relay` of an endpoint.
+//! `[[link]]`.
 
-use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 use std::path::Path;
 
 use crate::config::section::{Keys, Section, Text, Value};
-use crate::config::settings::{
-    BackoffSettings, Destination, EventKind, LinkQueueSettings, LinkSettings, RelaySettings, WhenDown,
-};
-use crate::path::VALUE_BYTES_MAX;
+use crate::config::settings::{BackoffSettings, LinkQueueSettings, LinkSettings, WhenDown};
 use crate::secret::Secret;
 
-use super::dial::{OF_LINK, OF_RELAY, RawDial, dial};
-use super::http::{header_names, subprotocols};
-use super::route::{Sender, route};
-use super::{FORMATS, MAX_MESSAGE, QUEUE_BYTES, QUEUE_MESSAGES, set};
+use super::bounds::{MAX_MESSAGE, QUEUE_BYTES, QUEUE_MESSAGES};
+use super::dial::{RawDial, dial};
+use super::dial_keys::OF_LINK;
+use super::http::subprotocols;
+use super::route::{RawLinkDestination, is_link_name, link_route};
+use super::words::{EVENTS, FORMATS};
 
 const ATTEMPTS: RangeInclusive<usize> = 1..=u32::MAX as usize;
 
-pub(in crate::config) static LINK: Keys = Keys {
+pub(crate) static LINK: Keys = Keys {
     table: "[[link]]",
     keys: &[
         ("name", "\"plc\""),
@@ -45,91 +43,51 @@ pub(in crate::config) static LINK: Keys = Keys {
         ("events", "[\"connect\", \"disconnect\", \"error\"]"),
     ],
 };
-pub(in crate::config) static QUEUE: Keys = Keys {
+pub(crate) static QUEUE: Keys = Keys {
     table: "queue of [[link]]",
     keys: &[("messages", "4096"), ("bytes", "\"4MiB\""), ("when_full", "\"drop_oldest\"")],
 };
-pub(in crate::config) static BACKOFF: Keys = Keys {
+pub(crate) static BACKOFF: Keys = Keys {
     table: "backoff of [[link]]",
     keys: &[("first", "\"500ms\""), ("most", "\"60s\""), ("reset_after", "\"30s\""), ("attempts", "\"forever\"")],
 };
-pub(in crate::config) static RELAY: Keys = Keys {
-    table: "relay of [[endpoint]]",
-    keys: &[
-        ("url", "\"ws://127.0.0.1:9000/dev\""),
-        ("headers", "{ Authorization = \"Bearer abc\" }"),
-        ("forward_headers", "[\"Authorization\"]"),
-        ("forward_query", "true"),
-        ("connect_timeout", "\"10s\""),
-        ("hold", "\"30s\""),
-        ("proxy", "\"environment\""),
-        ("origin", "\"https://dash.example\""),
-        ("tls", "{ verify = true }"),
-    ],
-};
 
 /// A `[[link]]` and where its parts stand.
-pub(in crate::config) struct RawLink {
-    pub(in crate::config) settings: LinkSettings,
-    pub(in crate::config) dial: RawDial,
-    pub(in crate::config) name_at: usize,
+pub(crate) struct RawLink {
+    /// Their destinations are resolved later.
+    pub(crate) settings: LinkSettings,
+    pub(crate) dial: RawDial,
+    pub(crate) name_at: usize,
     /// Whether the name is what was meant; a wrong one is compared with nothing.
-    pub(in crate::config) valid: bool,
+    pub(crate) valid: bool,
     /// The destinations under `to`, each with its text.
-    pub(in crate::config) to: Vec<(Destination, Text)>,
+    pub(crate) to: Vec<(RawLinkDestination, Text)>,
     /// The place of `pong_timeout` if it is written.
-    pub(in crate::config) pong_timeout_at: Option<usize>,
+    pub(crate) pong_timeout_at: Option<usize>,
     /// The place of `ping_every` if it is written without a `ping_message`.
-    pub(in crate::config) idle_ping_every_at: Option<usize>,
+    pub(crate) idle_ping_every_at: Option<usize>,
     /// The place of `backoff` if it is written, and its durations are what was meant.
-    pub(in crate::config) backoff_at: Option<usize>,
+    pub(crate) backoff_at: Option<usize>,
     /// The place of `events` if there are some, and the destinations are what was meant.
-    pub(in crate::config) events_at: Option<usize>,
-}
-
-/// The `relay` of an endpoint and where its parts stand.
-pub(in crate::config) struct RawRelay {
-    pub(in crate::config) settings: RelaySettings,
-    pub(in crate::config) dial: RawDial,
-    /// The names under `forward_headers`, each with its place.
-    pub(in crate::config) forward_headers: Vec<(String, usize)>,
+    pub(crate) events_at: Option<usize>,
 }
 
 pub(super) fn link(section: &Section<'_>, base_dir: &Path) -> RawLink {
-    let mut name_at = section.at;
-    let mut name = None;
-    if let Some(value) = section.require("name") {
-        name_at = value.at();
-        name = value.text().and_then(|text| match is_name(&text.value) {
-            true => Some(text.value),
-            false => {
-                value.mistake(format_args!(
-                    "is {:?}, but a link is called by letters, digits, \"-\" and \"_\", 128 at most: write for example \
-                     name = \"plc\"",
-                    text.written
-                ));
-                None
-            }
-        });
-    }
-    let dial = dial(section, base_dir, &OF_LINK);
+    let name_value = section.require("name");
+    let name = name_value.and_then(|value| link_name(&value));
     let valid = name.is_some();
-    let mut settings = LinkSettings::new(&name.unwrap_or_default(), "");
+    let dial = dial(section, base_dir, &OF_LINK);
+    let mut settings = LinkSettings::new(&name.unwrap_or_default(), dial.settings.url.clone());
     settings.dial = dial.settings.clone();
     settings.shown = dial.shown.clone();
-    set(&mut settings.dial.subprotocols, section.get("subprotocols").and_then(|v| subprotocols(&v)));
-    let (mut to, mut to_is_good) = (Vec::new(), true);
-    if let Some(value) = section.get("to") {
-        (to, to_is_good) = route(&value, Sender::Link);
-        settings.to = to.iter().map(|(destination, _)| destination.clone()).collect();
-    }
-    set(&mut settings.format, section.get("format").and_then(|v| v.choice(&FORMATS)));
-    set(&mut settings.max_message, section.get("max_message").and_then(|v| v.size(MAX_MESSAGE)));
-    set(&mut settings.heartbeat, section.get("heartbeat").and_then(|v| v.duration_or_off()));
-    let pong_timeout = section.get("pong_timeout");
-    set(&mut settings.pong_timeout, pong_timeout.and_then(|v| v.duration()));
-    set(&mut settings.message_timeout, section.get("message_timeout").and_then(|v| v.duration_or_off()));
-    set(&mut settings.write_timeout, section.get("write_timeout").and_then(|v| v.duration_or_off()));
+    section.read("subprotocols", &mut settings.dial.subprotocols, |v| subprotocols(&v));
+    let (to, to_is_good) = section.get("to").map_or((Vec::new(), true), |value| link_route(&value));
+    section.read("format", &mut settings.format, |v| v.choice(&FORMATS));
+    section.read("max_message", &mut settings.max_message, |v| v.size(MAX_MESSAGE));
+    section.read("heartbeat", &mut settings.heartbeat, |v| v.duration_or_off());
+    section.read("pong_timeout", &mut settings.pong_timeout, |v| v.duration());
+    section.read("message_timeout", &mut settings.message_timeout, |v| v.duration_or_off());
+    section.read("write_timeout", &mut settings.write_timeout, |v| v.duration_or_off());
     let (ping_message, ping_every) = (section.get("ping_message"), section.get("ping_every"));
     let every = ping_every.and_then(|v| v.duration()).unwrap_or(LinkSettings::PING_EVERY);
     settings.ping = ping_message.and_then(|v| ping_text(&v)).map(|text| (text, every));
@@ -145,47 +103,32 @@ pub(super) fn link(section: &Section<'_>, base_dir: &Path) -> RawLink {
     if let Some(section) = backoff_value.and_then(|value| value.section(&BACKOFF)) {
         backoff_is_good = backoff(&section, &mut settings.backoff);
     }
-    set(&mut settings.allow_loop, section.get("allow_loop").and_then(|v| v.boolean()));
-    let events_value = section.get("events");
-    set(&mut settings.events, events_value.and_then(|v| events(&v)));
+    section.read("allow_loop", &mut settings.allow_loop, |v| v.boolean());
+    section.read("events", &mut settings.events, |v| v.choices(&EVENTS));
+    let events = section.get("events").filter(|value| to_is_good && !value.is_empty_list());
     RawLink {
         settings,
         dial,
-        name_at,
+        name_at: name_value.map_or(section.at, |value| value.at()),
         valid,
         to,
-        pong_timeout_at: pong_timeout.map(|value| value.at()),
+        pong_timeout_at: section.get("pong_timeout").map(|value| value.at()),
         idle_ping_every_at: ping_every.filter(|_| ping_message.is_none()).map(|value| value.at()),
         backoff_at: backoff_value.filter(|_| backoff_is_good).map(|value| value.at()),
-        events_at: events_value.filter(|value| to_is_good && !value.is_empty_list()).map(|value| value.at()),
+        events_at: events.map(|value| value.at()),
     }
 }
 
-pub(super) fn relay(section: &Section<'_>, base_dir: &Path) -> RawRelay {
-    let dial = dial(section, base_dir, &OF_RELAY);
-    let mut settings = RelaySettings::new("");
-    settings.dial = dial.settings.clone();
-    settings.shown = dial.shown.clone();
-    let forward_headers = section.get("forward_headers").map(|v| header_names(&v)).unwrap_or_default();
-    settings.forward_headers = forward_headers.iter().map(|(name, _)| name.clone()).collect();
-    set(&mut settings.forward_query, section.get("forward_query").and_then(|v| v.boolean()));
-    set(&mut settings.hold, section.get("hold").and_then(|v| v.duration_or_off()));
-    RawRelay { settings, dial, forward_headers }
-}
-
-/// Reads which events are told.
-pub(super) fn events(value: &Value<'_>) -> Option<BTreeSet<EventKind>> {
-    value.choices(&[
-        ("connect", EventKind::Connect),
-        ("disconnect", EventKind::Disconnect),
-        ("error", EventKind::Error),
-    ])
-}
-
-/// Whether a link can be called this: it stands in destinations, in the log and, as `{link}`, in the path of a room.
-pub(super) fn is_name(text: &str) -> bool {
-    (1..=VALUE_BYTES_MAX).contains(&text.len())
-        && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
+fn link_name(value: &Value<'_>) -> Option<String> {
+    let text = value.text()?;
+    if is_link_name(&text.value) {
+        return Some(text.value);
+    }
+    value.mistake(format_args!(
+        "is {:?}, but a link is called by letters, digits, \"-\" and \"_\", 128 at most: write for example name = \"plc\"",
+        text.written
+    ));
+    None
 }
 
 fn ping_text(value: &Value<'_>) -> Option<String> {
@@ -200,17 +143,17 @@ fn ping_text(value: &Value<'_>) -> Option<String> {
 fn queue(section: &Section<'_>, settings: &mut LinkQueueSettings) {
     let policies =
         [("drop_oldest", WhenDown::DropOldest), ("drop_newest", WhenDown::DropNewest), ("block", WhenDown::Block)];
-    set(&mut settings.messages, section.get("messages").and_then(|v| v.integer(QUEUE_MESSAGES)));
-    set(&mut settings.bytes, section.get("bytes").and_then(|v| v.size(QUEUE_BYTES)));
-    set(&mut settings.when_full, section.get("when_full").and_then(|v| v.choice(&policies)));
+    section.read("messages", &mut settings.messages, |v| v.integer(QUEUE_MESSAGES));
+    section.read("bytes", &mut settings.bytes, |v| v.size(QUEUE_BYTES));
+    section.read("when_full", &mut settings.when_full, |v| v.choice(&policies));
 }
 
 /// Reads when a link is dialled again; `false` if one of the two bounds is wrong.
 fn backoff(section: &Section<'_>, settings: &mut BackoffSettings) -> bool {
     let bounds = ["first", "most"].map(|key| section.get(key).map(|value| value.duration()));
-    set(&mut settings.first, bounds[0].flatten());
-    set(&mut settings.most, bounds[1].flatten());
-    set(&mut settings.reset_after, section.get("reset_after").and_then(|v| v.duration()));
+    settings.first = bounds[0].flatten().unwrap_or(settings.first);
+    settings.most = bounds[1].flatten().unwrap_or(settings.most);
+    section.read("reset_after", &mut settings.reset_after, |v| v.duration());
     if let Some(value) = section.get("attempts") {
         if !value.is_string() {
             settings.attempts = value.integer(ATTEMPTS).and_then(|attempts| u32::try_from(attempts).ok());

@@ -6,13 +6,12 @@ use std::path::Path;
 use crate::config::section::{Keys, Section, Text, Value};
 use crate::config::settings::{ListenAddress, ListenerSettings};
 
-use super::set;
 use super::tls::{TLS, tls};
 
 /// What the kernel takes as the path of a Unix socket, its closing zero byte left out.
 const UNIX_PATH_BYTES_MAX: usize = 107;
 
-pub(in crate::config) static LISTEN: Keys = Keys {
+pub(crate) static LISTEN: Keys = Keys {
     table: "[[listen]]",
     keys: &[
         ("address", "\"127.0.0.1:8080\""),
@@ -22,13 +21,13 @@ pub(in crate::config) static LISTEN: Keys = Keys {
 };
 
 /// A `[[listen]]` and where its parts stand.
-pub(in crate::config) struct RawListener {
-    pub(in crate::config) settings: ListenerSettings,
+pub(crate) struct RawListener {
+    pub(crate) settings: ListenerSettings,
     /// The place of the name, or of what the name was taken from.
-    pub(in crate::config) name_at: usize,
-    pub(in crate::config) address_at: usize,
+    pub(crate) name_at: usize,
+    pub(crate) address_at: usize,
     /// Whether name and address are what was meant; a wrong one is compared with nothing.
-    pub(in crate::config) valid: bool,
+    pub(crate) valid: bool,
 }
 
 pub(super) fn listener(section: &Section<'_>, base_dir: &Path) -> RawListener {
@@ -41,8 +40,8 @@ pub(super) fn listener(section: &Section<'_>, base_dir: &Path) -> RawListener {
         let address = text.as_ref().and_then(|text| listen_address(&value, text, base_dir));
         valid &= address.is_some();
         // The name is what was written, not how we would write it.
-        set(&mut settings.name, text.map(|text| text.value));
-        set(&mut settings.address, address);
+        settings.name = text.map_or(settings.name, |text| text.value);
+        settings.address = address.unwrap_or(settings.address);
     }
     let mut name_at = address_at;
     if let Some(value) = section.get("name") {
@@ -55,7 +54,7 @@ pub(super) fn listener(section: &Section<'_>, base_dir: &Path) -> RawListener {
             }
         });
         valid &= name.is_some();
-        set(&mut settings.name, name);
+        settings.name = name.unwrap_or(settings.name);
     }
     settings.tls = section.get("tls").and_then(|value| value.section(&TLS)).and_then(|section| tls(&section, base_dir));
     RawListener { settings, name_at, address_at, valid }

@@ -1,34 +1,31 @@
 //! What is written: every table and key of the file, read value by value into the settings, with
 //! the places that later checks need. What the values mean together is judged in `relations/`.
 
+mod bounds;
 pub(super) mod dial;
+pub(super) mod dial_keys;
 pub(super) mod endpoint;
 pub(super) mod gateway;
 mod http;
 pub(super) mod link;
 pub(super) mod listen;
-mod route;
+pub(super) mod relay;
+pub(super) mod route;
 pub(super) mod tls;
+mod words;
 
-use std::ops::RangeInclusive;
 use std::path::Path;
 
 use toml::de::{DeTable, DeValue};
 
 use super::mistake::Report;
 use super::section::{Keys, Value, nearest};
-use super::settings::{Format, GatewaySettings};
+use super::settings::GatewaySettings;
 
 use endpoint::{ENDPOINT, RawEndpoint};
 use gateway::{GATEWAY, LOG};
 use link::{LINK, RawLink};
 use listen::{LISTEN, RawListener};
-
-const CONNECTIONS: RangeInclusive<usize> = 1..=1_000_000;
-const MAX_MESSAGE: RangeInclusive<usize> = 1..=1 << 30;
-const QUEUE_MESSAGES: RangeInclusive<usize> = 2..=1 << 24;
-const QUEUE_BYTES: RangeInclusive<usize> = 1 << 10..=64 << 30;
-const FORMATS: [(&str, Format); 3] = [("payload", Format::Payload), ("message", Format::Message), ("n8n", Format::N8n)];
 
 pub(super) static ROOT: Keys = Keys {
     table: "the file",
@@ -106,12 +103,5 @@ fn unknown_at_top(name: &str, is_table: bool) -> String {
     match meant {
         Some((_, table)) => format!("{what}: did you mean {table}?"),
         None => format!("{what}: remove it, or use one of [gateway], [log], [[listen]], [[endpoint]], [[link]]"),
-    }
-}
-
-/// Puts what was read in the place of the default.
-fn set<T>(field: &mut T, read: Option<T>) {
-    if let Some(value) = read {
-        *field = value;
     }
 }

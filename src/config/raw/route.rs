@@ -1,15 +1,14 @@
 //! Routes: the destinations of a `to`.
 
-use crate::config::section::{Text, Value, nearest};
-use crate::config::settings::Destination;
-use crate::path::Pattern;
-use crate::template::Template;
+use std::fmt;
 
-use super::link::is_name;
+use crate::config::section::{Text, Value, nearest};
+use crate::path::{Pattern, VALUE_BYTES_MAX};
+use crate::template::Template;
 
 /// Whose messages a route is for.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Sender {
+enum Sender {
     /// The clients of an endpoint.
     Endpoint,
     /// The remote of a link.
@@ -26,12 +25,75 @@ impl Sender {
     }
 }
 
-/// Reads the destinations of an endpoint or a link, each with its text, and whether all of them are good.
-pub(super) fn route(value: &Value<'_>, sender: Sender) -> (Vec<(Destination, Text)>, bool) {
+/// A destination of an endpoint's clients, as it is written.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum RawDestination {
+    Reply,
+    Broadcast,
+    Others,
+    Endpoint(Pattern),
+    Link(String),
+}
+
+/// A destination of a link's remote, as it is written.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum RawLinkDestination {
+    Reply,
+    Endpoint(Template),
+    Link(String),
+}
+
+/// A destination of which the path is not read.
+enum Words<'t> {
+    Reply,
+    Broadcast,
+    Others,
+    Endpoint(&'t str),
+    Link(&'t str),
+}
+
+/// Destinations, each with its text, and whether all that are written are good.
+type Route<D> = (Vec<(D, Text)>, bool);
+
+/// Reads the destinations of an endpoint.
+pub(super) fn endpoint_route(value: &Value<'_>) -> Route<RawDestination> {
+    route(value, |text| {
+        Some(match words(value, text, Sender::Endpoint)? {
+            Words::Reply => RawDestination::Reply,
+            Words::Broadcast => RawDestination::Broadcast,
+            Words::Others => RawDestination::Others,
+            Words::Endpoint(path) => RawDestination::Endpoint(good(value, text, Pattern::parse(path))?),
+            Words::Link(name) => RawDestination::Link(name.to_owned()),
+        })
+    })
+}
+
+/// Reads the destinations of a link.
+pub(super) fn link_route(value: &Value<'_>) -> Route<RawLinkDestination> {
+    route(value, |text| {
+        Some(match words(value, text, Sender::Link)? {
+            Words::Reply => RawLinkDestination::Reply,
+            Words::Broadcast | Words::Others => {
+                let written = &text.written;
+                value.mistake_at(
+                    text.at,
+                    format_args!(
+                        "has {written:?}, but a link is in no room: write \"endpoint:/path\" for the clients of an endpoint"
+                    ),
+                );
+                return None;
+            }
+            Words::Endpoint(path) => RawLinkDestination::Endpoint(good(value, text, Template::parse(path))?),
+            Words::Link(name) => RawLinkDestination::Link(name.to_owned()),
+        })
+    })
+}
+
+fn route<D: PartialEq>(value: &Value<'_>, read: impl Fn(&Text) -> Option<D>) -> Route<D> {
     let mut all_good = true;
-    let mut to: Vec<(Destination, Text)> = Vec::new();
+    let mut to: Vec<(D, Text)> = Vec::new();
     for text in value.texts().unwrap_or_default() {
-        let Some(destination) = destination(value, &text, sender) else {
+        let Some(destination) = read(&text) else {
             all_good = false;
             continue;
         };
@@ -44,17 +106,18 @@ pub(super) fn route(value: &Value<'_>, sender: Sender) -> (Vec<(Destination, Tex
     (to, all_good)
 }
 
-fn destination(value: &Value<'_>, text: &Text, sender: Sender) -> Option<Destination> {
+fn good<T>(value: &Value<'_>, text: &Text, path: Result<T, impl fmt::Display>) -> Option<T> {
+    path.map_err(|error| value.mistake_at(text.at, format_args!("has {:?}: {error}", text.written))).ok()
+}
+
+fn words<'t>(value: &Value<'_>, text: &'t Text, sender: Sender) -> Option<Words<'t>> {
     let written = &text.written;
     let mistake = |advice: String| value.mistake_at(text.at, advice);
     match text.value.split_once(':') {
         None => match &*text.value {
-            "reply" => return Some(Destination::Reply),
-            "broadcast" | "others" if sender == Sender::Link => mistake(format!(
-                "has {written:?}, but a link is in no room: write \"endpoint:/path\" for the clients of an endpoint"
-            )),
-            "broadcast" => return Some(Destination::Broadcast),
-            "others" => return Some(Destination::Others),
+            "reply" => return Some(Words::Reply),
+            "broadcast" => return Some(Words::Broadcast),
+            "others" => return Some(Words::Others),
             _ if text.value.starts_with('/') => {
                 let clients = if sender == Sender::Link { "an endpoint" } else { "another endpoint" };
                 mistake(format!("has {written:?}: write \"endpoint:{written}\" for the clients of {clients}"));
@@ -67,15 +130,8 @@ fn destination(value: &Value<'_>, text: &Text, sender: Sender) -> Option<Destina
                 mistake(format!("has the unknown destination {written:?}: {advice}"));
             }
         },
-        Some(("endpoint", path)) if sender == Sender::Link => match Template::parse(path) {
-            Ok(_) => return Some(Destination::Endpoint(path.to_owned())),
-            Err(error) => mistake(format!("has {written:?}: {error}")),
-        },
-        Some(("endpoint", path)) => match Pattern::parse(path) {
-            Ok(_) => return Some(Destination::Endpoint(path.to_owned())),
-            Err(error) => mistake(format!("has {written:?}: {error}")),
-        },
-        Some(("link", name)) if is_name(name) => return Some(Destination::Link(name.to_owned())),
+        Some(("endpoint", path)) => return Some(Words::Endpoint(path)),
+        Some(("link", name)) if is_link_name(name) => return Some(Words::Link(name)),
         Some(("link", _)) => mistake(format!(
             "has {written:?}, but a link is called by letters, digits, \"-\" and \"_\", 128 at most: write for example \"link:plc\""
         )),
@@ -89,4 +145,10 @@ fn destination(value: &Value<'_>, text: &Text, sender: Sender) -> Option<Destina
         Some(_) => mistake(format!("has the unknown destination {written:?}: write {}", sender.known())),
     }
     None
+}
+
+/// Whether a link can be called this: it stands in destinations, in the log and, as `{link}`, in the path of a room.
+pub(super) fn is_link_name(text: &str) -> bool {
+    (1..=VALUE_BYTES_MAX).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
 }

@@ -7,7 +7,7 @@ use crate::config::mistake::cause;
 use crate::config::section::{Keys, Section, Value};
 use crate::config::settings::TlsSettings;
 
-pub(in crate::config) static TLS: Keys =
+pub(crate) static TLS: Keys =
     Keys { table: "tls of [[listen]]", keys: &[("certificate", "\"server.pem\""), ("private_key", "\"server.key\"")] };
 
 pub(super) fn tls(section: &Section<'_>, base_dir: &Path) -> Option<TlsSettings> {

@@ -10,9 +10,12 @@ use std::net::IpAddr;
 
 use crate::config::mistake::Report;
 use crate::config::raw::Raw;
-use crate::config::settings::{Destination, ListenAddress, ListenerSettings, Settings};
+use crate::config::raw::dial::RawDial;
+use crate::config::raw::link::RawLink;
+use crate::config::raw::route::{RawDestination, RawLinkDestination};
+use crate::config::section::Text;
+use crate::config::settings::{ListenAddress, ListenerSettings, Settings};
 use crate::path::Pattern;
-use crate::template::Template;
 use crate::url::Url;
 
 /// Reports a way round for each set of links, and relays that dial themselves.
@@ -28,25 +31,25 @@ pub(super) fn check(raw: &Raw, report: &Report<'_>) {
 
 /// A place on a message's way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Place {
+enum Waypoint {
     /// About to be sent to the remote of this link.
     Into(usize),
     /// Come from the remote of this link.
     From(usize),
 }
 
-impl Place {
+impl Waypoint {
     fn link(self) -> usize {
         match self {
-            Place::Into(link) | Place::From(link) => link,
+            Waypoint::Into(link) | Waypoint::From(link) => link,
         }
     }
 }
 
 /// A step of a message.
 struct Step<'m> {
-    from: Place,
-    to: Place,
+    from: Waypoint,
+    to: Waypoint,
     /// The endpoints on it.
     via: Vec<&'m str>,
     /// The destination that takes it, if one is written.
@@ -55,7 +58,7 @@ struct Step<'m> {
 
 fn check_links(raw: &Raw, map: &Map, report: &Report<'_>) {
     let steps = steps(raw, map);
-    let mut steps_from: BTreeMap<Place, Vec<&Step<'_>>> = BTreeMap::new();
+    let mut steps_from: BTreeMap<Waypoint, Vec<&Step<'_>>> = BTreeMap::new();
     for step in &steps {
         steps_from.entry(step.from).or_default().push(step);
     }
@@ -64,7 +67,7 @@ fn check_links(raw: &Raw, map: &Map, report: &Report<'_>) {
         if told.contains(&link) {
             continue;
         }
-        let ways = [Place::From(link), Place::Into(link)].map(|place| way_round(&steps_from, place));
+        let ways = [Waypoint::From(link), Waypoint::Into(link)].map(|place| way_round(&steps_from, place));
         let Some(way) = ways.into_iter().flatten().min_by_key(Vec::len) else { continue };
         told.extend(way.iter().map(|step| step.to.link()));
         let at = way.iter().find_map(|step| step.at).unwrap_or(raw.links[link].name_at);
@@ -81,7 +84,7 @@ fn check_links(raw: &Raw, map: &Map, report: &Report<'_>) {
 
 /// `link:a -> endpoint:/x -> link:b -> link:a`
 fn shown(raw: &Raw, way: &[&Step<'_>]) -> String {
-    let name = |place: Place| format!("link:{}", raw.links[place.link()].settings.name);
+    let name = |place: Waypoint| format!("link:{}", raw.links[place.link()].settings.name);
     let mut places = vec![name(way[0].from)];
     for step in way {
         places.extend(step.via.iter().map(|path| format!("endpoint:{path}")));
@@ -94,9 +97,9 @@ fn shown(raw: &Raw, way: &[&Step<'_>]) -> String {
 }
 
 /// The shortest way from a place back to it.
-fn way_round<'s, 'm>(steps: &BTreeMap<Place, Vec<&'s Step<'m>>>, start: Place) -> Option<Vec<&'s Step<'m>>> {
+fn way_round<'s, 'm>(steps: &BTreeMap<Waypoint, Vec<&'s Step<'m>>>, start: Waypoint) -> Option<Vec<&'s Step<'m>>> {
     // The step by which each place was reached first.
-    let mut reached: BTreeMap<Place, &Step<'m>> = BTreeMap::new();
+    let mut reached: BTreeMap<Waypoint, &Step<'m>> = BTreeMap::new();
     let mut next = VecDeque::from([start]);
     while let Some(here) = next.pop_front() {
         for &step in steps.get(&here).into_iter().flatten() {
@@ -117,37 +120,38 @@ fn way_round<'s, 'm>(steps: &BTreeMap<Place, Vec<&'s Step<'m>>>, start: Place) -
 
 /// Every step that a message may take between links that do not allow loops.
 fn steps<'m>(raw: &'m Raw, map: &'m Map) -> Vec<Step<'m>> {
-    let home = |url: &Url| map.home(url).filter(|home| !map.entrances[home.entrance].is_relay);
-    let homes: Vec<Option<Home>> = raw.links.iter().map(|link| link.dial.url.as_ref().and_then(home)).collect();
+    let home = |link: &RawLink| map.home(&link.dial).filter(|home| !map.endpoints[home.endpoint].is_relay);
+    let homes: Vec<Option<Home>> = raw.links.iter().map(home).collect();
     let link_called = |name: &str| raw.links.iter().position(|link| link.settings.name == name);
     // The links that hear what these clients of ours are sent.
     let listening = |is_there: &dyn Fn(&Home) -> bool| -> Vec<usize> {
         (0..homes.len()).filter(|link| homes[*link].as_ref().is_some_and(is_there)).collect()
     };
-    let path = |link: usize| homes[link].as_ref().map(|home| map.entrances[home.entrance].pattern.as_str());
+    let path = |link: usize| homes[link].as_ref().map(|home| map.endpoints[home.endpoint].pattern.as_str());
     let mut steps = Vec::new();
     for (index, link) in raw.links.iter().enumerate() {
-        let (into, from) = (Place::Into(index), Place::From(index));
+        let (into, from) = (Waypoint::Into(index), Waypoint::From(index));
         for (destination, text) in &link.to {
             let at = Some(text.at);
             let step = |to, via| Step { from, to, via, at };
             match destination {
-                Destination::Link(name) => steps.extend(link_called(name).map(|to| step(Place::Into(to), vec![]))),
-                Destination::Endpoint(path_of_target) => {
-                    let template = Template::parse(path_of_target).expect("the reader of destinations parsed it");
-                    let heard = listening(&|home| template.leads_to(&map.entrances[home.entrance].pattern));
-                    steps.extend(heard.into_iter().map(|to| step(Place::From(to), Vec::from_iter(path(to)))));
+                RawLinkDestination::Link(name) => {
+                    steps.extend(link_called(name).map(|to| step(Waypoint::Into(to), vec![])));
+                }
+                RawLinkDestination::Endpoint(template) => {
+                    let heard = listening(&|home| template.leads_to(&map.endpoints[home.endpoint].pattern));
+                    steps.extend(heard.into_iter().map(|to| step(Waypoint::From(to), Vec::from_iter(path(to)))));
                 }
                 // Whether another program answers an answer is its own affair.
-                Destination::Reply if homes[index].is_some() => steps.push(step(into, vec![])),
-                Destination::Reply | Destination::Broadcast | Destination::Others => {}
+                RawLinkDestination::Reply if homes[index].is_some() => steps.push(step(into, vec![])),
+                RawLinkDestination::Reply => {}
             }
         }
         let Some(own) = &homes[index] else {
             steps.push(Step { from: into, to: from, via: vec![], at: None });
             continue;
         };
-        for (destination, at) in &map.entrances[own.entrance].to {
+        for (destination, at) in &map.endpoints[own.endpoint].to {
             let step = |to, behind: Option<&'m str>| Step {
                 from: into,
                 to,
@@ -155,17 +159,17 @@ fn steps<'m>(raw: &'m Raw, map: &'m Map) -> Vec<Step<'m>> {
                 at: *at,
             };
             match destination {
-                Destination::Reply => steps.push(step(from, None)),
-                Destination::Broadcast | Destination::Others => {
+                RawDestination::Reply => steps.push(step(from, None)),
+                RawDestination::Broadcast | RawDestination::Others => {
                     let mut room = listening(&|other| other == own);
-                    room.retain(|other| *destination == Destination::Broadcast || *other != index);
-                    steps.extend(room.into_iter().map(|to| step(Place::From(to), None)));
+                    room.retain(|other| *destination == RawDestination::Broadcast || *other != index);
+                    steps.extend(room.into_iter().map(|to| step(Waypoint::From(to), None)));
                 }
-                Destination::Endpoint(target) => {
-                    let heard = listening(&|other| map.entrances[other.entrance].pattern.as_str() == target);
-                    steps.extend(heard.into_iter().map(|to| step(Place::From(to), path(to))));
+                RawDestination::Endpoint(target) => {
+                    let heard = listening(&|other| map.endpoints[other.endpoint].pattern == *target);
+                    steps.extend(heard.into_iter().map(|to| step(Waypoint::From(to), path(to))));
                 }
-                Destination::Link(name) => steps.extend(link_called(name).map(|to| step(Place::Into(to), None))),
+                RawDestination::Link(name) => steps.extend(link_called(name).map(|to| step(Waypoint::Into(to), None))),
             }
         }
     }
@@ -177,8 +181,8 @@ fn steps<'m>(raw: &'m Raw, map: &'m Map) -> Vec<Step<'m>> {
 fn check_relays(raw: &Raw, map: &Map, report: &Report<'_>) {
     let next = |endpoint: usize| {
         let relay = raw.endpoints[endpoint].relay.as_ref()?;
-        let home = map.home(relay.dial.url.as_ref()?)?;
-        map.entrances[home.entrance].written.filter(|written| raw.endpoints[*written].relay.is_some())
+        let home = map.home(&relay.dial)?;
+        map.endpoints[home.endpoint].written.filter(|written| raw.endpoints[*written].relay.is_some())
     };
     for start in 0..raw.endpoints.len() {
         let way: Vec<usize> =
@@ -199,25 +203,25 @@ fn check_relays(raw: &Raw, map: &Map, report: &Report<'_>) {
 /// Our own listeners and endpoints, those that are there when none is written included.
 struct Map {
     listeners: Vec<ListenerSettings>,
-    entrances: Vec<Entrance>,
+    endpoints: Vec<OwnEndpoint>,
 }
 
-/// An endpoint, as whoever comes from outside meets it.
-struct Entrance {
+/// An endpoint as its clients know it.
+struct OwnEndpoint {
     pattern: Pattern,
     /// Its index in the file.
     written: Option<usize>,
     listen: Option<BTreeSet<String>>,
     is_relay: bool,
     /// Where the messages of its clients go, each with the place where it is written.
-    to: Vec<(Destination, Option<usize>)>,
+    to: Vec<(RawDestination, Option<usize>)>,
 }
 
 /// The room of ours that a URL leads to.
 #[derive(PartialEq, Eq)]
 struct Home {
-    /// Its endpoint, among the entrances.
-    entrance: usize,
+    /// Its endpoint, by its index in the map.
+    endpoint: usize,
     values: Vec<Box<str>>,
 }
 
@@ -225,48 +229,55 @@ impl Map {
     fn new(raw: &Raw) -> Map {
         let defaults = Settings::default();
         let listeners: Vec<_> = raw.listeners.iter().filter(|l| l.valid).map(|l| l.settings.clone()).collect();
-        let mut entrances = Vec::new();
+        let mut endpoints = Vec::new();
         for (index, endpoint) in raw.endpoints.iter().enumerate() {
             let Some(pattern) = endpoint.pattern.clone() else { continue };
-            let place = |destination| {
-                let (_, text) = endpoint.to.iter().find(|(written, _)| written == destination)?;
-                Some(text.at)
+            let written = |to: &Vec<(RawDestination, Text)>| {
+                to.iter().map(|(destination, text)| (destination.clone(), Some(text.at))).collect()
             };
-            entrances.push(Entrance {
+            endpoints.push(OwnEndpoint {
                 pattern,
                 written: Some(index),
                 listen: endpoint.settings.listen.clone(),
                 is_relay: endpoint.relay.is_some(),
-                to: endpoint.settings.to.iter().map(|to| (to.clone(), place(to))).collect(),
+                to: endpoint.to.as_ref().map_or_else(default_route, written),
             });
         }
         if raw.endpoints.is_empty() {
-            entrances.extend(defaults.endpoints.into_iter().map(|endpoint| Entrance {
-                pattern: Pattern::parse(&endpoint.path).expect("the default path is a pattern"),
+            endpoints.extend(defaults.endpoints.into_iter().map(|endpoint| OwnEndpoint {
+                pattern: endpoint.path,
                 written: None,
                 listen: None,
                 is_relay: false,
-                to: endpoint.to.into_iter().map(|to| (to, None)).collect(),
+                to: default_route(),
             }));
         }
-        Map { listeners: if raw.listeners.is_empty() { defaults.listeners } else { listeners }, entrances }
+        Map { listeners: if raw.listeners.is_empty() { defaults.listeners } else { listeners }, endpoints }
     }
 
-    fn home(&self, url: &Url) -> Option<Home> {
+    fn home(&self, dial: &RawDial) -> Option<Home> {
+        let url = dial.url()?;
         let listener = self.listeners.iter().find(|listener| is_at(listener, url))?;
-        let path = url.path_and_query.split('?').next().unwrap_or_default();
+        // Any value will do for a parameter.
+        let path_and_query = dial.path.as_ref()?.fill(|_| "x");
+        let path = path_and_query.split('?').next().unwrap_or_default();
         let mut best: Option<Home> = None;
-        for (entrance, endpoint) in self.entrances.iter().enumerate() {
+        for (index, endpoint) in self.endpoints.iter().enumerate() {
             if endpoint.listen.as_ref().is_some_and(|names| !names.contains(&listener.name)) {
                 continue;
             }
             let Some(values) = endpoint.pattern.matches(path) else { continue };
-            if best.as_ref().is_none_or(|best| endpoint.pattern.precedes(&self.entrances[best.entrance].pattern)) {
-                best = Some(Home { entrance, values });
+            if best.as_ref().is_none_or(|best| endpoint.pattern.precedes(&self.endpoints[best.endpoint].pattern)) {
+                best = Some(Home { endpoint: index, values });
             }
         }
         best
     }
+}
+
+/// Where messages go if an endpoint has no `to`.
+fn default_route() -> Vec<(RawDestination, Option<usize>)> {
+    vec![(RawDestination::Broadcast, None)]
 }
 
 /// Whether this URL is for certain the listener's.

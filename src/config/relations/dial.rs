@@ -1,0 +1,35 @@
+//! What links and relays dial.
+
+use crate::config::mistake::Report;
+use crate::config::raw::dial::RawDial;
+
+/// The options of a table that dials, which messages call `table`.
+pub(super) fn check(table: &str, dial: &RawDial, report: &Report<'_>) {
+    let tls = &dial.settings.tls;
+    if let (Some(at), Some(url)) = (dial.tls_at, dial.url())
+        && !url.secure
+    {
+        report.mistake(at, format!("\"tls\" in {table} has no meaning for a ws:// URL: remove it, or write wss://"));
+    }
+    if !tls.verify {
+        let unused = [("ca", dial.ca_at), ("server_name", dial.server_name_at)];
+        for (key, at) in unused.into_iter().filter_map(|(key, at)| Some((key, at?))) {
+            let advice = "remove one of them";
+            report.mistake(at, format!("{key:?} in tls of {table} has no meaning with verify = false: {advice}"));
+        }
+    }
+    let header = |name: &str| dial.headers.iter().find(|header| header.name.eq_ignore_ascii_case(name));
+    if let (Some(header), Some(_)) = (header("authorization"), dial.url().and_then(|url| url.user.as_ref())) {
+        report.mistake(
+            header.at,
+            format!(
+                "{:?} in headers of {table} stands beside a user in the URL, which is sent by it too: remove one",
+                header.name
+            ),
+        );
+    }
+    if let (Some(header), Some(_)) = (header("origin"), dial.origin_at) {
+        let advice = "remove one";
+        report.mistake(header.at, format!("{:?} in headers of {table} stands beside origin: {advice}", header.name));
+    }
+}

@@ -1,0 +1,123 @@
+//! An endpoint beside the others, and where its clients' messages go.
+
+use crate::config::mistake::Report;
+use crate::config::raw::Raw;
+use crate::config::raw::endpoint::RawEndpoint;
+use crate::config::raw::route::RawDestination;
+use crate::config::section::{Text, nearest};
+use crate::config::settings::{Destination, EndpointId};
+use crate::path::Pattern;
+
+use super::{destination, heartbeat};
+
+/// Two endpoints cannot have paths of the same shape.
+pub(super) fn check_shape(earlier: &[RawEndpoint], endpoint: &RawEndpoint, report: &Report<'_>) {
+    let Some(pattern) = &endpoint.pattern else { return };
+    let same = earlier.iter().find(|other| other.pattern.as_ref().is_some_and(|other| other.same_shape(pattern)));
+    if let Some(same) = same {
+        let line = report.line(same.path_at);
+        let other = same.settings.path.as_str();
+        report.mistake(
+            endpoint.path_at,
+            format!("{:?} matches the same paths as {other:?} on line {line}: change one of them", pattern.as_str()),
+        );
+    }
+}
+
+/// An endpoint by itself, and beside `[gateway]`.
+pub(super) fn check_limits(raw: &Raw, endpoint: &RawEndpoint, report: &Report<'_>) {
+    heartbeat::check_pong_timeout("[[endpoint]]", endpoint.pong_timeout_at, endpoint.settings.heartbeat, report);
+    let (here, all) = (endpoint.settings.max_connections, raw.gateway.max_connections);
+    if let (Some(at), true) = (endpoint.max_connections_at, here > all) {
+        report.mistake(
+            at,
+            format!(
+                "\"max_connections\" in [[endpoint]] is {here}, but the whole gateway takes {all}: lower it, or raise \
+                 max_connections under [gateway]"
+            ),
+        );
+    }
+}
+
+/// The destinations of an endpoint, without those that lead nowhere.
+pub(super) fn route(raw: &Raw, endpoint: &RawEndpoint, report: &Report<'_>) -> Vec<Destination> {
+    if endpoint.relay.is_some() {
+        // If it has a route, that is the mistake.
+        return Vec::new();
+    }
+    let Some(to) = &endpoint.to else { return endpoint.settings.to.clone() };
+    let has_broadcast = to.iter().any(|(destination, _)| *destination == RawDestination::Broadcast);
+    let others = to.iter().find(|(destination, _)| *destination == RawDestination::Others);
+    if let (true, Some((_, text))) = (has_broadcast, others) {
+        report.mistake(
+            text.at,
+            "\"others\" beside \"broadcast\" would send everything twice: remove one (broadcast includes the sender)",
+        );
+    }
+    let resolved = |(destination, text): &(RawDestination, Text)| match destination {
+        RawDestination::Reply => Some(Destination::Reply),
+        RawDestination::Broadcast => Some(Destination::Broadcast),
+        RawDestination::Others => Some(Destination::Others),
+        RawDestination::Endpoint(path) => other_endpoint(&raw.endpoints, endpoint, path, text, report),
+        RawDestination::Link(name) => destination::link_called(&raw.links, name, text, report).map(Destination::Link),
+    };
+    to.iter().filter_map(resolved).collect()
+}
+
+/// For each destination of an endpoint but the reply, whether it needs a field of a message: none does.
+pub(super) fn others(endpoint: &RawEndpoint) -> impl Iterator<Item = bool> {
+    let is_default_broadcast = endpoint.to.is_none();
+    let others = endpoint.to.iter().flatten().filter(|(destination, _)| *destination != RawDestination::Reply);
+    others.map(|_| false).chain(is_default_broadcast.then_some(false))
+}
+
+fn other_endpoint(
+    endpoints: &[RawEndpoint],
+    from: &RawEndpoint,
+    path: &Pattern,
+    text: &Text,
+    report: &Report<'_>,
+) -> Option<Destination> {
+    let written = &text.written;
+    if from.pattern.as_ref() == Some(path) {
+        let advice = "write \"broadcast\", or \"others\" to leave the sender out";
+        report.mistake(text.at, format!("{written:?} is the endpoint itself: {advice}"));
+        return None;
+    }
+    let Some(index) = endpoints.iter().position(|endpoint| endpoint.pattern.as_ref() == Some(path)) else {
+        report.mistake(text.at, format!("{written:?} names no endpoint: {}", advice_on(endpoints, path)));
+        return None;
+    };
+    destination::check_is_no_relay(&endpoints[index], text, report);
+    let sender = from.pattern.as_ref()?;
+    let value = |name: &str| sender.names().position(|own| own == name);
+    let missing: Vec<String> =
+        path.names().filter(|name| value(name).is_none()).map(|name| format!("{{{name}}}")).collect();
+    if !missing.is_empty() {
+        report.mistake(
+            text.at,
+            format!(
+                "{written:?} needs {}, but the path {:?} of its senders has no such parameter: add it to that path, or \
+                 choose another destination",
+                missing.join(" and "),
+                sender.as_str()
+            ),
+        );
+    }
+    let values = path.names().map(value).collect::<Option<_>>()?;
+    Some(Destination::Endpoint { id: EndpointId(index), values })
+}
+
+/// What to write instead of a path that no endpoint has.
+fn advice_on(endpoints: &[RawEndpoint], path: &Pattern) -> String {
+    let patterns = || endpoints.iter().filter_map(|endpoint| endpoint.pattern.as_ref());
+    if let Some(same) = patterns().find(|pattern| pattern.same_shape(path)) {
+        format!("write \"endpoint:{same}\", with the names that stand in its path")
+    } else if let Some(room) = patterns().find(|pattern| pattern.matches(path.as_str()).is_some()) {
+        format!("a single room cannot be named, write \"endpoint:{room}\"; the sender's values pick the room")
+    } else if let Some(near) = nearest(path.as_str(), patterns().map(Pattern::as_str)) {
+        format!("did you mean \"endpoint:{near}\"?")
+    } else {
+        format!("add an [[endpoint]] with path = {:?}", path.as_str())
+    }
+}

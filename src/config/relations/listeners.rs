@@ -1,0 +1,69 @@
+//! Listeners beside each other, and the names by which endpoints call them.
+
+use std::net::SocketAddr;
+
+use crate::config::mistake::Report;
+use crate::config::raw::endpoint::RawEndpoint;
+use crate::config::raw::listen::RawListener;
+use crate::config::section::nearest;
+use crate::config::settings::{ListenAddress, ListenerSettings};
+
+/// Two listeners cannot have the same address, nor the same name.
+pub(super) fn check(listeners: &[RawListener], report: &Report<'_>) {
+    for (i, listener) in listeners.iter().enumerate().filter(|(_, listener)| listener.valid) {
+        for earlier in listeners[..i].iter().filter(|earlier| earlier.valid) {
+            check_pair(earlier, listener, report);
+        }
+    }
+}
+
+fn check_pair(earlier: &RawListener, later: &RawListener, report: &Report<'_>) {
+    let ListenerSettings { name, address, .. } = &later.settings;
+    if let Some(why) = same_address(&earlier.settings.address, address) {
+        let line = report.line(earlier.address_at);
+        report.mistake(later.address_at, format!("{why} by line {line}: change one of them, or remove one"));
+    } else if earlier.settings.name == *name {
+        let line = report.line(earlier.name_at);
+        let advice = "give each listener its own name";
+        report.mistake(later.name_at, format!("the listener on line {line} is called {name:?} too: {advice}"));
+    }
+}
+
+/// Why the two cannot both be bound, if so.
+fn same_address(earlier: &ListenAddress, later: &ListenAddress) -> Option<String> {
+    if let (ListenAddress::Tcp(a), ListenAddress::Tcp(b)) = (earlier, later) {
+        if a.port() == 0 || a.port() != b.port() {
+            return None;
+        }
+        let covers = |all: &SocketAddr, one: &SocketAddr| all.ip().is_unspecified() && all.is_ipv4() == one.is_ipv4();
+        if a != b && (covers(a, b) || covers(b, a)) {
+            return Some(format!("\"{later}\" overlaps with \"{earlier}\", which is taken"));
+        }
+    }
+    (earlier == later).then(|| format!("\"{later}\" is already taken"))
+}
+
+/// The listeners that an endpoint names must be there.
+pub(super) fn check_names(listeners: &[RawListener], endpoint: &RawEndpoint, report: &Report<'_>) {
+    if listeners.iter().any(|listener| !listener.valid) {
+        return;
+    }
+    let default = ListenerSettings::default().name;
+    let mut names: Vec<&str> = listeners.iter().map(|listener| &*listener.settings.name).collect();
+    if names.is_empty() {
+        names.push(&default);
+    }
+    names.sort_unstable();
+    names.dedup();
+    for text in endpoint.listen.iter().filter(|text| !names.contains(&text.value.as_str())) {
+        let advice = match nearest(&text.value, names.iter().copied()) {
+            Some(name) => format!("did you mean {name:?}?"),
+            None => format!("write one of {}, or add a [[listen]] with this name", quoted(&names)),
+        };
+        report.mistake(text.at, format!("no listener is called {:?}: {advice}", text.written));
+    }
+}
+
+fn quoted(names: &[&str]) -> String {
+    names.iter().map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,138 @@
+//! `[[endpoint]]`: a path, and all that holds for its clients.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use crate::path::Pattern;
+
+use super::relay::RelaySettings;
+use super::route::{Destination, EventKind, Format};
+
+/// `[[endpoint]]`: one path and all that holds for its clients.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EndpointSettings {
+    /// Which paths lead to it: `/`, `/echo`, `/rooms/{room}`.
+    pub path: Pattern,
+    /// The listeners it is reachable on, by name; `None` is all of them.
+    pub listen: Option<BTreeSet<String>>,
+    /// Where its clients' messages go; empty: they are read, checked and discarded. A relay has none.
+    pub to: Vec<Destination>,
+    /// The server to which each client gets a connection of its own.
+    pub relay: Option<RelaySettings>,
+    /// How its clients write and read messages.
+    pub format: Format,
+    /// What a client is sent first.
+    pub welcome: Welcome,
+    /// The subprotocols we agree to, in our order of preference.
+    pub subprotocols: Vec<String>,
+    /// Clients at once on this endpoint. Default 100.
+    pub max_connections: usize,
+    /// What the client beyond `max_connections` gets.
+    pub at_capacity: AtCapacity,
+    /// Bytes of one message, fragments together; more is 1009. Default 1 MiB.
+    pub max_message: usize,
+    /// Ping a client that was quiet for this long; `None` never pings. Default 30 s.
+    pub heartbeat: Option<Duration>,
+    /// From the moment the ping left to any received data. Default 10 s.
+    pub pong_timeout: Duration,
+    /// A message that has begun must have arrived by then; `None` waits for ever. Default 60 s.
+    pub message_timeout: Option<Duration>,
+    /// No byte taken by the client's kernel for this long: it is too slow. Default 30 s.
+    pub write_timeout: Option<Duration>,
+    /// The bounds of each client's outbox.
+    pub queue: QueueSettings,
+    /// Which browser pages may connect.
+    pub origins: Origins,
+    /// Whether its clients may address other clients by `_session`. Default false.
+    pub address_sessions: bool,
+    /// What happens to its clients and is told to its destinations, the reply left out.
+    pub events: BTreeSet<EventKind>,
+}
+
+impl Default for EndpointSettings {
+    fn default() -> EndpointSettings {
+        EndpointSettings {
+            path: Pattern::root(),
+            listen: None,
+            to: vec![Destination::Broadcast],
+            relay: None,
+            format: Format::default(),
+            welcome: Welcome::default(),
+            subprotocols: Vec::new(),
+            max_connections: 100,
+            at_capacity: AtCapacity::default(),
+            max_message: 1 << 20,
+            heartbeat: Some(Duration::from_secs(30)),
+            pong_timeout: Duration::from_secs(10),
+            message_timeout: Some(Duration::from_secs(60)),
+            write_timeout: Some(Duration::from_secs(30)),
+            queue: QueueSettings::default(),
+            origins: Origins::default(),
+            address_sessions: false,
+            events: BTreeSet::new(),
+        }
+    }
+}
+
+/// `queue = { messages, bytes, when_full }`: an outbox's bounds and what happens at them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct QueueSettings {
+    /// Messages queued at once. Default 4,096, at least 2.
+    pub messages: usize,
+    /// Bytes queued at once; an empty outbox takes any one frame. Default 4 MiB.
+    pub bytes: usize,
+    /// What a broadcast does when it does not fit.
+    pub when_full: WhenFull,
+}
+
+impl Default for QueueSettings {
+    fn default() -> QueueSettings {
+        QueueSettings { messages: 4096, bytes: 4 << 20, when_full: WhenFull::default() }
+    }
+}
+
+/// What happens to a message for a client whose outbox is full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum WhenFull {
+    /// The oldest queued messages make room.
+    #[default]
+    DropOldest,
+    /// The new message is dropped.
+    DropNewest,
+    /// The client is closed with 1008 "Too slow".
+    Disconnect,
+}
+
+/// What a client is sent right after the 101.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Welcome {
+    /// Nothing.
+    #[default]
+    Off,
+    /// n8n's welcome message with the time.
+    N8n,
+    /// This text, as it is.
+    Text(String),
+}
+
+/// What the client beyond an endpoint's `max_connections` gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum AtCapacity {
+    /// 101, then Close 1013 "Server at capacity".
+    #[default]
+    Close,
+    /// 503 with Retry-After.
+    Refuse,
+}
+
+/// Which `Origin` headers an endpoint accepts; a request without one is no browser and is accepted.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Origins {
+    /// The origin's host and port are those of the Host header.
+    #[default]
+    Same,
+    /// Exactly these, lower case, as browsers send them: `https://dash.example`.
+    List(Vec<String>),
+    /// Every page may connect.
+    Any,
+}

@@ -1,0 +1,41 @@
+//! `[gateway]` and `[log]`: limits and deadlines of the whole process.
+
+use std::time::Duration;
+
+/// `[gateway]`: limits and deadlines of the whole process.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GatewaySettings {
+    /// Clients at once over all listeners; the next one gets 503. Default 10,000, at least 1.
+    pub max_connections: usize,
+    /// Connections at once whose handshake is not finished; the next one gets 503. Default 1,024.
+    pub max_handshakes: usize,
+    /// From accept to the end of the request head, TLS included. Default 10 s.
+    pub handshake_timeout: Duration,
+    /// From our Close frame to the peer's answer; then the socket is cut. Default 5 s.
+    pub close_timeout: Duration,
+    /// How long a stop waits for what is queued to be written. Default 10 s.
+    pub drain_timeout: Duration,
+    /// Threads that write broadcasts; 0 lets the broadcaster write itself. Default: cores - 2, at most 8.
+    pub deliverers: usize,
+    /// Address space of a client thread's stack, in bytes; only touched pages cost memory.
+    /// Default 256 KiB, at least 128 KiB: deep JSON aborts the process on less.
+    pub client_stack: usize,
+    /// What the log shows unless RUST_LOG says otherwise. Default info.
+    pub log_level: log::LevelFilter,
+}
+
+impl Default for GatewaySettings {
+    fn default() -> GatewaySettings {
+        let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
+        GatewaySettings {
+            max_connections: 10_000,
+            max_handshakes: 1024,
+            handshake_timeout: Duration::from_secs(10),
+            close_timeout: Duration::from_secs(5),
+            drain_timeout: Duration::from_secs(10),
+            deliverers: cores.saturating_sub(2).min(8),
+            client_stack: 256 << 10,
+            log_level: log::LevelFilter::Info,
+        }
+    }
+}

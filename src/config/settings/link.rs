@@ -1,0 +1,127 @@
+//! `[[link]]`: a connection that we dial, and dial again when it is lost.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use crate::secret::Secret;
+use crate::url::Url;
+
+use super::dial::DialSettings;
+use super::route::{EventKind, Format, LinkDestination};
+
+/// `[[link]]`: a connection that we dial and redial.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LinkSettings {
+    /// How destinations, rooms and log lines call it: letters, digits, `-` and `_`.
+    pub name: String,
+    /// Whom it dials and how.
+    pub dial: DialSettings,
+    /// The URL for people: variables of the environment as they are written, neither password nor query.
+    pub shown: String,
+    /// Where what the remote sends goes.
+    pub to: Vec<LinkDestination>,
+    /// How the remote writes and reads messages.
+    pub format: Format,
+    /// Bytes of one message, fragments together; more is 1009. Default 1 MiB.
+    pub max_message: usize,
+    /// Ping a remote that was quiet for this long; `None` never pings. Default 30 s.
+    pub heartbeat: Option<Duration>,
+    /// From the moment the ping left to any received data. Default 10 s.
+    pub pong_timeout: Duration,
+    /// A message that has begun must have arrived by then; `None` waits for ever. Default 60 s.
+    pub message_timeout: Option<Duration>,
+    /// No byte taken by the remote for this long: the connection is cut. Default 30 s.
+    pub write_timeout: Option<Duration>,
+    /// A text that is sent at this interval while connected.
+    pub ping: Option<(String, Duration)>,
+    /// Texts that are sent in this order after every connect; secrets, because many of them log in.
+    pub open_messages: Vec<Secret>,
+    /// What waits for the remote while it is away.
+    pub queue: LinkQueueSettings,
+    /// When it is dialled again.
+    pub backoff: BackoffSettings,
+    /// Whether a message may come back to where it came from. Default false.
+    pub allow_loop: bool,
+    /// What happens to it and is told to its destinations, the reply left out.
+    pub events: BTreeSet<EventKind>,
+}
+
+impl LinkSettings {
+    /// A link to this URL with every default.
+    pub fn new(name: &str, url: Url) -> LinkSettings {
+        LinkSettings {
+            name: name.to_owned(),
+            shown: url.shown(),
+            dial: DialSettings::new(url),
+            to: Vec::new(),
+            format: Format::default(),
+            max_message: 1 << 20,
+            heartbeat: Some(Duration::from_secs(30)),
+            pong_timeout: Duration::from_secs(10),
+            message_timeout: Some(Duration::from_secs(60)),
+            write_timeout: Some(Duration::from_secs(30)),
+            ping: None,
+            open_messages: Vec::new(),
+            queue: LinkQueueSettings::default(),
+            backoff: BackoffSettings::default(),
+            allow_loop: false,
+            events: BTreeSet::new(),
+        }
+    }
+
+    /// How often a `ping_message` is sent unless `ping_every` says otherwise.
+    pub const PING_EVERY: Duration = Duration::from_secs(25);
+}
+
+/// `queue = { messages, bytes, when_full }` of a link: what waits while it is down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LinkQueueSettings {
+    /// Messages queued at once. Default 4,096, at least 2.
+    pub messages: usize,
+    /// Bytes queued at once; an empty queue takes any one frame. Default 4 MiB.
+    pub bytes: usize,
+    /// What happens to the next message.
+    pub when_full: WhenDown,
+}
+
+impl Default for LinkQueueSettings {
+    fn default() -> LinkQueueSettings {
+        LinkQueueSettings { messages: 4096, bytes: 4 << 20, when_full: WhenDown::default() }
+    }
+}
+
+/// What happens to a message for a link that is down and whose queue is full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum WhenDown {
+    /// The oldest queued messages make room.
+    #[default]
+    DropOldest,
+    /// The new message is dropped.
+    DropNewest,
+    /// Its sender waits, and is not read meanwhile.
+    Block,
+}
+
+/// `backoff = { ... }`: how long a link waits before it dials again; the wait is random, up to a bound that doubles.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BackoffSettings {
+    /// The bound after the first failure. Default 500 ms.
+    pub first: Duration,
+    /// The most that the bound grows to. Default 60 s, at least `first`.
+    pub most: Duration,
+    /// Being connected for this long makes the next failure the first one again. Default 30 s.
+    pub reset_after: Duration,
+    /// Failures in a row after which the link is given up; `None`: never. Default `None`.
+    pub attempts: Option<u32>,
+}
+
+impl Default for BackoffSettings {
+    fn default() -> BackoffSettings {
+        BackoffSettings {
+            first: Duration::from_millis(500),
+            most: Duration::from_secs(60),
+            reset_after: Duration::from_secs(30),
+            attempts: None,
+        }
+    }
+}

@@ -1,0 +1,44 @@
+//! What the operator means: every option of the configuration, checked and with its default.
+//!
+//! These types are values only. How they are written down is in `raw/`; here each field says
+//! its unit and its bounds, and the `Default`s are the one place that holds the defaults.
+
+mod dial;
+mod endpoint;
+mod gateway;
+mod link;
+mod listener;
+mod relay;
+mod route;
+
+pub use dial::{DialSettings, DialTls, Proxy};
+pub use endpoint::{AtCapacity, EndpointSettings, Origins, QueueSettings, Welcome, WhenFull};
+pub use gateway::GatewaySettings;
+pub use link::{BackoffSettings, LinkQueueSettings, LinkSettings, WhenDown};
+pub use listener::{ListenAddress, ListenerSettings, TlsSettings};
+pub use relay::RelaySettings;
+pub use route::{Destination, EndpointId, EventKind, Format, LinkDestination, LinkId};
+
+/// Everything `wsgate serve` runs on.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settings {
+    /// What holds for the whole process.
+    pub gateway: GatewaySettings,
+    /// The addresses we accept on; at least one.
+    pub listeners: Vec<ListenerSettings>,
+    /// The paths that clients connect to; at least one, no two of the same shape.
+    pub endpoints: Vec<EndpointSettings>,
+    /// The connections that we dial and redial; no two of the same name.
+    pub links: Vec<LinkSettings>,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings {
+            gateway: GatewaySettings::default(),
+            listeners: vec![ListenerSettings::default()],
+            endpoints: vec![EndpointSettings::default()],
+            links: Vec::new(),
+        }
+    }
+}
