@@ -1,15 +1,14 @@
-//! What `send` and `listen` share: the arguments of a connection, opening a WebSocket, and closing it.
+//! What `send` and `listen` share: opening a WebSocket, using it and closing it.
 
 use std::fmt;
 use std::io::{self, Write};
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use clap::Args;
 use tungstenite::protocol::frame::coding::CloseCode;
 use tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 use tungstenite::{Message, WebSocket};
 
+use super::dial_arguments::DialArguments;
 use super::exit;
 use crate::config::{self, DialTls, Proxy};
 use crate::dial::{self, CancelToken, Dialed, Dialer, Hints, RequestExtras, Resolver, SetupError, Wire};
@@ -24,9 +23,6 @@ pub(super) const MESSAGE_MAX: usize = 64 << 20;
 /// How long a command waits for the server's answer to its Close before it ends without it.
 const CLOSE_WAIT: Duration = Duration::from_secs(1);
 
-/// The heading in the help over the options of a connection.
-const CONNECTION: &str = "Connection";
-
 /// How much is shown of an argument.
 const SHOWN_MAX: usize = 500;
 
@@ -39,29 +35,6 @@ const NAMES: Hints = Hints {
     unknown_issuer: "trust its issuer with '--ca FILE', or accept any certificate with '--insecure'",
     other_name: "use the name that it was issued for, or '--insecure' to accept any",
 };
-
-/// What `send` and `listen` need to connect. It has no `Debug`: headers hold secrets.
-#[derive(Args)]
-pub(super) struct DialArguments {
-    // Not a doc comment: rustdoc would take the brackets for links.
-    #[arg(value_name = "URL", help = "Where to connect: ws://HOST[:PORT][/PATH][?QUERY], or wss:// for TLS")]
-    url: String,
-    /// A header of the request; repeat it for more
-    #[arg(short = 'H', long = "header", value_name = "NAME: VALUE", help_heading = CONNECTION)]
-    headers: Vec<String>,
-    /// A subprotocol to offer; repeat it for more, in order of preference
-    #[arg(short = 'p', long = "subprotocol", value_name = "NAME", help_heading = CONNECTION)]
-    subprotocols: Vec<String>,
-    /// Trust the certificates in this PEM file too, besides those of the system
-    #[arg(long, value_name = "FILE", help_heading = CONNECTION)]
-    ca: Option<PathBuf>,
-    /// Accept any certificate: for tests only, nothing is secret then
-    #[arg(long, help_heading = CONNECTION)]
-    insecure: bool,
-    /// The time for everything from the lookup of the name to the end of the handshake
-    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = super::timeout, help_heading = CONNECTION)]
-    connect_timeout: Duration,
-}
 
 /// Checked settings, ready to connect any number of times.
 pub(super) struct Caller {

@@ -6,9 +6,11 @@ use std::time::{Duration, Instant};
 use clap::{ArgAction, Args};
 use serde_json::value::RawValue;
 
-use super::dial::{CallError, Caller, ConnectionEnd, DialArguments, ReceivedMessage};
+use super::dial::{CallError, Caller, ConnectionEnd, ReceivedMessage};
+use super::dial_arguments::DialArguments;
+use super::exit;
+use super::failure::{Failure, output_failed, tell};
 use super::stop::Stop;
-use super::{Failure, exit, output_failed, tell};
 use crate::dial::backoff;
 use crate::dial::{CancelToken, WaitEnd};
 use crate::display::{Seconds, cause};

@@ -8,8 +8,11 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use tungstenite::Message;
 
-use super::dial::{CallError, Caller, Closed, ConnectionEnd, DialArguments, MESSAGE_MAX, ReceivedMessage};
-use super::{Failure, exit, output_failed, tell};
+use super::dial::{CallError, Caller, Closed, ConnectionEnd, MESSAGE_MAX, ReceivedMessage};
+use super::dial_arguments::DialArguments;
+use super::duration::duration;
+use super::exit;
+use super::failure::{Failure, output_failed, tell};
 use crate::dial::CancelToken;
 use crate::display::{Seconds, cause};
 
@@ -37,7 +40,7 @@ pub(super) struct SendArguments {
     #[arg(short, long)]
     binary: bool,
     /// How long to wait for an answer; 0 does not wait
-    #[arg(short, long, value_name = "DURATION", default_value = "1s", value_parser = super::duration)]
+    #[arg(short, long, value_name = "DURATION", default_value = "1s", value_parser = duration)]
     wait: Duration,
 }
 

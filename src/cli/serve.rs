@@ -13,7 +13,8 @@ use sd_notify::NotifyState;
 use signal_hook::consts::{SIGHUP, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use super::{exit, logging, tell};
+use super::failure::tell;
+use super::{exit, logging};
 use crate::config::{self, Settings};
 use crate::gateway::{Gateway, StartError};
 use crate::system::thread::spawn_vital;

@@ -44,26 +44,40 @@ fn is_in_list(error: &Error) -> bool {
 /// known here is passed on as it is.
 fn explain(text: &str, error: &Error) -> String {
     let message = error.message();
+    let line = line_before(text, error.span().unwrap_or(0..0).start);
+    explain_value(text, error)
+        .or_else(|| explain_unclosed(error, line))
+        .unwrap_or_else(|| format!("this is not TOML: {message}"))
+}
+
+/// The line up to this byte of the text.
+fn line_before(text: &str, at: usize) -> &str {
+    text.get(..at).unwrap_or_default().rsplit('\n').next().unwrap_or_default()
+}
+
+/// What is wrong with a value or a key.
+fn explain_value(text: &str, error: &Error) -> Option<String> {
+    let message = error.message();
     let span = error.span().unwrap_or(0..0);
     let there = text.get(span.clone()).unwrap_or_default().trim();
-    let line = text.get(..span.start).unwrap_or_default().rsplit('\n').next().unwrap_or_default();
+    let line = line_before(text, span.start);
     let starts = |start: &str| message.starts_with(start);
 
     if starts("string values must be quoted") {
         if there.is_empty() {
-            return "a value is missing here: write one, or remove the key".to_owned();
+            return Some("a value is missing here: write one, or remove the key".to_owned());
         }
         if there.contains(['“', '”', '„', '‘', '’']) {
-            return "these are not TOML's quotes: write the straight ones, \"like this\"".to_owned();
+            return Some("these are not TOML's quotes: write the straight ones, \"like this\"".to_owned());
         }
         if let Some(lower) = ["true", "false"].iter().find(|word| word.eq_ignore_ascii_case(there)) {
-            return format!("{there:?} is not known: write {lower}");
+            return Some(format!("{there:?} is not known: write {lower}"));
         }
         let word = there.split([' ', '\t', '"', '#']).next().unwrap_or_default();
-        return format!("the text {word:?} has no quotes: write {word:?}");
+        return Some(format!("the text {word:?} has no quotes: write {word:?}"));
     }
     if starts("invalid boolean") {
-        return format!("{there:?} is not known: write true or false, in lower case");
+        return Some(format!("{there:?} is not known: write true or false, in lower case"));
     }
     if starts("invalid float") || starts("unexpected leading zero") {
         // The parser points into the middle of what it took for a number, as in 127.0.0.1:8080.
@@ -72,47 +86,60 @@ fn explain(text: &str, error: &Error) -> String {
         let rest = rest.split([' ', '\t', '\r', '\n', ',', ']', '#']).next().unwrap_or_default();
         if rest.contains(|c: char| !c.is_ascii_digit()) {
             let word = format!("{begun}{rest}");
-            return format!("the text {word:?} has no quotes: write {word:?}");
+            return Some(format!("the text {word:?} has no quotes: write {word:?}"));
         }
-        return "this is no number: write text in quotes, \"like this\", and a number without leading zeros".to_owned();
+        return Some(
+            "this is no number: write text in quotes, \"like this\", and a number without leading zeros".to_owned(),
+        );
     }
     if starts("duplicate key") {
-        return match line.trim_start().starts_with('[') {
+        return Some(match line.trim_start().starts_with('[') {
             true => format!("[{}] stands in this file twice: put the keys of both under one", there.escape_debug()),
             false => format!("{there:?} stands in this table twice: remove one"),
-        };
+        });
     }
     if starts("key with no value") {
-        return "a key needs a value: write key = value".to_owned();
+        return Some("a key needs a value: write key = value".to_owned());
     }
+    None
+}
+
+/// What does not end where it should.
+fn explain_unclosed(error: &Error, line: &str) -> Option<String> {
+    let message = error.message();
+    let starts = |start: &str| message.starts_with(start);
     if starts("unclosed table") {
-        return "the name of this table does not end: add the missing \"]\"".to_owned();
+        return Some("the name of this table does not end: add the missing \"]\"".to_owned());
     }
     if starts("unclosed array table") {
-        return "the name of this table does not end: add the missing \"]]\"".to_owned();
+        return Some("the name of this table does not end: add the missing \"]]\"".to_owned());
     }
     if starts("unclosed array") {
-        return "this list does not end: add the missing \"]\"".to_owned();
+        return Some("this list does not end: add the missing \"]\"".to_owned());
     }
     if starts("unclosed inline table") {
-        return "this table does not end: add the missing \"}\"".to_owned();
+        return Some("this table does not end: add the missing \"}\"".to_owned());
     }
     if is_in_list(error) && (line.trim().is_empty() || message.contains("`=`")) {
-        return "the list or table that began before this does not end: close it, or add a comma if it \
+        return Some(
+            "the list or table that began before this does not end: close it, or add a comma if it \
                 goes on"
-            .to_owned();
+                .to_owned(),
+        );
     }
     if starts("missing comma") {
-        return "a comma is missing between the entries of this list: write [\"a\", \"b\"]".to_owned();
+        return Some("a comma is missing between the entries of this list: write [\"a\", \"b\"]".to_owned());
     }
     if starts("invalid basic string") || starts("invalid literal string") {
-        return "this string does not end: add the closing quote".to_owned();
+        return Some("this string does not end: add the closing quote".to_owned());
     }
     if starts("missing escaped value") || starts("too few unicode value digits") {
-        return "in double quotes a backslash starts an escape: write \"\\\\\" for a backslash, or use single quotes"
-            .to_owned();
+        return Some(
+            "in double quotes a backslash starts an escape: write \"\\\\\" for a backslash, or use single quotes"
+                .to_owned(),
+        );
     }
-    format!("this is not TOML: {message}")
+    None
 }
 
 #[cfg(test)]

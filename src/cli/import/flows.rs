@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
+use super::export::HOW_TO_EXPORT;
 use super::values::shown;
 
 /// A node of the flows, or what configures some.
-pub(super) struct Node<'j> {
+pub(super) struct FlowNode<'j> {
     pub(super) id: &'j str,
     pub(super) kind: &'j str,
     pub(super) json: &'j Value,
@@ -15,7 +16,7 @@ pub(super) struct Node<'j> {
     pub(super) live: bool,
 }
 
-impl<'j> Node<'j> {
+impl<'j> FlowNode<'j> {
     /// A property as text; Node-RED takes `"true"` for `true` and `"5"` for 5.
     pub(super) fn text(&self, key: &str) -> String {
         text(&self.json[key])
@@ -68,7 +69,7 @@ pub(super) fn text(value: &Value) -> String {
 
 /// All nodes, and the wires between them.
 pub(super) struct Flows<'j> {
-    pub(super) nodes: Vec<Node<'j>>,
+    pub(super) nodes: Vec<FlowNode<'j>>,
     by_id: BTreeMap<&'j str, usize>,
     /// The variables that the flows themselves set.
     pub(super) variables: BTreeMap<&'j str, String>,
@@ -87,7 +88,7 @@ impl<'j> Flows<'j> {
                 return Err(format!(
                     "node {} of its list has no \"id\" or no \"type\", so these are not whole Node-RED flows ({})",
                     index + 1,
-                    super::HOW_TO_EXPORT
+                    HOW_TO_EXPORT
                 ));
             };
             if by_id.insert(id, index).is_some() {
@@ -95,7 +96,7 @@ impl<'j> Flows<'j> {
                 return Err(format!("two of its nodes have the id {} ({advice})", shown(id)));
             }
             let tab_is_live = json["z"].as_str().is_none_or(|tab| !disabled.contains(tab));
-            nodes.push(Node { id, kind, json, live: tab_is_live && json["d"] != true });
+            nodes.push(FlowNode { id, kind, json, live: tab_is_live && json["d"] != true });
         }
         let globals =
             nodes.iter().filter(|node| node.kind == "global-config").filter_map(|node| node.json["env"].as_array());
@@ -137,8 +138,8 @@ impl<'j> Flows<'j> {
     }
 
     /// Where the messages of a `websocket in` go before a node does something with them.
-    pub(super) fn ways(&self, start: usize) -> Vec<Way> {
-        let mut ways = Vec::new();
+    pub(super) fn wire_ends(&self, start: usize) -> Vec<WireEnd> {
+        let mut ends = Vec::new();
         let mut seen = BTreeSet::new();
         let mut rest: Vec<(usize, bool)> = self.next(start).into_iter().rev().map(|node| (node, true)).collect();
         while let Some((node, keeps_session)) = rest.pop() {
@@ -148,19 +149,19 @@ impl<'j> Flows<'j> {
             let here = &self.nodes[node];
             let forgets = here.forgets_session();
             match here.kind {
-                "websocket out" => ways.push(Way::Out { node, keeps_session }),
+                "websocket out" => ends.push(WireEnd::Out { node, keeps_session }),
                 _ if forgets || matches!(here.kind, "junction" | "link in" | "link out") => {
                     rest.extend(self.next(node).into_iter().rev().map(|next| (next, keeps_session && !forgets)));
                 }
-                _ => ways.push(Way::Other { node }),
+                _ => ends.push(WireEnd::Other { node }),
             }
         }
-        ways
+        ends
     }
 }
 
-/// The end of a way on which nothing is done with a message.
-pub(super) enum Way {
+/// Where a message arrives with nothing done to it on the way.
+pub(super) enum WireEnd {
     /// A `websocket out`.
     Out { node: usize, keeps_session: bool },
     /// A node that does something.

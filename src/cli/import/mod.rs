@@ -3,11 +3,14 @@
 //! What has no counterpart here becomes a comment that says what to decide. The output always passes `wsgate check`
 //! where it was made.
 
+mod export;
 mod flows;
 mod n8n;
 mod node_red;
+mod node_red_options;
 mod plan;
 mod values;
+mod workflows;
 
 use std::fs;
 use std::io::{self, Read, Write};
@@ -16,9 +19,11 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde_json::Value;
 
-use self::plan::{Kind, Plan};
-use self::values::{Environment, shown};
-use super::{Failure, exit, output_failed, tell};
+use self::export::{Export, HOW_TO_EXPORT, Surroundings};
+use self::plan::{BlockKind, Plan};
+use self::values::shown;
+use crate::cli::exit;
+use crate::cli::failure::{Failure, output_failed, tell};
 use crate::display::cause;
 
 pub(super) const AFTER_HELP: &str = "\
@@ -58,14 +63,6 @@ pub struct Imported {
     pub text: String,
     /// How much it is, and how much is left to decide, in one line.
     pub summary: String,
-}
-
-/// What the flows do not say.
-#[derive(Clone, Copy)]
-struct Surroundings<'a> {
-    root: &'a str,
-    port: u16,
-    environment: Environment<'a>,
 }
 
 /// Translates a file and writes the configuration.
@@ -108,16 +105,13 @@ fn read_input() -> io::Result<Vec<u8>> {
 
 fn summary(plan: &Plan) -> String {
     let count = |number: usize, thing: &str| format!("{number} {thing}{}", if number == 1 { "" } else { "s" });
-    let (endpoints, links) = (plan.count(Kind::Endpoint), plan.count(Kind::Link));
+    let (endpoints, links) = (plan.count(BlockKind::Endpoint), plan.count(BlockKind::Link));
     let imported = format!("imported {} and {}", count(endpoints, "endpoint"), count(links, "link"));
     match plan.decisions() {
         0 => format!("{imported}; nothing is left to decide"),
         number => format!("{imported}; {} to decide: look for 'TO DECIDE'", count(number, "thing")),
     }
 }
-
-const HOW_TO_EXPORT: &str =
-    "export the flows again: in Node-RED 'Export' and then 'JSON', in n8n 'Download' of the workflow";
 
 /// Translates flows or workflows, JSON. `root` and `port` are those of Node-RED; relative paths of files are relative to
 /// `base_dir`, and variables are those of the environment.
@@ -137,9 +131,9 @@ fn translate_in(json: &[u8], surroundings: Surroundings<'_>, base_dir: &Path) ->
             if json.trim_ascii().is_empty() { "it is empty".to_owned() } else { format!("it is not JSON: {error}") };
         format!("{problem} ({HOW_TO_EXPORT})")
     })?;
-    let mut plan = match source(&value) {
-        Some(Source::NodeRed(nodes)) => node_red::plan(nodes, surroundings)?,
-        Some(Source::N8n(workflows)) => n8n::plan(&workflows, surroundings)?,
+    let mut plan = match Export::of(&value) {
+        Some(Export::NodeRed(nodes)) => node_red::plan(nodes, surroundings)?,
+        Some(Export::N8n(workflows)) => n8n::plan(&workflows, surroundings)?,
         None => {
             return Err(format!(
                 "it is JSON, but neither Node-RED flows (a list of nodes, each with \"id\" and \"type\") nor an n8n \
@@ -158,25 +152,4 @@ fn translate_in(json: &[u8], surroundings: Surroundings<'_>, base_dir: &Path) ->
         format!("the translation is not a good configuration, which is a defect of wsgate: {error}")
     })?;
     Ok(Imported { text, summary: summary(&plan) })
-}
-
-enum Source<'j> {
-    NodeRed(&'j [Value]),
-    N8n(Vec<&'j Value>),
-}
-
-fn source(value: &Value) -> Option<Source<'_>> {
-    let is_workflow = |value: &Value| value["nodes"].is_array();
-    match value {
-        // The second version of Node-RED's interface wraps the list.
-        Value::Object(object) if object.get("flows").is_some_and(Value::is_array) => source(&object["flows"]),
-        Value::Object(_) if is_workflow(value) => Some(Source::N8n(vec![value])),
-        Value::Array(values) if !values.is_empty() && values.iter().all(is_workflow) => {
-            Some(Source::N8n(values.iter().collect()))
-        }
-        Value::Array(nodes) if nodes.iter().any(|node| node["id"].is_string() && node["type"].is_string()) => {
-            Some(Source::NodeRed(nodes))
-        }
-        _ => None,
-    }
 }

@@ -2,14 +2,14 @@
 //!
 //! n8n has no WebSocket nodes of its own, so a node is known by what its type is called and by its parameters.
 
-use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value};
 
-use super::Surroundings;
-use super::plan::{Block, DECIDE, Kind, Plan};
-use super::values::{is_variable, quoted, resolved, shown, slug, written};
+use super::export::Surroundings;
+use super::plan::{Block, BlockKind, DECIDE, Plan};
+use super::values::{list, quoted, resolved, shown, slug, written};
+use super::workflows::{Role, URL, Workflow, WorkflowNode, is_expression, plain};
 use crate::path::Pattern;
 use crate::url;
 
@@ -18,7 +18,8 @@ const SECONDS_MAX: u64 = 24 * 60 * 60;
 
 /// Translates workflows.
 pub(super) fn plan(workflows: &[&Value], surroundings: Surroundings<'_>) -> Result<Plan, String> {
-    let mut import = Import { surroundings, plan: Plan::default(), ports: BTreeMap::new(), paths: BTreeSet::new() };
+    let mut import =
+        WorkflowImport { surroundings, plan: Plan::default(), ports: BTreeMap::new(), paths: BTreeSet::new() };
     import
         .plan
         .notes
@@ -37,153 +38,7 @@ pub(super) fn plan(workflows: &[&Value], surroundings: Surroundings<'_>) -> Resu
     Ok(import.plan)
 }
 
-/// What a node is to wsgate.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Role {
-    Server,
-    Client,
-    /// Sends to clients of a server.
-    Response,
-    /// A WebSocket node that is none of these.
-    Unknown,
-    Other,
-}
-
-struct Node<'j> {
-    name: &'j str,
-    kind: &'j str,
-    json: &'j Value,
-    role: Role,
-    parameters: Parameters<'j>,
-}
-
-impl Node<'_> {
-    /// For comments: `"Readings" (webSocketServer)`.
-    fn label(&self) -> String {
-        let kind = shown(self.kind.rsplit('.').next().unwrap_or(self.kind));
-        format!("{} ({})", shown(self.name), kind.trim_matches('"'))
-    }
-
-    /// The package whose server has other defaults.
-    fn is_standalone(&self) -> bool {
-        self.kind.contains("websocket-standalone")
-    }
-}
-
-/// The parameters of a node, options of options included, and which of them were asked for.
-struct Parameters<'j> {
-    values: BTreeMap<&'j str, &'j Value>,
-    used: RefCell<BTreeSet<&'static str>>,
-}
-
-impl<'j> Parameters<'j> {
-    fn new(json: &'j Value) -> Parameters<'j> {
-        let mut values = BTreeMap::new();
-        let mut add = |object: &'j Map<String, Value>| {
-            for (key, value) in object {
-                if !matches!(&**key, "options" | "additionalFields" | "additionalOptions") {
-                    values.entry(&**key).or_insert(value);
-                }
-            }
-        };
-        if let Some(object) = json.as_object() {
-            add(object);
-            for key in ["options", "additionalFields", "additionalOptions"] {
-                object.get(key).and_then(Value::as_object).into_iter().for_each(&mut add);
-            }
-        }
-        Parameters { values, used: RefCell::default() }
-    }
-
-    /// The first of these that is there.
-    fn get(&self, keys: &[&'static str]) -> Option<&'j Value> {
-        self.used.borrow_mut().extend(keys);
-        keys.iter().find_map(|key| self.values.get(key).copied())
-    }
-
-    /// The same as text that is not empty; an expression for a variable of the environment is that variable.
-    fn text(&self, keys: &[&'static str]) -> Option<String> {
-        let text = match self.get(keys)? {
-            Value::String(text) => text.clone(),
-            value @ (Value::Number(_) | Value::Bool(_)) => value.to_string(),
-            _ => return None,
-        };
-        Some(plain(&text)).filter(|text| !text.is_empty())
-    }
-
-    fn not_used(&self) -> Vec<&'j str> {
-        let used = self.used.borrow();
-        self.values.keys().copied().filter(|key| !used.contains(key)).collect()
-    }
-}
-
-/// `={{ $env.NAME }}` as `${NAME}`; other texts stay.
-fn plain(text: &str) -> String {
-    let inner = text.strip_prefix("={{").and_then(|rest| rest.strip_suffix("}}")).map(str::trim);
-    match inner.and_then(|inner| inner.strip_prefix("$env.")).filter(|name| is_variable(name)) {
-        Some(name) => format!("${{{name}}}"),
-        None => text.to_owned(),
-    }
-}
-
-fn is_expression(text: &str) -> bool {
-    text.starts_with('=')
-}
-
-fn role(kind: &str, parameters: &Parameters<'_>) -> Role {
-    let name = kind.rsplit('.').next().unwrap_or(kind).to_ascii_lowercase();
-    let has = |keys: &[&'static str]| keys.iter().any(|key| parameters.values.contains_key(key));
-    if !kind.to_ascii_lowercase().contains("websocket") {
-        Role::Other
-    } else if name.contains("response") || name.contains("reply") {
-        Role::Response
-    } else if has(URL) || name.contains("client") || name == "websocketsnode" {
-        Role::Client
-    } else if name.contains("server") || name.contains("trigger") || has(&["port"]) {
-        Role::Server
-    } else {
-        Role::Unknown
-    }
-}
-
-const URL: &[&str] = &["url", "websocketUrl", "webSocketUrl", "serverUrl"];
-
-/// A node of a workflow by its name, with what it is connected to.
-struct Workflow<'j> {
-    nodes: Vec<Node<'j>>,
-    connections: &'j Value,
-}
-
-impl<'j> Workflow<'j> {
-    fn read(json: &'j Value) -> Result<Workflow<'j>, String> {
-        let mut nodes: Vec<Node<'j>> = Vec::new();
-        for (index, json) in json["nodes"].as_array().into_iter().flatten().enumerate() {
-            let (Some(name), Some(kind)) = (json["name"].as_str(), json["type"].as_str()) else {
-                return Err(format!(
-                    "node {} of a workflow has no \"name\" or no \"type\", so this is not a whole n8n workflow ({})",
-                    index + 1,
-                    super::HOW_TO_EXPORT
-                ));
-            };
-            let parameters = Parameters::new(&json["parameters"]);
-            nodes.push(Node { name, kind, json, role: role(kind, &parameters), parameters });
-        }
-        Ok(Workflow { nodes, connections: &json["connections"] })
-    }
-
-    /// The nodes behind a node, disabled ones left out.
-    fn next(&self, node: usize) -> Vec<usize> {
-        let outputs = self.connections[self.nodes[node].name]["main"].as_array().into_iter().flatten();
-        let names = outputs.filter_map(Value::as_array).flatten().filter_map(|connection| connection["node"].as_str());
-        let mut next: Vec<usize> = names.filter_map(|name| self.nodes.iter().position(|n| n.name == name)).collect();
-        next.retain(|node| self.nodes[*node].json["disabled"] != true);
-        let mut seen = BTreeSet::new();
-        next.retain(|node| seen.insert(*node));
-        next
-    }
-}
-
-struct Import<'j> {
+struct WorkflowImport<'j> {
     surroundings: Surroundings<'j>,
     plan: Plan,
     /// The ports of the servers, each with the paths that n8n has on it.
@@ -191,7 +46,7 @@ struct Import<'j> {
     paths: BTreeSet<String>,
 }
 
-impl Import<'_> {
+impl WorkflowImport<'_> {
     fn workflow(&mut self, json: &Value) -> Result<(), String> {
         let workflow = Workflow::read(json)?;
         let of = json["name"].as_str().map(|name| format!(" of the workflow {}", shown(name))).unwrap_or_default();
@@ -239,7 +94,7 @@ impl Import<'_> {
     }
 
     /// A parameter that is a number; what is said if it is none.
-    fn number(&self, node: &Node<'_>, keys: &[&'static str], default: u64, remarks: &mut Vec<String>) -> u64 {
+    fn number(&self, node: &WorkflowNode<'_>, keys: &[&'static str], default: u64, remarks: &mut Vec<String>) -> u64 {
         let Some(text) = node.parameters.text(keys) else { return default };
         let value = resolved(&text, self.surroundings.environment).ok().filter(|value| !is_expression(value));
         value.and_then(|value| value.trim().parse().ok()).unwrap_or_else(|| {
@@ -252,7 +107,7 @@ impl Import<'_> {
         })
     }
 
-    fn server(&mut self, node: &Node<'_>, of: &str) -> Result<Block, String> {
+    fn server(&mut self, node: &WorkflowNode<'_>, of: &str) -> Result<Block, String> {
         let standalone = node.is_standalone();
         let mut comments = vec![format!("{}{of}.", node.label())];
         let port = self.number(node, &["port"], if standalone { 5680 } else { 8080 }, &mut comments);
@@ -263,7 +118,7 @@ impl Import<'_> {
         let text = node.parameters.text(&["path"]).unwrap_or_else(|| default.to_owned());
         let path = if text.starts_with('/') { text } else { format!("/{text}") };
         let good = Pattern::parse(&path).is_ok_and(|pattern| pattern.names().next().is_none()) && !path.contains("${");
-        let mut path = if good {
+        let path = if good {
             path
         } else {
             comments.push(format!(
@@ -272,30 +127,8 @@ impl Import<'_> {
             ));
             format!("/to-decide/{}", slug(node.name))
         };
-        let of_port = self.ports.entry(port).or_default();
-        if of_port.contains(&path) {
-            return Err(format!(
-                "{DECIDE}{}{of} is left out: another trigger has the port {port} and the path {} too, and n8n starts \
-                 only \
-                 one of them.",
-                node.label(),
-                shown(&path)
-            ));
-        }
-        of_port.push(path.clone());
-        if !self.paths.insert(path.clone()) {
-            let wanted = format!("/{}", listener(port));
-            let mut others = std::iter::once(wanted.clone()).chain((2..).map(|number| format!("{wanted}-{number}")));
-            let free = others.find(|path| self.paths.insert(path.clone())).expect("there are more numbers than paths");
-            comments.push(format!(
-                "{DECIDE}its path is {} in n8n, on a port of its own. A path is one endpoint here, on whichever \
-                 ports: let \
-                 its clients connect to {free}, or give it a file and a process of its own.",
-                shown(&path)
-            ));
-            path = free;
-        }
-        let mut block = Block::new(Kind::Endpoint, &path);
+        let path = self.own_path(node, of, port, path, &mut comments)?;
+        let mut block = Block::new(BlockKind::Endpoint, &path);
         block.comments = comments;
         block.set("listen", format!("[{}]", quoted(&listener(port))), &[]);
         match standalone {
@@ -331,7 +164,42 @@ impl Import<'_> {
         Ok(block)
     }
 
-    fn heartbeat(&self, node: &Node<'_>, block: &mut Block) {
+    /// The path of a server among those that are there; an error if n8n would not start it there.
+    fn own_path(
+        &mut self,
+        node: &WorkflowNode<'_>,
+        of: &str,
+        port: u16,
+        path: String,
+        comments: &mut Vec<String>,
+    ) -> Result<String, String> {
+        let of_port = self.ports.entry(port).or_default();
+        if of_port.contains(&path) {
+            return Err(format!(
+                "{DECIDE}{}{of} is left out: another trigger has the port {port} and the path {} too, and n8n starts \
+                 only \
+                 one of them.",
+                node.label(),
+                shown(&path)
+            ));
+        }
+        of_port.push(path.clone());
+        if !self.paths.insert(path.clone()) {
+            let wanted = format!("/{}", listener(port));
+            let mut others = std::iter::once(wanted.clone()).chain((2..).map(|number| format!("{wanted}-{number}")));
+            let free = others.find(|path| self.paths.insert(path.clone())).expect("there are more numbers than paths");
+            comments.push(format!(
+                "{DECIDE}its path is {} in n8n, on a port of its own. A path is one endpoint here, on whichever \
+                 ports: let \
+                 its clients connect to {free}, or give it a file and a process of its own.",
+                shown(&path)
+            ));
+            return Ok(free);
+        }
+        Ok(path)
+    }
+
+    fn heartbeat(&self, node: &WorkflowNode<'_>, block: &mut Block) {
         let mut remarks = Vec::new();
         let seconds = self.number(node, &["heartbeatInterval"], 30, &mut remarks);
         match node.parameters.get(&["enableHeartbeat", "heartbeatEnabled", "heartbeat"]) {
@@ -346,11 +214,11 @@ impl Import<'_> {
         block.set("heartbeat", quoted(&format!("{seconds}s")), &remarks);
     }
 
-    fn client(&mut self, node: &Node<'_>, of: &str) -> Block {
+    fn client(&mut self, node: &WorkflowNode<'_>, of: &str) -> Block {
         let name = self.plan.link_name(&slug(node.name));
-        let mut block = Block::new(Kind::Link, &name);
+        let mut block = Block::new(BlockKind::Link, &name);
         block.comments.push(format!("{}{of}.", node.label()));
-        if self.plan.count(Kind::Link) == 0 {
+        if self.plan.count(BlockKind::Link) == 0 {
             self.plan.notes.push(
                 "A link stays connected and dials again for ever, after a random time of at most 500 ms, which \
                  doubles up \
@@ -377,7 +245,7 @@ impl Import<'_> {
                     offered.push(name);
                 }
             }
-            block.set("subprotocols", super::values::list(offered.iter().map(|name| &**name)), &[]);
+            block.set("subprotocols", list(offered.iter().map(|name| &**name)), &[]);
         }
         self.headers(node, &mut block, parsed.is_some_and(|url| url.user.is_some()));
         if let Some(text) = node.parameters.text(&["initData", "initMessage"]) {
@@ -404,7 +272,7 @@ impl Import<'_> {
         block
     }
 
-    fn headers(&self, node: &Node<'_>, block: &mut Block, user_in_url: bool) {
+    fn headers(&self, node: &WorkflowNode<'_>, block: &mut Block, user_in_url: bool) {
         let headers = node.parameters.get(&["headers", "headerParameters", "headersUi"]);
         let own;
         let headers = match headers {
@@ -448,7 +316,7 @@ impl Import<'_> {
     }
 
     /// What of a node has no counterpart.
-    fn rest(&self, node: &Node<'_>, block: &mut Block) {
+    fn rest(&self, node: &WorkflowNode<'_>, block: &mut Block) {
         for name in node.json["credentials"].as_object().into_iter().flat_map(Map::keys) {
             block.comments.push(format!(
                 "{DECIDE}its credential {} is not in the export. A link sends one with headers.Authorization = \
@@ -520,7 +388,7 @@ impl Import<'_> {
     /// A listener for each port.
     fn listeners(&mut self) {
         for (at, port) in self.ports.keys().enumerate() {
-            let mut block = Block::new(Kind::Listen, &listener(*port));
+            let mut block = Block::new(BlockKind::Listen, &listener(*port));
             if at == 0 {
                 block.comments.push(
                     "Where n8n's triggers listen, which cannot have these ports at the same time: stop their \
@@ -584,23 +452,6 @@ mod tests {
             for line in lines {
                 assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
             }
-        }
-    }
-
-    #[test]
-    fn a_node_is_known_by_its_type_and_parameters() {
-        for (kind, parameters, expected) in [
-            ("CUSTOM.webSocketServer", json!({}), Role::Server),
-            ("n8n-nodes-websocket-standalone.webSocketTrigger", json!({ "port": 1 }), Role::Server),
-            ("n8n-nodes-websocket-standalone.webSocketResponse", json!({}), Role::Response),
-            ("n8n-nodes-websockets-lite.websocketsNode", json!({ "websocketUrl": "ws://h" }), Role::Client),
-            ("n8n-nodes-websockets-lite.websocketsNode", json!({}), Role::Client),
-            ("n8n-nodes-websockets-lite.websocketsReplyNode", json!({}), Role::Response),
-            ("x.webSocketClient", json!({}), Role::Client),
-            ("x.webSocketThing", json!({}), Role::Unknown),
-            ("n8n-nodes-base.httpRequest", json!({ "url": "ws://h" }), Role::Other),
-        ] {
-            assert!(role(kind, &Parameters::new(&parameters)) == expected, "{kind} {parameters}");
         }
     }
 

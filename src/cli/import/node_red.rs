@@ -4,23 +4,21 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use super::Surroundings;
-use super::flows::{Flows, Node, Way, text};
-use super::plan::{Block, DECIDE, Kind, Plan};
-use super::values::{is_variable, list, quoted, resolved, shown, slug, variable, written};
+use super::export::Surroundings;
+use super::flows::{FlowNode, Flows, WireEnd};
+use super::node_red_options::NodeOptions;
+use super::plan::{Block, BlockKind, DECIDE, Plan};
+use super::values::{quoted, resolved, shown, slug, variable, written};
 use crate::path::{Pattern, percent_decoded};
 use crate::url;
 
 /// The name of the listener that stands in Node-RED's place.
 const LISTENER: &str = "node-red";
 
-/// The longest heartbeat that a link can have, in seconds.
-const HEARTBEAT_SECONDS_MAX: u64 = 24 * 60 * 60;
-
 /// Translates the nodes of an export.
 pub(super) fn plan(nodes: &[Value], surroundings: Surroundings<'_>) -> Result<Plan, String> {
     let mut import =
-        Import { flows: Flows::read(nodes)?, surroundings, plan: Plan::default(), blocks: BTreeMap::new() };
+        FlowImport { flows: Flows::read(nodes)?, surroundings, plan: Plan::default(), blocks: BTreeMap::new() };
     import.notes();
     import.configs();
     import.wires();
@@ -29,7 +27,7 @@ pub(super) fn plan(nodes: &[Value], surroundings: Surroundings<'_>) -> Result<Pl
     Ok(import.plan)
 }
 
-struct Import<'j> {
+struct FlowImport<'j> {
     flows: Flows<'j>,
     surroundings: Surroundings<'j>,
     plan: Plan,
@@ -37,7 +35,11 @@ struct Import<'j> {
     blocks: BTreeMap<usize, usize>,
 }
 
-impl<'j> Import<'j> {
+impl FlowImport<'_> {
+    fn options(&self) -> NodeOptions<'_> {
+        NodeOptions { flows: &self.flows, environment: self.surroundings.environment }
+    }
+
     fn notes(&mut self) {
         let notes = &mut self.plan.notes;
         notes.push(
@@ -53,7 +55,7 @@ impl<'j> Import<'j> {
                 .into(),
         );
         for tab in self.flows.nodes.iter().filter(|node| node.kind == "tab" && node.json["disabled"] == true) {
-            let on_it = |node: &&Node<'_>| node.is_websocket() && node.json["z"].as_str() == Some(tab.id);
+            let on_it = |node: &&FlowNode<'_>| node.is_websocket() && node.json["z"].as_str() == Some(tab.id);
             if self.flows.nodes.iter().any(|node| on_it(&node)) {
                 notes.push(format!("Left out with its WebSocket nodes: {}, which is disabled.", tab.label()));
             }
@@ -72,7 +74,7 @@ impl<'j> Import<'j> {
                 continue;
             }
             // It is the text that decides which of the two a node is, not its type.
-            let address = self.value(&node.text("path"));
+            let address = self.options().value(&node.text("path"));
             let value = resolved(&address, self.surroundings.environment);
             let is_url = |text: &str| {
                 let start = text.get(..6).unwrap_or(text).to_ascii_lowercase();
@@ -91,31 +93,6 @@ impl<'j> Import<'j> {
         }
     }
 
-    /// A text with the variables of the flows in place; those of the environment stay.
-    fn value(&self, text: &str) -> String {
-        let known = variable(text).and_then(|name| self.flows.variables.get(name));
-        known.cloned().unwrap_or_else(|| text.to_owned())
-    }
-
-    /// A text with all variables in place, as far as they are set, and what is to be said about it.
-    fn fixed(&self, node: &Node<'_>, key: &str) -> (String, Vec<String>) {
-        let text = self.value(&node.text(key));
-        match resolved(&text, self.surroundings.environment) {
-            Ok(value) if variable(&text).is_some() => {
-                (value, vec![format!("From {} as it was when this was written.", shown(&text))])
-            }
-            Ok(value) => (value, Vec::new()),
-            Err(name) => {
-                let remark = format!(
-                    "{DECIDE}{key} is {} in Node-RED, and {name} was not set when this was written: set it and \
-                     import again, or write the value.",
-                    shown(&text)
-                );
-                (String::new(), vec![remark])
-            }
-        }
-    }
-
     fn endpoint(
         &mut self,
         index: usize,
@@ -124,32 +101,8 @@ impl<'j> Import<'j> {
         paths: &mut BTreeMap<String, usize>,
     ) -> Result<(), String> {
         let node = &self.flows.nodes[index];
-        let root = format!("/{}", self.surroundings.root.trim_matches('/'));
-        let root = if root == "/" { "" } else { &root };
-        let under_root = |path: &str| format!("{root}/{}", path.strip_prefix('/').unwrap_or(path));
         let mut comments = vec![format!("{}.", node.label())];
-        let (mut path, mut wanted) = (written(root) + &under_root(&written(address))[root.len()..], String::new());
-        match value {
-            Ok(value) => wanted = under_root(&value),
-            Err(name) => {
-                path = under_root(&format!("to-decide/{}", slug(&name)));
-                comments.push(format!(
-                    "{DECIDE}the path is {} in Node-RED, and {name} was not set when this was written: write the \
-                     path, here and where it is a destination.",
-                    shown(address)
-                ));
-            }
-        }
-        if wanted.is_empty() {
-            wanted.clone_from(&path);
-        } else if let Some(decoded) =
-            percent_decoded(&wanted).and_then(|path| String::from_utf8(path.into_owned()).ok())
-            && decoded != wanted
-        {
-            // Here a path is plain text, in Node-RED it is as it stands in the request.
-            path = written(&decoded);
-            wanted = decoded;
-        }
+        let (path, wanted) = self.path(address, value, &mut comments);
         let problem = match Pattern::parse(&wanted) {
             Ok(pattern) if pattern.names().next().is_none() => None,
             Ok(_) => Some("braces stand for a parameter here".to_owned()),
@@ -172,9 +125,9 @@ impl<'j> Import<'j> {
                 self.flows.nodes[first].label()
             ));
         }
-        let mut block = Block::new(Kind::Endpoint, &path);
+        let mut block = Block::new(BlockKind::Endpoint, &path);
         block.comments = comments;
-        self.format(index, &mut block);
+        self.options().format(node, &mut block);
         block.set(
             "max_connections",
             "10000",
@@ -185,27 +138,41 @@ impl<'j> Import<'j> {
         Ok(())
     }
 
-    fn format(&self, index: usize, block: &mut Block) {
-        let (whole, mut remarks) = self.fixed(&self.flows.nodes[index], "wholemsg");
-        if whole == "true" {
-            remarks.push(
-                "\"Send/Receive entire message\"; unlike with Node-RED, _session is in what is sent too.".to_owned(),
-            );
+    /// The path of an endpoint as it is written here, and with its variables in place.
+    fn path(&self, address: &str, value: Result<String, String>, comments: &mut Vec<String>) -> (String, String) {
+        let root = format!("/{}", self.surroundings.root.trim_matches('/'));
+        let root = if root == "/" { "" } else { &root };
+        let under_root = |path: &str| format!("{root}/{}", path.strip_prefix('/').unwrap_or(path));
+        let wanted = match value {
+            Ok(value) => under_root(&value),
+            Err(name) => {
+                comments.push(format!(
+                    "{DECIDE}the path is {} in Node-RED, and {name} was not set when this was written: write the \
+                     path, here and where it is a destination.",
+                    shown(address)
+                ));
+                let path = under_root(&format!("to-decide/{}", slug(&name)));
+                return (path.clone(), path);
+            }
+        };
+        let decoded = percent_decoded(&wanted).and_then(|path| String::from_utf8(path.into_owned()).ok());
+        match decoded.filter(|decoded| *decoded != wanted) {
+            // Here a path is plain text, in Node-RED it is as it stands in the request.
+            Some(decoded) => (written(&decoded), decoded),
+            None => (written(root) + &under_root(&written(address))[root.len()..], wanted),
         }
-        let format = if whole == "true" { "message" } else { "payload" };
-        block.set("format", quoted(format), &remarks);
     }
 
     fn link(&mut self, index: usize, address: &str, value: Option<String>) {
         let node = &self.flows.nodes[index];
-        let uses = |other: &Node<'_>| {
+        let uses = |other: &FlowNode<'_>| {
             other.live && matches!(other.kind, "websocket in" | "websocket out") && other.config() == node.id
         };
         if !self.flows.nodes.iter().any(uses) {
             self.plan.notes.push(format!("Left out: {}, which no enabled node uses.", node.label()));
             return;
         }
-        if self.plan.count(Kind::Link) == 0 {
+        if self.plan.count(BlockKind::Link) == 0 {
             self.plan.notes.push(
                 "Node-RED dials again every 3 s for ever. A link waits a random time of at most 500 ms, which \
                  doubles up to \
@@ -219,138 +186,25 @@ impl<'j> Import<'j> {
         let behind_scheme = behind_scheme.split_once("://").map_or(&*behind_scheme, |(_, rest)| rest);
         let wanted = slug(behind_scheme.split(['?', '#']).next().unwrap_or_default());
         let name = self.plan.link_name(&wanted);
-        let mut block = Block::new(Kind::Link, &name);
+        let mut block = Block::new(BlockKind::Link, &name);
         block.comments.push(format!("{}.", node.label()));
         block.set_url(Some(written(address)), &[]);
-        self.format(index, &mut block);
-        self.heartbeat(node, &mut block);
-        self.subprotocols(node, &mut block);
-        self.headers(node, &mut block, parsed.as_ref().is_some_and(|url| url.user.is_some()));
+        let options = self.options();
+        options.format(node, &mut block);
+        options.heartbeat(node, &mut block);
+        options.subprotocols(node, &mut block);
+        options.headers(node, &mut block, parsed.as_ref().is_some_and(|url| url.user.is_some()));
         if let Some(tls) = self.flows.node(&node.text("tls")) {
             match &parsed {
                 Some(url) if !url.secure => {
                     let unused = format!("{} has no meaning for a ws:// URL.", self.flows.nodes[tls].label());
                     block.comments.push(unused);
                 }
-                _ => self.tls(&self.flows.nodes[tls], &mut block),
+                _ => options.tls(&self.flows.nodes[tls], &mut block),
             }
         }
         self.blocks.insert(index, self.plan.blocks.len());
         self.plan.blocks.push(block);
-    }
-
-    fn heartbeat(&self, node: &Node<'_>, block: &mut Block) {
-        let (seconds, mut remarks) = self.fixed(node, "hb");
-        match seconds.trim().parse::<u64>() {
-            Ok(seconds @ 1..=HEARTBEAT_SECONDS_MAX) => block.set("heartbeat", quoted(&format!("{seconds}s")), &remarks),
-            Ok(0) => {
-                remarks
-                    .push("Node-RED's heartbeat is off, and a dead connection stays; here it is noticed.".to_owned());
-                block.set("heartbeat", quoted("30s"), &remarks);
-            }
-            _ if seconds.is_empty() => block.set("heartbeat", quoted("30s"), &remarks),
-            _ => {
-                let seconds = shown(&self.value(&node.text("hb")));
-                remarks.push(format!("{DECIDE}the heartbeat is {seconds} s in Node-RED, here 1 s to 24 h."));
-                block.set("heartbeat", quoted("30s"), &remarks);
-            }
-        }
-    }
-
-    fn subprotocols(&self, node: &Node<'_>, block: &mut Block) {
-        let (names, remarks) = self.fixed(node, "subprotocol");
-        let mut offered: Vec<&str> = Vec::new();
-        for name in names.split(',').map(str::trim).filter(|name| !name.is_empty()) {
-            if !offered.contains(&name) {
-                offered.push(name);
-            }
-        }
-        let names: Vec<String> = offered.into_iter().map(|name| name.replace("${", "$${")).collect();
-        if !names.is_empty() || !remarks.is_empty() {
-            block.set("subprotocols", list(names.iter().map(|name| &**name)), &remarks);
-        }
-    }
-
-    fn headers(&self, node: &Node<'_>, block: &mut Block, user_in_url: bool) {
-        let mut names: BTreeSet<String> = BTreeSet::new();
-        for header in node.json["headers"].as_array().into_iter().flatten() {
-            let part = |key: &str| self.value(&text(&header[key]));
-            let name = if part("keyType") == "other" { part("keyValue") } else { part("keyType") };
-            let value = match &*part("valueType") {
-                "env" if is_variable(&text(&header["valueValue"])) => {
-                    self.value(&format!("${{{}}}", text(&header["valueValue"])))
-                }
-                "other" | "env" => part("valueValue"),
-                kind => kind.to_owned(),
-            };
-            let value_here = resolved(&value, self.surroundings.environment);
-            // Node-RED skips these too.
-            if name.is_empty() || value.is_empty() || value_here.is_ok_and(|value| value.is_empty()) {
-                continue;
-            }
-            let mut remarks = Vec::new();
-            if name.contains(|c: char| !c.is_ascii_alphanumeric() && !matches!(c, '-' | '_'))
-                || !names.insert(name.to_ascii_lowercase())
-            {
-                block.comments.push(format!(
-                    "{DECIDE}the header {} of Node-RED is left out, its name is no good one or stands there twice.",
-                    shown(&name)
-                ));
-                continue;
-            }
-            if name.eq_ignore_ascii_case("authorization") && user_in_url {
-                block.comments.push(format!("{DECIDE}the header Authorization is left out, for the URL has a user: remove one in Node-RED and import again."));
-                continue;
-            }
-            if name.eq_ignore_ascii_case("authorization") && variable(&value).is_none() {
-                remarks.push(
-                    "A secret in the open, as in the flows: better write \"${NAME}\" or { file = \"key.txt\" }."
-                        .to_owned(),
-                );
-            }
-            block.set(&format!("headers.{name}"), quoted(&written(&value)), &remarks);
-        }
-    }
-
-    fn tls(&self, node: &Node<'_>, block: &mut Block) {
-        let file = |key: &str| {
-            let path = self.value(&node.text(key));
-            let is_empty = resolved(&path, self.surroundings.environment).is_ok_and(|path| path.is_empty());
-            (!is_empty).then(|| quoted(&written(&path)))
-        };
-        let of = format!("From the {}.", node.label());
-        let mut first = true;
-        let mut set = |block: &mut Block, key: &str, value: String| {
-            block.set(key, value, if std::mem::take(&mut first) { std::slice::from_ref(&of) } else { &[] });
-        };
-        if let Some(ca) = file("ca") {
-            set(block, "tls.ca", ca);
-        }
-        match (file("cert"), file("key")) {
-            (Some(certificate), Some(key)) => {
-                set(block, "tls.certificate", certificate);
-                set(block, "tls.private_key", key);
-            }
-            (None, None) => {}
-            _ => block.comments.push(format!("{DECIDE}{} has a certificate or a key, but not both.", node.label())),
-        }
-        if let Some(name) = file("servername") {
-            set(block, "tls.server_name", name);
-        }
-        if node.json["verifyservercert"] == false {
-            set(block, "tls.verify", "false".to_owned());
-        }
-        let uploaded = ["certname", "keyname", "caname", "p12name"].iter().any(|key| !node.text(key).is_empty());
-        if uploaded || matches!(&*node.text("certType"), "pfx" | "upload") {
-            block.comments.push(format!(
-                "{DECIDE}{} holds certificates or keys in Node-RED's own store, which no export has: save them as \
-                 PEM files and write tls.ca, tls.certificate and tls.private_key. A key must have no passphrase.",
-                node.label()
-            ));
-        }
-        if !node.text("alpnprotocol").is_empty() {
-            block.comments.push(format!("{} sets ALPN, which wsgate does not.", node.label()));
-        }
     }
 
     /// What is wired to each `websocket in`.
@@ -369,10 +223,10 @@ impl<'j> Import<'j> {
             if node.kind == "websocket out" {
                 continue;
             }
-            for way in self.flows.ways(index) {
-                let (destination, remark) = match way {
-                    Way::Out { node, keeps_session } => self.destination(own, node, keeps_session),
-                    Way::Other { node } => (None, Some(self.other(own, node))),
+            for end in self.flows.wire_ends(index) {
+                let (destination, remark) = match end {
+                    WireEnd::Out { node, keeps_session } => self.destination(own, node, keeps_session),
+                    WireEnd::Other { node } => (None, Some(self.other(own, node))),
                 };
                 let block = &mut self.plan.blocks[self.blocks[&own]];
                 match destination {
@@ -382,7 +236,7 @@ impl<'j> Import<'j> {
             }
         }
         for block in self.plan.blocks.iter_mut().filter(|block| block.goes_nowhere()) {
-            let who = if block.kind == Kind::Link { "the remote sends" } else { "clients send" };
+            let who = if block.kind == BlockKind::Link { "the remote sends" } else { "clients send" };
             block.remark_on_to(Some(format!(
                 "What {who} reaches no \"websocket out\" node by itself; it is read and discarded."
             )));
@@ -394,11 +248,12 @@ impl<'j> Import<'j> {
         let out = &self.flows.nodes[out];
         let target = self.flows.node(out.config()).and_then(|target| Some((target, *self.blocks.get(&target)?)));
         let Some((target, block)) = target else { return (None, None) };
-        let (block, from_link) = (&self.plan.blocks[block], self.plan.blocks[self.blocks[&own]].kind == Kind::Link);
+        let (block, from_link) =
+            (&self.plan.blocks[block], self.plan.blocks[self.blocks[&own]].kind == BlockKind::Link);
         let destination = match block.kind {
             _ if target == own && (from_link || keeps_session) => "reply".to_owned(),
             _ if target == own => "broadcast".to_owned(),
-            Kind::Link => format!("link:{}", block.name),
+            BlockKind::Link => format!("link:{}", block.name),
             _ => format!("endpoint:{}", block.name),
         };
         // Node-RED knows sessions of clients of the same listener only.
@@ -455,7 +310,7 @@ impl<'j> Import<'j> {
                 let block = self.flows.node(self.flows.nodes[out].config()).and_then(|config| self.blocks.get(&config));
                 let Some(block) = block.filter(|block| told.insert(**block)) else { continue };
                 let block = &mut self.plan.blocks[*block];
-                let whom = if block.kind == Kind::Link { "the remote" } else { "its clients" };
+                let whom = if block.kind == BlockKind::Link { "the remote" } else { "its clients" };
                 block.comments.push(format!(
                     "{DECIDE}{} sends to {whom} in Node-RED; wsgate sends nothing of its own accord: use 'wsgate \
                      send', or \
@@ -468,10 +323,10 @@ impl<'j> Import<'j> {
 
     /// The listener in Node-RED's place, if it has one.
     fn listener(&mut self) {
-        if self.plan.count(Kind::Endpoint) == 0 {
+        if self.plan.count(BlockKind::Endpoint) == 0 {
             return;
         }
-        let mut block = Block::new(Kind::Listen, LISTENER);
+        let mut block = Block::new(BlockKind::Listen, LISTENER);
         block.comments.push(
             "Where Node-RED listens, which cannot have this port at the same time: stop it, or choose another port \
              in one \

@@ -25,7 +25,7 @@ pub(super) struct Plan {
 
 /// What a [`Block`] configures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum BlockKind {
     Listen,
     Endpoint,
     Link,
@@ -34,12 +34,12 @@ pub(super) enum Kind {
 /// A table of the configuration.
 #[derive(Debug)]
 pub(super) struct Block {
-    pub(super) kind: Kind,
+    pub(super) kind: BlockKind,
     /// What others call it: the name of a listener or a link, the path of an endpoint as it is written.
     pub(super) name: String,
     /// Paragraphs above it.
     pub(super) comments: Vec<String>,
-    entries: Vec<Entry>,
+    entries: Vec<BlockEntry>,
     /// Its destinations as they are written; a listener has none.
     to: Vec<String>,
     /// Paragraphs above the destinations.
@@ -47,7 +47,7 @@ pub(super) struct Block {
 }
 
 #[derive(Debug)]
-struct Entry {
+struct BlockEntry {
     key: String,
     /// In TOML.
     value: String,
@@ -59,13 +59,13 @@ struct Entry {
 
 /// Where a line of the output comes from.
 #[derive(Clone, Copy)]
-enum Place {
+enum LineOrigin {
     Entry { block: usize, entry: usize },
     To { block: usize },
 }
 
 impl Block {
-    pub(super) fn new(kind: Kind, name: &str) -> Block {
+    pub(super) fn new(kind: BlockKind, name: &str) -> Block {
         let mut block = Block {
             kind,
             name: name.to_owned(),
@@ -74,13 +74,18 @@ impl Block {
             to: Vec::new(),
             to_remarks: Vec::new(),
         };
-        block.set(if kind == Kind::Endpoint { "path" } else { "name" }, quoted(name), &[]);
+        block.set(if kind == BlockKind::Endpoint { "path" } else { "name" }, quoted(name), &[]);
         block
     }
 
     /// Adds a key with its value in TOML and what is to be said about it.
     pub(super) fn set(&mut self, key: &str, value: impl Into<String>, remarks: &[String]) {
-        self.entries.push(Entry { key: key.to_owned(), value: value.into(), remarks: remarks.to_vec(), off: false });
+        self.entries.push(BlockEntry {
+            key: key.to_owned(),
+            value: value.into(),
+            remarks: remarks.to_vec(),
+            off: false,
+        });
     }
 
     /// Adds the URL of a link, or one that leads nowhere if it is not known.
@@ -126,7 +131,7 @@ impl Block {
             let scheme = if self.entries.iter().any(|entry| entry.key.starts_with("tls.")) { "wss" } else { "ws" };
             let remarks = vec!["Until then the link leads nowhere.".to_owned()];
             let value = quoted(&format!("{scheme}://{NOWHERE}"));
-            self.entries.insert(entry + 1, Entry { key: "url".to_owned(), value, remarks, off: false });
+            self.entries.insert(entry + 1, BlockEntry { key: "url".to_owned(), value, remarks, off: false });
         }
     }
 }
@@ -169,16 +174,16 @@ impl Plan {
         self.notes.iter().chain(blocks).filter(|comment| comment.starts_with(DECIDE)).count()
     }
 
-    pub(super) fn count(&self, kind: Kind) -> usize {
+    pub(super) fn count(&self, kind: BlockKind) -> usize {
         self.blocks.iter().filter(|block| block.kind == kind).count()
     }
 
     /// Adds an endpoint that does nothing if there is none: without one, `/` would broadcast.
     pub(super) fn close_the_default(&mut self) {
-        if self.blocks.is_empty() || self.count(Kind::Endpoint) > 0 {
+        if self.blocks.is_empty() || self.count(BlockKind::Endpoint) > 0 {
             return;
         }
-        let mut block = Block::new(Kind::Endpoint, "/");
+        let mut block = Block::new(BlockKind::Endpoint, "/");
         block.comments.push(
             "Nobody connects to these flows. There is always an endpoint; this one is reached from this machine only \
              (127.0.0.1:8080), and discards what it is sent."
@@ -189,15 +194,15 @@ impl Plan {
 
     /// A name for a link that no other has.
     pub(super) fn link_name(&self, wanted: &str) -> String {
-        let taken = |name: &str| self.blocks.iter().any(|block| block.kind == Kind::Link && block.name == name);
+        let taken = |name: &str| self.blocks.iter().any(|block| block.kind == BlockKind::Link && block.name == name);
         let numbered = (2..).map(|number| format!("{wanted}-{number}"));
         let mut names = std::iter::once(wanted.to_owned()).chain(numbered);
         names.find(|name| !taken(name)).expect("there are more numbers than links")
     }
 
-    fn amend(&mut self, place: Place, reason: &str) -> bool {
+    fn amend(&mut self, place: LineOrigin, reason: &str) -> bool {
         match place {
-            Place::Entry { block, entry } => {
+            LineOrigin::Entry { block, entry } => {
                 let block = &mut self.blocks[block];
                 let needed = matches!(&*block.entries[entry].key, "path" | "name" | "address");
                 if needed || block.entries[entry].off || block.entries[entry].value.contains(NOWHERE) {
@@ -206,7 +211,7 @@ impl Plan {
                 block.turn_off(entry, reason);
                 true
             }
-            Place::To { block } => {
+            LineOrigin::To { block } => {
                 let block = &mut self.blocks[block];
                 let before = block.to.len();
                 block.to.retain(|destination| !reason.contains(&format!("{destination:?}")));
@@ -221,7 +226,7 @@ impl Plan {
         let way = reason.split("for ever: ").nth(1).and_then(|rest| rest.split(';').next()).unwrap_or_default();
         let names = || way.split(" -> ").filter_map(|place| place.strip_prefix("link:"));
         let link = self.blocks.iter_mut().find(|block| {
-            block.kind == Kind::Link && !block.has("allow_loop") && names().any(|name| name == block.name)
+            block.kind == BlockKind::Link && !block.has("allow_loop") && names().any(|name| name == block.name)
         });
         let Some(link) = link else { return false };
         let remark = format!(
@@ -233,7 +238,7 @@ impl Plan {
     }
 
     /// The text, and where each of its lines comes from.
-    fn render(&self) -> (String, Vec<Option<Place>>) {
+    fn render(&self) -> (String, Vec<Option<LineOrigin>>) {
         let mut page = Page::default();
         page.paragraphs(&self.notes, "#");
         for (index, block) in self.blocks.iter().enumerate() {
@@ -241,26 +246,26 @@ impl Plan {
             page.paragraphs(&block.comments, "#");
             page.line(
                 match block.kind {
-                    Kind::Listen => "[[listen]]",
-                    Kind::Endpoint => "[[endpoint]]",
-                    Kind::Link => "[[link]]",
+                    BlockKind::Listen => "[[listen]]",
+                    BlockKind::Endpoint => "[[endpoint]]",
+                    BlockKind::Link => "[[link]]",
                 },
                 None,
             );
-            for (entry, Entry { key, value, remarks, off }) in block.entries.iter().enumerate() {
+            for (entry, BlockEntry { key, value, remarks, off }) in block.entries.iter().enumerate() {
                 page.remarks(remarks);
                 let mark = if *off { "# " } else { "" };
-                page.line(&format!("{mark}{key} = {value}"), Some(Place::Entry { block: index, entry }));
+                page.line(&format!("{mark}{key} = {value}"), Some(LineOrigin::Entry { block: index, entry }));
                 // The destinations follow what the table is and whom it dials.
                 let last = match block.kind {
-                    Kind::Listen => continue,
-                    Kind::Endpoint => "path",
-                    Kind::Link => "url",
+                    BlockKind::Listen => continue,
+                    BlockKind::Endpoint => "path",
+                    BlockKind::Link => "url",
                 };
                 if key == last && !off {
                     page.remarks(&block.to_remarks);
                     let to = list(block.to.iter().map(|destination| &**destination));
-                    page.line(&format!("to = {to}"), Some(Place::To { block: index }));
+                    page.line(&format!("to = {to}"), Some(LineOrigin::To { block: index }));
                 }
             }
         }
@@ -271,11 +276,11 @@ impl Plan {
 #[derive(Default)]
 struct Page {
     text: String,
-    places: Vec<Option<Place>>,
+    places: Vec<Option<LineOrigin>>,
 }
 
 impl Page {
-    fn line(&mut self, line: &str, place: Option<Place>) {
+    fn line(&mut self, line: &str, place: Option<LineOrigin>) {
         writeln!(self.text, "{line}").expect("a string takes everything");
         self.places.push(place);
     }
@@ -327,7 +332,7 @@ mod tests {
     }
 
     fn link(name: &str, url: &str) -> Block {
-        let mut block = Block::new(Kind::Link, name);
+        let mut block = Block::new(BlockKind::Link, name);
         block.set_url(Some(url.to_owned()), &[]);
         block
     }
@@ -375,9 +380,9 @@ mod tests {
 
     #[test]
     fn a_loop_is_allowed_once_and_shown() {
-        let mut listener = Block::new(Kind::Listen, "main");
+        let mut listener = Block::new(BlockKind::Listen, "main");
         listener.set("address", quoted("0.0.0.0:1880"), &[]);
-        let mut echo = Block::new(Kind::Endpoint, "/echo");
+        let mut echo = Block::new(BlockKind::Endpoint, "/echo");
         echo.send_to("reply".into(), None);
         let mut own = link("own", "ws://localhost:1880/echo");
         own.send_to("reply".into(), None);

@@ -1,0 +1,169 @@
+//! What Node-RED says about a listener or a client, as keys of its table.
+
+use std::collections::BTreeSet;
+
+use super::flows::{FlowNode, Flows, text};
+use super::plan::{Block, DECIDE};
+use super::values::{Environment, is_variable, list, quoted, resolved, shown, variable, written};
+
+/// The longest heartbeat that a link can have, in seconds.
+const HEARTBEAT_SECONDS_MAX: u64 = 24 * 60 * 60;
+
+/// The variables that the options may name.
+#[derive(Clone, Copy)]
+pub(super) struct NodeOptions<'a> {
+    pub(super) flows: &'a Flows<'a>,
+    pub(super) environment: Environment<'a>,
+}
+
+impl NodeOptions<'_> {
+    /// A text with the variables of the flows in place; those of the environment stay.
+    pub(super) fn value(&self, text: &str) -> String {
+        let known = variable(text).and_then(|name| self.flows.variables.get(name));
+        known.cloned().unwrap_or_else(|| text.to_owned())
+    }
+
+    /// A text with all variables in place, as far as they are set, and what is to be said about it.
+    fn fixed(&self, node: &FlowNode<'_>, key: &str) -> (String, Vec<String>) {
+        let text = self.value(&node.text(key));
+        match resolved(&text, self.environment) {
+            Ok(value) if variable(&text).is_some() => {
+                (value, vec![format!("From {} as it was when this was written.", shown(&text))])
+            }
+            Ok(value) => (value, Vec::new()),
+            Err(name) => {
+                let remark = format!(
+                    "{DECIDE}{key} is {} in Node-RED, and {name} was not set when this was written: set it and \
+                     import again, or write the value.",
+                    shown(&text)
+                );
+                (String::new(), vec![remark])
+            }
+        }
+    }
+
+    pub(super) fn format(&self, node: &FlowNode<'_>, block: &mut Block) {
+        let (whole, mut remarks) = self.fixed(node, "wholemsg");
+        if whole == "true" {
+            remarks.push(
+                "\"Send/Receive entire message\"; unlike with Node-RED, _session is in what is sent too.".to_owned(),
+            );
+        }
+        let format = if whole == "true" { "message" } else { "payload" };
+        block.set("format", quoted(format), &remarks);
+    }
+
+    pub(super) fn heartbeat(&self, node: &FlowNode<'_>, block: &mut Block) {
+        let (seconds, mut remarks) = self.fixed(node, "hb");
+        match seconds.trim().parse::<u64>() {
+            Ok(seconds @ 1..=HEARTBEAT_SECONDS_MAX) => block.set("heartbeat", quoted(&format!("{seconds}s")), &remarks),
+            Ok(0) => {
+                remarks
+                    .push("Node-RED's heartbeat is off, and a dead connection stays; here it is noticed.".to_owned());
+                block.set("heartbeat", quoted("30s"), &remarks);
+            }
+            _ if seconds.is_empty() => block.set("heartbeat", quoted("30s"), &remarks),
+            _ => {
+                let seconds = shown(&self.value(&node.text("hb")));
+                remarks.push(format!("{DECIDE}the heartbeat is {seconds} s in Node-RED, here 1 s to 24 h."));
+                block.set("heartbeat", quoted("30s"), &remarks);
+            }
+        }
+    }
+
+    pub(super) fn subprotocols(&self, node: &FlowNode<'_>, block: &mut Block) {
+        let (names, remarks) = self.fixed(node, "subprotocol");
+        let mut offered: Vec<&str> = Vec::new();
+        for name in names.split(',').map(str::trim).filter(|name| !name.is_empty()) {
+            if !offered.contains(&name) {
+                offered.push(name);
+            }
+        }
+        let names: Vec<String> = offered.into_iter().map(|name| name.replace("${", "$${")).collect();
+        if !names.is_empty() || !remarks.is_empty() {
+            block.set("subprotocols", list(names.iter().map(|name| &**name)), &remarks);
+        }
+    }
+
+    pub(super) fn headers(&self, node: &FlowNode<'_>, block: &mut Block, user_in_url: bool) {
+        let mut names: BTreeSet<String> = BTreeSet::new();
+        for header in node.json["headers"].as_array().into_iter().flatten() {
+            let part = |key: &str| self.value(&text(&header[key]));
+            let name = if part("keyType") == "other" { part("keyValue") } else { part("keyType") };
+            let value = match &*part("valueType") {
+                "env" if is_variable(&text(&header["valueValue"])) => {
+                    self.value(&format!("${{{}}}", text(&header["valueValue"])))
+                }
+                "other" | "env" => part("valueValue"),
+                kind => kind.to_owned(),
+            };
+            let value_here = resolved(&value, self.environment);
+            // Node-RED skips these too.
+            if name.is_empty() || value.is_empty() || value_here.is_ok_and(|value| value.is_empty()) {
+                continue;
+            }
+            let mut remarks = Vec::new();
+            if name.contains(|c: char| !c.is_ascii_alphanumeric() && !matches!(c, '-' | '_'))
+                || !names.insert(name.to_ascii_lowercase())
+            {
+                block.comments.push(format!(
+                    "{DECIDE}the header {} of Node-RED is left out, its name is no good one or stands there twice.",
+                    shown(&name)
+                ));
+                continue;
+            }
+            if name.eq_ignore_ascii_case("authorization") && user_in_url {
+                block.comments.push(format!("{DECIDE}the header Authorization is left out, for the URL has a user: remove one in Node-RED and import again."));
+                continue;
+            }
+            if name.eq_ignore_ascii_case("authorization") && variable(&value).is_none() {
+                remarks.push(
+                    "A secret in the open, as in the flows: better write \"${NAME}\" or { file = \"key.txt\" }."
+                        .to_owned(),
+                );
+            }
+            block.set(&format!("headers.{name}"), quoted(&written(&value)), &remarks);
+        }
+    }
+
+    pub(super) fn tls(&self, node: &FlowNode<'_>, block: &mut Block) {
+        let file = |key: &str| {
+            let path = self.value(&node.text(key));
+            let is_empty = resolved(&path, self.environment).is_ok_and(|path| path.is_empty());
+            (!is_empty).then(|| quoted(&written(&path)))
+        };
+        let of = format!("From the {}.", node.label());
+        let mut first = true;
+        let mut set = |block: &mut Block, key: &str, value: String| {
+            block.set(key, value, if std::mem::take(&mut first) { std::slice::from_ref(&of) } else { &[] });
+        };
+        if let Some(ca) = file("ca") {
+            set(block, "tls.ca", ca);
+        }
+        match (file("cert"), file("key")) {
+            (Some(certificate), Some(key)) => {
+                set(block, "tls.certificate", certificate);
+                set(block, "tls.private_key", key);
+            }
+            (None, None) => {}
+            _ => block.comments.push(format!("{DECIDE}{} has a certificate or a key, but not both.", node.label())),
+        }
+        if let Some(name) = file("servername") {
+            set(block, "tls.server_name", name);
+        }
+        if node.json["verifyservercert"] == false {
+            set(block, "tls.verify", "false".to_owned());
+        }
+        let uploaded = ["certname", "keyname", "caname", "p12name"].iter().any(|key| !node.text(key).is_empty());
+        if uploaded || matches!(&*node.text("certType"), "pfx" | "upload") {
+            block.comments.push(format!(
+                "{DECIDE}{} holds certificates or keys in Node-RED's own store, which no export has: save them as \
+                 PEM files and write tls.ca, tls.certificate and tls.private_key. A key must have no passphrase.",
+                node.label()
+            ));
+        }
+        if !node.text("alpnprotocol").is_empty() {
+            block.comments.push(format!("{} sets ALPN, which wsgate does not.", node.label()));
+        }
+    }
+}
