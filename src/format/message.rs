@@ -11,7 +11,7 @@ use crate::message::{Kind, Message, Origin};
 
 pub(super) fn decode(message: &Message) -> Content {
     let text = &message.data;
-    // The scanner must be given UTF-8. A text message was checked when it arrived.
+    // The scanner must be given UTF-8. Text messages are UTF-8: the reader refuses any other.
     if message.kind == Kind::Binary && std::str::from_utf8(text).is_err() {
         return Content::Payload;
     }
