@@ -8,7 +8,7 @@ use crate::config::{Destination, EndpointId, EndpointSettings, LinkDestination, 
 use crate::path::{self, Pattern, Segment};
 use crate::template::Source;
 
-/// One concrete path under an endpoint: the endpoint, and the values of its parameters from left to right. Cloning it
+/// One concrete path under an endpoint: the endpoint and the values of its parameters from left to right. Cloning it
 /// copies no text.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Room {
@@ -28,7 +28,7 @@ impl Room {
     }
 }
 
-/// Where messages come from and go to.
+/// A sender or a receiver of messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Place {
     /// An endpoint.
@@ -44,7 +44,7 @@ pub enum Target {
     Reply,
     /// To everybody in a room, perhaps but its sender.
     Room {
-        /// The room.
+        /// The room that gets the message.
         room: Room,
         /// The sender is left out.
         except_sender: bool,
@@ -64,7 +64,7 @@ pub struct Pick {
 }
 
 impl Pick {
-    /// The endpoint.
+    /// The endpoint whose room is picked.
     pub fn endpoint(&self) -> EndpointId {
         self.endpoint
     }

@@ -1,4 +1,4 @@
-//! How a command ends badly: what it says, and its exit code.
+//! How a command fails: its message and its exit code.
 
 use std::io::{self, Write};
 
@@ -6,7 +6,7 @@ use super::dial::CallError;
 use super::exit;
 use crate::display::cause;
 
-/// The last words of a command.
+/// Why a command failed, and its exit code.
 #[derive(Debug)]
 pub(super) struct Failure {
     pub(super) text: String,
@@ -19,7 +19,7 @@ impl From<CallError> for Failure {
     }
 }
 
-/// A failure to write to standard output; a closed pipe is a normal end and none.
+/// The failure to write to standard output. A closed pipe is a normal end and no failure.
 pub(super) fn output_failed(error: &io::Error) -> Result<(), Failure> {
     match error.kind() {
         io::ErrorKind::BrokenPipe => Ok(()),
@@ -30,7 +30,7 @@ pub(super) fn output_failed(error: &io::Error) -> Result<(), Failure> {
     }
 }
 
-/// A line on standard error, which may be closed.
+/// Writes a line to standard error, which may be closed.
 pub(super) fn tell(line: &str) {
     let _ = writeln!(io::stderr(), "{line}");
 }

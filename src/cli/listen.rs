@@ -164,7 +164,7 @@ fn session(
     Done::Finished(result)
 }
 
-/// Prints one message and flushes it, so that the reader of a pipe has it at once.
+/// Prints one message and flushes it, so that the reader of a pipe gets it at once.
 fn print(received: &ReceivedMessage, shape: Shape, out: &mut impl Write) -> io::Result<()> {
     match (received, shape) {
         (_, Shape::Raw) => received.write_raw(out)?,

@@ -9,9 +9,9 @@ use std::{env, fmt, io};
 pub enum ConfigError {
     /// The file cannot be read.
     Unreadable {
-        /// The file.
+        /// Its path as it was given.
         file: PathBuf,
-        /// Why.
+        /// What the system says.
         source: io::Error,
     },
     /// The file can be read and is wrong.

@@ -117,7 +117,7 @@ pub(super) struct Text {
     pub(super) value: String,
     /// What stands in the file. Messages quote this one: a variable may hold a secret.
     pub(super) written: String,
-    /// Its place.
+    /// The byte of the text at which it begins.
     pub(super) at: usize,
 }
 
@@ -132,7 +132,7 @@ impl<'a> Value<'a> {
         Section { report, keys, entries: root, at: 0 }.get(key)
     }
 
-    /// Its place.
+    /// The byte of the text at which it begins.
     pub(super) fn at(&self) -> usize {
         self.value.span().start
     }

@@ -59,7 +59,7 @@ pub(super) struct ImportArguments {
 /// What came of an import.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Imported {
-    /// The configuration.
+    /// The configuration, with comments on what is left to decide.
     pub text: String,
     /// How much it is, and how much is left to decide, in one line.
     pub summary: String,

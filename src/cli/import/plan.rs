@@ -53,7 +53,7 @@ struct BlockEntry {
     value: String,
     /// Paragraphs above it.
     remarks: Vec<String>,
-    /// Whether it stands there as a comment only.
+    /// Whether it is written as a comment only.
     off: bool,
 }
 

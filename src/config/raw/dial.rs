@@ -1,4 +1,4 @@
-//! Whom links and relays dial and how.
+//! The keys of servers that links and relays dial.
 
 use std::net::IpAddr;
 use std::path::Path;
@@ -14,7 +14,7 @@ use super::tls::pem_file;
 
 /// What a table that dials says, and where its parts stand.
 pub(crate) struct RawDial {
-    /// Their URL means nothing if `path` is `None`.
+    /// The URL in it is a stand-in if `path` is `None`.
     pub(crate) settings: DialSettings,
     /// The path and query of the URL, with a place for each parameter; `None` if the URL is wrong.
     pub(crate) path: Option<PathTemplate<String>>,
@@ -39,7 +39,7 @@ impl RawDial {
     }
 }
 
-/// What stands for a URL that could not be read.
+/// Stands in for a URL that could not be read.
 fn nowhere() -> Url {
     Url { secure: false, host: String::new(), port: 80, user: None, path_and_query: "/".to_owned() }
 }

@@ -34,8 +34,8 @@ pub(super) fn check_is_no_relay(target: &RawEndpoint, text: &Text, report: &Repo
     }
 }
 
-/// Events go where messages go, but not back, nor where a message says by its fields. `others` are the destinations but
-/// the reply: for each, whether it needs a field of a message.
+/// Events go to the destinations of messages, except `reply` and those that need a field of a message. `others` has an
+/// item for each destination but `reply`: whether it needs a field.
 pub(super) fn check_events(
     table: &str,
     at: Option<usize>,

@@ -1,4 +1,4 @@
-//! An endpoint beside the others, and where its clients' messages go.
+//! What the options of an endpoint mean together, and the destinations of its clients' messages.
 
 use crate::config::mistake::Report;
 use crate::config::raw::Raw;
@@ -24,7 +24,7 @@ pub(super) fn check_shape(earlier: &[RawEndpoint], endpoint: &RawEndpoint, repor
     }
 }
 
-/// An endpoint by itself, and beside `[gateway]`.
+/// Checks the limits of an endpoint against each other and against `[gateway]`.
 pub(super) fn check_limits(raw: &Raw, endpoint: &RawEndpoint, report: &Report<'_>) {
     heartbeat::check_pong_timeout("[[endpoint]]", endpoint.pong_timeout_at, endpoint.settings.heartbeat, report);
     let (here, all) = (endpoint.settings.max_connections, raw.gateway.max_connections);
@@ -39,7 +39,7 @@ pub(super) fn check_limits(raw: &Raw, endpoint: &RawEndpoint, report: &Report<'_
     }
 }
 
-/// The destinations of an endpoint, without those that lead nowhere.
+/// The destinations of an endpoint; those that name nothing are reported and left out.
 pub(super) fn route(raw: &Raw, endpoint: &RawEndpoint, report: &Report<'_>) -> Vec<Destination> {
     if endpoint.relay.is_some() {
         // If it has a route, that is the mistake.

@@ -1,4 +1,4 @@
-//! A link by itself and beside the others, and where its messages go.
+//! What the options of a link mean together, and the destinations of its messages.
 
 use crate::config::mistake::Report;
 use crate::config::raw::Raw;
@@ -13,7 +13,7 @@ use crate::template::{Source, Template};
 
 use super::{destination, dial, heartbeat};
 
-/// A link by itself and beside those before it.
+/// Checks a link, and its name against those of the earlier links.
 pub(super) fn check(earlier: &[RawLink], link: &RawLink, report: &Report<'_>) {
     let settings = &link.settings;
     let same = earlier.iter().find(|other| other.valid && link.valid && other.settings.name == settings.name);
@@ -36,7 +36,7 @@ pub(super) fn check(earlier: &[RawLink], link: &RawLink, report: &Report<'_>) {
     dial::check("[[link]]", &link.dial, report);
 }
 
-/// The destinations of a link, without those that lead nowhere.
+/// The destinations of a link; those that name nothing are reported and left out.
 pub(super) fn route(raw: &Raw, link: &RawLink, report: &Report<'_>) -> Vec<LinkDestination> {
     let resolved = |(destination, text): &(RawLinkDestination, Text)| match destination {
         RawLinkDestination::Reply => Some(LinkDestination::Reply),
@@ -65,7 +65,7 @@ pub(super) fn others(link: &RawLink) -> impl Iterator<Item = bool> {
     })
 }
 
-/// The endpoint of the shape of a template.
+/// The endpoint whose path has the shape of a template.
 fn endpoint(endpoints: &[RawEndpoint], template: &Template, text: &Text, report: &Report<'_>) -> Option<EndpointId> {
     let leads_to = |endpoint: &RawEndpoint| endpoint.pattern.as_ref().is_some_and(|pattern| template.leads_to(pattern));
     if let Some(index) = endpoints.iter().position(leads_to) {

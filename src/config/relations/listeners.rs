@@ -1,4 +1,4 @@
-//! Listeners beside each other, and the names by which endpoints call them.
+//! The addresses and names of listeners, and the names of listeners in endpoints.
 
 use std::net::SocketAddr;
 

@@ -9,22 +9,22 @@ use crate::url::Url;
 
 use super::listener::TlsSettings;
 
-/// Whom to dial and how.
+/// A server to dial, and how.
 #[derive(Clone, PartialEq)]
 pub struct DialSettings {
     /// The server. A user and a password in it are sent as Basic.
     pub url: Url,
     /// Headers of the request, each name once.
     pub headers: Vec<(String, Secret)>,
-    /// Offered in this order.
+    /// The subprotocols that are offered, in order of preference.
     pub subprotocols: Vec<String>,
     /// The Origin header, if one is to be sent.
     pub origin: Option<String>,
-    /// For name, connection, proxy, TLS and handshake together. Default 10 s.
+    /// The time for lookup, connection, proxy, TLS and handshake together. Default 10 s.
     pub connect_timeout: Duration,
-    /// The way there.
+    /// Whether it is dialled through a proxy.
     pub proxy: Proxy,
-    /// What holds for `wss://`.
+    /// Used for `wss://` only.
     pub tls: DialTls,
 }
 
@@ -59,24 +59,24 @@ impl fmt::Debug for DialSettings {
     }
 }
 
-/// The way to a server that we dial.
+/// Whether a server is dialled through a proxy.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Proxy {
-    /// As the usual variables of the environment say, `no_proxy` among them.
+    /// As environment variables such as `http_proxy` and `no_proxy` say.
     #[default]
     Environment,
-    /// Straight there.
+    /// No proxy.
     Off,
-    /// Through this one, by CONNECT: `http://[user:password@]host:port`.
+    /// This proxy, by CONNECT: `http://[user:password@]host:port`.
     Url(Secret),
 }
 
-/// `tls = { ... }` of what we dial: PEM files, read at start.
+/// `tls = { ... }` of a link or a relay. Its PEM files are read at the start.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DialTls {
     /// Certificates to trust besides those of the system.
     pub ca: Option<PathBuf>,
-    /// The certificate that we show, and its key.
+    /// The client certificate and its key.
     pub identity: Option<TlsSettings>,
     /// The name that the server's certificate must have; `None`: the host of the URL.
     pub server_name: Option<String>,

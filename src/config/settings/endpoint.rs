@@ -1,4 +1,4 @@
-//! `[[endpoint]]`: a path, and all that holds for its clients.
+//! `[[endpoint]]`: a path and the options of its clients.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -8,16 +8,16 @@ use crate::path::Pattern;
 use super::relay::RelaySettings;
 use super::route::{Destination, EventKind, Format};
 
-/// `[[endpoint]]`: one path and all that holds for its clients.
+/// `[[endpoint]]`: one path and the options of its clients.
 #[derive(Debug, Clone, PartialEq)]
 pub struct EndpointSettings {
-    /// Which paths lead to it: `/`, `/echo`, `/rooms/{room}`.
+    /// The paths that lead to it: `/`, `/echo`, `/rooms/{room}`.
     pub path: Pattern,
     /// The listeners it is reachable on, by name; `None` is all of them.
     pub listen: Option<BTreeSet<String>>,
     /// Where its clients' messages go; empty: they are read, checked and discarded. A relay has none.
     pub to: Vec<Destination>,
-    /// The server to which each client gets a connection of its own.
+    /// The server that each client gets its own connection to; `None`: it is no relay.
     pub relay: Option<RelaySettings>,
     /// How its clients write and read messages.
     pub format: Format,
@@ -45,7 +45,7 @@ pub struct EndpointSettings {
     pub origins: Origins,
     /// Whether its clients may address other clients by `_session`. Default false.
     pub address_sessions: bool,
-    /// What happens to its clients and is told to its destinations, the reply left out.
+    /// The events of its clients that its destinations get; `reply` gets none.
     pub events: BTreeSet<EventKind>,
 }
 

@@ -14,11 +14,11 @@ use super::route::{EventKind, Format, LinkDestination};
 pub struct LinkSettings {
     /// How destinations, rooms and log lines call it: letters, digits, `-` and `_`.
     pub name: String,
-    /// Whom it dials and how.
+    /// The server and how to dial it.
     pub dial: DialSettings,
     /// The URL for people: variables of the environment as they are written, neither password nor query.
     pub shown: String,
-    /// Where what the remote sends goes.
+    /// Where the messages of the remote go.
     pub to: Vec<LinkDestination>,
     /// How the remote writes and reads messages.
     pub format: Format,
@@ -36,13 +36,13 @@ pub struct LinkSettings {
     pub ping: Option<(String, Duration)>,
     /// Texts that are sent in this order after every connect; secrets, because many of them log in.
     pub open_messages: Vec<Secret>,
-    /// What waits for the remote while it is away.
+    /// The bounds of what waits for the remote while the link is down.
     pub queue: LinkQueueSettings,
     /// When it is dialled again.
     pub backoff: BackoffSettings,
     /// Whether a message may come back to where it came from. Default false.
     pub allow_loop: bool,
-    /// What happens to it and is told to its destinations, the reply left out.
+    /// Its events that its destinations get; `reply` gets none.
     pub events: BTreeSet<EventKind>,
 }
 
@@ -98,7 +98,7 @@ pub enum WhenDown {
     DropOldest,
     /// The new message is dropped.
     DropNewest,
-    /// Its sender waits, and is not read meanwhile.
+    /// Its sender waits, and wsgate reads nothing from it meanwhile.
     Block,
 }
 

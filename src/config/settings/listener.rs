@@ -1,4 +1,4 @@
-//! `[[listen]]`: where clients come in.
+//! `[[listen]]`: the addresses that clients connect to.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -7,9 +7,9 @@ use std::path::PathBuf;
 /// `[[listen]]`: one address.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ListenerSettings {
-    /// The name by which endpoints and log lines call it. Default: the address as written.
+    /// The name that endpoints and log lines use for it. Default: the address as written.
     pub name: String,
-    /// Where it binds.
+    /// The address that it binds.
     pub address: ListenAddress,
     /// TLS instead of plain, if set.
     pub tls: Option<TlsSettings>,

@@ -1,4 +1,4 @@
-//! `relay` of an endpoint: a server for each of its clients.
+//! `relay` of an endpoint: each client gets its own connection to another server.
 
 use std::time::Duration;
 
@@ -9,10 +9,10 @@ use super::dial::DialSettings;
 /// `relay = { url, ... }` of an endpoint: every client gets its own connection to another server.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RelaySettings {
-    /// How to reach it. The path of its URL is that of no client: see `path`.
+    /// The server and how to dial it. A client's connection has the path of `path` instead of that of the URL.
     pub dial: DialSettings,
-    /// The path and query that a client's connection asks for. Each place in it has the index of the endpoint's parameter
-    /// whose value stands there.
+    /// The path and query of a client's connection. Each place in it has the index of the endpoint's parameter whose
+    /// value is put there.
     pub path: PathTemplate<usize>,
     /// The URL for people: variables of the environment as they are written, neither password nor query.
     pub shown: String,

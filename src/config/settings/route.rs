@@ -39,7 +39,7 @@ pub enum Destination {
     Others,
     /// `endpoint:/path`: to a room of another endpoint, which the sender's values pick.
     Endpoint {
-        /// The endpoint.
+        /// The endpoint that the room belongs to.
         id: EndpointId,
         /// For each of its parameters, which of the sender's has the same name.
         values: Box<[usize]>,
@@ -55,7 +55,7 @@ pub enum LinkDestination {
     Reply,
     /// `endpoint:/path`: to a room of an endpoint.
     Endpoint {
-        /// The endpoint.
+        /// The endpoint that the room belongs to.
         id: EndpointId,
         /// Where the values of its parameters come from.
         template: Template,
@@ -76,13 +76,13 @@ pub enum Format {
     N8n,
 }
 
-/// What can happen to a client or a link.
+/// An event of a client or a link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum EventKind {
-    /// `connect`: it is there.
+    /// `connect`: it is connected.
     Connect,
-    /// `disconnect`: it is gone.
+    /// `disconnect`: its connection has ended.
     Disconnect,
-    /// `error`: it could not come, or ended badly.
+    /// `error`: it could not connect, or its connection ended with an error.
     Error,
 }
