@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use log::{error, info, warn};
-use openssl::ssl::SslContext;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use socket2::SockAddr;
 
@@ -19,6 +18,7 @@ use crate::connection::handshake::Stream;
 use crate::connection::socket::Socket;
 use crate::http::refusal::Refusal;
 use crate::id::Id;
+use crate::listener::Listener;
 use crate::shared::Shared;
 use crate::sync::Mutex;
 use crate::system::thread::spawn_client;
@@ -30,17 +30,6 @@ const PAUSE_MAX: Duration = Duration::from_secs(1);
 
 /// How long a refused connection is kept open at the most, so that the peer can read why.
 const LINGER: Duration = Duration::from_secs(1);
-
-/// A bound listener.
-#[derive(Debug)]
-pub struct Listener {
-    /// Its name in the configuration.
-    pub name: Arc<str>,
-    /// The listening socket.
-    pub socket: Arc<socket2::Socket>,
-    /// Its TLS, if it has any.
-    pub tls: Option<SslContext>,
-}
 
 /// Accepts until the gateway stops. Where there is a watchdog, it is this loop that feeds it.
 pub fn run(shared: &Arc<Shared>, listener: &Listener, mut handle: Option<WatchdogHandle>) {
@@ -106,7 +95,7 @@ fn admit(
     let incoming = Incoming {
         id,
         stream: Stream::new(socket, listener.tls.clone()),
-        peer: peer.as_socket().map(|address| address.ip()),
+        address: peer.as_socket().map(|address| address.ip()),
         listener: Arc::clone(&listener.name),
         connection,
         handshake: Some(handshake),

@@ -3,20 +3,18 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use log::{info, warn};
+use log::info;
 
-use crate::config::{EventKind, Format, LinkId};
-use crate::connection::frame::{Cork, Frame};
+use crate::config::{EndpointId, Format, LinkId};
+use crate::connection::frame::{Cork, Corked, Frame};
 use crate::connection::peer::{BlockedOn, Peer};
 use crate::connection::read_loop::Handler;
-use crate::events::json::{self as event, LinkState, Subject, What};
-use crate::format::{self, Address, Decoded};
+use crate::format::{self, Address, Audience, Decoded};
 use crate::message::{Message, Origin};
-use crate::route::{Place, Room, Target};
+use crate::route::{OutletId, Place, Room, Target};
 use crate::shared::Shared;
 use crate::shared::publisher::Published;
 use crate::shared::registry::Client;
@@ -50,34 +48,47 @@ pub struct Dispatch<'a> {
 
 /// One destination and what has been collected for it.
 #[derive(Debug)]
-struct Lane {
+pub struct Lane {
     target: Target,
     /// The room that the collected messages have picked, where that is how the target works.
     picked: Option<Room>,
     format: Format,
+    audience: Audience,
     cork: Cork,
 }
 
 impl Lane {
-    /// The lane to a target for senders of this place.
-    fn new(shared: &Shared, place: Place, target: Target) -> Lane {
-        let place = match &target {
-            Target::Reply => place,
-            Target::Room { room, .. } => Place::Endpoint(room.endpoint()),
-            Target::Picked(pick) => Place::Endpoint(pick.endpoint()),
-            Target::Link(index) => Place::Link(*index),
+    /// The lane to a target, for senders of this place.
+    pub fn new(shared: &Shared, place: Place, target: Target) -> Lane {
+        let of_endpoint = |id: EndpointId| {
+            let endpoint = &shared.endpoints[id];
+            (endpoint.settings.format, Audience::Client, Cork::new(endpoint.profile.cork))
         };
-        let (format, cork) = match place {
-            Place::Endpoint(index) => {
-                let endpoint = &shared.endpoints[index];
-                (endpoint.settings.format, Cork::new(endpoint.cork))
-            }
-            Place::Link(index) => {
-                let link = &shared.links[index];
-                (link.settings.format, Cork::masked(link.cork))
-            }
+        let of_outlet = |id: OutletId| {
+            let outlet = &shared.outlets[id];
+            (outlet.encoding().format, outlet.encoding().audience, outlet.cork())
         };
-        Lane { target, picked: None, format, cork }
+        let (format, audience, cork) = match (&target, place) {
+            (Target::Reply, Place::Endpoint(id)) => of_endpoint(id),
+            (Target::Reply, Place::Link(id)) => of_outlet(id.into()),
+            (Target::Room { room, .. }, _) => of_endpoint(room.endpoint()),
+            (Target::Picked(pick), _) => of_endpoint(pick.endpoint()),
+            (Target::Outlet(id), _) => of_outlet(*id),
+        };
+        Lane { target, picked: None, format, audience, cork }
+    }
+
+    /// Collects a message in the format of the lane's receivers; `whole` is the size of the buffer that it may be a part
+    /// of, and `expected` a guess at the bytes that this read brings in all.
+    pub fn push(&mut self, decoded: &Decoded, origin: &Origin, now: SystemTime, whole: usize, expected: usize) {
+        if let Some(message) = format::encode_for(self.audience, self.format, decoded, origin, now) {
+            self.cork.push(&own_size(message, whole), expected);
+        }
+    }
+
+    /// What was collected, for the target that it goes to.
+    pub fn take(&mut self) -> (&Target, Corked) {
+        (&self.target, self.cork.take())
     }
 
     /// Hands over what was collected. What cannot be, because its destination takes nothing any more or the sender's
@@ -88,18 +99,18 @@ impl Lane {
         }
         let corked = self.cork.take();
         let to_room = |room: &Room, except, frame: &Frame| {
-            publish(shared, peer, Published::Frame { room: room.clone(), except, frame: frame.clone() });
+            shared.publish(peer, Published::Frame { room: room.clone(), except, frame: frame.clone() });
         };
         for frame in corked.as_slice() {
             match &self.target {
                 Target::Reply => {
-                    peer.while_blocked_on(BlockedOn::Outbox, || shared.clock.now(), || peer.outbox.reply(frame));
+                    peer.while_blocked_on(BlockedOn::Outbox, || peer.outbox.reply(frame));
                 }
                 Target::Room { room, except_sender } => to_room(room, except_sender.then(|| peer.id()), frame),
                 Target::Picked(_) => self.picked.iter().for_each(|room| to_room(room, None, frame)),
-                Target::Link(index) => {
-                    let push = || shared.links[*index].push(frame, || peer.outbox.is_closing());
-                    peer.while_blocked_on(BlockedOn::Link, || shared.clock.now(), push);
+                Target::Outlet(id) => {
+                    let push = || shared.outlets[*id].push(frame, || peer.outbox.is_closing());
+                    peer.while_blocked_on(BlockedOn::Outlet(id.number()), push);
                 }
             }
         }
@@ -121,10 +132,10 @@ impl<'a> Dispatch<'a> {
     }
 
     /// The way out of a link's remote.
-    pub fn of_link(shared: &'a Shared, index: LinkId, peer: &'a Peer, origin: &'a Origin) -> Dispatch<'a> {
-        let format = shared.links[index].settings.format;
-        let source = Source { peer, origin, place: Place::Link(index), format, addresses: true };
-        Dispatch::new(shared, source, shared.routes.targets_of_link(index))
+    pub fn of_link(shared: &'a Shared, id: LinkId, peer: &'a Peer, origin: &'a Origin) -> Dispatch<'a> {
+        let format = shared.links[id].settings.format;
+        let source = Source { peer, origin, place: Place::Link(id), format, addresses: true };
+        Dispatch::new(shared, source, shared.routes.targets_of_link(id))
     }
 
     fn new(shared: &'a Shared, source: Source<'a>, targets: Vec<Target>) -> Dispatch<'a> {
@@ -169,7 +180,7 @@ impl<'a> Dispatch<'a> {
         self.hand_over();
         // Its own size: the message may be a part of a buffer that is larger.
         let frame = Frame::message(&Message { data: Bytes::copy_from_slice(&message.data), ..message });
-        publish(self.shared, self.source.peer, Published::To { outbox: Arc::clone(to.outbox()), frame });
+        self.shared.publish(self.source.peer, Published::To { outbox: Arc::clone(to.outbox()), frame });
     }
 }
 
@@ -202,9 +213,7 @@ impl Handler for Dispatch<'_> {
                     lane.picked = Some(room);
                 }
             }
-            if let Some(message) = encode(lane, &decoded, self.source.origin, now, whole) {
-                lane.cork.push(&message, expected);
-            }
+            lane.push(&decoded, self.source.origin, now, whole, expected);
         }
     }
 
@@ -236,107 +245,10 @@ impl Misaddressed {
     }
 }
 
-/// A message in the format of a lane's receivers; `whole` is the size of the buffer that it may be a part of.
-fn encode(lane: &Lane, decoded: &Decoded, origin: &Origin, now: SystemTime, whole: usize) -> Option<Message> {
-    let encode = match &lane.target {
-        Target::Link(_) => format::encode_for_link,
-        _ => format::encode,
-    };
-    Some(own_size(encode(lane.format, decoded, origin, now)?, whole))
-}
-
 fn own_size(message: Message, whole: usize) -> Message {
     if message.data.len() < whole / 2 {
         // A small part would keep the whole alive for as long as it is queued.
         return Message { data: Bytes::copy_from_slice(&message.data), ..message };
     }
     Message { data: large::returning(message.data), ..message }
-}
-
-/// Tells a client's destinations what happened to it, if its endpoint is to tell that.
-pub fn tell_of_client(shared: &Shared, client: &Client, kind: EventKind, what: impl FnOnce() -> What) {
-    let place = client.room.endpoint();
-    let endpoint = &shared.endpoints[place];
-    if !endpoint.settings.events.contains(&kind) {
-        return;
-    }
-    let subject = Subject::Client {
-        endpoint: endpoint.settings.path.as_str(),
-        path: shared.routes.show(&client.room).to_string(),
-        parameters: shared.routes.parameters(&client.room).collect(),
-        client_ip: client.origin.client_ip,
-        user_agent: client.origin.user_agent.as_deref(),
-    };
-    let event = event::to_json(&subject, Some(client.id()), &what(), SystemTime::now());
-    let targets = shared.routes.targets(&client.room);
-    let lost = tell(shared, Place::Endpoint(place), targets, &client.origin, event);
-    if lost > 0 && endpoint.events_dropped.fetch_add(lost, Ordering::Relaxed) == 0 {
-        let path = &endpoint.settings.path;
-        warn!("endpoint '{path}': {NO_ROOM_FOR_EVENTS}");
-    }
-}
-
-/// Tells a link's destinations what happened to it, if it is to tell that. `origin` is its connection, if there was one.
-pub fn tell_of_link(
-    shared: &Shared,
-    index: LinkId,
-    origin: Option<&Origin>,
-    kind: EventKind,
-    what: impl FnOnce() -> (LinkState, What),
-) {
-    let link = &shared.links[index];
-    if !link.settings.events.contains(&kind) {
-        return;
-    }
-    let (state, what) = what();
-    let subject = Subject::Link { link: &link.name, url: &link.settings.shown, state };
-    let now = SystemTime::now();
-    let event = event::to_json(&subject, origin.map(|origin| origin.session), &what, now);
-    // Nobody has the session 0, so an answer to it reaches nobody.
-    let nobody =
-        || Origin { session: 0.into(), client_ip: None, user_agent: None, subprotocol: None, connected_at: now };
-    let origin = origin.cloned().unwrap_or_else(nobody);
-    let lost = tell(shared, Place::Link(index), shared.routes.targets_of_link(index), &origin, event);
-    if lost > 0 && link.counters.events_dropped.fetch_add(lost, Ordering::Relaxed) == 0 {
-        warn!("link {link}: {NO_ROOM_FOR_EVENTS}");
-    }
-}
-
-/// What the log says of the first event that is dropped.
-const NO_ROOM_FOR_EVENTS: &str = "a destination has no room for an event: events wait for nobody, and are dropped";
-
-/// Hands an event to those of these targets that have room for it right now. Says how many had not.
-fn tell(shared: &Shared, place: Place, targets: Vec<Target>, origin: &Origin, event: String) -> u64 {
-    let decoded = Decoded::json(event.into());
-    let mut lost = 0;
-    for target in targets {
-        // Whom it happened to is not told, and what picks its room by a field of a message has none here.
-        let is_own = target == Target::Reply || matches!(target, Target::Link(index) if place == Place::Link(index));
-        if is_own || matches!(target, Target::Picked(_)) {
-            continue;
-        }
-        let mut lane = Lane::new(shared, place, target);
-        let Some(message) = encode(&lane, &decoded, origin, SystemTime::now(), 0) else { continue };
-        lane.cork.push(&message, message.data.len());
-        let frame = lane.cork.take();
-        for frame in frame.as_slice() {
-            let is_taken = match &lane.target {
-                Target::Room { room, .. } => {
-                    let (except, frame) = (Some(origin.session), frame.clone());
-                    shared.publisher.try_publish(Published::Frame { room: room.clone(), except, frame }).is_ok()
-                }
-                Target::Link(index) => shared.links[*index].queue.try_push(frame),
-                Target::Reply | Target::Picked(_) => unreachable!("they were left out"),
-            };
-            lost += u64::from(!is_taken);
-        }
-    }
-    lost
-}
-
-/// Publishes, held by the broadcaster while its channel is full; gives up when the connection is ending.
-pub fn publish(shared: &Shared, peer: &Peer, published: Published) {
-    let Err(published) = shared.publisher.try_publish(published) else { return };
-    let wait = || shared.publisher.publish(published, || peer.outbox.is_closing());
-    peer.while_blocked_on(BlockedOn::Broadcaster, || shared.clock.now(), wait);
 }

@@ -33,19 +33,19 @@ fn sweep(shared: &Shared, now: Ticks) {
     // Closed with a dropping of the socket.
     drop(shared.lingering.take_due(now));
     for peer in shared.visits.take_due(now) {
-        let Some(next) = peer.upgrade().and_then(|peer| visit(&peer, now)) else { continue };
+        let Some(next) = peer.upgrade().and_then(|peer| visit(shared, &peer, now)) else { continue };
         shared.visits.add_at(next, peer);
     }
 }
 
 /// Does what is due and says when to come again; `None` if the peer is ending.
-fn visit(peer: &Arc<Peer>, now: Ticks) -> Option<Ticks> {
+fn visit(shared: &Shared, peer: &Arc<Peer>, now: Ticks) -> Option<Ticks> {
     if peer.outbox.is_closing() {
         return None;
     }
-    if let Some((holder, first)) = peer.blocked_on() {
-        if first {
-            info!("{peer}: held by {holder}: it is not read until there is room");
+    if peer.blocked_on().is_some() {
+        if let Some(what) = peer.report_blocked() {
+            info!("{peer}: held by {}: it is not read until there is room", shared.name_of(what));
         }
         // Its silence is ours.
         return Some(now + 1);

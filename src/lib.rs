@@ -7,6 +7,7 @@ pub mod cli;
 
 // Start and stop.
 pub mod gateway;
+pub mod listener;
 
 // The threads, and what each client, relay and link does.
 pub mod accept;

@@ -51,8 +51,26 @@ pub enum Target {
     },
     /// To a room that each message of a link picks.
     Picked(Pick),
-    /// To the remote of a link.
-    Link(LinkId),
+    /// To an outlet.
+    Outlet(OutletId),
+}
+
+/// Which of the gateway's outlets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OutletId(u32);
+
+impl OutletId {
+    /// Its number among all outlets.
+    pub fn number(self) -> u32 {
+        self.0
+    }
+}
+
+impl From<LinkId> for OutletId {
+    /// The links are the first outlets.
+    fn from(link: LinkId) -> OutletId {
+        OutletId(u32::try_from(link.0).expect("no configuration has four billion links"))
+    }
 }
 
 /// How a message picks its room on an endpoint.
@@ -137,7 +155,7 @@ impl Routes {
                 let values = values.iter().map(|&index| room.values[index].clone()).collect();
                 Target::Room { room: Room { endpoint: *id, values }, except_sender: false }
             }
-            Destination::Link(id) => Target::Link(*id),
+            Destination::Link(id) => Target::Outlet((*id).into()),
         };
         self.endpoints[room.endpoint].to.iter().map(target).collect()
     }
@@ -181,8 +199,8 @@ impl Routes {
 /// Where a link's remote sends to with this destination; a room that is the same for every message is picked here.
 fn link_target(own: LinkId, name: &str, destination: &LinkDestination) -> Target {
     match destination {
-        LinkDestination::Reply => Target::Link(own),
-        LinkDestination::Link(other) => Target::Link(*other),
+        LinkDestination::Reply => Target::Outlet(own.into()),
+        LinkDestination::Link(other) => Target::Outlet((*other).into()),
         LinkDestination::Endpoint { id, template } => {
             let pick = Pick { endpoint: *id, sources: template.sources().into(), link: name.into() };
             match pick.room(|_| None).filter(|_| pick.is_fixed()) {
@@ -214,7 +232,7 @@ mod tests {
         let show = |target: &Target| match target {
             Target::Reply => "reply".to_owned(),
             Target::Picked(_) => unreachable!("only a link's messages pick their room"),
-            Target::Link(link) => format!("link {}", link.0),
+            Target::Outlet(link) => format!("link {}", link.number()),
             Target::Room { room, except_sender } => {
                 format!("{}{}", routes.show(room), if *except_sender { " but the sender" } else { "" })
             }

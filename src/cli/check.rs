@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::exit;
 use crate::config::{
     self, ConfigError, Destination, DialSettings, EndpointSettings, EventKind, Format, LinkDestination, LinkSettings,
-    ListenerSettings, Origins, Proxy, Settings, Welcome, WhenDown, write_duration, write_size,
+    ListenerSettings, Origins, OutletPolicy, Proxy, Settings, Welcome, write_duration, write_size,
 };
 
 /// Prints what the configuration means and returns 0, or its mistakes on stderr and returns 78.
@@ -119,13 +119,16 @@ fn describe_link(link: &LinkSettings, all: &Settings) -> String {
     if let Some((_, every)) = &link.ping {
         let _ = write!(text, ", sent a text every {}", write_duration(*every));
     }
-    let full = match link.queue.when_full {
-        WhenDown::DropOldest => "the oldest are dropped",
-        WhenDown::DropNewest => "the newest are dropped",
-        WhenDown::Block => "the senders wait",
+    let then = |policy| match policy {
+        OutletPolicy::DropOldest => "the oldest are dropped",
+        OutletPolicy::DropNewest => "the newest are dropped",
+        OutletPolicy::Block => "the senders wait",
     };
     let (messages, bytes) = (count(link.queue.messages, "message"), write_size(link.queue.bytes as u64));
-    let _ = write!(text, "; while down, {messages} or {bytes} wait, then {full}");
+    let _ = write!(text, "; while down, {messages} or {bytes} wait, then {}", then(link.queue.when_full));
+    if link.queue.when_slow != OutletPolicy::Block {
+        let _ = write!(text, "; when slow, {}", then(link.queue.when_slow));
+    }
     if let Some(attempts) = link.backoff.attempts {
         let _ = write!(text, "; given up after {} in a row", count(attempts as usize, "failed attempt"));
     }

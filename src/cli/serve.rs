@@ -17,6 +17,7 @@ use super::failure::tell;
 use super::{exit, logging};
 use crate::config::{self, Settings};
 use crate::gateway::{Gateway, StartError};
+use crate::listener::ListenError;
 use crate::system::thread::spawn_vital;
 use crate::system::watchdog::Watchdog;
 
@@ -137,9 +138,11 @@ fn watchdog() -> Option<Arc<Watchdog>> {
 
 fn exit_code(error: &StartError) -> u8 {
     match error {
-        StartError::Bind { cause, .. } if cause.kind() == io::ErrorKind::PermissionDenied => exit::NO_PERMISSION,
-        StartError::Bind { .. } => exit::UNAVAILABLE,
-        StartError::Tls { .. } | StartError::Dial { .. } => exit::CONFIG,
+        StartError::Listen(ListenError::Bind { cause, .. }) if cause.kind() == io::ErrorKind::PermissionDenied => {
+            exit::NO_PERMISSION
+        }
+        StartError::Listen(ListenError::Bind { .. }) => exit::UNAVAILABLE,
+        StartError::Listen(ListenError::Tls { .. }) | StartError::Dial { .. } => exit::CONFIG,
         StartError::System { .. } => exit::SYSTEM,
     }
 }

@@ -12,11 +12,12 @@ use log::{debug, error, info};
 
 use crate::client::open::{Admitted, Incoming, Rejected};
 use crate::config::EventKind;
-use crate::connection::frame::Role;
 use crate::connection::read_loop::{Handshaken, ReadLoop, Received};
-use crate::dispatch::{Dispatch, Misaddressed, tell_of_client};
-use crate::events::json::{self as event, Disconnected, What};
-use crate::relay::{self, Reached};
+use crate::dispatch::{Dispatch, Misaddressed};
+use crate::events::json::{Disconnected, What};
+use crate::events::tell_of_client;
+use crate::relay;
+use crate::relay::reach::Reached;
 use crate::shared::Shared;
 use crate::shared::publisher::Published;
 use crate::shared::registry::Client;
@@ -46,9 +47,9 @@ fn take_in(shared: &Arc<Shared>, client: &Arc<Client>, handshaken: Handshaken, r
     if let Some(reached) = reached {
         return (relay::run(shared, client, reached, handshaken), Misaddressed::default());
     }
-    let settings = &shared.endpoints[client.room.endpoint()].settings;
+    let profile = &shared.endpoints[client.room.endpoint()].profile;
     let mut dispatch = Dispatch::of_client(shared, client);
-    let mut read_loop = ReadLoop::new(&client.peer, Role::Server, settings.max_message, &shared.clock, &shared.buffers);
+    let mut read_loop = ReadLoop::new(&client.peer, profile.max_message, &shared.buffers);
     read_loop.run(handshaken, &mut dispatch);
     (read_loop.received(), dispatch.misaddressed())
 }
@@ -74,7 +75,7 @@ fn live(
     departed(shared, client, since, taken);
 }
 
-/// Says that a client is there. A function of its own, as the next, so that what it needs is not on the client's
+/// Logs that a client is there. A function of its own, as the next, so that what it needs is not on the client's
 /// stack from then on.
 #[inline(never)]
 fn arrived(shared: &Shared, client: &Client, from: &str, subprotocol: Option<String>) {
@@ -83,7 +84,6 @@ fn arrived(shared: &Shared, client: &Client, from: &str, subprotocol: Option<Str
         None => info!("client {id} ({from}): connected to '{room}'"),
         Some(subprotocol) => info!("client {id} ({from}): connected to '{room}' with subprotocol '{subprotocol}'"),
     }
-    tell_of_client(shared, client, EventKind::Connect, || What::Connected { subprotocol });
 }
 
 /// Ends what is left of a client's connection, lets it leave its room, and says how it was.
@@ -106,7 +106,7 @@ fn departed(shared: &Shared, client: &Client, since: Instant, (received, misaddr
         info!("client {id}: of its messages, session_unknown dropped {unknown} and session_denied {denied}");
     }
     let disconnected = || Disconnected::new(ending.clone(), duration, (messages, bytes), sent);
-    if event::is_bad_end(ending.code) {
+    if ending.is_bad() {
         tell_of_client(shared, client, EventKind::Error, || What::Broken(disconnected()));
     }
     tell_of_client(shared, client, EventKind::Disconnect, || What::Disconnected(disconnected()));
@@ -127,9 +127,8 @@ mod tests {
 
     use super::*;
     use crate::config::{Destination, Settings};
-    use crate::connection::frame::{Control, Frame};
-    use crate::connection::outbox::Outbox;
-    use crate::connection::peer::{Name, Peer};
+    use crate::connection::frame::{Control, Frame, Role};
+    use crate::connection::peer::Name;
     use crate::connection::poller::Poller;
     use crate::connection::socket::Socket;
     use crate::message::Origin;
@@ -150,9 +149,6 @@ mod tests {
         let (ours, theirs) = UnixStream::pair().unwrap();
         theirs.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
         let id = id.into();
-        let (clock, poller) = (Arc::clone(&shared.clock), Arc::clone(&shared.poller));
-        let outbox =
-            Arc::new(Outbox::new(id, Role::Server, Socket::new(ours), None, shared.endpoints[0].limits, clock, poller));
         let origin = Origin {
             session: id,
             client_ip: None,
@@ -161,7 +157,7 @@ mod tests {
             connected_at: SystemTime::now(),
         };
         let room = shared.routes.find("/", |_| true).unwrap();
-        let peer = Arc::new(Peer::new(Name::Client, outbox, shared.endpoints[0].keepalive, 1));
+        let peer = shared.add_peer(Name::Client, id, Socket::new(ours), None, &shared.endpoints[0].profile);
         (Arc::new(Client { room, peer, origin }), theirs)
     }
 

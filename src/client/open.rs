@@ -7,21 +7,21 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::client::admission::{self, Admission};
-use crate::config::{AtCapacity, Welcome};
+use crate::config::{AtCapacity, EventKind, Welcome};
 use crate::connection::frame::{Frame, Role};
 use crate::connection::handshake::{Head, HeadError, Stream};
-use crate::connection::outbox::Outbox;
-use crate::connection::peer::{Name, Peer};
+use crate::connection::peer::Name;
 use crate::connection::read_loop::Handshaken;
 use crate::connection::tls::Session;
-use crate::dispatch::publish;
+use crate::events::json::What;
+use crate::events::tell_of_client;
 use crate::format;
 use crate::http::refusal::Refusal;
 use crate::http::request;
 use crate::id::Id;
 use crate::message::{Kind, Message, Origin};
 use crate::permits::Permit;
-use crate::relay::{self, Asked, Reached, Unreached};
+use crate::relay::reach::{ClientRequest, ReachError, Reached, reach};
 use crate::shared::publisher::Published;
 use crate::shared::registry::{Client, Registration};
 use crate::shared::{Endpoint, Shared};
@@ -37,7 +37,7 @@ pub struct Incoming {
     /// The connected socket, with a TLS session if the listener has TLS.
     pub stream: Stream,
     /// The peer's address; `None` on a Unix socket.
-    pub peer: Option<IpAddr>,
+    pub address: Option<IpAddr>,
     /// The name of the listener it came through.
     pub listener: Arc<str>,
     /// It counts as a connection.
@@ -70,7 +70,8 @@ pub enum Rejected {
     Gone(String),
 }
 
-/// Opens a connection within the handshake timeout.
+/// Opens a connection within the handshake timeout. Apart from its caller, on whose stack its own would lie from then on.
+#[inline(never)]
 pub fn open(shared: &Arc<Shared>, mut incoming: Incoming) -> Result<Admitted, Rejected> {
     let deadline = Instant::now() + shared.settings.gateway.handshake_timeout;
     let head = match incoming.stream.read_head(deadline) {
@@ -104,12 +105,14 @@ pub fn open(shared: &Arc<Shared>, mut incoming: Incoming) -> Result<Admitted, Re
             // clients of other endpoints get in meanwhile.
             incoming.handshake = None;
             let is_tls = incoming.stream.is_tls();
-            let (socket, room, from) = (incoming.stream.socket.as_fd(), &admission.room, incoming.peer);
-            let asked = Asked { socket, head: &bytes, request: &request, room, from, is_tls };
-            match relay::reach(shared, dialer, relay, &asked) {
+            let (socket, room, from) = (incoming.stream.socket.as_fd(), &admission.room, incoming.address);
+            let asked = ClientRequest { socket, head: &bytes, request: &request, room, from, is_tls };
+            match reach(shared, dialer, relay, &asked) {
                 Ok(reached) => Some(reached),
-                Err(Unreached::Gone) => return Err(Rejected::Gone("left before its upstream had answered".to_owned())),
-                Err(Unreached::Refused { refusal, answer: bytes }) => {
+                Err(ReachError::Gone) => {
+                    return Err(Rejected::Gone("left before its upstream had answered".to_owned()));
+                }
+                Err(ReachError::Refused { refusal, answer: bytes }) => {
                     answer(&mut incoming.stream, &bytes);
                     return Err(Rejected::Refused(refusal));
                 }
@@ -137,20 +140,14 @@ fn enter(
     place: Permit,
     behind: Vec<u8>,
 ) -> Result<Admitted, Rejected> {
-    let Incoming { id, stream, peer, connection, handshake, .. } = incoming;
+    let Incoming { id, stream, address, connection, handshake, .. } = incoming;
     let (socket, mut session) = stream.into_parts();
-    if let Some(timeout) = endpoint.settings.write_timeout {
-        socket.set_user_timeout(timeout);
-    }
     let is_tls = session.is_some();
     let is_session_ended = session.as_mut().is_some_and(Session::is_ended_by_peer);
-    let (clock, poller) = (Arc::clone(&shared.clock), Arc::clone(&shared.poller));
-    let outbox = Arc::new(Outbox::new(id, Role::Server, socket, session, endpoint.limits, clock, poller));
+    let peer = shared.add_peer(Name::Client, id, socket, session, &endpoint.profile);
     let connected_at = SystemTime::now();
     let subprotocol = admission.subprotocol.as_deref().map(Arc::from);
-    let origin = Origin { session: id, client_ip: peer, user_agent, subprotocol, connected_at };
-    let now = shared.clock.now();
-    let peer = Arc::new(Peer::new(Name::Client, outbox, endpoint.keepalive, now));
+    let origin = Origin { session: id, client_ip: address, user_agent, subprotocol, connected_at };
     let client = Arc::new(Client { room: admission.room, peer, origin });
     let Some(registration) = shared.registry.register(Arc::clone(&client), [connection, place]) else {
         let refusal = stopping();
@@ -159,18 +156,19 @@ fn enter(
         client.outbox().abort("the server is shutting down");
         return Err(Rejected::Refused(refusal));
     };
-    // The order of the next steps is a promise: the 101 and the welcome wait in the outbox before the
-    // room can deliver anything, and they are written only once the join is on its way. So
-    // whoever has seen the 101 misses nothing that is published from then on.
+    // The order of the next steps is a promise. The 101 and the welcome wait in the outbox before the room can deliver
+    // anything, and they are written only once the join is on its way: a client that has seen the 101 misses nothing
+    // that is published from then on. And its destinations hear of it before they can get anything from it.
     let answer = request::accept(admission.key, admission.subprotocol.as_deref());
     client.outbox().enqueue(Frame::joined(answer.into(), 0));
     if let Some(welcome) = welcome(&endpoint.settings.welcome, connected_at) {
         client.outbox().enqueue(Frame::message(&welcome));
     }
-    publish(shared, &client.peer, Published::Join { room: client.room.clone(), outbox: Arc::clone(client.outbox()) });
+    let connected = || What::Connected { subprotocol: admission.subprotocol.clone() };
+    tell_of_client(shared, &client, EventKind::Connect, connected);
+    shared.publish(&client.peer, Published::Join { room: client.room.clone(), outbox: Arc::clone(client.outbox()) });
     client.outbox().flush();
     drop(handshake);
-    shared.visits.add_at(now + 1, Arc::downgrade(&client.peer));
     let handshaken = Handshaken { is_tls, behind, is_session_ended };
     Ok(Admitted { registration, subprotocol: admission.subprotocol, handshaken, reached: None })
 }

@@ -22,7 +22,7 @@ pub use mistake::{ConfigError, Mistake};
 pub use settings::{
     AtCapacity, BackoffSettings, Destination, DialSettings, DialTls, EndpointId, EndpointSettings, EventKind, Format,
     GatewaySettings, LinkDestination, LinkId, LinkQueueSettings, LinkSettings, ListenAddress, ListenerSettings,
-    Origins, Proxy, QueueSettings, RelaySettings, Settings, TlsSettings, Welcome, WhenDown, WhenFull,
+    Origins, OutletPolicy, Proxy, QueueSettings, RelaySettings, Settings, TlsSettings, Welcome, WhenFull,
 };
 pub(crate) use units::{write_duration, write_size};
 

@@ -280,7 +280,7 @@ fn every_option_of_a_link_and_of_a_relay_reaches_its_field() {
         ping_message = "ping"
         ping_every = "8s"
         open_messages = ["one ${TOKEN}", "two"]
-        queue = { messages = 9, bytes = 1025, when_full = "block" }
+        queue = { messages = 9, bytes = 1025, when_full = "block", when_slow = "drop_newest" }
         backoff = { first = "1s", most = "2s", reset_after = "3s", attempts = 4 }
         proxy = "http://me:${TOKEN}@proxy:3128"
         tls = { ca = "ca.pem", certificate = "ca.pem", private_key = "client.key", server_name = "plc" }
@@ -345,7 +345,12 @@ fn every_option_of_a_link_and_of_a_relay_reaches_its_field() {
         write_timeout: Some(seconds(7)),
         ping: Some(("ping".into(), seconds(8))),
         open_messages: vec![Secret::new("one hunter2"), Secret::new("two")],
-        queue: LinkQueueSettings { messages: 9, bytes: 1025, when_full: WhenDown::Block },
+        queue: LinkQueueSettings {
+            messages: 9,
+            bytes: 1025,
+            when_full: OutletPolicy::Block,
+            when_slow: OutletPolicy::DropNewest,
+        },
         backoff: BackoffSettings { first: seconds(1), most: seconds(2), reset_after: seconds(3), attempts: Some(4) },
         allow_loop: true,
         events: [EventKind::Disconnect].into(),

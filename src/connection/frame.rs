@@ -232,7 +232,7 @@ impl Cork {
     }
 
     fn push_large(&mut self, message: Message) {
-        self.abort();
+        self.cut();
         self.frames.push(match self.role {
             Role::Server => Frame::message(&message),
             Role::Client => Frame::masked(message),
@@ -242,7 +242,7 @@ impl Cork {
     fn push_small(&mut self, message: &Message, expected: usize) {
         let len = message.data.len();
         if self.tail_messages >= self.limits.messages || self.tail.len() + HEADER_MAX + len > self.limits.bytes {
-            self.abort();
+            self.cut();
         }
         if self.tail.capacity() == 0 {
             self.tail.reserve_exact(expected.min(self.limits.bytes).max(HEADER_MAX + len));
@@ -261,11 +261,11 @@ impl Cork {
         if self.frames.is_empty() {
             return Corked::One(self.take_tail());
         }
-        self.abort();
+        self.cut();
         Corked::Many(std::mem::take(&mut self.frames))
     }
 
-    fn abort(&mut self) {
+    fn cut(&mut self) {
         if self.tail_messages > 0 {
             let frame = self.take_tail();
             self.frames.push(frame);

@@ -11,7 +11,7 @@
 
 use std::io;
 
-use super::ending::{Ending, Totals};
+use super::ending::{EndCause, Ending, Totals};
 use super::frame::{Control, Frame, Role};
 use super::keepalive::PingState;
 use super::poller::Poller;
@@ -153,6 +153,16 @@ impl Outbox {
         self.id
     }
 
+    /// Which end of the connection it is.
+    pub fn role(&self) -> Role {
+        self.role
+    }
+
+    /// The clock of its deadlines.
+    pub fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
     /// The socket below; only the client's own thread reads it.
     pub fn socket(&self) -> &Socket {
         &self.socket
@@ -280,7 +290,7 @@ impl Outbox {
         }
         state.stage = Stage::Closing;
         last.into_iter().for_each(|frame| state.queue.push(frame));
-        state.end_with(code, reason, self.clock.now().saturating_add(within));
+        state.end_with(code, reason, EndCause::Ended, self.clock.now().saturating_add(within));
         self.changed.notify_all();
         self.write(state, None);
         self.poller.closing(self);
@@ -289,6 +299,12 @@ impl Outbox {
     /// Ends the connection at once, without a Close: for peers that are gone.
     pub fn abort(&self, reason: &str) {
         self.abort_locked(self.lock(), reason);
+    }
+
+    /// As [`abort`](Outbox::abort), because a read or write failed. TCP fails them too when the peer's kernel takes
+    /// nothing for the write timeout (`TCP_USER_TIMEOUT`).
+    pub fn abort_for(&self, failed: &str, error: &io::Error) {
+        self.fail_locked(self.lock(), failed, error);
     }
 
     /// Whether the connection has been told to end.
@@ -347,7 +363,8 @@ impl Outbox {
         let totals = state.totals;
         drop(state);
         self.poller.forget(self);
-        let ending = end.map_or(Ending { code: 1006, reason: "connection lost".to_owned() }, |end| end.ending);
+        let lost = || Ending { code: 1006, reason: "connection lost".to_owned(), cause: EndCause::Ended };
+        let ending = end.map_or_else(lost, |end| end.ending);
         (ending, totals)
     }
 
@@ -360,10 +377,11 @@ impl Outbox {
 
     /// Cuts a stalled outbox of which the kernel has taken nothing for the write timeout.
     pub(super) fn check_write_deadline(&self, now: Ticks) {
-        let state = self.lock();
+        let mut state = self.lock();
         let Some(timeout) = self.limits.write_timeout else { return };
         if state.stalled && now.saturating_sub(state.progress) >= timeout {
-            self.abort_locked(state, "Too slow: nothing was taken within the write timeout");
+            state.end_with(1006, "Too slow: nothing was taken within the write timeout", EndCause::WriteTimeout, 0);
+            self.abort_locked(state, "");
         }
     }
 
@@ -397,9 +415,16 @@ impl Outbox {
         self.state.lock()
     }
 
+    fn fail_locked(&self, mut state: MutexGuard<'_, State>, failed: &str, error: &io::Error) {
+        let is_late = error.kind() == io::ErrorKind::TimedOut;
+        let cause = if is_late { EndCause::WriteTimeout } else { EndCause::Ended };
+        state.end_with(1006, &format!("{failed}: {error}"), cause, 0);
+        self.abort_locked(state, "");
+    }
+
     /// The reason is that of the end, if there is none yet.
     fn abort_locked(&self, mut state: MutexGuard<'_, State>, reason: &str) {
-        state.end_with(1006, reason, 0);
+        state.end_with(1006, reason, EndCause::Ended, 0);
         state.stage = Stage::Aborted;
         state.forget_queued();
         drop(state);
@@ -431,7 +456,7 @@ impl Outbox {
             let carried = match load {
                 Ok(Some(carried)) => carried,
                 Ok(None) => return self.ran_empty(state),
-                Err(error) => return self.abort_locked(state, &format!("failed to encrypt: {error}")),
+                Err(error) => return self.fail_locked(state, "failed to encrypt", &error),
             };
             state.writing = true;
             drop(state);
@@ -446,7 +471,7 @@ impl Outbox {
                 }
                 Ok(_) => state.progress = self.clock.now(),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return self.stall(state),
-                Err(error) => return self.abort_locked(state, &format!("failed to write: {error}")),
+                Err(error) => return self.fail_locked(state, "failed to write", &error),
             }
             self.changed.notify_all();
             if !state.has_work() {
@@ -550,9 +575,9 @@ impl State {
     }
 
     /// The first reason for the end stays.
-    fn end_with(&mut self, code: u16, reason: &str, deadline: Ticks) {
+    fn end_with(&mut self, code: u16, reason: &str, cause: EndCause, deadline: Ticks) {
         if self.end.is_none() {
-            self.end = Some(Box::new(End { ending: Ending { code, reason: reason.to_owned() }, deadline }));
+            self.end = Some(Box::new(End { ending: Ending { code, reason: reason.to_owned(), cause }, deadline }));
         }
     }
 

@@ -3,8 +3,9 @@
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 
+use super::frame::Role;
 use super::keepalive::{Activity, Keepalive};
 use super::outbox::Outbox;
 use crate::clock::Ticks;
@@ -25,7 +26,7 @@ pub struct Peer {
     pub heard: AtomicU32,
     /// When the message began that is arriving now; 0 if none is.
     pub message_begun: AtomicU32,
-    blocked_on: AtomicU8,
+    blocked_on: AtomicU32,
 }
 
 /// What the log calls a peer, and so its thread.
@@ -39,22 +40,53 @@ pub enum Name {
     Link(Arc<str>),
 }
 
-/// What a peer's thread can be held by; its silence then says nothing about the peer.
+/// What a peer's thread can be blocked on; its silence then says nothing about the peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
 pub enum BlockedOn {
     /// The broadcaster's channel is full.
-    Broadcaster = 1,
+    Broadcaster,
     /// Its own outbox has no room for its replies: it does not read its answers.
-    Outbox = 2,
-    /// The queue of a link is full.
-    Link = 3,
+    Outbox,
     /// The other side of its relay does not read.
-    Relay = 4,
+    Relay,
+    /// The queue of the outlet with this number is full.
+    Outlet(u32),
 }
 
-/// Beside the holder: somebody has asked already.
-const ASKED: u8 = 0x80;
+/// Beside what blocks: it has been reported already.
+const REPORTED: u32 = 1 << 31;
+
+impl BlockedOn {
+    /// As a number that is not 0 and has no [`REPORTED`].
+    fn encode(self) -> u32 {
+        match self {
+            BlockedOn::Broadcaster => 1,
+            BlockedOn::Outbox => 2,
+            BlockedOn::Relay => 3,
+            BlockedOn::Outlet(number) => 4 + number,
+        }
+    }
+
+    fn decode(number: u32) -> Option<BlockedOn> {
+        match number {
+            1 => Some(BlockedOn::Broadcaster),
+            2 => Some(BlockedOn::Outbox),
+            3 => Some(BlockedOn::Relay),
+            number if number >= 4 && number & REPORTED == 0 => Some(BlockedOn::Outlet(number - 4)),
+            _ => None,
+        }
+    }
+}
+
+impl Name {
+    /// Which end of the connection is ours: clients have dialled us, the others we have dialled.
+    pub fn role(&self) -> Role {
+        match self {
+            Name::Client => Role::Server,
+            Name::Relay(_) | Name::Link(_) => Role::Client,
+        }
+    }
+}
 
 impl Peer {
     /// A peer that has just connected.
@@ -67,7 +99,7 @@ impl Peer {
             first_ping,
             heard: AtomicU32::new(now),
             message_begun: AtomicU32::new(0),
-            blocked_on: AtomicU8::new(0),
+            blocked_on: AtomicU32::new(0),
         }
     }
 
@@ -86,29 +118,27 @@ impl Peer {
         }
     }
 
-    /// Marks it as held while `work` may block, and as heard of when that is over.
-    pub fn while_blocked_on<T>(&self, holder: BlockedOn, now: impl FnOnce() -> Ticks, work: impl FnOnce() -> T) -> T {
-        self.blocked_on.store(holder as u8, Ordering::Relaxed);
+    /// Marks its thread as blocked while `work` may block, and the peer as heard of when that is over.
+    pub fn while_blocked_on<T>(&self, what: BlockedOn, work: impl FnOnce() -> T) -> T {
+        self.blocked_on.store(what.encode(), Ordering::Relaxed);
         let result = work();
-        self.heard.store(now(), Ordering::Relaxed);
+        self.heard.store(self.outbox.clock().now(), Ordering::Relaxed);
         self.blocked_on.store(0, Ordering::Relaxed);
         result
     }
 
-    /// What its thread is held by right now, and whether that is asked for the first time.
-    pub fn blocked_on(&self) -> Option<(BlockedOn, bool)> {
-        let held = self.blocked_on.load(Ordering::Relaxed);
-        let holder = match held & !ASKED {
-            0 => return None,
-            holder if holder == BlockedOn::Broadcaster as u8 => BlockedOn::Broadcaster,
-            holder if holder == BlockedOn::Link as u8 => BlockedOn::Link,
-            holder if holder == BlockedOn::Relay as u8 => BlockedOn::Relay,
-            _ => BlockedOn::Outbox,
-        };
-        // It may have been let go in between: then there was nothing to ask for.
-        let first = held & ASKED == 0
-            && self.blocked_on.compare_exchange(held, held | ASKED, Ordering::Relaxed, Ordering::Relaxed).is_ok();
-        Some((holder, first))
+    /// What its thread is blocked on right now.
+    pub fn blocked_on(&self) -> Option<BlockedOn> {
+        BlockedOn::decode(self.blocked_on.load(Ordering::Relaxed) & !REPORTED)
+    }
+
+    /// As [`blocked_on`](Peer::blocked_on), but once only for each time that it is blocked.
+    pub fn report_blocked(&self) -> Option<BlockedOn> {
+        let blocked = self.blocked_on.load(Ordering::Relaxed);
+        let what = BlockedOn::decode(blocked)?;
+        // It may go on in between: then there is nothing to report.
+        let reported = blocked | REPORTED;
+        self.blocked_on.compare_exchange(blocked, reported, Ordering::Relaxed, Ordering::Relaxed).ok().map(|_| what)
     }
 }
 
@@ -125,16 +155,5 @@ impl fmt::Display for Peer {
             Name::Relay(client) => write!(f, "relay {client}"),
             Name::Link(name) => write!(f, "link {name}"),
         }
-    }
-}
-
-impl fmt::Display for BlockedOn {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            BlockedOn::Broadcaster => "broadcaster",
-            BlockedOn::Outbox => "its own outbox",
-            BlockedOn::Link => "a link",
-            BlockedOn::Relay => "the other side of its relay",
-        })
     }
 }

@@ -13,7 +13,6 @@ use super::outbox::Outbox;
 use super::peer::Peer;
 use super::reader::{Close, Event, Reader, Violation};
 use super::tls::Decrypted;
-use crate::clock::Clock;
 use crate::message::Message;
 
 /// What is read at a time while little arrives. It lies on the thread's stack.
@@ -81,9 +80,7 @@ pub struct Handshaken {
 #[derive(Debug)]
 pub struct ReadLoop<'a> {
     peer: &'a Peer,
-    role: Role,
     is_tls: bool,
-    clock: &'a Clock,
     buffers: &'a BufferPool,
     reader: Reader,
     received: Received,
@@ -98,16 +95,10 @@ enum Flow {
 }
 
 impl<'a> ReadLoop<'a> {
-    /// The reading half of `peer`, at our end, `role`, for messages of at most `max_message` bytes.
-    pub fn new(
-        peer: &'a Peer,
-        role: Role,
-        max_message: usize,
-        clock: &'a Clock,
-        buffers: &'a BufferPool,
-    ) -> ReadLoop<'a> {
-        let reader = Reader::new(role, max_message);
-        ReadLoop { peer, role, is_tls: false, clock, buffers, reader, received: Received::default(), close: None }
+    /// The reading half of `peer`, for messages of at most `max_message` bytes.
+    pub fn new(peer: &'a Peer, max_message: usize, buffers: &'a BufferPool) -> ReadLoop<'a> {
+        let reader = Reader::new(peer.outbox.role(), max_message);
+        ReadLoop { peer, is_tls: false, buffers, reader, received: Received::default(), close: None }
     }
 
     /// What has arrived so far.
@@ -139,7 +130,7 @@ impl<'a> ReadLoop<'a> {
                     Flow::End => Flow::End,
                 },
                 Ok(count) => self.take(&buffer[..count], handler),
-                Err(error) => self.lost(&format!("failed to read: {error}")),
+                Err(error) => self.lost("failed to read", &error),
             };
             if flow == Flow::End {
                 return self.close.take();
@@ -186,14 +177,14 @@ impl<'a> ReadLoop<'a> {
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Flow::Go,
-                Err(error) => return self.lost(&format!("failed to read: {error}")),
+                Err(error) => return self.lost("failed to read", &error),
             }
         }
     }
 
     /// Takes what one read brought, decrypted if need be.
     fn take(&mut self, bytes: &[u8], handler: &mut impl Handler) -> Flow {
-        self.peer.heard.store(self.clock.now(), Ordering::Relaxed);
+        self.peer.heard.store(self.peer.outbox.clock().now(), Ordering::Relaxed);
         if !self.is_tls {
             return self.consume(bytes, handler);
         }
@@ -208,7 +199,7 @@ impl<'a> ReadLoop<'a> {
                 }
                 Ok(Decrypted::NeedMore) => return Flow::Go,
                 Ok(Decrypted::Closed) => return self.ended_by_peer(TLS_ENDED),
-                Err(error) => return self.lost(&format!("TLS failed: {error}")),
+                Err(error) => return self.lost("TLS failed", &error),
             }
             cipher = &[];
         }
@@ -217,7 +208,7 @@ impl<'a> ReadLoop<'a> {
     /// Parses and hands over. What one read brought goes on together.
     fn consume<H: Handler>(&mut self, bytes: &[u8], handler: &mut H) -> Flow {
         let is_closing = !H::AFTER_CLOSE && self.peer.outbox.has_close();
-        let (mut input, mut pongs) = (bytes, Pongs::new(self.role));
+        let (mut input, mut pongs) = (bytes, Pongs::new(self.peer.outbox.role()));
         let before = self.received.messages;
         let end = loop {
             match self.reader.next(&mut input) {
@@ -262,7 +253,7 @@ impl<'a> ReadLoop<'a> {
             begun.store(0, Ordering::Relaxed);
         } else if begun.load(Ordering::Relaxed) == 0 {
             // The present tick: this thread may have been held since the read.
-            begun.store(self.clock.now(), Ordering::Relaxed);
+            begun.store(self.peer.outbox.clock().now(), Ordering::Relaxed);
         }
     }
 
@@ -308,8 +299,8 @@ impl<'a> ReadLoop<'a> {
     }
 
     /// Nothing can be read any more, and so nothing written.
-    fn lost(&self, why: &str) -> Flow {
-        self.peer.outbox.abort(why);
+    fn lost(&self, failed: &str, error: &io::Error) -> Flow {
+        self.peer.outbox.abort_for(failed, error);
         Flow::End
     }
 }

@@ -142,12 +142,6 @@ impl What {
     }
 }
 
-/// Whether a connection that ended with this code ended badly: the protocol was broken, a message was refused, or
-/// one side was lost. Whoever is done, goes away, restarts or has a code of its own has ended well.
-pub fn is_bad_end(code: u16) -> bool {
-    matches!(code, 1002 | 1003 | 1006..=1011)
-}
-
 /// The event as JSON; `session` is the connection's id, if there was one.
 pub fn to_json(subject: &Subject<'_>, session: Option<Id>, what: &What, now: SystemTime) -> String {
     let event = match what.kind() {
@@ -183,13 +177,14 @@ fn milliseconds_if_any<S: serde::Serializer>(duration: &Option<Duration>, to: S)
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::connection::ending::EndCause;
 
     fn now() -> SystemTime {
         SystemTime::UNIX_EPOCH + Duration::from_millis(1_772_323_200_007)
     }
 
     fn disconnected(code: u16) -> Disconnected {
-        let ending = Ending { code, reason: "a \"reason\"".to_owned() };
+        let ending = Ending { code, reason: "a \"reason\"".to_owned(), cause: EndCause::Ended };
         let sent = Totals { messages: 3, bytes: 4, dropped: 5, lost: 6 };
         Disconnected::new(ending, Duration::from_micros(1_234_567), (1, 2), sent)
     }
@@ -266,11 +261,5 @@ mod tests {
         ] {
             assert_eq!(to_json(&link(state), session, &what, now()), expected);
         }
-    }
-
-    #[test]
-    fn an_end_is_bad_if_somebody_broke_a_rule_or_was_lost() {
-        let bad: Vec<u16> = (1000..5000).filter(|code| is_bad_end(*code)).collect();
-        assert_eq!(bad, [1002, 1003, 1006, 1007, 1008, 1009, 1010, 1011]);
     }
 }

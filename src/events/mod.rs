@@ -1,3 +1,102 @@
-//! What happens to clients and links, told to the destinations that ask for it.
+//! What happens to clients and links, told to the destinations of their routes that ask for it.
+//!
+//! An event waits for nobody and drives out no message: a destination that has no room for it right now does not get it.
 
 pub mod json;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::SystemTime;
+
+use log::warn;
+
+use crate::config::{EventKind, LinkId};
+use crate::dispatch::Lane;
+use crate::events::json::{LinkState, Subject, What};
+use crate::format::Decoded;
+use crate::message::Origin;
+use crate::route::{Place, Target};
+use crate::shared::Shared;
+use crate::shared::publisher::Published;
+use crate::shared::registry::Client;
+
+/// Tells a client's destinations what happened to it, if its endpoint is to tell that.
+pub fn tell_of_client(shared: &Shared, client: &Client, kind: EventKind, what: impl FnOnce() -> What) {
+    let id = client.room.endpoint();
+    let endpoint = &shared.endpoints[id];
+    if !endpoint.settings.events.contains(&kind) {
+        return;
+    }
+    let subject = Subject::Client {
+        endpoint: endpoint.settings.path.as_str(),
+        path: shared.routes.show(&client.room).to_string(),
+        parameters: shared.routes.parameters(&client.room).collect(),
+        client_ip: client.origin.client_ip,
+        user_agent: client.origin.user_agent.as_deref(),
+    };
+    let event = json::to_json(&subject, Some(client.id()), &what(), SystemTime::now());
+    let lost = tell(shared, Place::Endpoint(id), shared.routes.targets(&client.room), &client.origin, event);
+    count_lost(&endpoint.events_dropped, lost, || format!("endpoint '{}'", endpoint.settings.path));
+}
+
+/// Tells a link's destinations what happened to it, if it is to tell that. `origin` is its connection, if there was one.
+pub fn tell_of_link(
+    shared: &Shared,
+    id: LinkId,
+    origin: Option<&Origin>,
+    kind: EventKind,
+    what: impl FnOnce() -> (LinkState, What),
+) {
+    let link = &shared.links[id];
+    if !link.settings.events.contains(&kind) {
+        return;
+    }
+    let (state, what) = what();
+    let subject = Subject::Link { link: &link.name, url: &link.settings.shown, state };
+    let now = SystemTime::now();
+    let event = json::to_json(&subject, origin.map(|origin| origin.session), &what, now);
+    // Nobody has the session 0, so an answer to it reaches nobody.
+    let nobody =
+        || Origin { session: 0.into(), client_ip: None, user_agent: None, subprotocol: None, connected_at: now };
+    let origin = origin.cloned().unwrap_or_else(nobody);
+    let lost = tell(shared, Place::Link(id), shared.routes.targets_of_link(id), &origin, event);
+    count_lost(&link.counters.events_dropped, lost, || format!("link {}", link.name));
+}
+
+/// Counts events that were dropped, and says so when they are the first.
+fn count_lost(counter: &AtomicU64, lost: u64, who: impl FnOnce() -> String) {
+    if lost > 0 && counter.fetch_add(lost, Ordering::Relaxed) == 0 {
+        warn!("{}: a destination has no room for an event: events do not wait for room, and are dropped", who());
+    }
+}
+
+/// Hands an event to those of these targets that have room for it right now. Says how many had not.
+fn tell(shared: &Shared, place: Place, targets: Vec<Target>, origin: &Origin, event: String) -> u64 {
+    let decoded = Decoded::json(event.into());
+    let mut lost = 0;
+    for target in targets {
+        // The subject itself is not told, and what picks its room by a field of a message finds none here.
+        let is_own = match (&target, place) {
+            (Target::Reply | Target::Picked(_), _) => true,
+            (Target::Outlet(outlet), Place::Link(link)) => *outlet == link.into(),
+            _ => false,
+        };
+        if is_own {
+            continue;
+        }
+        let mut lane = Lane::new(shared, place, target);
+        lane.push(&decoded, origin, SystemTime::now(), 0, 0);
+        let (target, corked) = lane.take();
+        for frame in corked.as_slice() {
+            let is_taken = match target {
+                Target::Room { room, .. } => {
+                    let (except, frame) = (Some(origin.session), frame.clone());
+                    shared.publisher.try_publish(Published::Frame { room: room.clone(), except, frame }).is_ok()
+                }
+                Target::Outlet(id) => shared.outlets[*id].try_push(frame),
+                Target::Reply | Target::Picked(_) => unreachable!("they were left out"),
+            };
+            lost += u64::from(!is_taken);
+        }
+    }
+    lost
+}

@@ -5,7 +5,8 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
-use super::{Address, Content, Decoded, Object, Session, json};
+use super::decoded::{Address, Audience, Content, Decoded, Object, Session};
+use super::json;
 use crate::id::Id;
 use crate::message::{Kind, Message, Origin};
 
@@ -24,8 +25,8 @@ pub(super) fn decode(message: &Message) -> Content {
     }
 }
 
-/// With `travels` the message goes over a link, so it also names its sender in `_wsgate`, for the answer.
-pub(super) fn encode(decoded: &Decoded, origin: &Origin, travels: bool) -> Message {
+/// For the server of a link it also names its sender in `_wsgate`, for the answer.
+pub(super) fn encode(decoded: &Decoded, origin: &Origin, audience: Audience) -> Message {
     let data = &decoded.message.data;
     let mut out = Vec::with_capacity(data.len() + 110);
     out.push(b'{');
@@ -54,7 +55,7 @@ pub(super) fn encode(decoded: &Decoded, origin: &Origin, travels: bool) -> Messa
         out.push(b',');
     }
     let session = origin.session.to_string();
-    if travels {
+    if audience == Audience::Remote {
         out.extend_from_slice(br#""_wsgate":""#);
         out.extend_from_slice(session.as_bytes());
         out.extend_from_slice(br#"","#);

@@ -45,68 +45,23 @@
 //!   `connectedAt` and `timestamp`. Times are written as in JavaScript: `2026-01-31T23:59:59.999Z`.
 //! - The formats `message` and `n8n` are always written as text messages.
 
+mod decoded;
 mod json;
 mod message;
 mod n8n;
 mod payload;
 
-use std::ops::Range;
 use std::time::SystemTime;
 
 use bytes::Bytes;
 
 use crate::config::Format;
-use crate::id::Id;
 use crate::message::{Kind, Message, Origin};
 
+use decoded::Content;
+
+pub use decoded::{Address, Audience, Decoded};
 pub use n8n::{iso_8601, welcome as welcome_n8n};
-
-/// What a sender's message means. It shares its bytes with the message that it was decoded from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Decoded {
-    message: Message,
-    content: Content,
-}
-
-/// The client that the sender wants to reach, according to the `_session` that it wrote.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Address {
-    /// The client with this session id.
-    Session(Id),
-    /// An unknown client: there is more than one `_session`, it is not of the type `websocket` or it holds no id. No
-    /// client may get such a message: what was meant for one client must not reach all of them.
-    Unknown,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Content {
-    /// The message is a payload: text is a string, binary is bytes.
-    Payload,
-    /// The message is a payload; a receiver that takes JSON gets it as JSON if it is valid JSON.
-    Parsed,
-    /// The payload is the JSON value in this range of the message.
-    Value(Range<usize>),
-    Object(Object),
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Object {
-    /// The bytes between the braces, without `_session` and `_wsgate`.
-    members: Bytes,
-    /// Where the value of the last `payload` is in the message.
-    payload: Option<Range<usize>>,
-    session: Session,
-    carried: Session,
-}
-
-/// The `_session` or `_wsgate` that was removed from an object.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Session {
-    None,
-    /// Where its value is in the message.
-    One(Range<usize>),
-    Several,
-}
 
 impl Decoded {
     /// A message of the gateway's own, whose payload is `text`. `text` must be JSON.
@@ -150,18 +105,21 @@ pub fn decode(format: Format, message: Message) -> Decoded {
 ///
 /// `None` if there is nothing to send: the receiver takes payloads, and the message has none.
 pub fn encode(format: Format, decoded: &Decoded, origin: &Origin, now: SystemTime) -> Option<Message> {
-    match format {
-        Format::Payload => payload::encode(decoded),
-        Format::Message => Some(message::encode(decoded, origin, false)),
-        Format::N8n => Some(n8n::encode(decoded, origin, now)),
-    }
+    encode_for(Audience::Client, format, decoded, origin, now)
 }
 
-/// As [`encode`], for the server of a link: the format `message` then has the sender's id in `_wsgate` too.
-pub fn encode_for_link(format: Format, decoded: &Decoded, origin: &Origin, now: SystemTime) -> Option<Message> {
+/// As [`encode`], for this audience.
+pub fn encode_for(
+    audience: Audience,
+    format: Format,
+    decoded: &Decoded,
+    origin: &Origin,
+    now: SystemTime,
+) -> Option<Message> {
     match format {
-        Format::Message => Some(message::encode(decoded, origin, true)),
-        _ => encode(format, decoded, origin, now),
+        Format::Payload => payload::encode(decoded),
+        Format::Message => Some(message::encode(decoded, origin, audience)),
+        Format::N8n => Some(n8n::encode(decoded, origin, now)),
     }
 }
 

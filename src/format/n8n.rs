@@ -5,7 +5,8 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use jiff::Timestamp;
 
-use super::{Content, Decoded, json};
+use super::decoded::{Content, Decoded};
+use super::json;
 use crate::message::{Kind, Message, Origin};
 
 /// The message that n8n's trigger sends to each new client, with the time `now` in it.

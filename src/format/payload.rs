@@ -4,7 +4,8 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 
-use super::{Content, Decoded, json};
+use super::decoded::{Content, Decoded};
+use super::json;
 use crate::message::{Kind, Message};
 
 pub(super) fn encode(decoded: &Decoded) -> Option<Message> {

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use proptest::prelude::*;
 
 use super::*;
+use crate::id::Id;
 use crate::message::Kind::{Binary, Text};
 
 const OWN: &str = r#""_session":{"type":"websocket","id":"0123456789abcdef"}"#;
@@ -174,11 +175,11 @@ fn the_payload_of_a_message_is_what_receivers_of_payloads_get() {
 fn over_a_link_the_sender_is_named_twice_and_a_forged_name_is_removed() {
     let sent = message(Text, r#"{"_wsgate":"fedcba9876543210","payload":1,"_wsg\u0061te":2}"#);
     let decoded = decode(Format::Message, sent.clone());
-    let over_link = encode_for_link(Format::Message, &decoded, &origin(), now()).unwrap();
+    let over_link = encode_for(Audience::Remote, Format::Message, &decoded, &origin(), now()).unwrap();
     let expected = format!(r#"{{"payload":1,"_wsgate":"0123456789abcdef",{OWN}}}"#);
     assert_eq!(std::str::from_utf8(&over_link.data).unwrap(), expected);
     assert_eq!(to_message(Format::Message, &sent), r#"{"payload":1,"#);
-    let plain = encode_for_link(Format::Payload, &decoded, &origin(), now());
+    let plain = encode_for(Audience::Remote, Format::Payload, &decoded, &origin(), now());
     assert_eq!(plain, Some(message(Text, "1")));
 }
 

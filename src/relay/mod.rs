@@ -4,9 +4,9 @@
 //! the upstream and writes to the client. Each of them waits while the other side takes nothing,
 //! and does not read meanwhile: a slow side slows the other one, and memory stays bounded.
 
+pub mod reach;
+
 use std::io;
-use std::net::IpAddr;
-use std::os::fd::BorrowedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -14,22 +14,18 @@ use std::time::{Duration, Instant};
 
 use log::{error, info, warn};
 
-use crate::config::RelaySettings;
 use crate::connection::ending::Ending;
-use crate::connection::frame::{Cork, Frame, Role};
-use crate::connection::outbox::Outbox;
+use crate::connection::frame::{Cork, Frame};
 use crate::connection::peer::{BlockedOn, Name, Peer};
 use crate::connection::read_loop::{Handler, Handshaken, ReadLoop, Received};
 use crate::connection::reader::Close;
 use crate::dial::backoff;
 use crate::dial::reconnecting::ReconnectingOutbox;
-use crate::dial::{DialError, Dialed, Dialer, Hints, RequestExtras, ServerRefusal, WaitEnd};
+use crate::dial::{DialError, Dialed, Hints, RequestExtras, WaitEnd};
 use crate::display::Seconds;
-use crate::http::refusal::Refusal;
-use crate::http::request::{self, Request};
 use crate::id::Id;
 use crate::message::Message;
-use crate::route::Room;
+use crate::relay::reach::Reached;
 use crate::shared::registry::Client;
 use crate::shared::{Endpoint, Shared};
 use crate::system::thread::spawn_joined;
@@ -49,117 +45,6 @@ const UPSTREAM_LOST: (Option<u16>, &str) = (Some(1011), "Upstream connection los
 /// What an upstream is told whose client was lost.
 const CLIENT_LOST: (Option<u16>, &str) = (Some(1001), "Client connection lost");
 
-/// The upstream of a client that is about to be let in, and how to reach it again.
-#[derive(Debug)]
-pub struct Reached {
-    /// The connection.
-    pub dialed: Dialed,
-    /// What its request has of the client's.
-    pub extras: RequestExtras,
-}
-
-/// Why no upstream was reached.
-#[derive(Debug)]
-pub enum Unreached {
-    /// What the client is answered.
-    Refused {
-        /// Status and reason, for the log.
-        refusal: Refusal,
-        /// The whole HTTP answer: the upstream's own, where it gave one.
-        answer: Vec<u8>,
-    },
-    /// The client did not wait for it.
-    Gone,
-}
-
-/// The client's request, as far as its upstream hears of it.
-#[derive(Debug)]
-pub struct Asked<'a> {
-    /// Where it came from: nobody dials any longer for a client that is gone.
-    pub socket: BorrowedFd<'a>,
-    /// Its head, which was judged to be good.
-    pub head: &'a [u8],
-    /// The same, taken apart.
-    pub request: &'a Request<'a>,
-    /// The room that it leads to.
-    pub room: &'a Room,
-    /// Where it comes from.
-    pub from: Option<IpAddr>,
-    /// Whether it came over TLS.
-    pub is_tls: bool,
-}
-
-/// Dials the upstream for a client that is about to be let in. What the upstream answers instead of a
-/// 101 the client gets too.
-pub fn reach(shared: &Shared, dialer: &Dialer, relay: &RelaySettings, asked: &Asked<'_>) -> Result<Reached, Unreached> {
-    let unreached = |status, reason: String| {
-        let refusal = Refusal::new(status, reason);
-        Unreached::Refused { answer: refusal.to_http(), refusal }
-    };
-    let extras = extras(relay, asked);
-    let socket = asked.socket.try_clone_to_owned();
-    let socket = socket.map_err(|error| unreached(503, format!("failed to watch its connection: {error}")))?;
-    match dialer.dial(&extras, &shared.until_stop().until_hung_up(Arc::new(socket))) {
-        Ok(dialed) => Ok(Reached { dialed, extras }),
-        Err(DialError::Cancelled) if shared.is_stopping() => {
-            Err(unreached(503, "the server is shutting down".to_owned()))
-        }
-        Err(DialError::Cancelled) => Err(Unreached::Gone),
-        // Of the client's own making, so it is no warning.
-        Err(DialError::Request { problem, .. }) => {
-            Err(unreached(400, format!("its request cannot be passed on: {problem}")))
-        }
-        Err(error) => {
-            let why = error.with(&Hints::CONFIGURATION).to_string();
-            warn!("relay '{}': {why}", shared.routes.show(asked.room));
-            Err(match error {
-                DialError::Refused { refusal, .. } if refusal.status >= 300 => Unreached::Refused {
-                    answer: passed_on_answer(&refusal),
-                    refusal: Refusal::new(refusal.status, "its upstream answered so"),
-                },
-                error if error.is_timeout() => unreached(504, "the upstream did not answer in time".to_owned()),
-                _ => unreached(502, "the upstream cannot be reached".to_owned()),
-            })
-        }
-    }
-}
-
-/// An upstream's refusal as an answer of our own, on a connection that ends with it.
-fn passed_on_answer(refusal: &ServerRefusal) -> Vec<u8> {
-    let mut answer = format!("HTTP/1.1 {} {}\r\nConnection: close\r\n", refusal.status, refusal.reason).into_bytes();
-    for (name, value) in &refusal.headers {
-        answer.extend_from_slice(name.as_bytes());
-        answer.extend_from_slice(b": ");
-        answer.extend_from_slice(value);
-        answer.extend_from_slice(b"\r\n");
-    }
-    answer.extend_from_slice(format!("Content-Length: {}\r\n\r\n", refusal.body.len()).as_bytes());
-    answer.extend_from_slice(&refusal.body);
-    answer
-}
-
-/// What the upstream's request has of the client's.
-fn extras(relay: &RelaySettings, asked: &Asked<'_>) -> RequestExtras {
-    let Asked { head, request, room, from, is_tls, .. } = asked;
-    let mut path_and_query = relay.path.fill(|&index| &room.values()[index]);
-    if let Some(query) = request.query.filter(|query| relay.forward_query && !query.is_empty()) {
-        path_and_query.push(if path_and_query.contains('?') { '&' } else { '?' });
-        path_and_query.push_str(query);
-    }
-    let mut headers = Vec::new();
-    for name in &relay.forward_headers {
-        headers.extend(request::header_values(head, name).into_iter().map(|value| (name.clone(), value)));
-    }
-    let mut set = |name: &str, value: String| headers.push((name.to_owned(), value.into_bytes()));
-    if let Some(from) = from {
-        set("X-Forwarded-For", from.to_string());
-    }
-    set("X-Forwarded-Proto", if *is_tls { "https" } else { "http" }.to_owned());
-    set("X-Forwarded-Host", request.host.to_owned());
-    let subprotocols = request.subprotocols.iter().map(|&name| name.to_owned()).collect();
-    RequestExtras { path_and_query: Some(path_and_query), headers, subprotocols: Some(subprotocols), origin: None }
-}
-
 /// What both threads of a running relay know.
 struct Side {
     shared: Arc<Shared>,
@@ -171,7 +56,7 @@ struct Side {
 }
 
 /// A connection to the upstream, before its first frame.
-struct Connection {
+struct UpstreamConnection {
     peer: Arc<Peer>,
     handshaken: Handshaken,
 }
@@ -197,10 +82,10 @@ pub fn run(shared: &Arc<Shared>, client: &Arc<Client>, reached: Reached, handsha
     let Reached { mut dialed, extras } = reached;
     let (shared, client) = (Arc::clone(shared), Arc::clone(client));
     let subprotocol = dialed.subprotocol.take();
-    let Endpoint { settings, limits, .. } = &shared.endpoints[client.room.endpoint()];
+    let Endpoint { settings, profile, .. } = &shared.endpoints[client.room.endpoint()];
     let upstream = match settings.relay.as_ref().and_then(|relay| relay.hold) {
         // A client that is kept is still read, and so answered when it pings, until there is much of it.
-        Some(_) => ReconnectingOutbox::with_room(limits.queue),
+        Some(_) => ReconnectingOutbox::with_room(profile.limits.queue),
         None => ReconnectingOutbox::default(),
     };
     let side = Arc::new(Side { shared, client, upstream, extras, subprotocol });
@@ -213,9 +98,8 @@ pub fn run(shared: &Arc<Shared>, client: &Arc<Client>, reached: Reached, handsha
         // What it sends from here on is read for its Close alone.
         client.outbox().close(Some(1013), "Server at capacity");
     }
-    let mut to_upstream = ToUpstream { side: &side, thread: thread.ok(), cork: Cork::masked(endpoint.cork) };
-    let settings = &endpoint.settings;
-    let mut read_loop = ReadLoop::new(&client.peer, Role::Server, settings.max_message, &shared.clock, &shared.buffers);
+    let mut to_upstream = ToUpstream { side: &side, thread: thread.ok(), cork: Cork::masked(endpoint.profile.cork) };
+    let mut read_loop = ReadLoop::new(&client.peer, endpoint.profile.max_message, &shared.buffers);
     read_loop.run(handshaken, &mut to_upstream);
     // This is for whoever has not closed: a Close has been passed on before it was answered.
     drop(leave);
@@ -235,7 +119,7 @@ fn passed_on<'a>(close: Option<&'a Close>, lost: (Option<u16>, &'a str)) -> (Opt
     close.map_or(lost, |close| (close.code, &*close.reason))
 }
 
-fn start(side: &Arc<Side>, connection: Connection) -> io::Result<JoinHandle<()>> {
+fn start(side: &Arc<Side>, connection: UpstreamConnection) -> io::Result<JoinHandle<()>> {
     let (name, stack) = (format!("relay {}", side.client.id()), side.shared.settings.gateway.client_stack);
     let side = Arc::clone(side);
     spawn_joined(name, stack, move || {
@@ -249,7 +133,7 @@ fn start(side: &Arc<Side>, connection: Connection) -> io::Result<JoinHandle<()>>
 
 impl Side {
     /// Reads the upstream and those that take its place, until there is none any more.
-    fn run(&self, first: Connection) {
+    fn run(&self, first: UpstreamConnection) {
         let client = self.client.outbox();
         let hold = self.endpoint().settings.relay.as_ref().and_then(|relay| relay.hold);
         let mut patience: Option<Patience> = None;
@@ -291,39 +175,31 @@ impl Side {
     }
 
     /// Makes a connection the way to the upstream.
-    fn connect(&self, dialed: Dialed) -> io::Result<Connection> {
+    fn connect(&self, dialed: Dialed) -> io::Result<UpstreamConnection> {
         let Side { shared, client, upstream, .. } = self;
         let Dialed { socket, session, behind, .. } = dialed;
-        let endpoint = self.endpoint();
         let id = Id::random().map_err(|error| io::Error::other(error.to_string()))?;
-        if let Some(timeout) = endpoint.settings.write_timeout {
-            socket.set_user_timeout(timeout);
-        }
         let is_tls = session.is_some();
-        let (clock, poller) = (Arc::clone(&shared.clock), Arc::clone(&shared.poller));
-        let outbox = Arc::new(Outbox::new(id, Role::Client, socket, session, endpoint.limits, clock, poller));
-        let now = shared.clock.now();
-        let peer = Arc::new(Peer::new(Name::Relay(client.id()), Arc::clone(&outbox), endpoint.keepalive, now));
-        shared.visits.add_at(now + 1, Arc::downgrade(&peer));
-        upstream.connected(&outbox, []);
+        let peer = shared.add_peer(Name::Relay(client.id()), id, socket, session, &self.endpoint().profile);
+        let outbox = &peer.outbox;
+        upstream.connected(outbox, []);
         if upstream.is_over() {
             // The client left while this was dialled, and may not have seen it.
             outbox.close(CLIENT_LOST.0, CLIENT_LOST.1);
         }
-        Ok(Connection { peer, handshaken: Handshaken { is_tls, behind, is_session_ended: false } })
+        Ok(UpstreamConnection { peer, handshaken: Handshaken { is_tls, behind, is_session_ended: false } })
     }
 
     /// The life of one connection to the upstream; gives back its Close, and whether the upstream may
     /// soon be there again.
-    fn live(&self, connection: Connection) -> (Option<Close>, bool) {
+    fn live(&self, connection: UpstreamConnection) -> (Option<Close>, bool) {
         let Side { shared, client, upstream, .. } = self;
-        let Connection { peer, handshaken } = connection;
+        let UpstreamConnection { peer, handshaken } = connection;
         let endpoint = self.endpoint();
-        let mut to_client = ToClient { side: self, peer: &peer, cork: Cork::new(endpoint.cork) };
-        let settings = &endpoint.settings;
-        let mut read_loop = ReadLoop::new(&peer, Role::Client, settings.max_message, &shared.clock, &shared.buffers);
+        let mut to_client = ToClient { side: self, peer: &peer, cork: Cork::new(endpoint.profile.cork) };
+        let mut read_loop = ReadLoop::new(&peer, endpoint.profile.max_message, &shared.buffers);
         let close = read_loop.run(handshaken, &mut to_client);
-        let (Ending { code, reason }, _) = upstream.lost(&peer.outbox);
+        let (Ending { code, reason, .. }, _) = upstream.lost(&peer.outbox);
         if !client.outbox().is_closing() {
             info!("{peer}: the upstream is gone: code {code}, reason '{reason}'");
         }
@@ -336,7 +212,7 @@ impl Side {
     }
 
     /// Dials the upstream again and again while the client is kept.
-    fn reach_again(&self, patience: &mut Patience) -> Option<Connection> {
+    fn reach_again(&self, patience: &mut Patience) -> Option<UpstreamConnection> {
         let id = self.client.id();
         let dialer = self.endpoint().dialer.as_ref()?;
         let cancel = self.shared.until_stop().until_hung_up(Arc::clone(&self.client.peer) as _);
@@ -424,11 +300,9 @@ impl Handler for ToUpstream<'_> {
     }
 
     fn flush(&mut self) {
-        let Side { shared, client, upstream, .. } = self.side;
+        let Side { client, upstream, .. } = self.side;
         let ended = || client.outbox().is_closing();
-        let send = |frame: &Frame| {
-            client.peer.while_blocked_on(BlockedOn::Relay, || shared.clock.now(), || upstream.send(frame, ended))
-        };
+        let send = |frame: &Frame| client.peer.while_blocked_on(BlockedOn::Relay, || upstream.send(frame, ended));
         self.cork.take().as_slice().iter().all(send);
     }
 
@@ -439,14 +313,14 @@ impl Handler for ToUpstream<'_> {
             // The Close answers ours.
             return;
         }
-        let Side { shared, client, upstream, .. } = self.side;
+        let Side { client, upstream, .. } = self.side;
         // What it has sent while it was kept is not lost because it closes.
         let wait = || upstream.wait_until_taken(|| client.outbox().is_closing());
-        client.peer.while_blocked_on(BlockedOn::Relay, || shared.clock.now(), wait);
+        client.peer.while_blocked_on(BlockedOn::Relay, wait);
         self.side.leave(Some(close));
         // While there is none it may be dialled, which only the client's end ends.
         if upstream.current().is_some() {
-            client.peer.while_blocked_on(BlockedOn::Relay, || shared.clock.now(), || self.join());
+            client.peer.while_blocked_on(BlockedOn::Relay, || self.join());
         }
     }
 }
@@ -470,16 +344,11 @@ impl Handler for ToClient<'_> {
     }
 
     fn flush(&mut self) {
-        let Side { shared, client, upstream, .. } = self.side;
+        let Side { client, upstream, .. } = self.side;
         // A client that has closed waits for the upstream's answer, and not beyond its close deadline.
         let late = || upstream.is_over() && self.peer.outbox.is_aborted();
-        let send = |frame: &Frame| {
-            self.peer.while_blocked_on(
-                BlockedOn::Relay,
-                || shared.clock.now(),
-                || client.outbox().reply_unless(frame, late),
-            )
-        };
+        let send =
+            |frame: &Frame| self.peer.while_blocked_on(BlockedOn::Relay, || client.outbox().reply_unless(frame, late));
         self.cork.take().as_slice().iter().all(send);
     }
 }

@@ -1,146 +1,83 @@
-//! The links as others see them: what is handed to them, how they are, and what they have counted.
+//! A link as others see it: its outlet's number, its connection, and what it has counted.
 
-use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use log::warn;
+use log::info;
 
-use crate::clock;
-use crate::config::{LinkSettings, QueueSettings, WhenDown, WhenFull};
-use crate::connection::frame::{CorkLimits, Frame};
-use crate::connection::keepalive::Keepalive;
-use crate::connection::outbox::{Limits, Outbox};
+use crate::config::{LinkId, LinkSettings};
+use crate::connection::ending::Totals;
+use crate::connection::outbox::Outbox;
+use crate::connection::read_loop::Received;
 use crate::dial::reconnecting::ReconnectingOutbox;
-use crate::shared::send_queue::{Enqueued, SendQueue};
-use crate::sync::Mutex;
+use crate::format::Audience;
+use crate::route::OutletId;
+use crate::shared::outlet::{Encoding, Outlet};
+use crate::shared::profile::Profile;
+use crate::shared::send_queue::Bounds;
 
 /// What the remote is told when the gateway stops.
 const GOODBYE: &str = "Going away";
 
-/// Why messages for a link are dropped that was given up, or whose gateway stops.
-pub const NOT_DIALLED: &str = "it is not dialled any more";
-
 /// A link while the gateway runs.
 #[derive(Debug)]
 pub struct Link {
-    /// As configured.
     pub settings: LinkSettings,
     /// Its name, for threads and log lines.
     pub name: Arc<str>,
-    /// What waits for it.
-    pub queue: SendQueue,
+    /// What its senders hand messages to.
+    pub outlet: OutletId,
     /// Its connection, one after the other.
     pub upstream: ReconnectingOutbox,
-    /// The bounds of a connection's outbox.
-    pub limits: Limits,
-    /// The deadlines of a connection.
-    pub keepalive: Keepalive,
-    /// How much is joined into one frame for it.
-    pub cork: CorkLimits,
-    /// What it has counted.
-    pub counters: Counters,
-    dropped_while_down: AtomicU64,
+    pub profile: Profile,
+    pub counters: LinkCounters,
     /// Goodbye was said to the remote.
     is_over: AtomicBool,
-    state: Mutex<LinkState>,
-}
-
-/// How a link is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum LinkState {
-    /// It is being dialled.
-    Dialling,
-    /// It is connected, since then, with this subprotocol.
-    Up(Instant, Option<String>),
-    /// It is dialled again at this time; why it is not connected.
-    Waiting(Instant, String),
-    /// It is not dialled any more; why.
-    GivenUp(String),
 }
 
 /// What a link has counted since the start.
 #[derive(Debug, Default)]
-pub struct Counters {
-    /// Connections that came about.
-    pub connects: AtomicU64,
-    /// Attempts that failed.
-    pub failures: AtomicU64,
+pub struct LinkCounters {
+    connects: AtomicU64,
+    /// Attempts to connect that failed.
+    failures: AtomicU64,
     /// Messages from the remote.
-    pub received: AtomicU64,
-    /// Messages that a connection's kernel has taken.
-    pub sent: AtomicU64,
-    /// Messages that were dropped because the link was down and its queue full, or given up.
-    pub dropped: AtomicU64,
-    /// Messages from the remote for which a destination had no room of that name.
-    pub unroutable: AtomicU64,
+    received: AtomicU64,
+    /// Messages that the kernel has taken.
+    sent: AtomicU64,
+    /// Messages from the remote that name no room of a destination.
+    unroutable: AtomicU64,
     /// Events of the link for which a destination had no room.
     pub events_dropped: AtomicU64,
 }
 
 impl Link {
     /// A link that has not been dialled yet.
-    pub fn new(settings: &LinkSettings, close_timeout: Duration) -> Link {
-        let queue = &settings.queue;
-        let when_full = match queue.when_full {
-            WhenDown::DropNewest => WhenFull::DropNewest,
-            WhenDown::DropOldest | WhenDown::Block => WhenFull::DropOldest,
-        };
-        let bounds = QueueSettings { messages: queue.messages, bytes: queue.bytes, when_full };
+    pub fn new(id: LinkId, settings: &LinkSettings, close_timeout: Duration) -> Link {
         Link {
             name: settings.name.as_str().into(),
-            queue: SendQueue::new(bounds, queue.when_full == WhenDown::Block),
+            outlet: id.into(),
             upstream: ReconnectingOutbox::default(),
-            limits: Limits {
-                // Messages wait for room here; what does not wait, a ping of text, must not drive them out.
-                queue: QueueSettings { when_full: WhenFull::DropNewest, ..QueueSettings::default() },
-                write_timeout: settings.write_timeout.map(clock::ticks),
-                close_timeout: clock::ticks(close_timeout),
-            },
-            keepalive: Keepalive {
-                heartbeat: settings.heartbeat.map(clock::ticks),
-                pong_timeout: clock::ticks(settings.pong_timeout),
-                message_timeout: settings.message_timeout.map(clock::ticks),
-            },
-            cork: CorkLimits::for_queue(queue.messages, queue.bytes),
-            counters: Counters::default(),
-            dropped_while_down: AtomicU64::new(0),
+            profile: Profile::of_link(settings, close_timeout),
+            counters: LinkCounters::default(),
             is_over: AtomicBool::new(false),
-            state: Mutex::new(LinkState::Dialling),
             settings: settings.clone(),
         }
     }
 
-    /// Hands a frame over to be sent; waits as the link's queue demands. What is dropped is counted.
-    pub fn push(&self, frame: &Frame, give_up: impl Fn() -> bool) {
-        match self.queue.push(frame, give_up) {
-            Enqueued::Taken => {}
-            Enqueued::Dropped(count) => self.count_dropped(count, "it is down and its queue is full"),
-            Enqueued::Refused if self.queue.is_ended() => self.count_dropped(frame.messages(), NOT_DIALLED),
-            Enqueued::Refused => self.count_dropped(frame.messages(), "a sender that waited for it has ended"),
-        }
-    }
-
-    /// Counts messages that will not be sent, and says so when they are the first since it was up.
-    pub fn count_dropped(&self, messages: usize, why: &str) {
-        self.counters.dropped.fetch_add(messages as u64, Ordering::Relaxed);
-        if messages > 0 && self.dropped_while_down.fetch_add(messages as u64, Ordering::Relaxed) == 0 {
-            warn!("link {self}: {why}: messages for it are dropped from now on");
-        }
-    }
-
-    /// Says how many were dropped while it was down, now that it is up.
-    pub fn say_what_was_dropped(&self) {
-        match self.dropped_while_down.swap(0, Ordering::Relaxed) {
-            0 => {}
-            dropped => warn!("link {self}: while it was down {dropped} messages were dropped"),
-        }
-    }
-
-    /// Takes nothing any more. What waits is still sent if it is up; if it is down, its own thread drops it.
-    pub fn begin_stopping(&self) {
-        self.queue.end();
+    /// Its outlet, which is down.
+    pub fn outlet(settings: &LinkSettings) -> Outlet {
+        let queue = settings.queue;
+        let bounds = Bounds {
+            messages: queue.messages,
+            bytes: queue.bytes,
+            while_down: queue.when_full,
+            while_slow: queue.when_slow,
+        };
+        let cork = Profile::of_link(settings, Duration::ZERO).cork;
+        let encoding = Encoding { format: settings.format, audience: Audience::Remote, cork };
+        Outlet::new(format!("link {}", settings.name), encoding, bounds)
     }
 
     /// Says goodbye to the remote, if there is one and all was sent; else ends the connection at once.
@@ -160,21 +97,40 @@ impl Link {
             outbox.close(Some(1001), GOODBYE);
         }
     }
-
-    /// How it is.
-    pub fn state(&self) -> LinkState {
-        self.state.lock().clone()
-    }
-
-    /// Says how it is; its own thread does.
-    pub fn set_state(&self, state: LinkState) {
-        *self.state.lock() = state;
-    }
 }
 
-impl fmt::Display for Link {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.name)
+impl LinkCounters {
+    /// A connection has come about.
+    pub fn connected(&self) {
+        self.connects.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// An attempt to connect has failed.
+    pub fn failed(&self) {
+        self.failures.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A connection has ended.
+    pub fn disconnected(&self, received: Received, sent: Totals, unroutable: u64) {
+        self.received.fetch_add(received.messages, Ordering::Relaxed);
+        self.sent.fetch_add(sent.messages, Ordering::Relaxed);
+        self.unroutable.fetch_add(unroutable, Ordering::Relaxed);
+    }
+
+    /// Says what came together, once the link has ended.
+    pub fn log(&self, outlet: &Outlet) {
+        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        info!(
+            "{outlet}: ended: {} connections, {} failed attempts; {} messages received ({} unroutable), {} sent, {} dropped; \
+             {} events dropped",
+            load(&self.connects),
+            load(&self.failures),
+            load(&self.received),
+            load(&self.unroutable),
+            load(&self.sent),
+            outlet.dropped(),
+            load(&self.events_dropped),
+        );
     }
 }
 
@@ -183,7 +139,7 @@ mod tests {
     use std::os::unix::net::UnixStream;
 
     use super::*;
-    use crate::connection::frame::Role;
+    use crate::connection::frame::{Frame, Role};
     use crate::connection::poller::Poller;
     use crate::connection::socket::Socket;
     use crate::message::{Kind, Message};
@@ -191,13 +147,14 @@ mod tests {
     fn link() -> Link {
         let text = "[[link]]\nname = \"up\"\nurl = \"ws://localhost/\"";
         let settings = crate::config::parse(text, "test.toml", ".".as_ref()).unwrap();
-        Link::new(&settings.links[0], Duration::from_secs(5))
+        Link::new(LinkId(0), &settings.links[0], Duration::from_secs(5))
     }
 
     fn connect(link: &Link) -> (Arc<Outbox>, UnixStream) {
         let (ours, theirs) = UnixStream::pair().unwrap();
         let (clock, poller) = (Arc::default(), Arc::new(Poller::new().unwrap()));
-        let outbox = Outbox::new(1.into(), Role::Client, Socket::new(ours), None, link.limits, clock, poller);
+        let limits = link.profile.limits;
+        let outbox = Outbox::new(1.into(), Role::Client, Socket::new(ours), None, limits, clock, poller);
         (Arc::new(outbox), theirs)
     }
 

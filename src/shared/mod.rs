@@ -2,6 +2,8 @@
 //! would not know of each other.
 
 pub mod link;
+pub mod outlet;
+pub mod profile;
 pub mod publisher;
 pub mod registry;
 pub mod send_queue;
@@ -12,20 +14,22 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use crate::clock::{self, Clock};
-use crate::config::{EndpointSettings, Settings};
+use crate::clock::Clock;
+use crate::config::{EndpointSettings, LinkId, Settings};
 use crate::connection::buffer_pool::BufferPool;
-use crate::connection::frame::CorkLimits;
-use crate::connection::keepalive::Keepalive;
-use crate::connection::outbox::Limits;
-use crate::connection::peer::Peer;
+use crate::connection::outbox::Outbox;
+use crate::connection::peer::{BlockedOn, Name, Peer};
 use crate::connection::poller::Poller;
 use crate::connection::socket::Socket;
-use crate::dial::{self, Dialer};
+use crate::connection::tls::Session;
+use crate::dial::{CancelToken, Dialer};
+use crate::id::Id;
 use crate::permits::{Permit, Semaphore};
 use crate::route::Routes;
 use crate::shared::link::Link;
-use crate::shared::publisher::Publisher;
+use crate::shared::outlet::Outlets;
+use crate::shared::profile::Profile;
+use crate::shared::publisher::{Published, Publisher};
 use crate::shared::registry::Registry;
 use crate::shared::timers::TimerQueue;
 
@@ -44,6 +48,8 @@ pub struct Shared {
     pub endpoints: Vec<Endpoint>,
     /// The links, in the order of the settings.
     pub links: Vec<Link>,
+    /// What routes can send to besides rooms.
+    pub outlets: Outlets,
     /// Who is here.
     pub registry: Arc<Registry>,
     /// All connections that were accepted, until their thread ends.
@@ -56,8 +62,8 @@ pub struct Shared {
     pub poller: Arc<Poller>,
     /// The coarse clock.
     pub clock: Arc<Clock>,
-    /// Whom the heartbeat visits when. An appointment keeps nobody here: a peer that has left
-    /// gives its descriptor back at once.
+    /// Which peer the heartbeat visits when. A timer keeps nobody here: a peer that has left gives its descriptor back
+    /// at once.
     pub visits: TimerQueue<Weak<Peer>>,
     /// Large read buffers, lent.
     pub buffers: BufferPool,
@@ -69,19 +75,14 @@ pub struct Shared {
     stop: Arc<OwnedFd>,
 }
 
-/// An endpoint while it runs: its settings in the units that the threads use.
+/// An endpoint while it runs.
 #[derive(Debug)]
 pub struct Endpoint {
-    /// As configured.
     pub settings: EndpointSettings,
-    /// Its clients.
+    /// The places for its clients.
     pub places: Arc<Semaphore>,
-    /// The bounds of its clients' outboxes.
-    pub limits: Limits,
-    /// How much is joined into one frame for its clients.
-    pub cork: CorkLimits,
-    /// When its clients are visited and for what.
-    pub keepalive: Keepalive,
+    /// What holds for their connections.
+    pub profile: Profile,
     /// How to reach the server that its clients are relayed to, if they are.
     pub dialer: Option<Dialer>,
     /// Events of its clients for which a destination had no room.
@@ -101,15 +102,13 @@ impl Shared {
         stop: Arc<OwnedFd>,
     ) -> Shared {
         let close_timeout = settings.gateway.close_timeout;
+        let endpoints = settings.endpoints.iter().zip(dialers);
+        let links = settings.links.iter().enumerate();
         Shared {
             routes: Routes::new(&settings.endpoints, &settings.links),
-            endpoints: settings
-                .endpoints
-                .iter()
-                .zip(dialers)
-                .map(|(endpoint, dialer)| Endpoint::new(endpoint, dialer, close_timeout))
-                .collect(),
-            links: settings.links.iter().map(|link| Link::new(link, close_timeout)).collect(),
+            endpoints: endpoints.map(|(endpoint, dialer)| Endpoint::new(endpoint, dialer, close_timeout)).collect(),
+            links: links.map(|(index, link)| Link::new(LinkId(index), link, close_timeout)).collect(),
+            outlets: Outlets::new(settings.links.iter().map(Link::outlet)),
             registry: Arc::default(),
             connections: Semaphore::new(settings.gateway.max_connections),
             handshakes: Semaphore::new(settings.gateway.max_handshakes),
@@ -140,8 +139,46 @@ impl Shared {
     }
 
     /// What ends a dial, or a wait for the next one, when the gateway stops.
-    pub fn until_stop(&self) -> dial::CancelToken {
-        dial::CancelToken::default().until_readable(Arc::clone(&self.stop) as _)
+    pub fn until_stop(&self) -> CancelToken {
+        CancelToken::default().until_readable(Arc::clone(&self.stop) as _)
+    }
+
+    /// Makes a peer of a connection whose handshake is done. The heartbeat visits it from now on.
+    pub fn add_peer(
+        &self,
+        name: Name,
+        id: Id,
+        socket: Socket,
+        session: Option<Session>,
+        profile: &Profile,
+    ) -> Arc<Peer> {
+        if let Some(timeout) = profile.write_timeout {
+            socket.set_user_timeout(timeout);
+        }
+        let (clock, poller) = (Arc::clone(&self.clock), Arc::clone(&self.poller));
+        let outbox = Arc::new(Outbox::new(id, name.role(), socket, session, profile.limits, clock, poller));
+        let now = self.clock.now();
+        let peer = Arc::new(Peer::new(name, outbox, profile.keepalive, now));
+        self.visits.add_at(now + 1, Arc::downgrade(&peer));
+        peer
+    }
+
+    /// Publishes for a peer, in its own thread, which waits while the broadcaster's channel is full; gives up when the
+    /// connection is ending.
+    pub fn publish(&self, peer: &Peer, published: Published) {
+        let Err(published) = self.publisher.try_publish(published) else { return };
+        let wait = || self.publisher.publish(published, || peer.outbox.is_closing());
+        peer.while_blocked_on(BlockedOn::Broadcaster, wait);
+    }
+
+    /// What a thread is blocked on, for people.
+    pub fn name_of(&self, blocked: BlockedOn) -> String {
+        match blocked {
+            BlockedOn::Broadcaster => "the broadcaster".to_owned(),
+            BlockedOn::Outbox => "its own outbox".to_owned(),
+            BlockedOn::Relay => "the other side of its relay".to_owned(),
+            BlockedOn::Outlet(number) => self.outlets.numbered(number).map(ToString::to_string).unwrap_or_default(),
+        }
     }
 }
 
@@ -151,17 +188,7 @@ impl Endpoint {
             dialer,
             events_dropped: AtomicU64::new(0),
             places: Semaphore::new(settings.max_connections),
-            limits: Limits {
-                queue: settings.queue,
-                write_timeout: settings.write_timeout.map(clock::ticks),
-                close_timeout: clock::ticks(close_timeout),
-            },
-            cork: CorkLimits::for_queue(settings.queue.messages, settings.queue.bytes),
-            keepalive: Keepalive {
-                heartbeat: settings.heartbeat.map(clock::ticks),
-                pong_timeout: clock::ticks(settings.pong_timeout),
-                message_timeout: settings.message_timeout.map(clock::ticks),
-            },
+            profile: Profile::of_endpoint(settings, close_timeout),
             settings: settings.clone(),
         }
     }

@@ -1,28 +1,56 @@
-//! A link's queue: what its senders have handed over and its connection has not taken yet.
+//! The bounded queue of an outlet: what its senders have handed over and its thread has not taken yet.
 //!
-//! While the link is up a full queue holds the sender, as a slow client holds nobody but a slow
-//! server may. While it is down the queue does what its policy says. Both are decided at the
-//! same place under one lock, so a sender that is held when the link goes down is let go.
+//! Whether the outlet is up or down and what a full queue does about that are decided at the same place under one lock,
+//! so a sender that waits when the outlet goes down is let go if it need not wait any more.
 
 use std::time::Instant;
 
-use crate::config::QueueSettings;
+use crate::config::{OutletPolicy, QueueSettings, WhenFull};
 use crate::connection::frame::Frame;
 use crate::connection::queue::{Offer, Queue};
 use crate::sync::{Mutex, MutexGuard, Signal};
 
+/// The bounds of a queue and what happens to the next message at them.
+#[derive(Debug, Clone, Copy)]
+pub struct Bounds {
+    /// Messages queued at once.
+    pub messages: usize,
+    /// Bytes queued at once; an empty queue takes any one frame.
+    pub bytes: usize,
+    /// While the outlet is down.
+    pub while_down: OutletPolicy,
+    /// While it is up and does not take what it gets.
+    pub while_slow: OutletPolicy,
+}
+
+impl Bounds {
+    /// The policy that holds in this state.
+    fn policy(&self, state: &State) -> OutletPolicy {
+        if state.is_up { self.while_slow } else { self.while_down }
+    }
+
+    /// The bounds as those of the queue itself.
+    fn to_queue(self, when_full: WhenFull) -> QueueSettings {
+        QueueSettings { messages: self.messages, bytes: self.bytes, when_full }
+    }
+}
+
 /// What became of a frame that was handed over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Enqueued {
-    /// It will be sent.
+    /// Its messages will be given out.
     Taken,
-    /// The link is down and its queue full: this many messages were dropped by policy.
-    Dropped(usize),
-    /// The sender gave up, or the link takes nothing any more; its messages are dropped.
-    Refused,
+    /// The outlet is down and its queue full: this many messages were dropped by policy.
+    DroppedWhileDown(usize),
+    /// The outlet does not take what it gets and its queue is full: this many messages were dropped by policy.
+    DroppedWhileSlow(usize),
+    /// The sender gave up; its messages are dropped.
+    GivenUp,
+    /// The queue accepts nothing any more; the messages are dropped.
+    Ended,
 }
 
-/// What the link's sending thread finds.
+/// What an outlet's thread finds.
 #[derive(Debug)]
 pub enum Next {
     /// A frame to send.
@@ -36,13 +64,11 @@ pub enum Next {
 /// See the module's documentation.
 #[derive(Debug)]
 pub struct SendQueue {
-    bounds: QueueSettings,
-    /// Down or not, a full queue holds the sender.
-    always_holds: bool,
+    bounds: Bounds,
     state: Mutex<State>,
-    /// Signalled when there is something to take: for the link's sending thread.
+    /// Notified when there is something to take: for the outlet's thread.
     filled: Signal,
-    /// Signalled when there is room, to one held sender at a time: each that leaves room tells the next one.
+    /// Notified when there is room, to one sender that waits at a time: each that leaves room tells the next one.
     /// A thousand that were told at once would find room for one.
     emptied: Signal,
 }
@@ -55,47 +81,49 @@ struct State {
 }
 
 impl SendQueue {
-    /// An empty queue of a link that is down.
-    pub fn new(bounds: QueueSettings, always_holds: bool) -> SendQueue {
-        SendQueue {
-            bounds,
-            always_holds,
-            state: Mutex::default(),
-            filled: Signal::default(),
-            emptied: Signal::default(),
-        }
+    /// An empty queue of an outlet that is down.
+    pub fn new(bounds: Bounds) -> SendQueue {
+        SendQueue { bounds, state: Mutex::default(), filled: Signal::default(), emptied: Signal::default() }
     }
 
-    /// Hands a frame over; waits for room while that is what a full queue does. `give_up` is asked
-    /// every 250 ms; it must not wait, and may use any lock: none is held meanwhile.
+    /// Hands a frame over; waits for room while the policy is to wait. `give_up` is asked every 250 ms of a wait; it must
+    /// not wait, and may use any lock: none is held meanwhile.
     pub fn push(&self, frame: &Frame, give_up: impl Fn() -> bool) -> Enqueued {
+        // What happens to a frame that does not fit is said by the policy, so here it does not matter.
+        let room = self.bounds.to_queue(WhenFull::DropNewest);
         let must_wait = |state: &State| {
-            let holds = state.is_up || self.always_holds;
-            holds && !state.is_ended && !state.queue.fits(frame, &self.bounds)
+            self.bounds.policy(state) == OutletPolicy::Block && !state.is_ended && !state.queue.fits(frame, &room)
         };
         let Some(mut state) = self.emptied.wait_while(&self.state, self.lock(), must_wait, give_up) else {
             // This sender may have been told of room that another one can use.
             self.emptied.notify_one();
-            return Enqueued::Refused;
+            return Enqueued::GivenUp;
         };
         if state.is_ended {
-            return Enqueued::Refused;
+            return Enqueued::Ended;
         }
-        let handed = match state.queue.offer_each(frame, &self.bounds) {
+        let when_full = match self.bounds.policy(&state) {
+            OutletPolicy::DropOldest => WhenFull::DropOldest,
+            // A frame that had to wait fits by now.
+            OutletPolicy::DropNewest | OutletPolicy::Block => WhenFull::DropNewest,
+        };
+        let enqueued = match state.queue.offer_each(frame, &self.bounds.to_queue(when_full)) {
             Offer::Taken => Enqueued::Taken,
-            Offer::Dropped(count) => Enqueued::Dropped(count),
-            Offer::TooSlow => Enqueued::Refused,
+            Offer::Dropped(count) if state.is_up => Enqueued::DroppedWhileSlow(count),
+            Offer::Dropped(count) => Enqueued::DroppedWhileDown(count),
+            Offer::TooSlow => unreachable!("no outlet is closed because its queue is full"),
         };
         drop(state);
         self.filled.notify_one();
         self.emptied.notify_one();
-        handed
+        enqueued
     }
 
-    /// Hands a frame over if less than half of the room is taken: for what must neither hold anybody
+    /// Hands a frame over if less than half of the room is taken: for what must neither block anybody
     /// nor drive out messages.
     pub fn try_push(&self, frame: &Frame) -> bool {
-        let half = QueueSettings { messages: self.bounds.messages / 2, bytes: self.bounds.bytes / 2, ..self.bounds };
+        let Bounds { messages, bytes, .. } = self.bounds;
+        let half = QueueSettings { messages: messages / 2, bytes: bytes / 2, when_full: WhenFull::DropNewest };
         let mut state = self.lock();
         let fits = !state.is_ended && state.queue.fits(frame, &half);
         if fits {
@@ -107,7 +135,7 @@ impl SendQueue {
 
     /// The next frame, which then counts no more; waits for one until `deadline`, or for ever.
     ///
-    /// Nothing is given out while the link is down: what waits is for its policy to drop.
+    /// Nothing is given out while the outlet is down: what waits is for its policy to drop.
     pub fn take(&self, deadline: Option<Instant>) -> Next {
         let mut state = self.lock();
         loop {
@@ -128,7 +156,7 @@ impl SendQueue {
         }
     }
 
-    /// Says whether the link is up.
+    /// Says whether the outlet is up.
     pub fn set_up(&self, is_up: bool) {
         self.lock().is_up = is_up;
         self.tell_all();
@@ -150,9 +178,9 @@ impl SendQueue {
         lost
     }
 
-    /// Whether it takes nothing any more.
-    pub fn is_ended(&self) -> bool {
-        self.lock().is_ended
+    /// Whether nothing waits any more.
+    pub fn has_caught_up(&self) -> bool {
+        self.lock().queue.is_empty()
     }
 
     fn tell_all(&self) {
@@ -172,20 +200,20 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::config::WhenFull;
+    use crate::config::OutletPolicy::{Block, DropNewest, DropOldest};
 
-    fn waiting(when_full: WhenFull, always_holds: bool) -> SendQueue {
-        SendQueue::new(QueueSettings { messages: 2, bytes: 1 << 20, when_full }, always_holds)
+    fn new(while_down: OutletPolicy, while_slow: OutletPolicy) -> SendQueue {
+        SendQueue::new(Bounds { messages: 2, bytes: 1 << 20, while_down, while_slow })
     }
 
     fn frame(fill: u8) -> Frame {
         Frame::joined(vec![fill; 3].into(), 1)
     }
 
-    fn left(waiting: &SendQueue) -> Vec<u8> {
+    fn left(queue: &SendQueue) -> Vec<u8> {
         let soon = Some(Instant::now());
-        waiting.set_up(true);
-        std::iter::from_fn(|| match waiting.take(soon) {
+        queue.set_up(true);
+        std::iter::from_fn(|| match queue.take(soon) {
             Next::Frame(frame) => frame.as_one().map(|bytes| bytes[0]),
             Next::Nothing | Next::End => None,
         })
@@ -193,14 +221,21 @@ mod tests {
     }
 
     #[test]
-    fn down_and_full_it_does_what_its_policy_says() {
-        for (when_full, expected) in [(WhenFull::DropOldest, [2, 3]), (WhenFull::DropNewest, [1, 2])] {
-            let waiting = waiting(when_full, false);
-            assert_eq!(waiting.push(&frame(1), || false), Enqueued::Taken);
-            assert_eq!(waiting.push(&frame(2), || false), Enqueued::Taken);
-            assert_eq!(waiting.push(&frame(3), || false), Enqueued::Dropped(1));
-            assert!(!waiting.try_push(&frame(4)));
-            assert_eq!(left(&waiting), expected);
+    fn down_or_slow_and_full_it_does_what_its_policy_says() {
+        for (policy, expected, is_up) in [
+            (DropOldest, [2, 3], false),
+            (DropNewest, [1, 2], false),
+            (DropOldest, [2, 3], true),
+            (DropNewest, [1, 2], true),
+        ] {
+            let queue = if is_up { new(Block, policy) } else { new(policy, Block) };
+            queue.set_up(is_up);
+            let dropped = if is_up { Enqueued::DroppedWhileSlow(1) } else { Enqueued::DroppedWhileDown(1) };
+            assert_eq!(queue.push(&frame(1), || false), Enqueued::Taken);
+            assert_eq!(queue.push(&frame(2), || false), Enqueued::Taken);
+            assert_eq!(queue.push(&frame(3), || false), dropped);
+            assert!(!queue.try_push(&frame(4)));
+            assert_eq!(left(&queue), expected);
         }
     }
 
@@ -212,25 +247,25 @@ mod tests {
             let count = numbers.len() as u32;
             Frame::joined(numbers.flat_map(message).collect::<Vec<_>>().into(), count)
         };
-        let numbers = |waiting: &SendQueue| -> Vec<u8> {
-            waiting.set_up(true);
-            let taken = std::iter::from_fn(|| match waiting.take(Some(Instant::now())) {
+        let numbers = |queue: &SendQueue| -> Vec<u8> {
+            queue.set_up(true);
+            let taken = std::iter::from_fn(|| match queue.take(Some(Instant::now())) {
                 Next::Frame(frame) => frame.as_one().map(|bytes| bytes.chunks(10).map(|it| it[9]).collect::<Vec<_>>()),
                 Next::Nothing | Next::End => None,
             });
             taken.flatten().collect()
         };
         for (messages, bytes) in [(10, 1 << 20), (1000, 100), (1000, 109), (10, 104)] {
-            for (when_full, expected) in [(WhenFull::DropOldest, 6..16), (WhenFull::DropNewest, 0..10)] {
-                let waiting = SendQueue::new(QueueSettings { messages, bytes, when_full }, false);
+            for (while_down, expected) in [(DropOldest, 6..16), (DropNewest, 0..10)] {
+                let queue = SendQueue::new(Bounds { messages, bytes, while_down, while_slow: Block });
                 let mut dropped = 0;
                 for group in [0..4, 4..8, 8..12, 12..13, 13..16] {
-                    match waiting.push(&joined(group), || false) {
-                        Enqueued::Dropped(count) => dropped += count,
+                    match queue.push(&joined(group), || false) {
+                        Enqueued::DroppedWhileDown(count) => dropped += count,
                         handed => assert_eq!(handed, Enqueued::Taken),
                     }
                 }
-                assert_eq!(numbers(&waiting), expected.collect::<Vec<_>>(), "{when_full:?} {messages} {bytes}");
+                assert_eq!(numbers(&queue), expected.collect::<Vec<_>>(), "{while_down:?} {messages} {bytes}");
                 assert_eq!(dropped, 6);
             }
         }
@@ -238,32 +273,32 @@ mod tests {
 
     #[test]
     fn what_must_not_drive_out_messages_gets_half_of_the_room() {
-        let bounds = QueueSettings { messages: 4, bytes: 1 << 20, when_full: WhenFull::DropNewest };
-        let waiting = SendQueue::new(bounds, false);
-        let taken: Vec<_> = (1..=4).map(|fill| waiting.try_push(&frame(fill))).collect();
+        let bounds = Bounds { messages: 4, bytes: 1 << 20, while_down: DropNewest, while_slow: Block };
+        let queue = SendQueue::new(bounds);
+        let taken: Vec<_> = (1..=4).map(|fill| queue.try_push(&frame(fill))).collect();
         assert_eq!(taken, [true, true, false, false]);
-        assert_eq!(waiting.push(&frame(5), || false), Enqueued::Taken);
-        assert_eq!(waiting.push(&frame(6), || false), Enqueued::Taken);
-        assert_eq!(left(&waiting), [1, 2, 5, 6]);
-        waiting.end();
-        assert!(!waiting.try_push(&frame(7)));
+        assert_eq!(queue.push(&frame(5), || false), Enqueued::Taken);
+        assert_eq!(queue.push(&frame(6), || false), Enqueued::Taken);
+        assert_eq!(left(&queue), [1, 2, 5, 6]);
+        queue.end();
+        assert!(!queue.try_push(&frame(7)));
     }
 
     #[test]
-    fn up_or_always_a_full_queue_holds_its_sender_until_there_is_room() {
-        for (is_up, always_holds) in [(true, false), (false, true)] {
-            let waiting = Arc::new(waiting(WhenFull::DropOldest, always_holds));
-            waiting.set_up(is_up);
+    fn a_full_queue_blocks_its_sender_until_there_is_room_where_its_policy_says_so() {
+        for (is_up, while_down) in [(true, DropOldest), (false, Block)] {
+            let queue = Arc::new(new(while_down, Block));
+            queue.set_up(is_up);
             let sender = {
-                let waiting = Arc::clone(&waiting);
-                thread::spawn(move || (0..100).map(|n| waiting.push(&frame(n), || false)).collect::<Vec<_>>())
+                let queue = Arc::clone(&queue);
+                thread::spawn(move || (0..100).map(|n| queue.push(&frame(n), || false)).collect::<Vec<_>>())
             };
             let deadline = Some(Instant::now() + Duration::from_secs(5));
-            // Down, it gives nothing out and holds on.
-            assert!(is_up || matches!(waiting.take(Some(Instant::now())), Next::Nothing));
-            waiting.set_up(true);
+            // Down, it gives nothing out.
+            assert!(is_up || matches!(queue.take(Some(Instant::now())), Next::Nothing));
+            queue.set_up(true);
             for number in 0..100 {
-                let Next::Frame(next) = waiting.take(deadline) else { panic!("nothing came") };
+                let Next::Frame(next) = queue.take(deadline) else { panic!("nothing came") };
                 assert_eq!(next.as_one(), Some(&[number; 3][..]));
             }
             assert!(sender.join().unwrap().iter().all(|handed| *handed == Enqueued::Taken));
@@ -271,24 +306,24 @@ mod tests {
     }
 
     #[test]
-    fn of_many_held_senders_each_gets_its_turn() {
+    fn of_many_blocked_senders_each_gets_its_turn() {
         const SENDERS: u8 = 50;
         const EACH: u8 = 40;
-        let waiting = Arc::new(waiting(WhenFull::DropOldest, false));
-        waiting.set_up(true);
+        let queue = Arc::new(new(DropOldest, Block));
+        queue.set_up(true);
         let frame = |sender, number| Frame::joined(vec![sender, number].into(), 1);
         let senders: Vec<_> = (0..SENDERS)
             .map(|sender| {
-                let waiting = Arc::clone(&waiting);
+                let queue = Arc::clone(&queue);
                 thread::spawn(move || {
-                    (0..EACH).all(|number| waiting.push(&frame(sender, number), || false) == Enqueued::Taken)
+                    (0..EACH).all(|number| queue.push(&frame(sender, number), || false) == Enqueued::Taken)
                 })
             })
             .collect();
         let deadline = Instant::now() + Duration::from_secs(10);
         let mut next = [0; SENDERS as usize];
         for _ in 0..u32::from(SENDERS) * u32::from(EACH) {
-            let Next::Frame(frame) = waiting.take(Some(deadline)) else { panic!("nothing comes any more: {next:?}") };
+            let Next::Frame(frame) = queue.take(Some(deadline)) else { panic!("nothing comes any more: {next:?}") };
             let &[sender, number] = frame.as_one().unwrap() else { panic!("{frame:?}") };
             assert_eq!(number, next[usize::from(sender)]);
             next[usize::from(sender)] += 1;
@@ -297,51 +332,51 @@ mod tests {
     }
 
     #[test]
-    fn whoever_is_asked_whether_to_give_up_may_look_at_the_queue() {
-        let waiting = Arc::new(waiting(WhenFull::DropOldest, true));
-        while waiting.try_push(&frame(1)) {}
-        waiting.push(&frame(2), || false);
+    fn a_sender_that_is_asked_whether_it_gives_up_may_look_at_the_queue() {
+        let queue = Arc::new(new(Block, Block));
+        while queue.try_push(&frame(1)) {}
+        queue.push(&frame(2), || false);
         let (done, all_done) = std::sync::mpsc::channel();
         let sender = {
-            let waiting = Arc::clone(&waiting);
-            thread::spawn(move || done.send(waiting.push(&frame(3), || !waiting.is_ended())))
+            let queue = Arc::clone(&queue);
+            thread::spawn(move || done.send(queue.push(&frame(3), || !queue.has_caught_up())))
         };
         let handed = all_done.recv_timeout(Duration::from_secs(10)).expect("it asks with its lock in hand");
-        assert_eq!(handed, Enqueued::Refused);
+        assert_eq!(handed, Enqueued::GivenUp);
         sender.join().unwrap().unwrap();
     }
 
     #[test]
-    fn a_held_sender_is_let_go_when_the_link_goes_down_or_ends_or_it_gives_up() {
+    fn a_blocked_sender_goes_on_when_the_outlet_goes_down_or_ends_or_it_gives_up() {
         let full = || {
-            let waiting = Arc::new(waiting(WhenFull::DropOldest, false));
-            waiting.set_up(true);
-            waiting.push(&frame(1), || false);
-            waiting.push(&frame(2), || false);
-            waiting
+            let queue = Arc::new(new(DropOldest, Block));
+            queue.set_up(true);
+            queue.push(&frame(1), || false);
+            queue.push(&frame(2), || false);
+            queue
         };
-        let held = |waiting: &Arc<SendQueue>| {
-            let waiting = Arc::clone(waiting);
-            thread::spawn(move || waiting.push(&frame(3), || false))
+        let blocked = |queue: &Arc<SendQueue>| {
+            let queue = Arc::clone(queue);
+            thread::spawn(move || queue.push(&frame(3), || false))
         };
-        let waiting = full();
-        let sender = held(&waiting);
-        waiting.set_up(false);
-        assert_eq!(sender.join().unwrap(), Enqueued::Dropped(1));
-        let waiting = full();
-        let sender = held(&waiting);
-        waiting.end();
-        assert_eq!(sender.join().unwrap(), Enqueued::Refused);
-        assert_eq!(left(&waiting), [1, 2]);
-        assert!(matches!(waiting.take(None), Next::End));
-        let waiting = full();
-        waiting.set_up(false);
-        waiting.end();
+        let queue = full();
+        let sender = blocked(&queue);
+        queue.set_up(false);
+        assert_eq!(sender.join().unwrap(), Enqueued::DroppedWhileDown(1));
+        let queue = full();
+        let sender = blocked(&queue);
+        queue.end();
+        assert_eq!(sender.join().unwrap(), Enqueued::Ended);
+        assert_eq!(left(&queue), [1, 2]);
+        assert!(matches!(queue.take(None), Next::End));
+        let queue = full();
+        queue.set_up(false);
+        queue.end();
         // Nothing is lost as long as there may be a last connection.
-        assert!(matches!(waiting.take(Some(Instant::now())), Next::Nothing));
-        assert_eq!(waiting.abandon(), 2);
-        assert!(matches!(waiting.take(None), Next::End));
-        assert_eq!(full().push(&frame(3), || true), Enqueued::Refused);
+        assert!(matches!(queue.take(Some(Instant::now())), Next::Nothing));
+        assert_eq!(queue.abandon(), 2);
+        assert!(matches!(queue.take(None), Next::End));
+        assert_eq!(full().push(&frame(3), || true), Enqueued::GivenUp);
         assert_eq!(full().abandon(), 2);
     }
 }

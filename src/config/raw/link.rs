@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 use std::path::Path;
 
 use crate::config::section::{Keys, Section, Text, Value};
-use crate::config::settings::{BackoffSettings, LinkQueueSettings, LinkSettings, WhenDown};
+use crate::config::settings::{BackoffSettings, LinkQueueSettings, LinkSettings, OutletPolicy};
 use crate::secret::Secret;
 
 use super::bounds::{MAX_MESSAGE, QUEUE_BYTES, QUEUE_MESSAGES};
@@ -35,7 +35,7 @@ pub(crate) static LINK: Keys = Keys {
         ("ping_message", "\"ping\""),
         ("ping_every", "\"25s\""),
         ("open_messages", "[\"hello\"]"),
-        ("queue", "{ messages = 4096, bytes = \"4MiB\", when_full = \"drop_oldest\" }"),
+        ("queue", "{ messages = 4096, bytes = \"4MiB\", when_full = \"drop_oldest\", when_slow = \"block\" }"),
         ("backoff", "{ first = \"500ms\", most = \"60s\", reset_after = \"30s\", attempts = \"forever\" }"),
         ("proxy", "\"environment\""),
         ("tls", "{ verify = true }"),
@@ -45,7 +45,7 @@ pub(crate) static LINK: Keys = Keys {
 };
 pub(crate) static QUEUE: Keys = Keys {
     table: "queue of [[link]]",
-    keys: &[("messages", "4096"), ("bytes", "\"4MiB\""), ("when_full", "\"drop_oldest\"")],
+    keys: &[("messages", "4096"), ("bytes", "\"4MiB\""), ("when_full", "\"drop_oldest\""), ("when_slow", "\"block\"")],
 };
 pub(crate) static BACKOFF: Keys = Keys {
     table: "backoff of [[link]]",
@@ -141,11 +141,15 @@ fn ping_text(value: &Value<'_>) -> Option<String> {
 }
 
 fn queue(section: &Section<'_>, settings: &mut LinkQueueSettings) {
-    let policies =
-        [("drop_oldest", WhenDown::DropOldest), ("drop_newest", WhenDown::DropNewest), ("block", WhenDown::Block)];
+    let policies = [
+        ("drop_oldest", OutletPolicy::DropOldest),
+        ("drop_newest", OutletPolicy::DropNewest),
+        ("block", OutletPolicy::Block),
+    ];
     section.read("messages", &mut settings.messages, |v| v.integer(QUEUE_MESSAGES));
     section.read("bytes", &mut settings.bytes, |v| v.size(QUEUE_BYTES));
     section.read("when_full", &mut settings.when_full, |v| v.choice(&policies));
+    section.read("when_slow", &mut settings.when_slow, |v| v.choice(&policies));
 }
 
 /// Reads when a link is dialled again; `false` if one of the two bounds is wrong.

@@ -73,28 +73,30 @@ impl LinkSettings {
     pub const PING_EVERY: Duration = Duration::from_secs(25);
 }
 
-/// `queue = { messages, bytes, when_full }` of a link: what waits while it is down.
+/// `queue = { messages, bytes, when_full, when_slow }` of a link: what waits for its server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LinkQueueSettings {
     /// Messages queued at once. Default 4,096, at least 2.
     pub messages: usize,
     /// Bytes queued at once; an empty queue takes any one frame. Default 4 MiB.
     pub bytes: usize,
-    /// What happens to the next message.
-    pub when_full: WhenDown,
+    /// What happens to the next message while the link is down. Default `DropOldest`.
+    pub when_full: OutletPolicy,
+    /// What happens to the next message while the link is up and its server does not take what it gets. Default `Block`.
+    pub when_slow: OutletPolicy,
 }
 
 impl Default for LinkQueueSettings {
     fn default() -> LinkQueueSettings {
-        LinkQueueSettings { messages: 4096, bytes: 4 << 20, when_full: WhenDown::default() }
+        let (when_full, when_slow) = (OutletPolicy::DropOldest, OutletPolicy::Block);
+        LinkQueueSettings { messages: 4096, bytes: 4 << 20, when_full, when_slow }
     }
 }
 
-/// What happens to a message for a link that is down and whose queue is full.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum WhenDown {
+/// What happens to a message for an outlet whose queue is full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OutletPolicy {
     /// The oldest queued messages make room.
-    #[default]
     DropOldest,
     /// The new message is dropped.
     DropNewest,

@@ -1,0 +1,132 @@
+//! Reaching the upstream of a client before the client is let in.
+//!
+//! The client gets its 101 only once its upstream has sent one, or what the upstream answers instead.
+
+use std::net::IpAddr;
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+
+use log::warn;
+
+use crate::config::RelaySettings;
+use crate::dial::{DialError, Dialed, Dialer, Hints, RequestExtras, ServerRefusal};
+use crate::http::refusal::Refusal;
+use crate::http::request::{self, Request};
+use crate::route::Room;
+use crate::shared::Shared;
+
+/// The upstream of a client that is about to be let in, and how to reach it again.
+#[derive(Debug)]
+pub struct Reached {
+    /// The connection.
+    pub dialed: Dialed,
+    /// What its request has of the client's.
+    pub extras: RequestExtras,
+}
+
+/// Why no upstream was reached.
+#[derive(Debug)]
+pub enum ReachError {
+    /// What the client is answered.
+    Refused {
+        /// Status and reason, for the log.
+        refusal: Refusal,
+        /// The whole HTTP answer: the upstream's own, where it gave one.
+        answer: Vec<u8>,
+    },
+    /// The client did not wait for it.
+    Gone,
+}
+
+/// The client's request, as far as its upstream hears of it.
+#[derive(Debug)]
+pub struct ClientRequest<'a> {
+    /// Where it came from: nobody dials any longer for a client that is gone.
+    pub socket: BorrowedFd<'a>,
+    /// Its head, which was judged to be good.
+    pub head: &'a [u8],
+    /// The same, taken apart.
+    pub request: &'a Request<'a>,
+    /// The room that it leads to.
+    pub room: &'a Room,
+    /// Where it comes from.
+    pub from: Option<IpAddr>,
+    /// Whether it came over TLS.
+    pub is_tls: bool,
+}
+
+/// Dials the upstream for a client that is about to be let in. What the upstream answers instead of a
+/// 101 the client gets too.
+pub fn reach(
+    shared: &Shared,
+    dialer: &Dialer,
+    relay: &RelaySettings,
+    asked: &ClientRequest<'_>,
+) -> Result<Reached, ReachError> {
+    let unreached = |status, reason: String| {
+        let refusal = Refusal::new(status, reason);
+        ReachError::Refused { answer: refusal.to_http(), refusal }
+    };
+    let extras = extras(relay, asked);
+    let socket = asked.socket.try_clone_to_owned();
+    let socket = socket.map_err(|error| unreached(503, format!("failed to watch its connection: {error}")))?;
+    match dialer.dial(&extras, &shared.until_stop().until_hung_up(Arc::new(socket))) {
+        Ok(dialed) => Ok(Reached { dialed, extras }),
+        Err(DialError::Cancelled) if shared.is_stopping() => {
+            Err(unreached(503, "the server is shutting down".to_owned()))
+        }
+        Err(DialError::Cancelled) => Err(ReachError::Gone),
+        // Of the client's own making, so it is no warning.
+        Err(DialError::Request { problem, .. }) => {
+            Err(unreached(400, format!("its request cannot be passed on: {problem}")))
+        }
+        Err(error) => {
+            let why = error.with(&Hints::CONFIGURATION).to_string();
+            warn!("relay '{}': {why}", shared.routes.show(asked.room));
+            Err(match error {
+                DialError::Refused { refusal, .. } if refusal.status >= 300 => ReachError::Refused {
+                    answer: passed_on_answer(&refusal),
+                    refusal: Refusal::new(refusal.status, "its upstream answered so"),
+                },
+                error if error.is_timeout() => unreached(504, "the upstream did not answer in time".to_owned()),
+                _ => unreached(502, "the upstream cannot be reached".to_owned()),
+            })
+        }
+    }
+}
+
+/// An upstream's refusal as an answer of our own, on a connection that ends with it.
+fn passed_on_answer(refusal: &ServerRefusal) -> Vec<u8> {
+    let mut answer = format!("HTTP/1.1 {} {}\r\nConnection: close\r\n", refusal.status, refusal.reason).into_bytes();
+    for (name, value) in &refusal.headers {
+        answer.extend_from_slice(name.as_bytes());
+        answer.extend_from_slice(b": ");
+        answer.extend_from_slice(value);
+        answer.extend_from_slice(b"\r\n");
+    }
+    answer.extend_from_slice(format!("Content-Length: {}\r\n\r\n", refusal.body.len()).as_bytes());
+    answer.extend_from_slice(&refusal.body);
+    answer
+}
+
+/// What the upstream's request has of the client's.
+fn extras(relay: &RelaySettings, asked: &ClientRequest<'_>) -> RequestExtras {
+    let ClientRequest { head, request, room, from, is_tls, .. } = asked;
+    let mut path_and_query = relay.path.fill(|&index| &room.values()[index]);
+    if let Some(query) = request.query.filter(|query| relay.forward_query && !query.is_empty()) {
+        path_and_query.push(if path_and_query.contains('?') { '&' } else { '?' });
+        path_and_query.push_str(query);
+    }
+    let mut headers = Vec::new();
+    for name in &relay.forward_headers {
+        headers.extend(request::header_values(head, name).into_iter().map(|value| (name.clone(), value)));
+    }
+    let mut set = |name: &str, value: String| headers.push((name.to_owned(), value.into_bytes()));
+    if let Some(from) = from {
+        set("X-Forwarded-For", from.to_string());
+    }
+    set("X-Forwarded-Proto", if *is_tls { "https" } else { "http" }.to_owned());
+    set("X-Forwarded-Host", request.host.to_owned());
+    let subprotocols = request.subprotocols.iter().map(|&name| name.to_owned()).collect();
+    RequestExtras { path_and_query: Some(path_and_query), headers, subprotocols: Some(subprotocols), origin: None }
+}

@@ -1,0 +1,171 @@
+//! Outlets: what a route can send to that has a queue, a policy and a state of its own. A link is one.
+//!
+//! Dispatch hands messages to an outlet and knows nothing of what is behind it; the outlet's own thread takes them out
+//! and sends, stores or publishes them.
+
+use std::fmt;
+use std::ops::Index;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use log::warn;
+
+use crate::config::Format;
+use crate::connection::frame::{Cork, CorkLimits, Frame};
+use crate::format::Audience;
+use crate::route::OutletId;
+use crate::shared::send_queue::{Bounds, Enqueued, Next, SendQueue};
+
+/// All outlets of a gateway.
+#[derive(Debug)]
+pub struct Outlets(Vec<Outlet>);
+
+impl Outlets {
+    /// The outlets in the order of their numbers.
+    pub fn new(outlets: impl IntoIterator<Item = Outlet>) -> Outlets {
+        Outlets(outlets.into_iter().collect())
+    }
+
+    /// The outlet with this number, if there is one.
+    pub fn numbered(&self, number: u32) -> Option<&Outlet> {
+        self.0.get(number as usize)
+    }
+}
+
+impl Index<OutletId> for Outlets {
+    type Output = Outlet;
+
+    fn index(&self, id: OutletId) -> &Outlet {
+        &self.0[id.number() as usize]
+    }
+}
+
+/// How an outlet gets its messages.
+#[derive(Debug, Clone, Copy)]
+pub struct Encoding {
+    /// Their format.
+    pub format: Format,
+    /// Who reads them.
+    pub audience: Audience,
+    /// How much is joined into one frame.
+    pub cork: CorkLimits,
+}
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub struct Outlet {
+    /// As log lines call it: `link plc`.
+    name: String,
+    encoding: Encoding,
+    queue: SendQueue,
+    /// Messages that were dropped since the start.
+    dropped: AtomicU64,
+    /// Of these, how many since it was last said how many there were.
+    unreported: AtomicU64,
+}
+
+impl Outlet {
+    /// An outlet that is down, with an empty queue.
+    pub fn new(name: String, encoding: Encoding, bounds: Bounds) -> Outlet {
+        let queue = SendQueue::new(bounds);
+        Outlet { name, encoding, queue, dropped: AtomicU64::new(0), unreported: AtomicU64::new(0) }
+    }
+
+    /// How its messages are to be encoded.
+    pub fn encoding(&self) -> Encoding {
+        self.encoding
+    }
+
+    /// A cork for one of its senders.
+    pub fn cork(&self) -> Cork {
+        match self.encoding.audience {
+            Audience::Client => Cork::new(self.encoding.cork),
+            Audience::Remote => Cork::masked(self.encoding.cork),
+        }
+    }
+
+    /// Hands a frame over; waits for room where its policy says so. What is dropped is counted. `give_up` as for
+    /// [`SendQueue::push`].
+    pub fn push(&self, frame: &Frame, give_up: impl Fn() -> bool) {
+        match self.queue.push(frame, give_up) {
+            Enqueued::Taken => {}
+            Enqueued::DroppedWhileDown(count) => self.count_dropped(count, "it is down and its queue is full"),
+            Enqueued::DroppedWhileSlow(count) => {
+                self.count_dropped(count, "it does not take what it gets and its queue is full");
+            }
+            Enqueued::GivenUp => self.count_dropped(frame.messages(), "a sender that waited for it has ended"),
+            Enqueued::Ended => self.count_ended(frame.messages()),
+        }
+    }
+
+    /// Hands a frame over if less than half of the room is taken: for what must neither block anybody nor drive out
+    /// messages. Says whether it did.
+    pub fn try_push(&self, frame: &Frame) -> bool {
+        self.queue.try_push(frame)
+    }
+
+    /// The next frame for its own thread, see [`SendQueue::take`].
+    pub fn take(&self, deadline: Option<Instant>) -> Next {
+        let next = self.queue.take(deadline);
+        if self.unreported.load(Ordering::Relaxed) > 0 && self.queue.has_caught_up() {
+            self.report_dropped("while it did not take them");
+        }
+        next
+    }
+
+    /// It takes messages from now on.
+    pub fn set_up(&self) {
+        self.queue.set_up(true);
+        self.report_dropped("while it was down");
+    }
+
+    /// It takes none from now on: what comes waits.
+    pub fn set_down(&self) {
+        self.queue.set_up(false);
+    }
+
+    /// Accepts nothing any more. What waits is still given out while it is up.
+    pub fn end(&self) {
+        self.queue.end();
+    }
+
+    /// Accepts nothing any more and drops what waits and `more` messages that its thread has.
+    pub fn abandon(&self, more: usize) {
+        let lost = self.queue.abandon() + more;
+        if lost > 0 {
+            warn!("{self}: {lost} messages were still waiting for it and are lost");
+            self.dropped.fetch_add(lost as u64, Ordering::Relaxed);
+        }
+    }
+
+    /// Counts messages that its own thread could not get rid of because it has ended.
+    pub fn count_ended(&self, messages: usize) {
+        self.count_dropped(messages, "it has ended");
+    }
+
+    /// Messages that were dropped since the start.
+    pub fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
+    }
+
+    /// Says so when they are the first that are dropped for this reason.
+    fn count_dropped(&self, messages: usize, why: &str) {
+        self.dropped.fetch_add(messages as u64, Ordering::Relaxed);
+        if messages > 0 && self.unreported.fetch_add(messages as u64, Ordering::Relaxed) == 0 {
+            warn!("{self}: {why}: messages for it are dropped from now on");
+        }
+    }
+
+    fn report_dropped(&self, when: &str) {
+        match self.unreported.swap(0, Ordering::Relaxed) {
+            0 => {}
+            dropped => warn!("{self}: {when} {dropped} messages were dropped"),
+        }
+    }
+}
+
+impl fmt::Display for Outlet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name)
+    }
+}

@@ -1,0 +1,65 @@
+//! What holds for each connection of an endpoint or a link, in the units that threads use.
+
+use std::time::Duration;
+
+use crate::clock;
+use crate::config::{EndpointSettings, LinkSettings, QueueSettings, WhenFull};
+use crate::connection::frame::CorkLimits;
+use crate::connection::keepalive::Keepalive;
+use crate::connection::outbox::Limits;
+
+/// The bounds and deadlines of a connection.
+#[derive(Debug)]
+pub struct Profile {
+    /// Those of its outbox.
+    pub limits: Limits,
+    /// When it is pinged, and when it counts as dead.
+    pub keepalive: Keepalive,
+    /// How much is joined into one frame for it.
+    pub cork: CorkLimits,
+    /// Bytes of one message from its peer, fragments together.
+    pub max_message: usize,
+    /// How long the kernel may take no byte, for TCP itself.
+    pub write_timeout: Option<Duration>,
+}
+
+impl Profile {
+    /// For the clients of an endpoint, and for the upstreams of its relay.
+    pub fn of_endpoint(settings: &EndpointSettings, close_timeout: Duration) -> Profile {
+        let EndpointSettings { queue, write_timeout, .. } = settings;
+        Profile {
+            limits: limits(*queue, *write_timeout, close_timeout),
+            keepalive: keepalive(settings.heartbeat, settings.pong_timeout, settings.message_timeout),
+            cork: CorkLimits::for_queue(queue.messages, queue.bytes),
+            max_message: settings.max_message,
+            write_timeout: *write_timeout,
+        }
+    }
+
+    /// For the connections of a link.
+    pub fn of_link(settings: &LinkSettings, close_timeout: Duration) -> Profile {
+        // Messages wait for room in its outbox; what does not wait, a ping of text, must not drive them out.
+        let queue = QueueSettings { when_full: WhenFull::DropNewest, ..QueueSettings::default() };
+        let LinkSettings { write_timeout, .. } = settings;
+        Profile {
+            limits: limits(queue, *write_timeout, close_timeout),
+            keepalive: keepalive(settings.heartbeat, settings.pong_timeout, settings.message_timeout),
+            cork: CorkLimits::for_queue(settings.queue.messages, settings.queue.bytes),
+            max_message: settings.max_message,
+            write_timeout: *write_timeout,
+        }
+    }
+}
+
+fn limits(queue: QueueSettings, write_timeout: Option<Duration>, close_timeout: Duration) -> Limits {
+    let write_timeout = write_timeout.map(clock::ticks);
+    Limits { queue, write_timeout, close_timeout: clock::ticks(close_timeout) }
+}
+
+fn keepalive(heartbeat: Option<Duration>, pong_timeout: Duration, message_timeout: Option<Duration>) -> Keepalive {
+    Keepalive {
+        heartbeat: heartbeat.map(clock::ticks),
+        pong_timeout: clock::ticks(pong_timeout),
+        message_timeout: message_timeout.map(clock::ticks),
+    }
+}
