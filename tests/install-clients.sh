@@ -1,6 +1,6 @@
 #!/bin/bash
 # Installs the client software that tests/suite/real_clients.rs and tests/suite/node_red.rs run
-# against wsgate: Chromium, Node and Python from Debian packages (as root, or through sudo), the npm
+# against wsgate: Chromium, Node and Python from Debian packages (scripts/install-packages), the npm
 # packages `ws` and `node-red` and the PyPI package `websockets` under target/clients. Re-runnable;
 # does nothing when all is there.
 set -euo pipefail
@@ -16,24 +16,7 @@ node=$clients/node
 red=$clients/node-red
 python=$clients/python
 
-has() { command -v "$1" > /dev/null; }
-
-packages=()
-has chromium || packages+=(chromium)
-has node || packages+=(nodejs)
-has npm || packages+=(npm)
-has python3 || packages+=(python3)
-# The venv module is there without its own package, but then it cannot install pip.
-has python3 && python3 -c 'import ensurepip' 2> /dev/null || packages+=(python3-venv)
-
-if [ ${#packages[@]} -gt 0 ]; then
-  has apt-get || { echo "failed to install ${packages[*]}: no apt-get here; install them and run this again" >&2; exit 1; }
-  as_root=()
-  [ "$(id -u)" = 0 ] || as_root=(sudo)
-  echo "installing ${packages[*]}"
-  "${as_root[@]}" apt-get update -qq
-  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "${packages[@]}" > /dev/null
-fi
+"$root/scripts/install-packages" clients
 
 if [ "$(cat "$node/version" 2> /dev/null)" != "$ws" ]; then
   echo "installing the npm package ws $ws"
