@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use tungstenite::{Message, WebSocket};
@@ -136,6 +137,21 @@ fn every_command_is_one_of_the_program() {
         checked += 1;
     }
     assert!(checked >= 9, "only {checked} commands");
+}
+
+#[test]
+fn every_script_that_is_run_is_there() {
+    let mut checked = 0;
+    for line in blocks("sh").into_iter().flat_map(str::lines) {
+        let Some(script) = line.split_whitespace().next() else { continue };
+        // Neither what is built, nor the setting of a variable.
+        if script.contains('/') && !script.starts_with("target/") && !script.contains('=') {
+            let there = fs::metadata(script).unwrap_or_else(|error| panic!("{line}: {error}"));
+            assert!(there.permissions().mode() & 0o111 != 0, "{script} is not executable");
+            checked += 1;
+        }
+    }
+    assert!(checked >= 6, "only {checked} scripts");
 }
 
 #[test]
