@@ -803,7 +803,7 @@ fn at_a_stop_a_remote_that_reads_nothing_is_waited_for_no_longer_than_the_drain(
     let mut writer = client.writer();
     let filling = "x".repeat(20_000);
     let sender = thread::spawn(move || while writer.try_send(&masked(0x81, filling.as_bytes())).is_ok() {});
-    gateway.wait_for_log("held by a link");
+    gateway.wait_for_log("held by link up");
     let started = Instant::now();
     gateway.signal(Signal::TERM);
     assert!(gateway.wait().success());

@@ -18,6 +18,7 @@ mod import;
 mod limits;
 mod lines;
 mod links;
+mod links_slow;
 mod node_red;
 mod real_clients;
 mod relay;
