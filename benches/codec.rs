@@ -7,10 +7,10 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 
-use wsgate::config::Format;
-use wsgate::format::{decode, encode};
-use wsgate::id::Id;
-use wsgate::message::{Kind, Message, Origin};
+use wsgate::internals::config::Format;
+use wsgate::internals::format::{decode, encode};
+use wsgate::internals::id::Id;
+use wsgate::internals::message::{Kind, Message, Origin};
 
 /// 100 bytes, as a switch might send them.
 const SWITCH: &str =

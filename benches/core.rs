@@ -10,17 +10,17 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use wsgate::clock::Clock;
-use wsgate::config::{self, QueueSettings};
-use wsgate::connection::frame::{Cork, CorkLimits, Frame, Role};
-use wsgate::connection::outbox::{Limits, Outbox};
-use wsgate::connection::poller::Poller;
-use wsgate::connection::queue::Queue;
-use wsgate::connection::reader::{Event, Reader};
-use wsgate::connection::socket::Socket;
-use wsgate::id::Id;
-use wsgate::message::{Kind, Message};
-use wsgate::route::Routes;
+use wsgate::internals::clock::Clock;
+use wsgate::internals::config::{self, QueueSettings};
+use wsgate::internals::connection::frame::{Cork, CorkLimits, Frame, Role};
+use wsgate::internals::connection::outbox::{Limits, Outbox};
+use wsgate::internals::connection::poller::Poller;
+use wsgate::internals::connection::queue::Queue;
+use wsgate::internals::connection::reader::{Event, Reader};
+use wsgate::internals::connection::socket::Socket;
+use wsgate::internals::id::Id;
+use wsgate::internals::message::{Kind, Message};
+use wsgate::internals::route::Routes;
 
 /// Messages of one read: what a client with 16 requests in flight sends.
 const BATCH: usize = 16;

@@ -22,7 +22,7 @@ use crate::system::large;
 
 /// Who sends, and what its messages are taken for.
 #[derive(Debug, Clone, Copy)]
-pub struct Source<'a> {
+pub struct Sender<'a> {
     /// Its connection, whose thread this is.
     pub peer: &'a Peer,
     /// Who it is, for the formats.
@@ -39,7 +39,7 @@ pub struct Source<'a> {
 #[derive(Debug)]
 pub struct Dispatch<'a> {
     shared: &'a Shared,
-    source: Source<'a>,
+    source: Sender<'a>,
     lanes: Vec<Lane>,
     /// Nothing on the way needs another format than the bytes as they came.
     is_verbatim: bool,
@@ -121,7 +121,7 @@ impl<'a> Dispatch<'a> {
     /// The way out of a client.
     pub fn of_client(shared: &'a Shared, client: &'a Client) -> Dispatch<'a> {
         let endpoint = &shared.endpoints[client.room.endpoint()];
-        let source = Source {
+        let source = Sender {
             peer: &client.peer,
             origin: &client.origin,
             place: Place::Endpoint(client.room.endpoint()),
@@ -134,11 +134,11 @@ impl<'a> Dispatch<'a> {
     /// The way out of a link's remote.
     pub fn of_link(shared: &'a Shared, id: LinkId, peer: &'a Peer, origin: &'a Origin) -> Dispatch<'a> {
         let format = shared.links[id].settings.format;
-        let source = Source { peer, origin, place: Place::Link(id), format, addresses: true };
+        let source = Sender { peer, origin, place: Place::Link(id), format, addresses: true };
         Dispatch::new(shared, source, shared.routes.targets_of_link(id))
     }
 
-    fn new(shared: &'a Shared, source: Source<'a>, targets: Vec<Target>) -> Dispatch<'a> {
+    fn new(shared: &'a Shared, source: Sender<'a>, targets: Vec<Target>) -> Dispatch<'a> {
         let mut lanes: Vec<_> = targets.into_iter().map(|target| Lane::new(shared, source.place, target)).collect();
         // Replies first: the own outbox is flushed before anything else may hold this thread.
         lanes.sort_by_key(|lane| lane.target != Target::Reply);
@@ -149,7 +149,7 @@ impl<'a> Dispatch<'a> {
 
     /// Hands over what was collected: to every destination, whatever becomes of the others.
     fn hand_over(&mut self) {
-        let Dispatch { shared, source: Source { peer, .. }, lanes, .. } = self;
+        let Dispatch { shared, source: Sender { peer, .. }, lanes, .. } = self;
         lanes.iter_mut().for_each(|lane| lane.hand_over(shared, peer));
     }
 

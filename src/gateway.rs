@@ -118,11 +118,6 @@ impl Gateway {
         }
     }
 
-    /// Where each listener accepts, by name: the configured address with the port that was bound.
-    pub fn addresses(&self) -> impl Iterator<Item = (&str, String)> {
-        self.listeners.iter().map(|listening| (&*listening.listener.name, listening.listener.bound_address()))
-    }
-
     /// A gateway none of whose threads runs.
     fn of(shared: Arc<Shared>) -> Gateway {
         Gateway {
@@ -341,7 +336,7 @@ mod tests {
         let mut settings = Settings::default();
         settings.listeners[0].address = ListenAddress::Tcp(([127, 0, 0, 1], 0).into());
         let gateway = Gateway::start(settings, None).unwrap();
-        let (_, address) = gateway.addresses().next().unwrap();
+        let address = gateway.listeners[0].listener.bound_address();
         let mut stream = TcpStream::connect(address).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
         let request = "GET / HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\

@@ -3,49 +3,95 @@
 //! The modules, in reading order; each one imports only from those below it.
 
 // Arguments and commands.
-pub mod cli;
+mod cli;
 
 // Start and stop.
-pub mod gateway;
-pub mod listener;
+mod gateway;
 
 // The threads, and what each client, relay and link does.
-pub mod accept;
-pub mod broadcaster;
-pub mod client;
-pub mod flusher;
-pub mod heartbeat;
-pub mod link;
-pub mod relay;
+mod accept;
+mod broadcaster;
+mod client;
+mod flusher;
+mod heartbeat;
+mod link;
+mod relay;
 
 // From a sender to its destinations.
-pub mod dispatch;
-pub mod events;
+mod dispatch;
+mod events;
 
 // What two threads may touch.
-pub mod shared;
+mod shared;
 
 // Rules: values in, value out.
-pub mod format;
-pub mod route;
+mod format;
+mod route;
 
-// Connections that we open.
-pub mod dial;
+// Addresses that we accept on, and connections that we open.
+mod dial;
+mod listener;
 
 // One WebSocket, both ways.
-pub mod connection;
+mod connection;
+
+// From a file to settings.
+mod config;
+
+// What the heads of a handshake say.
+mod http;
 
 // Leaves.
-pub mod clock;
-pub mod config;
-pub mod display;
-pub mod http;
-pub mod id;
-pub mod message;
-pub mod path;
-pub mod permits;
-pub mod secret;
-pub mod sync;
-pub mod system;
-pub mod template;
-pub mod url;
+mod clock;
+mod display;
+mod id;
+mod message;
+mod path;
+mod permits;
+mod secret;
+mod sync;
+mod system;
+mod template;
+mod url;
+
+pub use cli::run;
+
+/// What the tests, benches and fuzz targets of this package use of its inside. It is no interface: it changes as they do.
+#[doc(hidden)]
+#[rustfmt::skip] // A module to a line.
+pub mod internals {
+    pub mod cli { pub use crate::cli::check::report as check; pub use crate::cli::import::translate as import; }
+    pub mod client { pub use crate::client::admission::admit; }
+    pub mod clock { pub use crate::clock::{Clock, Ticks}; }
+    pub mod config { pub use crate::config::{
+        ConfigError, DialSettings, EndpointId, EndpointSettings, Format, LinkId, Origins, Proxy, QueueSettings, Settings,
+        TlsSettings, WhenFull, parse,
+    }; }
+    pub mod connection {
+        pub mod ending { pub use crate::connection::ending::{Ending, Totals}; }
+        pub mod frame { pub use crate::connection::frame::{Cork, CorkLimits, Frame, Role}; }
+        pub mod handshake { pub use crate::connection::handshake::{Head, HeadError, Stream}; }
+        pub mod keepalive { pub use crate::connection::keepalive::PingState; }
+        pub mod outbox { pub use crate::connection::outbox::{Delivery, Limits, Outbox}; }
+        pub mod poller { pub use crate::connection::poller::Poller; }
+        pub mod queue { pub use crate::connection::queue::Queue; }
+        pub mod reader { pub use crate::connection::reader::{Close, Event, Reader, Violation}; }
+        pub mod socket { pub use crate::connection::socket::Socket; }
+        pub mod tls { pub use crate::connection::tls::{Decrypted, DialHandshake, DialStep, Session}; }
+    }
+    pub mod dial { pub use crate::dial::{
+        CancelToken, DialError, Dialed, Dialer, Hints, RequestExtras, Resolver, ServerRefusal, Wire,
+    }; }
+    pub mod format { pub use crate::format::{Address, decode, encode}; }
+    pub mod http {
+        pub mod refusal { pub use crate::http::refusal::Refusal; }
+        pub mod request { pub use crate::http::request::{HEAD_MAX, Intent, Request, accept, judge}; }
+    }
+    pub mod id { pub use crate::id::Id; }
+    pub mod message { pub use crate::message::{Kind, Message, Origin}; }
+    pub mod path { pub use crate::path::{Pattern, VALUE_BYTES_MAX}; }
+    pub mod route { pub use crate::route::{Place, Routes}; }
+    pub mod secret { pub use crate::secret::Secret; }
+    pub mod shared { pub use crate::shared::Shared; pub use crate::shared::publisher::channel; }
+    pub mod url { pub use crate::url::parse; }
+}

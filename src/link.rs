@@ -59,7 +59,7 @@ fn dial_and_read(shared: &Arc<Shared>, id: LinkId, dialer: &Dialer) {
                 link.counters.failed();
                 failures += 1;
                 let why = error.with(&Hints::CONFIGURATION).to_string();
-                Failure { step: error.step(), why, code: None, is_error: true }
+                LinkFailure { step: error.step(), why, code: None, is_error: true }
             }
         };
         if shared.is_stopping() {
@@ -80,7 +80,7 @@ fn dial_and_read(shared: &Arc<Shared>, id: LinkId, dialer: &Dialer) {
 }
 
 /// Why a link is not connected.
-struct Failure {
+struct LinkFailure {
     /// The step of the dial that failed.
     step: &'static str,
     why: String,
@@ -90,7 +90,7 @@ struct Failure {
     is_error: bool,
 }
 
-impl Failure {
+impl LinkFailure {
     fn tell(&self, shared: &Shared, id: LinkId, failures: u32, retry_in: Option<Duration>) {
         if !self.is_error {
             return;
@@ -105,7 +105,7 @@ impl Failure {
 struct Lived {
     lasted: Duration,
     cause: EndCause,
-    failure: Failure,
+    failure: LinkFailure,
 }
 
 /// The life of one connection; says how it ended.
@@ -116,7 +116,7 @@ fn live(shared: &Arc<Shared>, id: LinkId, dialed: Dialed) -> Lived {
         Ok(session_id) => session_id,
         Err(error) => {
             let why = format!("failed to make an id: {error}");
-            let failure = Failure { step: "system", why, code: None, is_error: true };
+            let failure = LinkFailure { step: "system", why, code: None, is_error: true };
             return Lived { lasted: Duration::ZERO, cause: EndCause::Ended, failure };
         }
     };
@@ -191,7 +191,7 @@ fn went_down(shared: &Shared, id: LinkId, origin: &Origin, ending: Ending, life:
         );
     }
     let why = format!("the connection ended with code {} ('{}')", ending.code, ending.reason);
-    let failure = Failure { step: "connection", why, code: Some(ending.code), is_error: ending.is_bad() };
+    let failure = LinkFailure { step: "connection", why, code: Some(ending.code), is_error: ending.is_bad() };
     let cause = ending.cause;
     let disconnected = || {
         let disconnected = Disconnected::new(ending, *lasted, (messages, bytes), *sent);

@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    wsgate::cli::run(std::env::args_os())
+    wsgate::run(std::env::args_os())
 }

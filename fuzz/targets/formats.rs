@@ -10,10 +10,10 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
 use serde_json::value::RawValue;
-use wsgate::config::Format;
-use wsgate::format::{Address, decode, encode};
-use wsgate::id::Id;
-use wsgate::message::{Kind, Message, Origin};
+use wsgate::internals::config::Format;
+use wsgate::internals::format::{Address, decode, encode};
+use wsgate::internals::id::Id;
+use wsgate::internals::message::{Kind, Message, Origin};
 
 /// Levels of nesting beyond which a text is not JSON to the gateway.
 const DEPTH_MAX: usize = 1024;

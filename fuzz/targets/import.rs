@@ -7,15 +7,15 @@
 use std::path::Path;
 
 use libfuzzer_sys::fuzz_target;
-use wsgate::cli::import::translate;
-use wsgate::config::parse;
+use wsgate::internals::cli::import;
+use wsgate::internals::config::parse;
 
 /// Where relative paths lead: nowhere.
 const NOWHERE: &str = "/nowhere";
 
 fuzz_target!(|data: &[u8]| {
     for (root, port) in [("/", 1880), ("/red/{x}", 0)] {
-        let imported = translate(data, root, port, Path::new(NOWHERE));
+        let imported = import(data, root, port, Path::new(NOWHERE));
         match &imported {
             Ok(imported) => {
                 let checked = parse(&imported.text, "imported.toml", Path::new(NOWHERE));
@@ -27,7 +27,7 @@ fuzz_target!(|data: &[u8]| {
                 is_a_line(problem);
             }
         }
-        assert_eq!(translate(data, root, port, Path::new(NOWHERE)), imported, "it is another one each time");
+        assert_eq!(import(data, root, port, Path::new(NOWHERE)), imported, "it is another one each time");
     }
 });
 

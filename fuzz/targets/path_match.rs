@@ -5,9 +5,9 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use wsgate::config::{EndpointId, EndpointSettings};
-use wsgate::path::{Pattern, VALUE_BYTES_MAX};
-use wsgate::route::Routes;
+use wsgate::internals::config::{EndpointId, EndpointSettings};
+use wsgate::internals::path::{Pattern, VALUE_BYTES_MAX};
+use wsgate::internals::route::Routes;
 
 fuzz_target!(|data: &[u8]| {
     let Ok(text) = std::str::from_utf8(data) else { return };

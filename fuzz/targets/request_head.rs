@@ -10,14 +10,14 @@ use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use libfuzzer_sys::fuzz_target;
-use wsgate::client::admission::admit;
-use wsgate::config::{EndpointSettings, Origins};
-use wsgate::connection::handshake::{Head, HeadError, Stream};
-use wsgate::connection::socket::Socket;
-use wsgate::http::refusal::Refusal;
-use wsgate::http::request::{HEAD_MAX, Intent, Request, accept, judge};
-use wsgate::path::Pattern;
-use wsgate::route::Routes;
+use wsgate::internals::client::admit;
+use wsgate::internals::config::{EndpointSettings, Origins};
+use wsgate::internals::connection::handshake::{Head, HeadError, Stream};
+use wsgate::internals::connection::socket::Socket;
+use wsgate::internals::http::refusal::Refusal;
+use wsgate::internals::http::request::{HEAD_MAX, Intent, Request, accept, judge};
+use wsgate::internals::path::Pattern;
+use wsgate::internals::route::Routes;
 
 /// Far away: everything is there before the reading begins.
 const PATIENCE: Duration = Duration::from_secs(10);

@@ -14,9 +14,9 @@ use std::thread;
 
 use libfuzzer_sys::fuzz_target;
 use tungstenite::handshake::derive_accept_key;
-use wsgate::config::{DialSettings, Proxy};
-use wsgate::dial::{CancelToken, DialError, Dialed, Dialer, Hints, RequestExtras, Resolver, ServerRefusal};
-use wsgate::url;
+use wsgate::internals::config::{DialSettings, Proxy};
+use wsgate::internals::dial::{CancelToken, DialError, Dialed, Dialer, Hints, RequestExtras, Resolver, ServerRefusal};
+use wsgate::internals::url;
 
 const OFFERED: [&str; 2] = ["chat.v1", "x"];
 

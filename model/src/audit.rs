@@ -1,9 +1,10 @@
 //! What must be true of an outbox whenever its lock is free, in every interleaving. A child of
-//! `src/connection/outbox.rs`, so that it sees the state as it is.
+//! `src/connection/outbox/mod.rs`, so that it sees the state as it is.
 
 use bytes::Bytes;
 
-use super::{Outbox, Stage, State};
+use super::Outbox;
+use super::state::{Stage, State};
 use crate::connection::frame::Frame;
 use crate::rules;
 use crate::sync::{Arc, Audit};

@@ -6,7 +6,7 @@ pub mod ending;
 pub mod frame;
 #[path = "../../src/connection/keepalive.rs"]
 pub mod keepalive;
-#[path = "../../src/connection/outbox.rs"]
+#[path = "../../src/connection/outbox/mod.rs"]
 pub mod outbox;
 #[path = "../../src/connection/poller.rs"]
 pub mod poller;

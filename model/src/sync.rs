@@ -15,6 +15,11 @@ use std::time::Duration;
 
 pub use signal::Signal;
 
+/// What stands in `src/sync/lock.rs` there.
+mod lock {
+    pub use super::{Condvar, Mutex, MutexGuard};
+}
+
 /// What must be true whenever nobody holds the lock.
 pub trait Audit {
     /// Panics where it is not.

@@ -40,10 +40,10 @@ pub fn run(shared: &Arc<Shared>, incoming: Incoming, from: &str) {
 }
 
 /// What a client's messages came to: how many there were, and how many of them went nowhere.
-type Taken = (Received, Misaddressed);
+type Tally = (Received, Misaddressed);
 
 /// Takes in what a client sends until its connection has ended, and dispatches it.
-fn take_in(shared: &Arc<Shared>, client: &Arc<Client>, handshaken: Handshaken, reached: Option<Reached>) -> Taken {
+fn take_in(shared: &Arc<Shared>, client: &Arc<Client>, handshaken: Handshaken, reached: Option<Reached>) -> Tally {
     if let Some(reached) = reached {
         return (relay::run(shared, client, reached, handshaken), Misaddressed::default());
     }
@@ -60,7 +60,7 @@ fn live(
     shared: &Arc<Shared>,
     admitted: Admitted,
     from: &str,
-    read: impl FnOnce(&Arc<Shared>, &Arc<Client>, Handshaken, Option<Reached>) -> Taken,
+    read: impl FnOnce(&Arc<Shared>, &Arc<Client>, Handshaken, Option<Reached>) -> Tally,
 ) {
     let Admitted { registration, subprotocol, handshaken, reached } = admitted;
     let client = registration.client();
@@ -70,7 +70,7 @@ fn live(
         error!("client {}: its thread panicked; this is a defect of wsgate", client.id());
         client.outbox().close(Some(1011), "Internal error");
         client.outbox().wait_closed();
-        Taken::default()
+        Tally::default()
     });
     departed(shared, client, since, taken);
 }
@@ -88,7 +88,7 @@ fn arrived(shared: &Shared, client: &Client, from: &str, subprotocol: Option<Str
 
 /// Ends what is left of a client's connection, lets it leave its room, and says how it was.
 #[inline(never)]
-fn departed(shared: &Shared, client: &Client, since: Instant, (received, misaddressed): Taken) {
+fn departed(shared: &Shared, client: &Client, since: Instant, (received, misaddressed): Tally) {
     let (id, room) = (client.id(), shared.routes.show(&client.room));
     let (Received { messages, bytes }, Misaddressed { unknown, denied, .. }) = (received, misaddressed);
     let (ending, sent) = client.outbox().finish();
@@ -162,7 +162,7 @@ mod tests {
     }
 
     /// Takes in these bytes, then what the socket has, until its end.
-    fn take_in_first(shared: &Arc<Shared>, client: &Arc<Client>, bytes: &[u8]) -> Taken {
+    fn take_in_first(shared: &Arc<Shared>, client: &Arc<Client>, bytes: &[u8]) -> Tally {
         take_in(shared, client, Handshaken { behind: bytes.to_vec(), ..Handshaken::default() }, None)
     }
 

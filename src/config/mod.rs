@@ -20,9 +20,9 @@ pub(crate) use mistake::Environment;
 
 pub use mistake::{ConfigError, Mistake};
 pub use settings::{
-    AtCapacity, BackoffSettings, Destination, DialSettings, DialTls, EndpointId, EndpointSettings, EventKind, Format,
-    GatewaySettings, LinkDestination, LinkId, LinkQueueSettings, LinkSettings, ListenAddress, ListenerSettings,
-    Origins, OutletPolicy, Proxy, QueueSettings, RelaySettings, Settings, TlsSettings, Welcome, WhenFull,
+    AtCapacity, Destination, DialSettings, DialTls, EndpointId, EndpointSettings, EventKind, Format, LinkDestination,
+    LinkId, LinkSettings, ListenAddress, ListenerSettings, Origins, OutletPolicy, Proxy, QueueSettings, RelaySettings,
+    Settings, TlsSettings, Welcome, WhenFull,
 };
 pub(crate) use units::{write_duration, write_size};
 

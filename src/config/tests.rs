@@ -7,6 +7,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::section::Keys;
+use super::settings::{BackoffSettings, GatewaySettings, LinkQueueSettings};
 use super::*;
 use crate::path::Pattern;
 use crate::secret::Secret;

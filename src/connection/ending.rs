@@ -7,6 +7,7 @@ pub struct Ending {
     pub code: u16,
     /// The reason that was sent or received, or ours for ending it without a Close.
     pub reason: String,
+    /// What made it end.
     pub cause: EndCause,
 }
 

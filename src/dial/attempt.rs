@@ -4,6 +4,7 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use super::error::{Cause, DialError, ProxyCause, TlsCause};
+use super::response::ServerRefusal;
 use super::wire::{CancelToken, WaitEnd, Wire};
 
 /// One dial. Each step gets it, waits no longer than it allows, and gives back a whole [`DialError`].
@@ -67,7 +68,7 @@ impl<'a> Attempt<'a> {
         DialError::Protocol { url: self.url.clone(), problem: problem.into() }
     }
 
-    pub(super) fn refused(&self, refusal: super::ServerRefusal) -> DialError {
+    pub(super) fn refused(&self, refusal: ServerRefusal) -> DialError {
         DialError::Refused { url: self.url.clone(), refusal: Box::new(refusal) }
     }
 }

@@ -21,7 +21,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use error::{Cause, DialError, Hints, ProxyCause, SetupError, TlsCause};
+pub use error::{Cause, DialError, Hints, ProxyCause, SetupError};
 pub use resolve::Resolver;
 pub use response::ServerRefusal;
 pub use wire::{CancelToken, WaitEnd, Wire};

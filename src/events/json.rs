@@ -150,12 +150,12 @@ pub fn to_json(subject: &Subject<'_>, session: Option<Id>, what: &What, now: Sys
         EventKind::Error => "error",
     };
     let session = session.map(|id| id.to_string());
-    let all = Event { event, subject, session, what, timestamp: format::iso_8601(now) };
+    let all = EventJson { event, subject, session, what, timestamp: format::iso_8601(now) };
     serde_json::to_string(&all).expect("keys are texts and nothing in it can fail")
 }
 
 #[derive(Serialize)]
-struct Event<'a> {
+struct EventJson<'a> {
     event: &'static str,
     #[serde(flatten)]
     subject: &'a Subject<'a>,

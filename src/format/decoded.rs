@@ -41,13 +41,13 @@ pub(super) struct Object {
     pub(super) members: Bytes,
     /// Where the value of the last `payload` is in the message.
     pub(super) payload: Option<Range<usize>>,
-    pub(super) session: Session,
-    pub(super) carried: Session,
+    pub(super) session: RemovedMember,
+    pub(super) carried: RemovedMember,
 }
 
 /// The `_session` or `_wsgate` that was removed from an object.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Session {
+pub(super) enum RemovedMember {
     None,
     /// Where its value is in the message.
     One(Range<usize>),

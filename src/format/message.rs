@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
-use super::decoded::{Address, Audience, Content, Decoded, Object, Session};
+use super::decoded::{Address, Audience, Content, Decoded, Object, RemovedMember};
 use super::json;
 use crate::id::Id;
 use crate::message::{Kind, Message, Origin};
@@ -76,12 +76,12 @@ pub(super) fn address(text: &[u8], object: &Object) -> Option<Address> {
     named(text, &object.session, session_id).or_else(|| named(text, &object.carried, carried_id))
 }
 
-fn named(text: &[u8], session: &Session, read: impl Fn(&[u8]) -> Option<Id>) -> Option<Address> {
+fn named(text: &[u8], session: &RemovedMember, read: impl Fn(&[u8]) -> Option<Id>) -> Option<Address> {
     match session {
-        Session::None => None,
-        Session::One(value) if &text[value.clone()] == b"null" => None,
-        Session::One(value) => Some(read(&text[value.clone()]).map_or(Address::Unknown, Address::Session)),
-        Session::Several => Some(Address::Unknown),
+        RemovedMember::None => None,
+        RemovedMember::One(value) if &text[value.clone()] == b"null" => None,
+        RemovedMember::One(value) => Some(read(&text[value.clone()]).map_or(Address::Unknown, Address::Session)),
+        RemovedMember::Several => Some(Address::Unknown),
     }
 }
 
@@ -132,7 +132,7 @@ pub(super) fn field(text: &[u8], value: Range<usize>, path: &[Box<str>]) -> Opti
 fn object(text: &Bytes) -> Option<Object> {
     let mut spliced = None;
     let mut payload = None;
-    let (mut session, mut carried) = (Session::None, Session::None);
+    let (mut session, mut carried) = (RemovedMember::None, RemovedMember::None);
     let mut open: Option<usize> = None;
     let whole = json::object(text, |member| {
         let open = *open.get_or_insert(member.span.start);
@@ -147,8 +147,8 @@ fn object(text: &Bytes) -> Option<Object> {
         if let Some(removed) = removed {
             spliced.get_or_insert_with(|| before(text, open, &member.span));
             *removed = match removed {
-                Session::None => Session::One(member.value),
-                _ => Session::Several,
+                RemovedMember::None => RemovedMember::One(member.value),
+                _ => RemovedMember::Several,
             };
             return;
         }

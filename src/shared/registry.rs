@@ -38,12 +38,12 @@ impl Client {
 /// All clients. An entry lives as long as its [`Registration`], which only the client's own thread holds.
 #[derive(Debug, Default)]
 pub struct Registry {
-    state: Mutex<State>,
+    state: Mutex<Clients>,
     emptied: Signal,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct Clients {
     clients: HashMap<Id, Arc<Client>>,
     /// Nobody is let in any more.
     closed: bool,
@@ -105,7 +105,7 @@ impl Registry {
         self.lock().clients.values().map(Arc::clone).collect()
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, Clients> {
         self.state.lock()
     }
 }

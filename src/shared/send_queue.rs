@@ -25,7 +25,7 @@ pub struct Bounds {
 
 impl Bounds {
     /// The policy that holds in this state.
-    fn policy(&self, state: &State) -> OutletPolicy {
+    fn policy(&self, state: &QueueState) -> OutletPolicy {
         if state.is_up { self.while_slow } else { self.while_down }
     }
 
@@ -65,7 +65,7 @@ pub enum Next {
 #[derive(Debug)]
 pub struct SendQueue {
     bounds: Bounds,
-    state: Mutex<State>,
+    state: Mutex<QueueState>,
     /// Notified when there is something to take: for the outlet's thread.
     filled: Signal,
     /// Notified when there is room, to one sender that waits at a time: each that leaves room tells the next one.
@@ -74,7 +74,7 @@ pub struct SendQueue {
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct QueueState {
     queue: Queue,
     is_up: bool,
     is_ended: bool,
@@ -91,7 +91,7 @@ impl SendQueue {
     pub fn push(&self, frame: &Frame, give_up: impl Fn() -> bool) -> Enqueued {
         // What happens to a frame that does not fit is said by the policy, so here it does not matter.
         let room = self.bounds.to_queue(WhenFull::DropNewest);
-        let must_wait = |state: &State| {
+        let must_wait = |state: &QueueState| {
             self.bounds.policy(state) == OutletPolicy::Block && !state.is_ended && !state.queue.fits(frame, &room)
         };
         let Some(mut state) = self.emptied.wait_while(&self.state, self.lock(), must_wait, give_up) else {
@@ -188,7 +188,7 @@ impl SendQueue {
         self.emptied.notify_all();
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, QueueState> {
         self.state.lock()
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use super::{Condvar, Mutex, MutexGuard};
+use super::lock::{Condvar, Mutex, MutexGuard};
 
 /// How often a thread that waits looks again by itself: whether it is to give up, and whether something has changed of
 /// which nobody would tell it.

@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
-use wsgate::cli::check;
+use wsgate::internals::cli::check;
 
 fn configs() -> Vec<PathBuf> {
     let directory = fs::read_dir("tests/configs").expect("tests run in the directory of the package");
@@ -22,7 +22,7 @@ fn every_broken_config_is_answered_with_what_to_do() {
     let configs = configs();
     assert!(configs.len() >= 10, "only {} broken configs", configs.len());
     for config in configs {
-        let answer = match check::report(Some(&config)) {
+        let answer = match check(Some(&config)) {
             Ok(summary) => panic!("nothing wrong was found in {}: {summary}", config.display()),
             Err(error) => format!("{error}\n"),
         };
@@ -37,7 +37,7 @@ fn every_broken_config_is_answered_with_what_to_do() {
 
 #[test]
 fn a_file_that_is_missing_is_named() {
-    let error = check::report(Some(Path::new("tests/configs/none.toml"))).unwrap_err().to_string();
+    let error = check(Some(Path::new("tests/configs/none.toml"))).unwrap_err().to_string();
     assert_eq!(
         error,
         "failed to read configuration \"tests/configs/none.toml\": no such file \
@@ -47,14 +47,14 @@ fn a_file_that_is_missing_is_named() {
 
 #[test]
 fn a_directory_in_the_place_of_a_file_is_named() {
-    let error = check::report(Some(Path::new("tests/configs"))).unwrap_err().to_string();
+    let error = check(Some(Path::new("tests/configs"))).unwrap_err().to_string();
     assert_eq!(error, "failed to read configuration \"tests/configs\": it is a directory");
 }
 
 #[test]
 fn the_built_in_defaults_are_ok() {
     assert_eq!(
-        check::report(None).unwrap(),
+        check(None).unwrap(),
         "built-in defaults: ok: 1 listener, 1 endpoint\n  \
            listener 127.0.0.1:8080: plain, this machine only\n  \
            endpoint /: to broadcast; at most 100 clients, 1MiB a message, pinged after 30s\n"
@@ -96,7 +96,7 @@ fn every_option_that_opens_or_closes_a_door_is_in_the_summary() {
         origins = []
     "#;
     fs::write(&config, text).unwrap();
-    let summary = check::report(Some(&config)).unwrap_or_else(|error| panic!("{error}"));
+    let summary = check(Some(&config)).unwrap_or_else(|error| panic!("{error}"));
     let lines: Vec<&str> = summary.lines().collect();
     assert_eq!(lines[0], format!("{}: ok: 2 listeners, 3 endpoints", config.display()));
     assert_eq!(
@@ -118,7 +118,7 @@ fn every_option_that_opens_or_closes_a_door_is_in_the_summary() {
 #[test]
 fn a_good_config_is_summed_up() {
     assert_eq!(
-        check::report(Some(Path::new("config/rooms.toml"))).unwrap(),
+        check(Some(Path::new("config/rooms.toml"))).unwrap(),
         "config/rooms.toml: ok: 1 listener, 1 endpoint\n  \
            listener 127.0.0.1:8080: plain, this machine only\n  \
            endpoint /rooms/{room}: to others; at most 1000 clients, 1MiB a message, pinged after 30s\n"
@@ -128,7 +128,7 @@ fn a_good_config_is_summed_up() {
 #[test]
 fn links_and_relays_are_summed_up_without_their_secrets() {
     assert_eq!(
-        check::report(Some(Path::new("config/link.toml"))).unwrap(),
+        check(Some(Path::new("config/link.toml"))).unwrap(),
         "config/link.toml: ok: 1 listener, 1 endpoint, 1 link\n  \
            listener 127.0.0.1:8081: plain, this machine only\n  \
            endpoint /plc: to link:plc; at most 100 clients, 1MiB a message, pinged after 30s\n  \
@@ -136,7 +136,7 @@ fn links_and_relays_are_summed_up_without_their_secrets() {
            100 messages or 4MiB wait, then the oldest are dropped\n"
     );
     assert_eq!(
-        check::report(Some(Path::new("config/relay-upstream.toml"))).unwrap(),
+        check(Some(Path::new("config/relay-upstream.toml"))).unwrap(),
         "config/relay-upstream.toml: ok: 1 listener, 1 endpoint\n  \
            listener 127.0.0.1:8081: plain, this machine only\n  \
            endpoint /rooms/{room}: relays each client to ws://127.0.0.1:8080/rooms/{room}, held for 30s; at most 100 \
@@ -171,7 +171,7 @@ fn links_and_relays_are_summed_up_without_their_secrets() {
         events = ["error"]
     "#;
     fs::write(&config, text).unwrap();
-    let summary = check::report(Some(&config)).unwrap_or_else(|error| panic!("{error}"));
+    let summary = check(Some(&config)).unwrap_or_else(|error| panic!("{error}"));
     assert!(!summary.contains("hunter2"), "{summary}");
     let lines: Vec<&str> = summary.lines().skip(2).collect();
     assert_eq!(

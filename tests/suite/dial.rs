@@ -17,11 +17,11 @@ use socket2::{Domain, Socket, Type};
 use tempfile::TempDir;
 use tungstenite::protocol::Role;
 use tungstenite::{Message, WebSocket};
-use wsgate::config::{DialSettings, Proxy, TlsSettings};
-use wsgate::connection::tls::{Decrypted, DialHandshake, DialStep, Session};
-use wsgate::dial::{CancelToken, DialError, Dialed, Dialer, Hints, RequestExtras, Resolver, Wire};
-use wsgate::secret::Secret;
-use wsgate::url;
+use wsgate::internals::config::{DialSettings, Proxy, TlsSettings};
+use wsgate::internals::connection::tls::{Decrypted, DialHandshake, DialStep, Session};
+use wsgate::internals::dial::{CancelToken, DialError, Dialed, Dialer, Hints, RequestExtras, Resolver, Wire};
+use wsgate::internals::secret::Secret;
+use wsgate::internals::url;
 
 use crate::harness::{DEADLINE, Gateway, LISTENERS, measured};
 

@@ -7,8 +7,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use tungstenite::{Message, WebSocket};
-use wsgate::cli::check;
-use wsgate::config;
+use wsgate::internals::cli::check;
+use wsgate::internals::config;
 
 use super::harness::{DEADLINE, Gateway, Remote};
 
@@ -242,7 +242,7 @@ fn the_table_of_cases_has_every_id_that_a_test_begins_with_and_no_other() {
 
 #[test]
 fn the_defaults_that_it_names_are_those_of_check() {
-    let summary = check::report(None).unwrap();
+    let summary = check(None).unwrap();
     for named in ["127.0.0.1:8080", "broadcast"] {
         assert!(README.contains(named) && summary.contains(named), "{named}: {summary}");
     }

@@ -11,7 +11,7 @@ use std::{env, fs, thread};
 
 use tungstenite::handshake::server::{Request, Response};
 use tungstenite::{Message, WebSocket};
-use wsgate::config;
+use wsgate::internals::config;
 
 use super::harness::{DEADLINE, Gateway, process};
 

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use tempfile::TempDir;
-use wsgate::config::Settings;
+use wsgate::internals::config::Settings;
 
 use crate::harness::{DEADLINE, Gateway, LISTENERS, Raw, Wire, by_way_of, measured, process};
 

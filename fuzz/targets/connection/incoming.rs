@@ -1,9 +1,9 @@
 //! What a peer's bytes mean (RFC 6455 section 5), read with no regard to speed: the reader under test must find the
 //! same, however the bytes arrive.
 
-use wsgate::connection::frame::Role;
-use wsgate::connection::reader::{Close, Violation};
-use wsgate::message::Kind;
+use wsgate::internals::connection::frame::Role;
+use wsgate::internals::connection::reader::{Close, Violation};
+use wsgate::internals::message::Kind;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {

@@ -2,13 +2,13 @@
 
 use std::collections::VecDeque;
 
-use wsgate::clock::Ticks;
-use wsgate::config::WhenFull;
-use wsgate::connection::ending::{Ending, Totals};
-use wsgate::connection::frame::{Frame, Role};
-use wsgate::connection::keepalive::PingState;
-use wsgate::connection::outbox::{Delivery, Limits};
-use wsgate::message::{Kind, Message};
+use wsgate::internals::clock::Ticks;
+use wsgate::internals::config::WhenFull;
+use wsgate::internals::connection::ending::{Ending, Totals};
+use wsgate::internals::connection::frame::{Frame, Role};
+use wsgate::internals::connection::keepalive::PingState;
+use wsgate::internals::connection::outbox::{Delivery, Limits};
+use wsgate::internals::message::{Kind, Message};
 
 /// Bytes that belong together: nothing comes between them, and they arrive whole or not at all.
 #[derive(Debug, Clone)]

@@ -1,0 +1,377 @@
+//! A client's outbox: the bounded queue of what it has yet to get, and the writing of it.
+//!
+//! Whoever delivers, writes: it pushes under a short lock, and if nobody else is writing it takes
+//! a batch out, releases the lock, and hands the batch to the kernel without waiting. Only one
+//! thread writes at a time (`writing`); the others leave their frame behind and go. What the
+//! kernel does not take stays queued and counted, and the flusher goes on when the socket can
+//! (`stalled`). No lock is held over a system call.
+//!
+//! The order on the wire is the order of the pushes, except that a pong or ping goes out at the
+//! next frame boundary. The Close is always last: after it nothing is accepted.
+
+mod state;
+mod writing;
+
+use std::io;
+
+use super::ending::{EndCause, Ending, Totals};
+use super::frame::{Control, Frame, Role};
+use super::keepalive::PingState;
+use super::poller::Poller;
+use super::queue::Offer;
+use super::socket::Socket;
+use super::tls::{Decrypted, Session};
+use crate::clock::{Clock, Ticks};
+use crate::config::QueueSettings;
+use crate::id::Id;
+use crate::sync::{Arc, Mutex, MutexGuard, Signal};
+use state::{Stage, State};
+
+/// The bounds and deadlines of an outbox.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Messages, bytes, and what happens at them.
+    pub queue: QueueSettings,
+    /// No byte taken for this long: cut. `None` waits for ever.
+    pub write_timeout: Option<Ticks>,
+    /// From the Close to the end of the connection.
+    pub close_timeout: Ticks,
+}
+
+/// What became of a frame that was delivered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Delivery {
+    /// It is written or queued, nothing was lost.
+    Taken,
+    /// Messages were dropped by policy; `first` if none had been before.
+    Dropped {
+        /// Whether these are the first that this client lost.
+        first: bool,
+    },
+    /// The outbox was full and its policy is `disconnect`: it is closing now.
+    TooSlow,
+    /// It is closing or gone and takes nothing more.
+    Closed,
+}
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub struct Outbox {
+    state: Mutex<State>,
+    /// Notified when bytes leave or the stage changes.
+    changed: Signal,
+    socket: Socket,
+    role: Role,
+    id: Id,
+    limits: Limits,
+    clock: Arc<Clock>,
+    poller: Arc<Poller>,
+}
+
+impl Outbox {
+    /// An empty outbox over a connected socket, whose TLS handshake is done if it has a session.
+    pub fn new(
+        id: Id,
+        role: Role,
+        socket: Socket,
+        session: Option<Session>,
+        limits: Limits,
+        clock: Arc<Clock>,
+        poller: Arc<Poller>,
+    ) -> Outbox {
+        let state = State::new(role, session);
+        Outbox { state: Mutex::new(state), changed: Signal::default(), socket, role, id, limits, clock, poller }
+    }
+
+    /// The id of the client it belongs to.
+    pub fn id(&self) -> Id {
+        self.id
+    }
+
+    /// Which end of the connection it is.
+    pub fn role(&self) -> Role {
+        self.role
+    }
+
+    /// The clock of its deadlines.
+    pub fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    /// The socket below; only the client's own thread reads it.
+    pub fn socket(&self) -> &Socket {
+        &self.socket
+    }
+
+    /// Delivers a frame from somebody else. Never waits: a full outbox does what its policy says.
+    pub fn deliver(self: &Arc<Self>, frame: &Frame) -> Delivery {
+        let mut state = self.lock();
+        if state.is_idle_for(frame) {
+            self.write(state, Some(frame));
+            return Delivery::Taken;
+        }
+        if state.stage != Stage::Open {
+            return Delivery::Closed;
+        }
+        let delivery = match state.queue.offer(frame, &self.limits.queue) {
+            Offer::Taken => Delivery::Taken,
+            Offer::Dropped(count) => {
+                let first = state.totals.dropped == 0;
+                state.totals.dropped += count as u64;
+                Delivery::Dropped { first }
+            }
+            Offer::TooSlow => {
+                state.totals.dropped += frame.messages() as u64;
+                drop(state);
+                self.close(Some(1008), "Too slow");
+                return Delivery::TooSlow;
+            }
+        };
+        self.write(state, None);
+        delivery
+    }
+
+    /// Queues a frame without writing it: what must reach the client before anything that
+    /// others may deliver from now on.
+    pub fn enqueue(&self, frame: Frame) {
+        self.lock().queue.push(frame);
+    }
+
+    /// Writes what is queued as far as the socket takes it.
+    pub fn flush(self: &Arc<Self>) {
+        self.write(self.lock(), None);
+    }
+
+    /// Sends the client's own replies; called by its own thread only, which waits here while the
+    /// outbox has no room: a client that does not read its answers is not read either. The wait
+    /// ends when there is room, or with `false` when the connection is ending.
+    pub fn reply(self: &Arc<Self>, frame: &Frame) -> bool {
+        self.reply_unless(frame, || false)
+    }
+
+    /// As [`reply`](Outbox::reply), for what another peer sent: the wait also ends with `false` when that
+    /// one is gone, which `give_up` says. It is asked at least every 250 ms of the wait, must not wait, and may
+    /// use any lock: none is held meanwhile.
+    pub fn reply_unless(self: &Arc<Self>, frame: &Frame, give_up: impl Fn() -> bool) -> bool {
+        let state = self.lock();
+        if state.is_idle_for(frame) {
+            self.write(state, Some(frame));
+            return true;
+        }
+        let must_wait = |state: &State| state.stage == Stage::Open && !state.queue.fits(frame, &self.limits.queue);
+        let Some(mut state) = self.changed.wait_while(&self.state, state, must_wait, give_up) else { return false };
+        if state.stage != Stage::Open {
+            return false;
+        }
+        state.queue.push(frame.clone());
+        self.write(state, None);
+        true
+    }
+
+    /// Answers pings: all of them if nothing is queued, else only the latest, at the next frame
+    /// boundary (RFC 6455 section 5.5.3 allows it, and a flood of pings stays one frame).
+    pub fn pong(self: &Arc<Self>, all: &Frame, latest: impl FnOnce() -> Frame) {
+        let mut state = self.lock();
+        if state.is_idle_for(all) {
+            self.write(state, Some(all));
+        } else if state.stage == Stage::Open {
+            state.queue.set_pong(latest());
+            self.write(state, None);
+        }
+    }
+
+    /// Asks the peer for a sign of life.
+    pub fn ping(self: &Arc<Self>) {
+        let mut state = self.lock();
+        if state.stage == Stage::Open {
+            state.queue.set_ping(Frame::control(self.role, Control::Ping, &[]));
+            state.ping_asked = true;
+            self.write(state, None);
+        }
+    }
+
+    /// The heartbeat's view: whether a ping waits to be written, or when the last one left.
+    pub fn ping_state(&self) -> PingState {
+        let state = self.lock();
+        match state.ping_left {
+            _ if state.ping_asked => PingState::Waits,
+            0 => PingState::None,
+            left => PingState::Left(left),
+        }
+    }
+
+    /// Ends the connection in order: the Close goes out behind what is queued, then our direction
+    /// is shut down. The close deadline runs from now. Without a code the Close is empty, as the
+    /// answer to an empty one is.
+    pub fn close(self: &Arc<Self>, code: Option<u16>, reason: &str) {
+        self.close_within(code, reason, self.limits.close_timeout);
+    }
+
+    /// As [`close`](Outbox::close), with a deadline of its own.
+    pub fn close_within(self: &Arc<Self>, code: Option<u16>, reason: &str, within: Ticks) {
+        self.end(Some(Frame::close(self.role, code, reason)), code.unwrap_or(1005), reason, within);
+    }
+
+    /// Ends the connection of a peer that has said its last word without a Close, but may still read:
+    /// what is queued is written, within the close deadline, and no Close behind it.
+    pub fn finish_writing(self: &Arc<Self>, reason: &str) {
+        self.end(None, 1006, reason, self.limits.close_timeout);
+    }
+
+    fn end(self: &Arc<Self>, last: Option<Frame>, code: u16, reason: &str, within: Ticks) {
+        let mut state = self.lock();
+        if state.stage != Stage::Open {
+            return;
+        }
+        state.stage = Stage::Closing;
+        last.into_iter().for_each(|frame| state.queue.push(frame));
+        state.end_with(code, reason, EndCause::Ended, self.clock.now().saturating_add(within));
+        self.changed.notify_all();
+        self.write(state, None);
+        self.poller.closing(self);
+    }
+
+    /// Ends the connection at once, without a Close: for peers that are gone.
+    pub fn abort(&self, reason: &str) {
+        self.abort_locked(self.lock(), reason);
+    }
+
+    /// As [`abort`](Outbox::abort), because a read or write failed. TCP fails them too when the peer's kernel takes
+    /// nothing for the write timeout (`TCP_USER_TIMEOUT`).
+    pub fn abort_for(&self, failed: &str, error: &io::Error) {
+        self.fail_locked(self.lock(), failed, error);
+    }
+
+    /// Whether the connection has been told to end.
+    pub fn is_closing(&self) -> bool {
+        self.lock().stage != Stage::Open
+    }
+
+    /// Whether nothing is written any more, whatever is queued.
+    pub fn is_aborted(&self) -> bool {
+        self.lock().stage == Stage::Aborted
+    }
+
+    /// Whether a Close was given to it: from then on what the peer sends is not wanted. A connection
+    /// that was cut has none, and what the peer sent before it was lost is still good.
+    pub fn has_close(&self) -> bool {
+        self.lock().end.as_ref().is_some_and(|end| end.ending.code != 1006)
+    }
+
+    /// Blocks until everything is written that will be: the last frame is out, or the socket is cut.
+    /// The close deadline bounds the wait, so the connection must be closing.
+    pub fn wait_closed(&self) {
+        let mut state = self.lock();
+        debug_assert_ne!(state.stage, Stage::Open);
+        while state.stage < Stage::Closed {
+            state = self.changed.wait(state);
+        }
+    }
+
+    /// The connection's thread has ended: nothing is written any more. Says how it ended and what it did.
+    pub fn finish(&self) -> (Ending, Totals) {
+        self.finish_locked(self.lock())
+    }
+
+    /// As [`finish`](Outbox::finish), for one that we dialled, and gives back the messages that the kernel
+    /// has not taken whole, in order: another connection can send them. They do not count as lost.
+    pub fn reclaim(&self) -> (Ending, Totals, Vec<Frame>) {
+        let mut state = self.lock();
+        state.stage = Stage::Aborted;
+        while state.writing {
+            state = self.changed.wait(state);
+        }
+        let unsent = state.take_unsent();
+        let (ending, totals) = self.finish_locked(state);
+        (ending, totals, unsent)
+    }
+
+    fn finish_locked(&self, mut state: MutexGuard<'_, State>) -> (Ending, Totals) {
+        state.stage = Stage::Aborted;
+        state.keeps = false;
+        state.forget_queued();
+        // Somebody may be in the middle of a write. It does not wait for the peer, and what it does still counts.
+        while state.writing {
+            state = self.changed.wait(state);
+        }
+        let end = state.end.take();
+        let totals = state.totals;
+        drop(state);
+        self.poller.forget(self);
+        let lost = || Ending { code: 1006, reason: "connection lost".to_owned(), cause: EndCause::Ended };
+        let ending = end.map_or_else(lost, |end| end.ending);
+        (ending, totals)
+    }
+
+    /// The flusher's part: the socket takes bytes again.
+    pub fn resume(self: &Arc<Self>) {
+        let mut state = self.lock();
+        state.stalled = false;
+        self.write_batches(state, None);
+    }
+
+    /// Cuts a stalled outbox of which the kernel has taken nothing for the write timeout.
+    pub(super) fn check_write_deadline(&self, now: Ticks) {
+        let mut state = self.lock();
+        let Some(timeout) = self.limits.write_timeout else { return };
+        if state.stalled && now.saturating_sub(state.progress) >= timeout {
+            state.end_with(1006, "Too slow: nothing was taken within the write timeout", EndCause::WriteTimeout, 0);
+            self.abort_locked(state, "");
+        }
+    }
+
+    /// Cuts a closing outbox that is over its deadline; says whether it has to be watched further.
+    pub(super) fn check_close_deadline(&self, now: Ticks) -> bool {
+        let state = self.lock();
+        if state.stage == Stage::Aborted {
+            return false;
+        }
+        let over = state.end.as_ref().is_some_and(|end| now >= end.deadline);
+        if over {
+            self.abort_locked(state, "over its close deadline");
+        }
+        !over
+    }
+
+    /// Feeds received ciphertext to the TLS session, as much as `cipher` holds, and decrypts into
+    /// `plain`. What the session wants to say in return is written. Call it with an empty `cipher`
+    /// until it needs more.
+    pub fn decrypt(self: &Arc<Self>, cipher: &[u8], plain: &mut [u8]) -> io::Result<Decrypted> {
+        let mut state = self.lock();
+        let tls = state.tls.as_mut().expect("only a TLS client decrypts");
+        let result = tls.session.read(cipher, plain);
+        if tls.session.has_outgoing() {
+            self.write(state, None);
+        }
+        result
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock()
+    }
+
+    fn fail_locked(&self, mut state: MutexGuard<'_, State>, failed: &str, error: &io::Error) {
+        let is_late = error.kind() == io::ErrorKind::TimedOut;
+        let cause = if is_late { EndCause::WriteTimeout } else { EndCause::Ended };
+        state.end_with(1006, &format!("{failed}: {error}"), cause, 0);
+        self.abort_locked(state, "");
+    }
+
+    /// The reason is that of the end, if there is none yet.
+    fn abort_locked(&self, mut state: MutexGuard<'_, State>, reason: &str) {
+        state.end_with(1006, reason, EndCause::Ended, 0);
+        state.stage = Stage::Aborted;
+        state.forget_queued();
+        drop(state);
+        self.socket.shutdown_both();
+        self.changed.notify_all();
+    }
+}
+
+/// What the model checker looks at whenever the lock is free.
+#[cfg(wsgate_model)]
+#[path = "../../../model/src/audit.rs"]
+pub(crate) mod audit;
+
+#[cfg(test)]
+mod tests;

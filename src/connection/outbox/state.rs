@@ -1,0 +1,164 @@
+//! What the lock of an outbox guards: the queue, who writes, how far the connection has ended; and the small steps on it
+//! that are made under the lock.
+
+use std::io;
+
+use crate::clock::Ticks;
+use crate::connection::ending::{EndCause, Ending, Totals};
+use crate::connection::frame::{Frame, Role};
+use crate::connection::queue::{Queue, Taken};
+use crate::connection::record_writer::{RecordWriter, Sealed};
+use crate::connection::tls::Session;
+
+/// The most frames and (nearly) the most bytes of one write.
+const BATCH_FRAMES: usize = 64;
+const BATCH_BYTES: usize = 64 << 10;
+
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) queue: Queue,
+    pub(super) stage: Stage,
+    /// Somebody writes right now, without the lock.
+    pub(super) writing: bool,
+    /// The socket takes nothing: the flusher will go on.
+    pub(super) stalled: bool,
+    /// What is not sent at the end is wanted back, see [`Outbox::reclaim`].
+    pub(super) keeps: bool,
+    /// When the kernel last took a byte, or was first offered one since; meaningful while stalled.
+    pub(super) progress: Ticks,
+    /// A ping is queued and has not left yet.
+    pub(super) ping_asked: bool,
+    /// When the last ping left; 0 if none has.
+    pub(super) ping_left: Ticks,
+    pub(super) totals: Totals,
+    pub(super) tls: Option<Box<RecordWriter>>,
+    pub(super) end: Option<Box<End>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Stage {
+    /// Frames are accepted.
+    Open,
+    /// The last frame is queued, which is the Close if there is to be one; nothing is accepted behind it.
+    Closing,
+    /// The last frame is written and our direction shut down.
+    Closed,
+    /// The socket is shut down in both directions; nothing will be written.
+    Aborted,
+}
+
+#[derive(Debug)]
+pub(super) struct End {
+    pub(super) ending: Ending,
+    pub(super) deadline: Ticks,
+}
+
+/// What a writer carries to the kernel while the lock is free.
+pub(super) enum Load<'f> {
+    /// One frame that was counted but not queued.
+    One(&'f Frame),
+    Frames(Taken),
+    Sealed(Sealed),
+}
+
+impl State {
+    /// That of a connection whose handshake is done, over TLS if it has a session.
+    pub(super) fn new(role: Role, session: Option<Session>) -> State {
+        State {
+            queue: Queue::default(),
+            stage: Stage::Open,
+            writing: false,
+            stalled: false,
+            keeps: role == Role::Client,
+            progress: 0,
+            ping_asked: false,
+            ping_left: 0,
+            totals: Totals::default(),
+            tls: session.map(|session| Box::new(RecordWriter::new(session))),
+            end: None,
+        }
+    }
+
+    /// Whether a frame can be written without touching the queue.
+    pub(super) fn is_idle_for(&self, frame: &Frame) -> bool {
+        self.stage == Stage::Open
+            && !self.writing
+            && !self.stalled
+            && self.queue.is_empty()
+            && self.tls.as_ref().is_none_or(|record_writer| RecordWriter::fits_one(frame) && !record_writer.has_work())
+    }
+
+    /// Whether a writer would find something to carry.
+    pub(super) fn has_work(&self) -> bool {
+        self.queue.has_waiting() || self.tls.as_ref().is_some_and(|tls| tls.has_work())
+    }
+
+    /// Gives up what is queued or sealed: the connection has ended. What a writer carries is
+    /// accounted when it comes back.
+    pub(super) fn forget_queued(&mut self) {
+        if self.keeps {
+            return;
+        }
+        if let Some(record_writer) = &mut self.tls {
+            record_writer.give_back(&mut self.queue);
+        }
+        self.totals.lost += self.queue.clear() as u64;
+    }
+
+    /// Takes out the messages that are queued or sealed; those that were written with others, joined to
+    /// what is left of them, count as done.
+    pub(super) fn take_unsent(&mut self) -> Vec<Frame> {
+        if let Some(record_writer) = &mut self.tls {
+            record_writer.give_back(&mut self.queue);
+        }
+        let (mut unsent, done) = self.queue.unsent();
+        self.totals.messages += done as u64;
+        unsent.retain(|frame| frame.messages() > 0);
+        unsent
+    }
+
+    /// The first reason for the end stays.
+    pub(super) fn end_with(&mut self, code: u16, reason: &str, cause: EndCause, deadline: Ticks) {
+        if self.end.is_none() {
+            self.end = Some(Box::new(End { ending: Ending { code, reason: reason.to_owned(), cause }, deadline }));
+        }
+    }
+
+    /// What to carry to the kernel next.
+    pub(super) fn load<'f>(&mut self) -> io::Result<Option<Load<'f>>> {
+        match &mut self.tls {
+            None => Ok(self.queue.take(BATCH_FRAMES, BATCH_BYTES).map(Load::Frames)),
+            Some(writer) => Ok(writer.load(&mut self.queue, self.stage == Stage::Closing)?.map(Load::Sealed)),
+        }
+    }
+
+    /// A frame that goes out without being queued; it counts as if it were.
+    pub(super) fn load_one<'f>(&mut self, frame: &'f Frame) -> io::Result<Option<Load<'f>>> {
+        self.queue.count(frame);
+        let Some(writer) = &mut self.tls else { return Ok(Some(Load::One(frame))) };
+        let sealed = writer.load_one(frame).inspect_err(|_| {
+            self.queue.settle_one(frame, 0);
+        })?;
+        Ok(Some(Load::Sealed(sealed)))
+    }
+
+    /// Accounts a load of which the kernel took `count` bytes.
+    pub(super) fn account(&mut self, load: Load<'_>, count: usize) {
+        let (messages, bytes) = match (load, &mut self.tls) {
+            (Load::One(frame), _) => self.queue.settle_one(frame, count),
+            (Load::Frames(taken), _) => self.queue.settle(taken, count),
+            (Load::Sealed(sealed), Some(writer)) => writer.settle(&mut self.queue, sealed, count),
+            (Load::Sealed(_), None) => unreachable!("only a record writer seals"),
+        };
+        self.totals.messages += messages as u64;
+        self.totals.bytes += bytes as u64;
+    }
+
+    /// All that was queued is written: a ping too, if there was one.
+    pub(super) fn note_ping_left(&mut self) {
+        if self.ping_asked {
+            self.ping_asked = false;
+            self.ping_left = self.progress;
+        }
+    }
+}
