@@ -123,7 +123,7 @@ enum Stage {
     Open,
     Closing,
     Closed,
-    Cut,
+    Aborted,
 }
 
 #[derive(Debug)]
