@@ -132,6 +132,8 @@ impl Outlet {
     /// Accepts nothing any more and drops what waits and `more` messages that its thread has.
     pub fn abandon(&self, more: usize) {
         let lost = self.queue.abandon() + more;
+        // The sum of all is logged at the end of a link, and there is nothing to catch up with any more.
+        self.unreported.store(0, Ordering::Relaxed);
         if lost > 0 {
             warn!("{self}: {lost} messages were still waiting for it and are lost");
             self.dropped.fetch_add(lost as u64, Ordering::Relaxed);
