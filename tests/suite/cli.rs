@@ -16,6 +16,8 @@ use tungstenite::protocol::frame::coding::CloseCode;
 use tungstenite::protocol::{CloseFrame, WebSocketConfig};
 use tungstenite::{Message, WebSocket, accept_hdr};
 
+use crate::harness::{pass, process};
+
 /// Nothing here takes this long unless it hangs.
 const DEADLINE: Duration = Duration::from_secs(20);
 
@@ -102,13 +104,8 @@ impl Running {
         drop(self.stdin.take());
         let stdout = read_all(self.stdout.take());
         let stderr = read_all(self.stderr.take());
-        let code = loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                break status.code();
-            }
-            assert!(self.started.elapsed() < DEADLINE, "still running after the deadline");
-            thread::park_timeout(Duration::from_millis(5));
-        };
+        let left = DEADLINE.saturating_sub(self.started.elapsed());
+        let code = process::wait(&mut self.child, left).expect("still running after the deadline").code();
         let took = self.started.elapsed();
         let stderr = String::from_utf8(stderr.recv_timeout(DEADLINE).unwrap()).unwrap();
         Finished { code, stdout: stdout.recv_timeout(DEADLINE).unwrap(), stderr, took }
@@ -474,7 +471,8 @@ fn the_body_of_a_refusal_is_read_although_it_comes_later() {
         read_request(&mut stream);
         stream.write_all(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 5\r\n\r\n").unwrap();
         stream.flush().unwrap();
-        thread::park_timeout(Duration::from_millis(50));
+        // A pause in which the head is read alone.
+        pass(Duration::from_millis(50));
         stream.write_all(b"later").unwrap();
         let _ = stream.read(&mut [0]);
     });

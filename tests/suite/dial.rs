@@ -315,13 +315,13 @@ fn a_server_that_is_silent_or_never_ends_is_left_at_the_deadline_or_at_a_stop() 
     let silent = serve(|mut stream| while matches!(stream.read(&mut [0; 512]), Ok(1..)) {});
     let endless = serve(|mut stream| {
         while stream.write_all(b"H").is_ok() {
-            thread::park_timeout(Duration::from_millis(5));
+            crate::harness::pass(Duration::from_millis(5));
         }
     });
     let drip = serve(|mut stream| {
         let _ = stream.write_all(b"HTTP/1.1 101 X\r\nA: ");
         while stream.write_all(b"a").is_ok() {
-            thread::park_timeout(Duration::from_millis(5));
+            crate::harness::pass(Duration::from_millis(5));
         }
     });
     let proxy = Proxy::Url(Secret::new(format!("http://{silent}")));
@@ -350,7 +350,8 @@ fn a_server_that_is_silent_or_never_ends_is_left_at_the_deadline_or_at_a_stop() 
         let started = Instant::now();
         thread::scope(|scope| {
             let dial = scope.spawn(|| dialer.dial(&RequestExtras::default(), &cancel));
-            thread::park_timeout(Duration::from_millis(100));
+            // Time to come to the step at which it is told to stop.
+            crate::harness::pass(Duration::from_millis(100));
             drop(theirs);
             expect(dial.join().unwrap(), "stopped", &[]);
         });

@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::harness::{
-    Attack, Canary, DEADLINE, Frame, Gateway, Raw, Wire, by_way_of, eventually, masked, measured, nobody,
+    Attack, Canary, DEADLINE, Frame, Gateway, Raw, Wire, by_way_of, eventually, masked, measured, nobody, pass,
     percentile_99, request, run_as,
 };
 
@@ -238,7 +238,7 @@ fn paced(gateway: &Gateway, path: &str) -> Duration {
         let mut frame = masked(0x82, &[b'm'; 10 << 10]);
         for number in 0..PACED {
             let due = begun + PACE * number;
-            thread::sleep(due.saturating_duration_since(Instant::now()));
+            pass(due.saturating_duration_since(Instant::now()));
             // Where the machine itself holds the readers up, their queues must not pay for it.
             eventually("the readers have caught up", DEADLINE, || {
                 received.iter().all(|received| number < received.load(Ordering::Relaxed) + AHEAD)
@@ -311,7 +311,7 @@ fn f14_a_flood_of_messages_from_one_client_holds_nobody_else() {
             scope.spawn(|| flooder.discard_until_end());
             while Instant::now() < until {
                 attack.sing("a flood of messages");
-                thread::park_timeout(Duration::from_millis(100));
+                pass(Duration::from_millis(100));
             }
             flood.join().unwrap()
         });
@@ -490,7 +490,7 @@ fn l3_without_descriptors_the_accept_loop_waits_without_spinning_and_goes_on() {
     let until = Instant::now() + Duration::from_secs(3);
     while Instant::now() < until {
         canary.sing("the last descriptor");
-        thread::park_timeout(Duration::from_millis(100));
+        pass(Duration::from_millis(100));
     }
     let spent = gateway.processor_time().saturating_sub(before);
     let lines = lines() - lines_before;

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::harness::{DEADLINE, Gateway, LISTENERS, Raw, Wire, eventually, masked, measured, with_program};
+use crate::harness::{DEADLINE, Gateway, LISTENERS, Raw, Wire, eventually, masked, measured, pass, with_program};
 
 const CLIENTS: usize = 200;
 const ROOMS: usize = 20;
@@ -128,7 +128,7 @@ fn watch(gateway: &Gateway, begun: Instant, length: Duration, before: &Look, tal
         let next = (LOOK * (looks.len() as u32 + 1)).min(length);
         // Nothing is waited for but the time of the next look.
         while begun.elapsed() < next && !tally.is_over.load(Ordering::Relaxed) {
-            thread::park_timeout(Duration::from_millis(200));
+            pass(Duration::from_millis(200));
         }
         let look = look(gateway, begun.elapsed());
         let Look { at, memory_kib, threads, descriptors } = &look;

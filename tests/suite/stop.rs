@@ -14,7 +14,7 @@ use rustix::process::Signal;
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
 use crate::harness::{
-    DEADLINE, Frame, Gateway, LISTENERS, Raw, Wire, eventually, masked, measured, nobody, process, run_as,
+    DEADLINE, Frame, Gateway, LISTENERS, Raw, Wire, eventually, masked, measured, nobody, pass, process, run_as,
     with_any_deliverers,
 };
 
@@ -121,7 +121,7 @@ fn stop_under_load(case: &str, drain: Duration, size: usize, frozen: usize, with
             .collect();
         all_here.wait();
         // Long enough to be in the middle of it; nothing tells when that is.
-        wait_until(Instant::now() + Duration::from_secs(2));
+        pass(Duration::from_secs(2));
         let told = Instant::now();
         gateway.signal(Signal::TERM);
         assert_eq!(gateway.wait().code(), Some(0));
@@ -278,7 +278,7 @@ fn r6_a_signal_at_the_very_start_is_a_stop_like_any_other() {
         if round % 2 == 0 {
             gateway.wait_for_log(" starts with ");
         } else {
-            wait_until(Instant::now() + Duration::from_millis(round));
+            pass(Duration::from_millis(round));
         }
         let signals = [Signal::TERM, Signal::TERM, Signal::INT, if no_interrupt { Signal::TERM } else { Signal::INT }];
         gateway.signal(signals[round as usize % 4]);
@@ -304,13 +304,6 @@ fn is_ignored(signal: Signal) -> bool {
     u64::from_str_radix(ignored.trim(), 16).unwrap() >> (signal.as_raw() - 1) & 1 == 1
 }
 
-/// Waits for this moment itself, and for nothing that happens.
-fn wait_until(moment: Instant) {
-    while let Some(left) = moment.checked_duration_since(Instant::now()) {
-        thread::park_timeout(left);
-    }
-}
-
 #[test]
 fn r6_a_hangup_changes_nothing_from_its_first_line_on() {
     // Before the first line it ends a process that has not begun.
@@ -318,7 +311,7 @@ fn r6_a_hangup_changes_nothing_from_its_first_line_on() {
     for round in 0..50u64 {
         let mut gateway = Gateway::launch(&format!("{ROOM}{LISTENERS}"), |_| {});
         gateway.wait_for_log(" starts with ");
-        wait_until(Instant::now() + Duration::from_millis(round / 10));
+        pass(Duration::from_millis(round / 10));
         gateway.signal(Signal::HUP);
         gateway.wait_for_log("SIGHUP: the configuration is not read again");
         gateway.wait_for_logs(": accepting on ", 2);

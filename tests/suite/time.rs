@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use crate::harness::{Gateway, LISTENERS, Wire, masked, measured};
+use crate::harness::{Gateway, LISTENERS, Wire, masked, measured, pass};
 
 /// Every deadline is short, and all of them are over long before these tests are.
 const IMPATIENT: &str = r#"
@@ -50,14 +50,6 @@ fn while_answering_pings(gateway: &Gateway, clients: usize, story: impl FnOnce()
         is_over.store(true, Ordering::Relaxed);
     });
     pings.into_iter().map(AtomicUsize::into_inner).collect()
-}
-
-/// Lets this much time pass: the test is about what happens in it, and nothing may.
-fn pass(time: Duration) {
-    let until = Instant::now() + time;
-    while let Some(left) = until.checked_duration_since(Instant::now()) {
-        thread::park_timeout(left);
-    }
 }
 
 /// Debian's libfaketime, which gives a process another wall clock.

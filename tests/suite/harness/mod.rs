@@ -11,6 +11,7 @@ pub(crate) mod process;
 mod raw;
 mod remote;
 mod story;
+mod wait;
 mod way;
 
 pub(crate) use attack::Attack;
@@ -22,20 +23,11 @@ pub(crate) use node_red::NodeRed;
 pub(crate) use raw::{Frame, Raw, masked, request};
 pub(crate) use remote::{Linked, Remote};
 pub(crate) use story::{LISTENERS, Wire, with_any_deliverers};
+pub(crate) use wait::{eventually, pass};
 pub(crate) use way::{by_way_of, nobody, run_as, with_program};
 
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// The longest that any single wait of a test may take: far more than a healthy gateway needs
 /// on a busy machine, and short enough that a hang shows its log within one test run.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
-
-/// Looks again and again until this holds: for what the system knows but tells nobody about.
-pub(crate) fn eventually(what: &str, within: Duration, mut holds: impl FnMut() -> bool) {
-    let late = Instant::now() + within;
-    while !holds() {
-        assert!(Instant::now() < late, "not within {within:?}: {what}");
-        thread::sleep(Duration::from_millis(10));
-    }
-}

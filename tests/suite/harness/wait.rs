@@ -1,0 +1,19 @@
+//! The two ways in which a test waits: for what becomes true, and for a time to pass. Nothing else in the tests sleeps.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Looks again and again until this holds: for what the system knows but tells nobody about.
+pub(crate) fn eventually(what: &str, within: Duration, mut holds: impl FnMut() -> bool) {
+    let late = Instant::now() + within;
+    while !holds() {
+        assert!(Instant::now() < late, "not within {within:?}: {what}");
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Lets this much time pass: for tests that are about the time itself, such as a pace, a pause or a time in which nothing
+/// may happen. What happens is waited for with [`eventually`], with the log, or by reading.
+pub(crate) fn pass(time: Duration) {
+    thread::sleep(time);
+}
