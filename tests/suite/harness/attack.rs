@@ -51,11 +51,6 @@ impl<'g> Attack<'g> {
         self.gateway.processor_time().saturating_sub(self.processor)
     }
 
-    /// What 99 of 100 of the canary's echoes took at most.
-    pub(crate) fn canary_p99(&self) -> Duration {
-        self.canary.p99()
-    }
-
     /// Checks that it costs less memory than this, in KiB.
     pub(crate) fn costs_less_than_kib(&self, limit: usize) {
         let grown = self.grown_kib();

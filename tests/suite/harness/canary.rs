@@ -45,15 +45,4 @@ impl Canary {
     pub(crate) fn worst(&self) -> Duration {
         self.waits.iter().max().copied().unwrap_or_default()
     }
-
-    /// What 99 of 100 echoes took at most.
-    pub(crate) fn p99(&self) -> Duration {
-        percentile_99(self.waits.clone())
-    }
-}
-
-/// The time within which 99 of 100 are.
-pub(crate) fn percentile_99(mut times: Vec<Duration>) -> Duration {
-    times.sort_unstable();
-    times[(times.len() * 99).div_ceil(100) - 1]
 }

@@ -15,7 +15,7 @@ mod wait;
 mod way;
 
 pub(crate) use attack::Attack;
-pub(crate) use canary::{Canary, percentile_99};
+pub(crate) use canary::Canary;
 pub(crate) use figure::measured;
 pub(crate) use gateway::Gateway;
 pub(crate) use namespace::{Cable, Carried, LossyLine, NEAR, Namespace};
