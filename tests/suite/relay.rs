@@ -1,10 +1,7 @@
 //! Relays: every client of a relay's endpoint has a connection of its own to another server.
 
-use std::collections::VecDeque;
-use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -12,177 +9,10 @@ use std::time::{Duration, Instant};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::harness::{
-    DEADLINE, Frame, Gateway, LISTENERS, Raw, Wire, eventually, masked, measured, nobody, request, run_as,
+    DEADLINE, Flow, Frame, Gateway, LISTENERS, Raw, Remote, Wire, eventually, masked, measured, nobody, request,
+    run_as, unmasked,
 };
 use crate::real_clients::{installed, source};
-
-/// A server in the hands of a test: it accepts, answers and falls silent as told.
-struct Server {
-    listener: TcpListener,
-    port: u16,
-}
-
-/// A connection to such a server.
-struct Conn {
-    stream: TcpStream,
-    inbox: VecDeque<u8>,
-}
-
-impl Server {
-    fn start() -> Server {
-        Server::at(0)
-    }
-
-    fn at(port: u16) -> Server {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).unwrap();
-        listener.set_nonblocking(true).unwrap();
-        let port = listener.local_addr().unwrap().port();
-        Server { listener, port }
-    }
-
-    /// The next connection, if one comes within this time.
-    fn arrives_within(&self, limit: Duration) -> Option<Conn> {
-        let late = Instant::now() + limit;
-        loop {
-            match self.listener.accept() {
-                Ok((stream, _)) => {
-                    stream.set_nonblocking(false).unwrap();
-                    stream.set_nodelay(true).unwrap();
-                    stream.set_read_timeout(Some(DEADLINE)).unwrap();
-                    stream.set_write_timeout(Some(DEADLINE)).unwrap();
-                    return Some(Conn { stream, inbox: VecDeque::new() });
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock && Instant::now() < late => {
-                    thread::sleep(Duration::from_millis(2));
-                }
-                Err(error) => {
-                    assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
-                    return None;
-                }
-            }
-        }
-    }
-
-    fn arrival(&self) -> Conn {
-        self.arrives_within(DEADLINE).expect("nobody has connected")
-    }
-
-    /// The next connection, with its request answered by a 101 that has these lines too; and the request.
-    fn upgraded(&self, lines: &[&str]) -> (Conn, String) {
-        let mut conn = self.arrival();
-        let head = conn.head();
-        conn.accept(&head, lines);
-        (conn, head)
-    }
-
-    fn url(&self, rest: &str) -> String {
-        format!("ws://127.0.0.1:{}{rest}", self.port)
-    }
-}
-
-impl Conn {
-    fn byte(&mut self) -> u8 {
-        if self.inbox.is_empty() {
-            let mut buffer = [0; 64 << 10];
-            let count = self.stream.read(&mut buffer).expect("the gateway sends something");
-            assert!(count > 0, "the gateway has ended the connection");
-            self.inbox.extend(&buffer[..count]);
-        }
-        self.inbox.pop_front().unwrap()
-    }
-
-    fn bytes(&mut self, count: usize) -> Vec<u8> {
-        (0..count).map(|_| self.byte()).collect()
-    }
-
-    fn head(&mut self) -> String {
-        let mut head = Vec::new();
-        while !head.ends_with(b"\r\n\r\n") {
-            head.push(self.byte());
-        }
-        String::from_utf8(head).unwrap()
-    }
-
-    fn accept(&mut self, head: &str, lines: &[&str]) {
-        let key = head.lines().find_map(|line| line.strip_prefix("Sec-WebSocket-Key: ")).unwrap();
-        let accept = tungstenite::handshake::derive_accept_key(key.as_bytes());
-        let more: String = lines.iter().map(|line| format!("{line}\r\n")).collect();
-        self.send(
-            format!(
-                "HTTP/1.1 101 Go\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {accept}\r\n{more}\r\n"
-            )
-            .as_bytes(),
-        );
-    }
-
-    fn send(&mut self, bytes: &[u8]) {
-        self.stream.write_all(bytes).unwrap();
-    }
-
-    fn send_frame(&mut self, first: u8, payload: &[u8]) {
-        self.send(&frame(first, payload));
-    }
-
-    /// The next frame; a client masks everything, which is checked.
-    fn frame(&mut self) -> Frame {
-        let (first, second) = (self.byte(), self.byte());
-        assert!(second >= 0x80, "a frame without a mask");
-        let length = match second & 0x7f {
-            126 => u16::from_be_bytes(self.bytes(2).try_into().unwrap()) as usize,
-            127 => u64::from_be_bytes(self.bytes(8).try_into().unwrap()) as usize,
-            length => length as usize,
-        };
-        let mask = self.bytes(4);
-        let payload = self.bytes(length).iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask).collect();
-        Frame { first, payload }
-    }
-
-    /// The next frame that is no ping; pings before it are answered.
-    fn message(&mut self) -> Frame {
-        loop {
-            let next = self.frame();
-            if next.first != 0x89 {
-                return next;
-            }
-            self.send_frame(0x8a, &next.payload);
-        }
-    }
-
-    /// Expects this Close, answers it and expects the end.
-    fn closed_with(&mut self, close: &Frame) {
-        assert_eq!(&self.message(), close);
-        self.send_frame(0x88, &close.payload);
-        self.end();
-    }
-
-    fn end(&mut self) {
-        assert!(self.inbox.is_empty());
-        assert_eq!(self.stream.read(&mut [0; 16]).unwrap(), 0, "more than the end");
-    }
-
-    /// Ends as a process does that is killed: with a reset, and what was unread is gone.
-    fn kill(self) {
-        socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).unwrap();
-    }
-}
-
-/// A server's frame.
-fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
-    let mut bytes = vec![first];
-    match payload.len() {
-        length @ 0..=125 => bytes.push(length as u8),
-        length @ 126..=0xffff => {
-            bytes.push(126);
-            bytes.extend((length as u16).to_be_bytes());
-        }
-        length => {
-            bytes.push(127);
-            bytes.extend((length as u64).to_be_bytes());
-        }
-    }
-    bytes.extend(payload);
-    bytes
-}
 
 /// A gateway whose endpoint `/dev/{id}` relays to this URL; `relay` and `endpoint` are more of their keys.
 fn relay_to(url: &str, relay: &str, endpoint: &str) -> Gateway {
@@ -209,7 +39,7 @@ fn echo_for(clients: usize) -> Gateway {
 }
 
 /// A client and the connection to its upstream.
-fn pair(gateway: &Gateway, server: &Server, wire: Wire) -> (Raw, Conn) {
+fn pair(gateway: &Gateway, server: &Remote, wire: Wire) -> (Raw, Raw) {
     thread::scope(|scope| {
         let client = scope.spawn(|| gateway.client(wire, "/dev/7"));
         let (conn, _) = server.upgraded(&[]);
@@ -256,14 +86,14 @@ fn messages_of_all_sizes_pass_both_ways_over_any_wires() {
 
 #[test]
 fn what_an_upstream_says_with_its_answer_arrives_and_fragments_are_joined() {
-    let server = Server::start();
-    let gateway = relay_to(&server.url("/"), "", "");
+    let server = Remote::up();
+    let gateway = relay_to(&server.url(), "", "");
     let client = thread::scope(|scope| {
         let client = scope.spawn(|| gateway.client(Wire::Plain, "/dev/7"));
-        let mut conn = server.arrival();
+        let mut conn = server.accept_raw();
         let head = conn.head();
-        conn.accept(&head, &[]);
-        conn.send(&[frame(0x81, b"hello"), frame(0x02, b"a"), frame(0x80, b"b")].concat());
+        conn.answer_upgrade(&head, &[]);
+        conn.send(&[unmasked(0x81, b"hello"), unmasked(0x02, b"a"), unmasked(0x80, b"b")].concat());
         let mut client = client.join().unwrap();
         assert_eq!(client.text(), "hello");
         assert_eq!(client.message(), Frame::binary(b"ab"));
@@ -307,8 +137,8 @@ impl Drop for Ended {
 
 #[test]
 fn pings_are_answered_on_each_side_and_not_passed_on() {
-    let server = Server::start();
-    let gateway = relay_to(&server.url("/"), "", "");
+    let server = Remote::up();
+    let gateway = relay_to(&server.url(), "", "");
     for wire in Wire::BOTH {
         let (mut client, mut conn) = pair(&gateway, &server, wire);
         client.send(&masked(0x89, b"from the client"));
@@ -328,8 +158,8 @@ fn pings_are_answered_on_each_side_and_not_passed_on() {
 
 #[test]
 fn the_upstream_decides_on_the_subprotocol() {
-    let server = Server::start();
-    let gateway = relay_to(&server.url("/"), "", "");
+    let server = Remote::up();
+    let gateway = relay_to(&server.url(), "", "");
     for (lines, agreed) in [(&["Sec-WebSocket-Protocol: b"][..], Some("b")), (&[], None)] {
         for listener in ["plain", "tls"] {
             let head = thread::scope(|scope| {
@@ -362,7 +192,7 @@ fn the_upstream_decides_on_the_subprotocol() {
 }
 
 /// What the upstream is asked when a client asks for this path with these headers.
-fn asked_for(gateway: &Gateway, server: &Server, listener: &str, path: &str, headers: &[&str]) -> String {
+fn asked_for(gateway: &Gateway, server: &Remote, listener: &str, path: &str, headers: &[&str]) -> String {
     thread::scope(|scope| {
         let client = scope.spawn(|| {
             let mut client = gateway.raw(listener);
@@ -376,10 +206,10 @@ fn asked_for(gateway: &Gateway, server: &Server, listener: &str, path: &str, hea
 
 #[test]
 fn the_upstream_hears_of_the_client_what_it_is_to_hear() {
-    let server = Server::start();
+    let server = Remote::up();
     let more =
         "forward_headers = [\"Authorization\", \"cookie\"]\nheaders = { X-Key = \"fixed\" }\norigin = \"https://us\"";
-    let gateway = relay_to(&server.url("/base/{id}/x?a=1"), more, "");
+    let gateway = relay_to(&server.url_of("/base/{id}/x?a=1"), more, "");
     for (listener, proto) in [("plain", "http"), ("tls", "https")] {
         let headers = [
             "Authorization: Bearer t",
@@ -394,7 +224,7 @@ fn the_upstream_hears_of_the_client_what_it_is_to_hear() {
         let count = |line: &str| asked.lines().filter(|own| own.eq_ignore_ascii_case(line)).count();
         for line in [
             "GET /base/a%20b%3F%23%C3%A4/x?a=1&b=2&c=%2F HTTP/1.1",
-            &format!("Host: 127.0.0.1:{}", server.port),
+            &format!("Host: {}", server.address()),
             "Authorization: Bearer t",
             "Cookie: a=b",
             "Cookie: c=d",
@@ -410,10 +240,10 @@ fn the_upstream_hears_of_the_client_what_it_is_to_hear() {
             assert!(!asked.contains(hidden), "{hidden} in {asked}");
         }
     }
-    let gateway = relay_to(&server.url("/?a=1"), "forward_query = false", "");
+    let gateway = relay_to(&server.url_of("/?a=1"), "forward_query = false", "");
     let asked = asked_for(&gateway, &server, "plain", "/dev/7?b=2", &[]);
     assert!(asked.starts_with("GET /?a=1 HTTP/1.1\r\n"), "{asked}");
-    let gateway = relay_to(&server.url("/up"), "", "");
+    let gateway = relay_to(&server.url_of("/up"), "", "");
     let asked = asked_for(&gateway, &server, "plain", "/dev/7?b=2", &[]);
     assert!(asked.starts_with("GET /up?b=2 HTTP/1.1\r\n"), "{asked}");
 }
@@ -422,8 +252,8 @@ fn the_upstream_hears_of_the_client_what_it_is_to_hear() {
 
 #[test]
 fn the_client_gets_the_refusal_of_its_upstream() {
-    let server = Server::start();
-    let gateway = relay_to(&server.url("/"), "", "");
+    let server = Remote::up();
+    let gateway = relay_to(&server.url(), "", "");
     for (answer, head, body) in [
         (
             "401 Who\r\nWWW-Authenticate: Basic realm=\"x\"\r\nX-Other: y\r\n",
@@ -438,7 +268,7 @@ fn the_client_gets_the_refusal_of_its_upstream() {
     ] {
         for listener in ["plain", "tls"] {
             let (got, got_body) = refused(&gateway, listener, || {
-                let mut conn = server.arrival();
+                let mut conn = server.accept_raw();
                 conn.head();
                 conn.send(format!("HTTP/1.1 {answer}Content-Length: {}\r\n\r\n{body}", body.len()).as_bytes());
                 conn
@@ -451,7 +281,7 @@ fn the_client_gets_the_refusal_of_its_upstream() {
     }
     // Whoever answers 200 is no WebSocket server.
     let (got, _) = refused(&gateway, "plain", || {
-        let mut conn = server.arrival();
+        let mut conn = server.accept_raw();
         conn.head();
         conn.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi");
         conn
@@ -461,10 +291,10 @@ fn the_client_gets_the_refusal_of_its_upstream() {
 
 #[test]
 fn a_refusal_tells_the_client_nothing_of_the_url_that_was_dialled() {
-    let server = Server::start();
-    let gateway = relay_to(&server.url("/?token=hidden%20one&id=7"), "", "");
+    let server = Remote::up();
+    let gateway = relay_to(&server.url_of("/?token=hidden%20one&id=7"), "", "");
     let (head, body) = refused(&gateway, "plain", || {
-        let mut conn = server.arrival();
+        let mut conn = server.accept_raw();
         conn.head();
         let location = "Location: https://elsewhere/?token=hidden%20one&id=7";
         conn.send(
@@ -491,28 +321,28 @@ fn refused<T: Send>(gateway: &Gateway, listener: &str, upstream: impl FnOnce() -
 
 #[test]
 fn an_upstream_that_cannot_be_reached_is_502_and_a_silent_one_504() {
-    let port = Server::start().port;
-    let gateway = relay_to(&format!("ws://127.0.0.1:{port}/"), "", "");
+    let away = Remote::away();
+    let gateway = relay_to(&away.url(), "", "");
     for listener in ["plain", "tls"] {
         let (head, _) = refused(&gateway, listener, || ());
         assert!(head.starts_with("HTTP/1.1 502 "), "{head}");
     }
     gateway.wait_for_log("connection refused");
 
-    let server = Server::start();
-    let gateway = relay_to(&server.url("/"), "connect_timeout = \"500ms\"", "");
+    let server = Remote::up();
+    let gateway = relay_to(&server.url(), "connect_timeout = \"500ms\"", "");
     let (threads, begun) = (gateway.threads(), Instant::now());
-    let (head, _) = refused(&gateway, "plain", || server.arrival());
+    let (head, _) = refused(&gateway, "plain", || server.accept_raw());
     assert!(head.starts_with("HTTP/1.1 504 "), "{head}");
     assert!(begun.elapsed() >= Duration::from_millis(500), "after {:?}", begun.elapsed());
     eventually("its thread has ended", DEADLINE, || gateway.threads() <= threads);
 
     // Nobody dials for a client that does not wait for it.
-    let gateway = relay_to(&server.url("/"), "connect_timeout = \"60s\"", "");
+    let gateway = relay_to(&server.url(), "connect_timeout = \"60s\"", "");
     for listener in ["plain", "tls"] {
         let mut client = gateway.raw(listener);
         client.send(request("/dev/7", &[]).as_bytes());
-        let mut conn = server.arrival();
+        let mut conn = server.accept_raw();
         conn.head();
         drop(client);
         conn.end();
@@ -542,20 +372,20 @@ fn the_certificate_of_an_upstream_is_checked_unless_that_is_off() {
 
 #[test]
 fn close_codes_and_reasons_pass_both_ways() {
-    let server = Server::start();
-    let gateway = relay_to(&server.url("/"), "", "");
+    let server = Remote::up();
+    let gateway = relay_to(&server.url(), "", "");
     let none = Frame { first: 0x88, payload: Vec::new() };
     for wire in Wire::BOTH {
         for close in [Frame::close(1000, ""), Frame::close(4000, "because"), none.clone()] {
             let (mut client, mut conn) = pair(&gateway, &server, wire);
             client.send(&[masked(0x81, b"last"), masked(0x88, &close.payload)].concat());
             assert_eq!(conn.message(), Frame::text("last"));
-            conn.closed_with(&close);
+            conn.closed_by(&close);
             assert_eq!(client.message(), close);
             client.end();
 
             let (mut client, mut conn) = pair(&gateway, &server, wire);
-            conn.send(&[frame(0x81, b"last"), frame(0x88, &close.payload)].concat());
+            conn.send(&[unmasked(0x81, b"last"), unmasked(0x88, &close.payload)].concat());
             assert_eq!(client.text(), "last");
             assert_eq!(client.message(), close);
             client.send(&masked(0x88, &close.payload));
@@ -568,8 +398,8 @@ fn close_codes_and_reasons_pass_both_ways() {
 
 #[test]
 fn a_client_that_closes_still_gets_what_its_upstream_answers_until_then() {
-    let server = Server::start();
-    let gateway = relay_to(&server.url("/"), "", "");
+    let server = Remote::up();
+    let gateway = relay_to(&server.url(), "", "");
     for wire in Wire::BOTH {
         let (mut client, mut conn) = pair(&gateway, &server, wire);
         client.send(&[masked(0x81, b"last"), masked(0x88, &1000u16.to_be_bytes())].concat());
@@ -595,14 +425,14 @@ fn a_client_that_closes_still_gets_what_its_upstream_answers_until_then() {
 
 #[test]
 fn one_side_that_is_lost_is_told_to_the_other() {
-    let server = Server::start();
-    let gateway = relay_to(&server.url("/"), "", "");
+    let server = Remote::up();
+    let gateway = relay_to(&server.url(), "", "");
     let (threads, descriptors) = (gateway.threads(), gateway.descriptors());
     for wire in Wire::BOTH {
         for is_reset in [true, false] {
             let (mut client, conn) = pair(&gateway, &server, wire);
             if is_reset {
-                conn.kill()
+                conn.reset()
             } else {
                 drop(conn)
             }
@@ -614,7 +444,7 @@ fn one_side_that_is_lost_is_told_to_the_other() {
             } else {
                 drop(client)
             }
-            conn.closed_with(&Frame::close(1001, "Client connection lost"));
+            conn.closed_by(&Frame::close(1001, "Client connection lost"));
         }
     }
     eventually("nothing is left", DEADLINE, || gateway.threads() <= threads && gateway.descriptors() <= descriptors);
@@ -622,8 +452,8 @@ fn one_side_that_is_lost_is_told_to_the_other() {
 
 #[test]
 fn a_client_that_leaves_with_its_first_bytes_leaves_nothing_behind() {
-    let server = Server::start();
-    let gateway = relay_to(&server.url("/"), "", "");
+    let server = Remote::up();
+    let gateway = relay_to(&server.url(), "", "");
     let threads = gateway.threads();
     for round in 0..50 {
         let mut client = gateway.raw(if round % 5 == 0 { "tls" } else { "plain" });
@@ -640,15 +470,15 @@ fn a_client_that_leaves_with_its_first_bytes_leaves_nothing_behind() {
         if has_message {
             assert_eq!(conn.message(), Frame::text("first"));
         }
-        conn.closed_with(&Frame::close(4000, "bye"));
+        conn.closed_by(&Frame::close(4000, "bye"));
     }
     eventually("its threads are back", DEADLINE, || gateway.threads() <= threads);
 }
 
 #[test]
 fn messages_over_the_limit_end_both_sides() {
-    let server = Server::start();
-    let gateway = relay_to(&server.url("/"), "", "max_message = \"1KiB\"");
+    let server = Remote::up();
+    let gateway = relay_to(&server.url(), "", "max_message = \"1KiB\"");
     for wire in Wire::BOTH {
         let (mut client, mut conn) = pair(&gateway, &server, wire);
         client.send(&masked(0x82, &[7; 1024]));
@@ -657,7 +487,7 @@ fn messages_over_the_limit_end_both_sides() {
         let close = client.message();
         assert_eq!((close.first, &close.payload[..2]), (0x88, &1009u16.to_be_bytes()[..]));
         drop(client);
-        conn.closed_with(&Frame::close(1001, "Client connection lost"));
+        conn.closed_by(&Frame::close(1001, "Client connection lost"));
 
         let (mut client, mut conn) = pair(&gateway, &server, wire);
         conn.send_frame(0x82, &[7; 1025]);
@@ -670,8 +500,8 @@ fn messages_over_the_limit_end_both_sides() {
 
 #[test]
 fn whoever_falls_silent_is_cut_on_either_side() {
-    let server = Server::start();
-    let gateway = relay_to(&server.url("/"), "", "heartbeat = \"1s\"\npong_timeout = \"1s\"");
+    let server = Remote::up();
+    let gateway = relay_to(&server.url(), "", "heartbeat = \"1s\"\npong_timeout = \"1s\"");
     for wire in Wire::BOTH {
         // The upstream is mute; the client answers.
         let (mut client, conn) = pair(&gateway, &server, wire);
@@ -679,7 +509,7 @@ fn whoever_falls_silent_is_cut_on_either_side() {
         drop(conn);
         // The client is mute; the upstream answers.
         let (client, mut conn) = pair(&gateway, &server, wire);
-        conn.closed_with(&Frame::close(1001, "Client connection lost"));
+        conn.closed_by(&Frame::close(1001, "Client connection lost"));
         drop(client);
     }
     gateway.wait_for_log("no sign of life after a ping");
@@ -701,43 +531,37 @@ fn number_of(frame: &Frame) -> u32 {
     u32::from_be_bytes(frame.payload[..4].try_into().unwrap())
 }
 
-/// Waits until the count does not grow for half a second; the sender is held then.
-fn until_held(sent: impl Fn() -> u32) -> u32 {
-    let late = Instant::now() + 2 * DEADLINE;
-    let (mut last, mut since) = (sent(), Instant::now());
-    while since.elapsed() < Duration::from_millis(500) || last == 0 {
-        assert!(Instant::now() < late, "the sender is not held: {last}");
-        thread::sleep(Duration::from_millis(10));
-        if sent() != last {
-            (last, since) = (sent(), Instant::now());
-        }
-    }
-    last
+/// Waits until the gateway reads nothing more from the sender, because the receiver reads nothing.
+fn until_held(to_gateway: Flow, from_gateway: Flow) {
+    eventually("the receiver takes nothing more", 2 * DEADLINE, || from_gateway.is_stopped());
+    eventually("the sender is held", 2 * DEADLINE, || to_gateway.is_stopped());
 }
 
 #[test]
 fn a_client_that_does_not_read_slows_its_upstream_and_loses_nothing() {
-    let server = Server::start();
-    let gateway = relay_to(&server.url("/"), "", "queue = { messages = 64, bytes = \"1MiB\" }");
+    let server = Remote::up();
+    let gateway = relay_to(&server.url(), "", "queue = { messages = 64, bytes = \"1MiB\" }");
     for wire in Wire::BOTH {
         let (mut client, conn) = thread::scope(|scope| {
             let client = scope.spawn(|| gateway.narrow_client(wire, "/dev/7"));
             let (conn, _) = server.upgraded(&[]);
             (client.join().unwrap(), conn)
         });
+        let (to_gateway, from_gateway) = (conn.outgoing(), client.incoming());
         let before = gateway.memory_kib();
         let sent = AtomicU32::new(0);
         thread::scope(|scope| {
             let sender = scope.spawn(|| {
                 let mut conn = conn;
-                conn.stream.set_write_timeout(Some(3 * DEADLINE)).unwrap();
+                conn.socket().set_write_timeout(Some(3 * DEADLINE)).unwrap();
                 for number in 0..PIECES {
                     conn.send_frame(0x82, &piece(number));
                     sent.fetch_add(1, Ordering::Relaxed);
                 }
                 conn
             });
-            let held_at = until_held(|| sent.load(Ordering::Relaxed));
+            until_held(to_gateway, from_gateway);
+            let held_at = sent.load(Ordering::Relaxed);
             let grown = gateway.memory_kib().saturating_sub(before);
             assert!(held_at < PIECES, "nothing held the upstream");
             assert!(grown < 8 << 10, "+{grown} KiB");
@@ -758,10 +582,11 @@ fn a_client_that_does_not_read_slows_its_upstream_and_loses_nothing() {
 
 #[test]
 fn an_upstream_that_does_not_read_slows_its_client_and_loses_nothing() {
-    let server = Server::start();
-    let gateway = relay_to(&server.url("/"), "", "queue = { messages = 64, bytes = \"1MiB\" }");
+    let server = Remote::up();
+    let gateway = relay_to(&server.url(), "", "queue = { messages = 64, bytes = \"1MiB\" }");
     for wire in Wire::BOTH {
         let (mut client, mut conn) = pair(&gateway, &server, wire);
+        let (to_gateway, from_gateway) = (client.outgoing(), conn.incoming());
         let before = gateway.memory_kib();
         let sent = AtomicU32::new(0);
         thread::scope(|scope| {
@@ -773,7 +598,8 @@ fn an_upstream_that_does_not_read_slows_its_client_and_loses_nothing() {
                 }
                 client
             });
-            let held_at = until_held(|| sent.load(Ordering::Relaxed));
+            until_held(to_gateway, from_gateway);
+            let held_at = sent.load(Ordering::Relaxed);
             let grown = gateway.memory_kib().saturating_sub(before);
             assert!(held_at < PIECES, "nothing held the client");
             assert!(grown < 8 << 10, "+{grown} KiB");
@@ -792,24 +618,19 @@ fn an_upstream_that_does_not_read_slows_its_client_and_loses_nothing() {
 }
 
 /// A client that is held by an upstream that does not read, however much its sending half sends.
-fn held(gateway: &Gateway, server: &Server) -> (Raw, Conn, thread::JoinHandle<()>) {
+fn held(gateway: &Gateway, server: &Remote) -> (Raw, Raw, thread::JoinHandle<()>) {
     let (client, conn) = pair(gateway, server, Wire::Plain);
-    let (mut writer, sent) = (client.writer(), Arc::new(AtomicU32::new(0)));
-    let counted = Arc::clone(&sent);
-    let sender = thread::spawn(move || {
-        while writer.try_send(&masked(0x82, &piece(0))).is_ok() {
-            counted.fetch_add(1, Ordering::Relaxed);
-        }
-    });
-    until_held(|| sent.load(Ordering::Relaxed));
+    let mut writer = client.writer();
+    let sender = thread::spawn(move || while writer.try_send(&masked(0x82, &piece(0))).is_ok() {});
+    until_held(client.outgoing(), conn.incoming());
     (client, conn, sender)
 }
 
 #[test]
 fn a_client_that_is_lost_while_its_upstream_holds_it_takes_both_with_it() {
-    let server = Server::start();
+    let server = Remote::up();
     let queue = "queue = { messages = 64, bytes = \"1MiB\" }\nwrite_timeout = \"off\"\nheartbeat = \"off\"";
-    let gateway = relay_to(&server.url("/"), "", queue);
+    let gateway = relay_to(&server.url(), "", queue);
     let threads = gateway.threads();
     let (client, mut conn, sender) = held(&gateway, &server);
     client.socket().shutdown(std::net::Shutdown::Both).unwrap();
@@ -823,9 +644,9 @@ fn a_client_that_is_lost_while_its_upstream_holds_it_takes_both_with_it() {
 
 #[test]
 fn a_stop_ends_a_client_that_its_upstream_holds() {
-    let server = Server::start();
+    let server = Remote::up();
     let mut gateway =
-        relay_to(&server.url("/"), "", "queue = { messages = 64, bytes = \"1MiB\" }\nwrite_timeout = \"off\"");
+        relay_to(&server.url(), "", "queue = { messages = 64, bytes = \"1MiB\" }\nwrite_timeout = \"off\"");
     let (_client, _conn, _sender) = held(&gateway, &server);
     let begun = Instant::now();
     assert!(gateway.terminate().success());
@@ -838,8 +659,8 @@ fn a_stop_ends_a_client_that_its_upstream_holds() {
 
 #[test]
 fn a_client_stays_while_its_upstream_restarts() {
-    let mut server = Server::start();
-    let gateway = relay_to(&server.url("/"), "hold = \"8s\"", "");
+    let mut server = Remote::up();
+    let gateway = relay_to(&server.url(), "hold = \"8s\"", "");
     for wire in Wire::BOTH {
         let (mut client, mut conn) = pair(&gateway, &server, wire);
         client.send_text("before");
@@ -847,20 +668,19 @@ fn a_client_stays_while_its_upstream_restarts() {
         conn.send_frame(0x81, b"also before");
         assert_eq!(client.text(), "also before");
         for round in 0..3 {
-            let port = server.port;
-            drop(server);
+            server.go();
             if round == 1 {
                 // It says so, in order.
                 conn.send_frame(0x88, &1012u16.to_be_bytes());
                 assert_eq!(conn.message(), Frame::close(1012, ""));
             }
-            conn.kill();
+            conn.reset();
             gateway.wait_for_log("it is kept for at most 8s");
             gateway.wait_for_log("the upstream is gone");
             for number in 0..5 {
                 client.send_text(&format!("{round}.{number}"));
             }
-            server = Server::at(port);
+            server.come();
             (conn, _) = server.upgraded(&[]);
             // What went into the dying connection may be lost; what follows comes in order and once.
             client.send_text("after");
@@ -874,20 +694,20 @@ fn a_client_stays_while_its_upstream_restarts() {
             assert_eq!(client.text(), "back");
         }
         client.send(&masked(0x88, b""));
-        conn.closed_with(&Frame { first: 0x88, payload: Vec::new() });
+        conn.closed_by(&Frame { first: 0x88, payload: Vec::new() });
     }
 }
 
 #[test]
 fn a_client_that_is_kept_is_answered_while_what_it_sends_waits() {
-    let server = Server::start();
-    let gateway = relay_to(&server.url("/"), "hold = \"20s\"", "queue = { messages = 10 }");
+    let server = Remote::up();
+    let gateway = relay_to(&server.url(), "hold = \"20s\"", "queue = { messages = 10 }");
     for wire in Wire::BOTH {
         let (mut client, conn) = pair(&gateway, &server, wire);
-        conn.kill();
+        conn.reset();
         gateway.wait_for_log("the upstream is gone");
         // It dials the test's server, which has not answered yet.
-        let mut conn = server.arrival();
+        let mut conn = server.accept_raw();
         for number in 0..10 {
             client.send_text(&number.to_string());
             client.send(&masked(0x89, b"here?"));
@@ -898,11 +718,11 @@ fn a_client_that_is_kept_is_answered_while_what_it_sends_waits() {
         client.send(&masked(0x88, &4000u16.to_be_bytes()));
         assert!(!client.has_input_within(Duration::from_millis(300)));
         let head = conn.head();
-        conn.accept(&head, &[]);
+        conn.answer_upgrade(&head, &[]);
         for number in 0..=10 {
             assert_eq!(conn.message(), Frame::text(&number.to_string()));
         }
-        conn.closed_with(&Frame::close(4000, ""));
+        conn.closed_by(&Frame::close(4000, ""));
         assert_eq!(client.message(), Frame::close(4000, ""));
         client.end();
     }
@@ -910,10 +730,11 @@ fn a_client_that_is_kept_is_answered_while_what_it_sends_waits() {
 
 #[test]
 fn what_the_kernel_had_not_taken_is_sent_again() {
-    let mut server = Server::start();
-    let gateway = relay_to(&server.url("/"), "hold = \"8s\"", "queue = { messages = 64, bytes = \"1MiB\" }");
+    let mut server = Remote::up();
+    let gateway = relay_to(&server.url(), "hold = \"8s\"", "queue = { messages = 64, bytes = \"1MiB\" }");
     let (mut client, conn) = pair(&gateway, &server, Wire::Plain);
     const ALL: u32 = 1000;
+    let (to_gateway, from_gateway) = (client.outgoing(), conn.incoming());
     let sent = AtomicU32::new(0);
     thread::scope(|scope| {
         let sender = scope.spawn(|| {
@@ -924,12 +745,12 @@ fn what_the_kernel_had_not_taken_is_sent_again() {
             client
         });
         // It has read nothing when it is killed.
-        assert!(until_held(|| sent.load(Ordering::Relaxed)) < ALL);
-        let port = server.port;
-        drop(server);
-        conn.kill();
+        until_held(to_gateway, from_gateway);
+        assert!(sent.load(Ordering::Relaxed) < ALL);
+        server.go();
+        conn.reset();
         gateway.wait_for_log("it is kept for at most 8s");
-        server = Server::at(port);
+        server.come();
         let (mut conn, _) = server.upgraded(&[]);
         let mut arrived = vec![number_of(&conn.message())];
         while arrived.last() != Some(&(ALL - 1)) {
@@ -947,13 +768,13 @@ fn what_the_kernel_had_not_taken_is_sent_again() {
 
 #[test]
 fn a_hold_that_runs_out_closes_the_client() {
-    let server = Server::start();
-    let gateway = relay_to(&server.url("/"), "hold = \"1s\"", "");
+    let server = Remote::up();
+    let gateway = relay_to(&server.url(), "hold = \"1s\"", "");
     let pairs: Vec<_> = Wire::BOTH.into_iter().map(|wire| pair(&gateway, &server, wire)).collect();
     let (mut clients, conns): (Vec<_>, Vec<_>) = pairs.into_iter().unzip();
     // It accepts and says nothing: a dial must not make the hold any longer.
     let begun = Instant::now();
-    conns.into_iter().for_each(Conn::kill);
+    conns.into_iter().for_each(Raw::reset);
     for client in &mut clients {
         client.closed_with(1011, "Upstream connection lost");
     }
@@ -963,27 +784,37 @@ fn a_hold_that_runs_out_closes_the_client() {
 
 #[test]
 fn an_upstream_that_comes_and_goes_is_not_dialled_without_end() {
-    let server = Server::start();
-    let gateway = relay_to(&server.url("/"), "hold = \"2s\"", "");
+    let server = Remote::up();
+    let gateway = relay_to(&server.url(), "hold = \"2s\"", "");
     let (mut client, conn) = pair(&gateway, &server, Wire::Plain);
-    conn.kill();
-    let begun = Instant::now();
-    let mut dials = 0;
-    while let Some(mut conn) = server.arrives_within(Duration::from_millis(2500)) {
-        let head = conn.head();
-        conn.accept(&head, &[]);
-        dials += 1;
-        assert!(begun.elapsed() < DEADLINE, "{dials} dials and no end");
-    }
-    client.closed_with(1011, "Upstream connection lost");
+    conn.reset();
+    let dials = thread::scope(|scope| {
+        let accepting = scope.spawn(|| {
+            let mut dials = 0;
+            loop {
+                let mut conn = server.accept_raw();
+                let head = conn.head();
+                if head.starts_with("GET /the-end ") {
+                    return dials;
+                }
+                conn.answer_upgrade(&head, &[]);
+                dials += 1;
+            }
+        });
+        client.closed_with(1011, "Upstream connection lost");
+        gateway.wait_for_log(": disconnected from ");
+        // Nothing is dialled for a client that has left, so whatever was dialled has connected before this.
+        Raw::plain(server.address().port()).send(request("/the-end", &[]).as_bytes());
+        accepting.join().unwrap()
+    });
     assert!((2..40).contains(&dials), "{dials} dials");
     measured("relay", format!("{dials} dials of an upstream that ends each connection, within a hold of 2 s"));
 }
 
 #[test]
 fn an_upstream_that_comes_back_with_another_subprotocol_is_not_taken() {
-    let server = Server::start();
-    let gateway = relay_to(&server.url("/"), "hold = \"1s\"", "");
+    let mut server = Remote::up();
+    let gateway = relay_to(&server.url(), "hold = \"1s\"", "");
     let (mut client, conn) = thread::scope(|scope| {
         let client = scope.spawn(|| {
             let mut client = gateway.raw("plain");
@@ -993,26 +824,24 @@ fn an_upstream_that_comes_back_with_another_subprotocol_is_not_taken() {
         let (conn, _) = server.upgraded(&["Sec-WebSocket-Protocol: a"]);
         (client.join().unwrap(), conn)
     });
-    conn.kill();
+    conn.reset();
     let (mut conn, _) = server.upgraded(&["Sec-WebSocket-Protocol: b"]);
     conn.end();
-    drop(server);
+    server.go();
     client.closed_with(1011, "Upstream connection lost");
 }
 
 #[test]
 fn a_client_that_leaves_during_the_hold_ends_it() {
-    let server = Server::start();
-    let gateway = relay_to(&server.url("/"), "hold = \"60s\"", "");
+    let mut server = Remote::up();
+    let gateway = relay_to(&server.url(), "hold = \"60s\"", "");
     let threads = gateway.threads();
-    let port = server.port;
-    drop(server);
     for wire in Wire::BOTH {
-        let server = Server::at(port);
+        server.come();
         let pairs: Vec<_> = (0..3).map(|_| pair(&gateway, &server, wire)).collect();
-        drop(server);
+        server.go();
         let (clients, conns): (Vec<_>, Vec<_>) = pairs.into_iter().unzip();
-        conns.into_iter().for_each(Conn::kill);
+        conns.into_iter().for_each(Raw::reset);
         gateway.wait_for_log("it is kept for at most 60s");
         let [mut orderly, lost, mut held] = <[Raw; 3]>::try_from(clients).ok().unwrap();
         orderly.send(&masked(0x88, &1000u16.to_be_bytes()));
@@ -1028,11 +857,11 @@ fn a_client_that_leaves_during_the_hold_ends_it() {
 
 #[test]
 fn a_stop_during_a_hold_is_told_as_a_stop() {
-    let server = Server::start();
-    let mut gateway = relay_to(&server.url("/"), "hold = \"60s\"", "");
+    let mut server = Remote::up();
+    let mut gateway = relay_to(&server.url(), "hold = \"60s\"", "");
     let (mut client, conn) = pair(&gateway, &server, Wire::Plain);
-    drop(server);
-    conn.kill();
+    server.go();
+    conn.reset();
     gateway.wait_for_log("it is kept for at most 60s");
     gateway.signal(rustix::process::Signal::TERM);
     client.closed_with(1001, "Server shutting down");
@@ -1118,9 +947,9 @@ fn a_thousand_relayed_clients_cost_two_threads_and_two_descriptors_each() {
 
 #[test]
 fn a_stop_closes_clients_and_upstreams_with_1001() {
-    let server = Server::start();
+    let server = Remote::up();
     for wire in Wire::BOTH {
-        let mut gateway = relay_to(&server.url("/"), "", "");
+        let mut gateway = relay_to(&server.url(), "", "");
         let (mut client, mut conn) = pair(&gateway, &server, wire);
         // These two answer nothing.
         let (_mute, _mute_conn) = pair(&gateway, &server, wire);
@@ -1142,11 +971,10 @@ fn a_stop_closes_clients_and_upstreams_with_1001() {
 #[test]
 fn a_relay_whose_thread_cannot_be_started_closes_both_sides() {
     let Some(user) = nobody() else { return measured("relay", "skipped: only root can become another user") };
-    let server = Server::start();
+    let server = Remote::up();
     let more = "\n[[endpoint]]\npath = \"/other\"\nto = [\"reply\"]\n";
-    let gateway = Gateway::start_with(&(config(&server.url("/"), "", "") + more), |command| {
-        run_as(user, &["--nproc=40"], command)
-    });
+    let gateway =
+        Gateway::start_with(&(config(&server.url(), "", "") + more), |command| run_as(user, &["--nproc=40"], command));
     let mut others = Vec::new();
     loop {
         let mut other = gateway.raw("plain");
@@ -1172,15 +1000,15 @@ fn a_relay_whose_thread_cannot_be_started_closes_both_sides() {
 
 #[test]
 fn clients_that_wait_for_a_slow_upstream_keep_nobody_else_out() {
-    let server = Server::start();
-    let config = config(&server.url("/"), "connect_timeout = \"60s\"", "");
+    let server = Remote::up();
+    let config = config(&server.url(), "connect_timeout = \"60s\"", "");
     let echo = "[[endpoint]]\npath = \"/echo\"\nto = [\"reply\"]\n";
     let gateway = Gateway::start(&format!("{}{echo}", config.replace("[gateway]", "[gateway]\nmax_handshakes = 3")));
     let waiting: Vec<_> = (0..8)
         .map(|_| {
             let mut client = gateway.raw("plain");
             client.send(request("/dev/7", &[]).as_bytes());
-            (client, server.arrival())
+            (client, server.accept_raw())
         })
         .collect();
     let mut other = gateway.client(Wire::Plain, "/echo");
@@ -1189,15 +1017,15 @@ fn clients_that_wait_for_a_slow_upstream_keep_nobody_else_out() {
     // Nobody was forgotten over it.
     for (mut client, mut conn) in waiting {
         let head = conn.head();
-        conn.accept(&head, &[]);
+        conn.answer_upgrade(&head, &[]);
         assert!(client.head().starts_with("HTTP/1.1 101 "));
     }
 }
 
 #[test]
 fn a_request_that_no_server_could_be_asked_is_the_client_s_mistake() {
-    let server = Server::start();
-    let gateway = relay_to(&server.url("/"), "", "");
+    let server = Remote::up();
+    let gateway = relay_to(&server.url(), "", "");
     for (path, lines) in [("/dev/7?\u{e9}", &[][..]), ("/dev/7", &["Sec-WebSocket-Protocol: a b"])] {
         let mut client = gateway.raw("plain");
         client.send(request(path, lines).as_bytes());
@@ -1207,5 +1035,5 @@ fn a_request_that_no_server_could_be_asked_is_the_client_s_mistake() {
     }
     gateway.wait_for_logs("refused with 400", 2);
     assert!(!gateway.log().iter().any(|line| line.contains("WARN")), "a client fills the log with warnings");
-    assert!(server.arrives_within(Duration::from_millis(50)).is_none());
+    server.expect_nobody();
 }

@@ -1,8 +1,9 @@
-//! A client that knows only bytes: what it sends is exactly what the test says, right or wrong.
+//! One end of a connection that knows only bytes: what it sends is exactly what the test says, right or wrong. It is a
+//! client, or the server of what the gateway dials.
 
 use std::fs;
 use std::io::{self, Read, Write};
-use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -10,7 +11,7 @@ use std::time::{Duration, Instant};
 use native_tls::{Certificate, TlsConnector};
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use super::DEADLINE;
+use super::{DEADLINE, Flow};
 
 /// The key of every handshake here, with the answer that RFC 6455 section 1.3 works out for it.
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
@@ -24,8 +25,16 @@ pub(crate) struct Raw {
     stream: Box<dyn ReadWrite>,
     /// The socket beneath, for deadlines and half-closing.
     socket: Socket,
+    side: Side,
     /// What has arrived and was not asked for yet.
     inbox: Vec<u8>,
+}
+
+/// Which end it is: a client masks its frames, a server does not.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Side {
+    Client,
+    Server,
 }
 
 trait ReadWrite: Read + Write + Send {}
@@ -56,21 +65,35 @@ impl Frame {
     }
 }
 
+/// A server's frame: `first` is the first byte as it goes out.
+pub(crate) fn unmasked(first: u8, payload: &[u8]) -> Vec<u8> {
+    let mut frame = header(first, payload.len());
+    frame.extend(payload);
+    frame
+}
+
+/// The first byte of a frame and the length of its payload.
+fn header(first: u8, length: usize) -> Vec<u8> {
+    let mut header = vec![first];
+    match length {
+        0..=125 => header.push(length as u8),
+        126..=0xffff => {
+            header.push(126);
+            header.extend((length as u16).to_be_bytes());
+        }
+        _ => {
+            header.push(127);
+            header.extend((length as u64).to_be_bytes());
+        }
+    }
+    header
+}
+
 /// A client's frame: `first` is the first byte as it goes out, the mask is always the same.
 pub(crate) fn masked(first: u8, payload: &[u8]) -> Vec<u8> {
     const MASK: [u8; 4] = [0x12, 0x34, 0x56, 0x78];
-    let mut frame = vec![first];
-    match payload.len() {
-        length @ 0..=125 => frame.push(0x80 | length as u8),
-        length @ 126..=0xffff => {
-            frame.push(0x80 | 126);
-            frame.extend((length as u16).to_be_bytes());
-        }
-        length => {
-            frame.push(0x80 | 127);
-            frame.extend((length as u64).to_be_bytes());
-        }
-    }
+    let mut frame = header(first, payload.len());
+    frame[1] |= 0x80;
     frame.extend(MASK);
     frame.extend(payload.iter().zip(MASK.iter().cycle()).map(|(byte, mask)| byte ^ mask));
     frame
@@ -99,7 +122,12 @@ impl Raw {
     }
 
     fn over(socket: Socket) -> Raw {
-        Raw { stream: Box::new(socket.try_clone().unwrap()), socket, inbox: Vec::new() }
+        Raw { stream: Box::new(socket.try_clone().unwrap()), socket, side: Side::Client, inbox: Vec::new() }
+    }
+
+    /// The server's end of a connection that was accepted.
+    pub(super) fn accepted(stream: TcpStream) -> Raw {
+        Raw { side: Side::Server, ..Raw::over(stream.into()) }
     }
 
     /// Connects to a TLS listener and trusts what the authority in this PEM file signed.
@@ -116,7 +144,7 @@ impl Raw {
     fn tls_over(connector: TlsConnector, connect: impl FnOnce() -> Socket) -> Raw {
         let socket = connect();
         let stream = connector.connect("localhost", socket.try_clone().unwrap()).unwrap();
-        Raw { stream: Box::new(stream), socket, inbox: Vec::new() }
+        Raw { stream: Box::new(stream), socket, side: Side::Client, inbox: Vec::new() }
     }
 
     /// Sends these bytes.
@@ -142,7 +170,16 @@ impl Raw {
         head
     }
 
-    /// The head of an HTTP answer, without the empty line at its end.
+    /// Answers this upgrade request with a 101 that has these lines too.
+    pub(crate) fn answer_upgrade(&mut self, head: &str, lines: &[&str]) {
+        let key = head.lines().find_map(|line| line.strip_prefix("Sec-WebSocket-Key: ")).unwrap();
+        let accept = tungstenite::handshake::derive_accept_key(key.as_bytes());
+        let more: String = lines.iter().map(|line| format!("{line}\r\n")).collect();
+        let upgrade = "HTTP/1.1 101 Go\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n";
+        self.send(format!("{upgrade}Sec-WebSocket-Accept: {accept}\r\n{more}\r\n").as_bytes());
+    }
+
+    /// The head of an HTTP request or answer, without the empty line at its end.
     pub(crate) fn head(&mut self) -> String {
         let length = self.until("an HTTP head", |inbox| {
             inbox.windows(4).position(|window| window == b"\r\n\r\n").map(|position| position + 4)
@@ -151,35 +188,50 @@ impl Raw {
         String::from_utf8(head).unwrap().trim_end().to_owned()
     }
 
-    /// The next frame. A server masks nothing, which is checked.
+    /// The next frame. A client masks everything and a server nothing, which is checked.
     pub(crate) fn frame(&mut self) -> Frame {
+        let is_masked = self.side == Side::Server;
         let (header, length) = self.until("a frame", |inbox| {
-            let (header, length) = match *inbox.get(1)? {
+            let second = *inbox.get(1)?;
+            assert_eq!(second >= 0x80, is_masked, "a frame with the wrong masking, its second byte is {second:#04x}");
+            let (header, length) = match second & 0x7f {
                 126 => (4, u16::from_be_bytes(inbox.get(2..4)?.try_into().unwrap()) as usize),
                 127 => (10, u64::from_be_bytes(inbox.get(2..10)?.try_into().unwrap()) as usize),
-                length @ 0..126 => (2, length as usize),
-                masked => panic!("a masked frame from the server, its second byte is {masked:#04x}"),
+                length => (2, length as usize),
             };
+            let header = header + if is_masked { 4 } else { 0 };
             (inbox.len() >= header + length).then_some((header, length))
         });
-        let frame = Frame { first: self.inbox[0], payload: self.inbox[header..header + length].to_vec() };
+        let mut frame = Frame { first: self.inbox[0], payload: self.inbox[header..header + length].to_vec() };
+        if is_masked {
+            let mask = self.inbox[header - 4..header].iter().cycle();
+            frame.payload.iter_mut().zip(mask).for_each(|(byte, mask)| *byte ^= mask);
+        }
         self.inbox.drain(..header + length);
         frame
     }
 
-    /// Sends a text message.
-    pub(crate) fn send_text(&mut self, text: &str) {
-        self.send(&masked(0x81, text.as_bytes()));
+    /// Sends a frame as its side does, masked or not.
+    pub(crate) fn send_frame(&mut self, first: u8, payload: &[u8]) {
+        match self.side {
+            Side::Client => self.send(&masked(first, payload)),
+            Side::Server => self.send(&unmasked(first, payload)),
+        }
     }
 
-    /// The next frame that is no ping; pings before it are answered, as every client does.
+    /// Sends a text message.
+    pub(crate) fn send_text(&mut self, text: &str) {
+        self.send_frame(0x81, text.as_bytes());
+    }
+
+    /// The next frame that is no ping; pings before it are answered, as everybody does.
     pub(crate) fn message(&mut self) -> Frame {
         loop {
             let frame = self.frame();
             if frame.first != 0x89 {
                 return frame;
             }
-            self.send(&masked(0x8a, &frame.payload));
+            self.send_frame(0x8a, &frame.payload);
         }
     }
 
@@ -206,6 +258,13 @@ impl Raw {
         self.end();
     }
 
+    /// Expects this Close, sends it back as it is, and expects an orderly end.
+    pub(crate) fn closed_by(&mut self, close: &Frame) {
+        assert_eq!(&self.message(), close);
+        self.send_frame(0x88, &close.payload);
+        self.end();
+    }
+
     /// Reads on, whatever comes, until the connection has ended, in order or not.
     pub(crate) fn cut_off(&mut self) {
         let late = Instant::now() + DEADLINE;
@@ -224,6 +283,20 @@ impl Raw {
     /// The port of its own end.
     pub(crate) fn own_port(&self) -> u16 {
         self.socket.local_addr().unwrap().as_socket().unwrap().port()
+    }
+
+    fn peer_port(&self) -> u16 {
+        self.socket.peer_addr().unwrap().as_socket().unwrap().port()
+    }
+
+    /// What it sends.
+    pub(crate) fn outgoing(&self) -> Flow {
+        Flow { from: self.own_port(), to: self.peer_port() }
+    }
+
+    /// What it is sent.
+    pub(crate) fn incoming(&self) -> Flow {
+        Flow { from: self.peer_port(), to: self.own_port() }
     }
 
     /// Checks that nothing more comes: an orderly end of the stream, not a reset.

@@ -1,4 +1,5 @@
-//! A WebSocket server that a link dials: its test accepts, reads and answers as it likes, and takes it away.
+//! A WebSocket server that the gateway dials, for a link or a relay: its test accepts, reads and answers as it likes, and
+//! takes it away.
 
 use std::io;
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -8,7 +9,7 @@ use socket2::{Domain, SockRef, Socket, Type};
 use tungstenite::protocol::CloseFrame;
 use tungstenite::{Message, WebSocket};
 
-use super::{DEADLINE, eventually};
+use super::{DEADLINE, Raw, eventually};
 
 /// A server that may be there or not, always at the same port.
 pub(crate) struct Remote {
@@ -36,9 +37,19 @@ impl Remote {
         remote
     }
 
-    /// Whom the link has to dial.
+    /// What the gateway has to dial.
     pub(crate) fn url(&self) -> String {
-        format!("ws://{}/", self.address)
+        self.url_of("/")
+    }
+
+    /// The same with another path, which may have a query.
+    pub(crate) fn url_of(&self, path: &str) -> String {
+        format!("ws://{}{path}", self.address)
+    }
+
+    /// Where it listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
     }
 
     /// Listens.
@@ -64,11 +75,31 @@ impl Remote {
     /// The next connection, as a stream.
     pub(crate) fn accept_stream(&self) -> TcpStream {
         let listener = self.listener.as_ref().expect("the server is there");
-        let (stream, _) = listener.accept().unwrap_or_else(|error| panic!("no link came: {error}"));
+        let (stream, _) = listener.accept().unwrap_or_else(|error| panic!("nobody has connected: {error}"));
         stream.set_read_timeout(Some(DEADLINE)).unwrap();
         stream.set_write_timeout(Some(DEADLINE)).unwrap();
         stream.set_nodelay(true).unwrap();
         stream
+    }
+
+    /// The next connection, as bytes: the test reads its request and answers it.
+    pub(crate) fn accept_raw(&self) -> Raw {
+        Raw::accepted(self.accept_stream())
+    }
+
+    /// The next connection, its request answered by a 101 that has these lines too; and the request.
+    pub(crate) fn upgraded(&self, lines: &[&str]) -> (Raw, String) {
+        let mut raw = self.accept_raw();
+        let head = raw.head();
+        raw.answer_upgrade(&head, lines);
+        (raw, head)
+    }
+
+    /// Checks that no connection waits to be accepted: one that is made now is the first in line.
+    pub(crate) fn expect_nobody(&self) {
+        let ours = TcpStream::connect(self.address).unwrap();
+        let first = self.accept_stream();
+        assert_eq!(first.peer_addr().unwrap(), ours.local_addr().unwrap(), "somebody has connected");
     }
 
     /// The next connection, its handshake done.
