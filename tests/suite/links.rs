@@ -247,109 +247,136 @@ fn number_of(text: &str) -> usize {
     text.split(' ').next().unwrap().parse().unwrap()
 }
 
+/// How often the upstream is killed, and the size of the messages that pass meanwhile.
+const KILLS: usize = 20;
+const FILLING: usize = 500;
+
+/// One of the connections of an upstream that is killed again and again: which messages it has read, and how it ended.
+struct Life {
+    read: Vec<usize>,
+    end: End,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// With a Close, behind which everything was read.
+    InOrder,
+    Killed,
+}
+
 #[test]
 fn an_upstream_that_is_killed_twenty_times_under_traffic_loses_only_what_was_in_its_own_socket() {
-    const KILLS: usize = 20;
     let mut remote = Remote::up();
     let queue = "queue = { messages = 64, when_full = \"block\" }\nwrite_timeout = \"10s\"";
     let gateway = gateway(&both_ways(&remote.url(), queue));
     let mut first = Some(remote.accept());
     gateway.wait_for_log("link up: connected to ");
-    let (threads, descriptors) = (gateway.threads(), gateway.descriptors());
+    let before = (gateway.threads(), gateway.descriptors());
     let mut client = client(&gateway, "/");
     let is_over = AtomicBool::new(false);
-    let filling = "x".repeat(500);
-    let (seen, rounds) = thread::scope(|scope| {
-        let mut writer = client.writer();
-        let (is_over, filling) = (&is_over, &filling);
-        let sender = scope.spawn(move || {
-            let mut number = 0;
-            while !is_over.load(Ordering::Relaxed) {
-                writer.send_text(&format!("{number} {filling}"));
-                number += 1;
-            }
-            writer.send_text(&format!("{number} last"));
-            number
-        });
-        let echoes = scope.spawn(|| {
-            let mut numbers = Vec::new();
-            loop {
-                let text = client.text();
-                numbers.push(number_of(&text));
-                if text.ends_with("last") {
-                    return numbers;
-                }
-            }
-        });
-        // What each of its lives has read, and whether it ended in order.
-        let mut rounds: Vec<(Vec<usize>, bool)> = Vec::new();
-        for kill in 0..KILLS {
-            let mut linked = first.take().unwrap_or_else(|| remote.accept());
-            let mut read = Vec::new();
-            while read.len() < 150 {
-                let text = linked.text();
-                read.push(number_of(&text));
-                linked.send(text);
-            }
-            let is_orderly = kill % 2 == 0;
-            remote.go();
-            if is_orderly {
-                // It says that it goes, and reads what still comes until the link has said the same.
-                linked.0.close(Some(CloseFrame { code: 1012.into(), reason: "".into() })).unwrap();
-                while let Ok(message) = linked.0.read() {
-                    if let Message::Text(text) = message {
-                        read.push(number_of(&text));
-                    }
-                }
-            } else {
-                linked.reset();
-            }
-            rounds.push((read, is_orderly));
-            // Some traffic while nobody is there.
-            let failures = gateway.log().iter().filter(|line| line.contains("dialling again")).count();
-            gateway.wait_for_logs("dialling again", failures + 1);
-            remote.come();
-        }
+    let (lives, echoed) = thread::scope(|scope| {
+        let writer = client.writer();
+        let sender = scope.spawn(|| send_numbers_until(&is_over, writer));
+        let echoes = scope.spawn(|| numbers_up_to_the_last(|| client.text()));
+        let mut lives: Vec<Life> = (0..KILLS)
+            .map(|kill| {
+                let linked = first.take().unwrap_or_else(|| remote.accept());
+                let end = if kill % 2 == 0 { End::InOrder } else { End::Killed };
+                live_once(&gateway, &mut remote, linked, end)
+            })
+            .collect();
         let mut linked = remote.accept();
         is_over.store(true, Ordering::Relaxed);
-        let mut read = Vec::new();
-        loop {
-            let text = linked.text();
-            read.push(number_of(&text));
-            linked.send(text.clone());
-            if text.ends_with("last") {
-                break;
+        let read = numbers_up_to_the_last(|| echo(&mut linked));
+        assert_eq!(read.last(), Some(&sender.join().unwrap()));
+        lives.push(Life { read, end: End::InOrder });
+        let echoed = echoes.join().unwrap();
+        assert!(linked.is_quiet_for(Duration::from_millis(50)));
+        (lives, echoed)
+    });
+    let gaps = gaps_after_kills(&lives);
+    // Answers pass in order too.
+    assert!(echoed.is_sorted_by(|a, b| a < b));
+    let read: usize = lives.iter().map(|life| life.read.len()).sum();
+    let sent = lives.last().unwrap().read.last().unwrap() + 1;
+    measured("links", format!("{KILLS} kills, {sent} sent, {read} read, lost in the killed sockets: {gaps:?}"));
+    assert!(gaps.len() <= KILLS / 2);
+    // What a socket of loopback holds, both its ends together.
+    assert!(gaps.iter().all(|gap| gap * FILLING < 8 << 20), "{gaps:?}");
+    assert_eq!(gateway.wait_for_logs("link up: connected to ", KILLS + 1).len(), KILLS + 1);
+    drop(client);
+    let same = || (gateway.threads(), gateway.descriptors()) == before;
+    eventually("threads and descriptors as before", DEADLINE, same);
+}
+
+/// Sends numbered messages, the last one as such once it is over; returns its number.
+fn send_numbers_until(is_over: &AtomicBool, mut writer: Raw) -> usize {
+    let filling = "x".repeat(FILLING);
+    let mut number = 0;
+    while !is_over.load(Ordering::Relaxed) {
+        writer.send_text(&format!("{number} {filling}"));
+        number += 1;
+    }
+    writer.send_text(&format!("{number} last"));
+    number
+}
+
+/// The numbers of all texts up to the last one.
+fn numbers_up_to_the_last(mut next: impl FnMut() -> String) -> Vec<usize> {
+    let mut numbers = Vec::new();
+    loop {
+        let text = next();
+        numbers.push(number_of(&text));
+        if text.ends_with("last") {
+            return numbers;
+        }
+    }
+}
+
+/// Sends the next text back.
+fn echo(linked: &mut Linked) -> String {
+    let text = linked.text();
+    linked.send(text.clone());
+    text
+}
+
+/// An upstream that echoes 150 messages and ends. It is away until the link has failed to connect, and then listens again.
+fn live_once(gateway: &Gateway, remote: &mut Remote, mut linked: Linked, end: End) -> Life {
+    let mut read: Vec<usize> = (0..150).map(|_| number_of(&echo(&mut linked))).collect();
+    remote.go();
+    match end {
+        End::Killed => linked.reset(),
+        End::InOrder => {
+            // It says that it goes, and reads what still comes until the link has said the same.
+            linked.0.close(Some(CloseFrame { code: 1012.into(), reason: "".into() })).unwrap();
+            while let Ok(message) = linked.0.read() {
+                if let Message::Text(text) = message {
+                    read.push(number_of(&text));
+                }
             }
         }
-        rounds.push((read, true));
-        let last = sender.join().unwrap();
-        assert_eq!(rounds.last().unwrap().0.last(), Some(&last));
-        let seen = echoes.join().unwrap();
-        assert!(linked.is_quiet_for(Duration::from_millis(50)));
-        (seen, rounds)
-    });
+    }
+    // Some traffic while nobody is there.
+    let failures = gateway.log().iter().filter(|line| line.contains("dialling again")).count();
+    gateway.wait_for_logs("dialling again", failures + 1);
+    remote.come();
+    Life { read, end }
+}
+
+/// How many messages are missing at each place where some are, which may be only where the connection before was killed.
+fn gaps_after_kills(lives: &[Life]) -> Vec<usize> {
     let (mut next, mut gaps) = (0, Vec::new());
-    for (index, (read, _)) in rounds.iter().enumerate() {
-        for (at, number) in read.iter().enumerate() {
+    for (index, life) in lives.iter().enumerate() {
+        for (at, number) in life.read.iter().enumerate() {
             if *number != next {
-                let was_killed = at == 0 && index > 0 && !rounds[index - 1].1;
-                assert!(was_killed && *number > next, "round {index}, message {at}: {number} where {next} was due");
+                let follows_a_kill = at == 0 && index > 0 && lives[index - 1].end == End::Killed;
+                assert!(follows_a_kill && *number > next, "life {index}, message {at}: {number} where {next} was due");
                 gaps.push(number - next);
             }
             next = number + 1;
         }
     }
-    // Answers pass in order too.
-    assert!(seen.is_sorted_by(|a, b| a < b));
-    let read: usize = rounds.iter().map(|(read, _)| read.len()).sum();
-    measured("links", format!("{KILLS} kills, {next} sent, {read} read, lost in the killed sockets: {gaps:?}"));
-    assert!(gaps.len() <= KILLS / 2);
-    // What a socket of loopback holds, both its ends together.
-    assert!(gaps.iter().all(|gap| gap * filling.len() < 8 << 20), "{gaps:?}");
-    assert_eq!(gateway.wait_for_logs("link up: connected to ", KILLS + 1).len(), KILLS + 1);
-    drop(client);
-    let same = || (gateway.threads(), gateway.descriptors()) == (threads, descriptors);
-    eventually("threads and descriptors as before", DEADLINE, same);
+    gaps
 }
 
 #[test]
