@@ -384,20 +384,6 @@ fn what_becomes_of_a_link_is_told_to_its_destinations() {
 }
 
 #[test]
-fn a_client_is_told_of_the_others_in_its_room_and_not_of_itself() {
-    let endpoint = "[[endpoint]]\npath = \"/\"\nto = [\"broadcast\"]\nevents = [\"connect\", \"disconnect\"]\n";
-    let gateway = Gateway::start(&format!("{endpoint}{LISTENERS}"));
-    let mut first = client(&gateway, "/");
-    let mut second = client(&gateway, "/");
-    assert!(first.text().contains("\"event\":\"connect\""));
-    second.send_text("hello");
-    assert_eq!(second.text(), "hello");
-    assert_eq!(first.text(), "hello");
-    second.reset();
-    assert!(first.text().contains("\"event\":\"disconnect\""));
-}
-
-#[test]
 fn events_that_find_no_room_are_dropped_and_hold_nobody() {
     let mut remote = Remote::away();
     let endpoint = "[[endpoint]]\npath = \"/\"\nto = [\"link:log\"]\nevents = [\"connect\", \"disconnect\"]\n";

@@ -8,7 +8,7 @@ use tungstenite::Message;
 use tungstenite::protocol::CloseFrame;
 
 use crate::harness::{DEADLINE, Remote, masked};
-use crate::links::{both_ways, client, gateway, held_soon, link, number_of, passed_on};
+use crate::links::{both_ways, client, gateway, held_soon, number_of, passed_on};
 
 #[test]
 fn at_a_stop_a_link_that_is_up_sends_what_waits_and_says_goodbye() {
@@ -90,44 +90,4 @@ fn at_a_stop_a_remote_that_reads_nothing_is_waited_for_no_longer_than_the_drain(
     drop(client);
     sender.join().unwrap();
     assert!(gateway.whole_log().iter().any(|line| line.contains("still waiting for it and are lost")));
-}
-
-#[test]
-fn at_a_stop_a_client_that_reads_nothing_takes_the_goodbye_from_no_link() {
-    let remote = Remote::up();
-    let endpoint = "[[endpoint]]\npath = \"/\"\nto = [\"others\"]";
-    let config = format!("[gateway]\ndrain_timeout = \"1s\"\n{endpoint}\n{}", link("up", &remote.url(), ""));
-    let mut gateway = gateway(&config);
-    let mut linked = remote.accept();
-    gateway.wait_for_log(": connected to ");
-    let frozen = client(&gateway, "/");
-    let mut sender = client(&gateway, "/");
-    let filling = "x".repeat(100_000);
-    // Far more than the kernel takes for it, so that the Close stays behind.
-    (0..100).for_each(|_| sender.send_text(&filling));
-    passed_on(&mut sender);
-    let started = Instant::now();
-    gateway.signal(Signal::TERM);
-    let Message::Close(close) = linked.message() else { panic!("it said something else") };
-    assert_eq!(close, Some(CloseFrame { code: 1001.into(), reason: "Going away".into() }));
-    while linked.0.read().is_ok() {}
-    assert!(gateway.wait().success());
-    assert!(started.elapsed() > Duration::from_millis(500), "the client did not hold it up: {:?}", started.elapsed());
-    drop(frozen);
-}
-
-#[test]
-fn at_a_stop_remotes_that_do_not_answer_are_waited_for_together() {
-    let remotes: Vec<_> = (0..6).map(|_| Remote::up()).collect();
-    let links: String =
-        remotes.iter().zip('a'..).map(|(remote, name)| link(&name.to_string(), &remote.url(), "")).collect();
-    let config = format!("[[endpoint]]\npath = \"/\"\nto = []\n{links}");
-    let mut gateway = gateway(&format!("[gateway]\ndrain_timeout = \"1s\"\nclose_timeout = \"2s\"\n{config}"));
-    let _mute: Vec<_> = remotes.iter().map(Remote::accept).collect();
-    gateway.wait_for_logs(": connected to ", remotes.len());
-    let started = Instant::now();
-    gateway.signal(Signal::TERM);
-    assert!(gateway.wait().success());
-    // One after the other they would take 12 s.
-    assert!(started.elapsed() < Duration::from_secs(6), "{:?}", started.elapsed());
 }

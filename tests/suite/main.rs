@@ -23,6 +23,7 @@ mod links_slow;
 mod links_stop;
 mod node_red;
 mod real_clients;
+mod regression;
 mod relay;
 mod relay_hold;
 mod service;
