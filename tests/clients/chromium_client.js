@@ -1,7 +1,7 @@
 // chromium_client.js PLAIN_PORT TLS_PORT CA_FILE: what headless Chromium makes of a gateway.
 //
-// Serves chromium_page.html on a port of its own, opens it in a fresh browser profile and
-// prints what the page posts: `ok NAME` for each check. A failure or silence ends the run
+// Serves chromium_page.html and checks.js on a port of its own, opens the page in a fresh browser
+// profile and prints what it posts: `ok NAME` for each check. A failure or silence ends the run
 // with its reason and exit status 1. CHROMIUM names another browser than `chromium`.
 'use strict';
 
@@ -17,6 +17,7 @@ const DEADLINE = 60_000;
 
 const [plainPort, tlsPort, caFile] = process.argv.slice(2);
 const page = fs.readFileSync(path.join(__dirname, 'chromium_page.html'));
+const checks = fs.readFileSync(path.join(__dirname, 'checks.js'));
 const profile = fs.mkdtempSync(path.join(os.tmpdir(), 'wsgate-chromium-'));
 
 // A browser has no option for an extra authority, but it can be told to accept certificate
@@ -59,6 +60,10 @@ function awaitPage() {
 const server = http.createServer((request, response) => {
   if (request.method === 'GET' && request.url.startsWith('/?')) {
     response.setHeader('Content-Type', 'text/html').end(page);
+    return;
+  }
+  if (request.method === 'GET' && request.url === '/checks.js') {
+    response.setHeader('Content-Type', 'text/javascript; charset=utf-8').end(checks);
     return;
   }
   if (request.method !== 'POST' || request.url !== '/result') {
