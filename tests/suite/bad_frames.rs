@@ -1,5 +1,5 @@
-//! Clients that break the framing of RFC 6455: each is told what was wrong with a Close that
-//! reaches it, is gone soon after, and nobody else notices.
+//! Clients that break the framing of RFC 6455: each gets a Close with the right code and is disconnected soon
+//! after, and no other client notices.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -73,7 +73,7 @@ fn each_is_closed_with(case: &'static str, cases: &[(&str, Vec<u8>, u16)]) {
             let answer = client.frame();
             assert_eq!(close_code(&answer), Some(*code), "{name} over {listener}: {answer:02x?}");
             client.end();
-            attack.sing(name);
+            attack.check_echo(name);
         }
     }
     let codes: BTreeSet<_> = cases.iter().map(|(.., code)| code).collect();
@@ -182,7 +182,7 @@ fn f4_a_close_is_answered_and_the_connection_ended_within_a_second() {
             client.end();
             longest = longest.max(since.elapsed());
             attack.gives_back_within(LATE);
-            attack.sing("a close");
+            attack.check_echo("a close");
         }
     }
     assert!(longest < Duration::from_secs(1), "{longest:?}");
@@ -203,7 +203,7 @@ fn f6_a_message_over_the_limit_is_closed_with_1009_before_its_payload_is_there()
             assert_eq!(close_code(&answer), Some(1009), "{length} over {listener}: {answer:02x?}");
             attack.costs_less_than_kib(4 << 10);
             client.end();
-            attack.sing("a length over the limit");
+            attack.check_echo("a length over the limit");
         }
     }
     attack.end(format!("{} of {} closed with 1009, over plain and TLS", lengths.len(), lengths.len()));
@@ -236,7 +236,7 @@ fn f7_the_1009_reaches_a_peer_that_keeps_sending() {
             let answer = client.frame();
             assert_eq!(close_code(&answer), Some(1009), "{name} over {listener}");
             client.end();
-            attack.sing(name);
+            attack.check_echo(name);
         }
     }
     attack.end("4 of 4 got the 1009 and no reset");
@@ -255,7 +255,7 @@ fn f8_fragments_without_number_cost_no_memory() {
         client.send(&masked(0x89, b"all read?"));
         assert_eq!(client.frame(), Frame { first: 0x8a, payload: b"all read?".to_vec() });
         attack.costs_less_than_kib(8 << 10);
-        attack.sing("260,000 fragments");
+        attack.check_echo("260,000 fragments");
         client.send(&masked(0x80, b"x"));
         assert_eq!(client.frame().payload.len(), 60_001);
     }
@@ -279,7 +279,7 @@ fn f9_announced_payloads_that_never_come_cost_no_memory_and_are_cut_by_the_pong_
         })
         .collect();
     attack.costs_less_than_kib(16 << 10);
-    attack.sing("announced payloads");
+    attack.check_echo("announced payloads");
     // An interval until the ping, a pong timeout behind it.
     let limit = Duration::from_secs(2) + LATE;
     let mut latest = Duration::ZERO;
@@ -311,7 +311,7 @@ fn f4_a_peer_that_leaves_tcp_open_after_a_close_is_gone_within_the_close_timeout
             let since = Instant::now();
             attack.gives_back_within(CLOSE + LATE);
             longest = longest.max(since.elapsed());
-            attack.sing(name);
+            attack.check_echo(name);
         }
     }
     attack.end(format!("4 of 4 gone, the last after {longest:.1?}; the close timeout is {CLOSE:?}"));
@@ -330,7 +330,7 @@ fn f5_a_peer_that_ignores_our_close_is_gone_at_the_close_timeout() {
         let since = Instant::now();
         attack.gives_back_within(CLOSE + LATE);
         longest = longest.max(since.elapsed());
-        attack.sing("a close that is not answered");
+        attack.check_echo("a close that is not answered");
     }
     attack.end(format!("2 of 2 gone, the last {longest:.1?} after our close; the close timeout is {CLOSE:?}"));
 }
@@ -366,7 +366,7 @@ fn f12_resets_in_mid_message_give_back_descriptors_and_threads() {
     let since = Instant::now();
     attack.gives_back_within(Duration::from_secs(5));
     let took = since.elapsed();
-    attack.sing("200 resets");
+    attack.check_echo("200 resets");
     attack.end(format!("200 resets, threads and descriptors back after {took:.0?}"));
 }
 

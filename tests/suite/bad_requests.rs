@@ -1,5 +1,5 @@
 //! Requests that do not become a WebSocket: each gets a correct HTTP answer at once, never
-//! silence, and nobody else notices.
+//! silence, and no other client notices.
 
 use std::time::{Duration, Instant};
 
@@ -61,7 +61,7 @@ fn each_is_answered(attack: &mut Attack<'_>, gateway: &Gateway, cases: &[Case<'_
             assert!(answer.0.contains(holds), "{name} over {listener}: {answer:?}");
             assert!(since.elapsed() < HANDSHAKE, "{name} over {listener} was answered at the deadline");
             check_whole(&answer);
-            attack.sing(name);
+            attack.check_echo(name);
         }
     }
 }
@@ -78,7 +78,7 @@ fn spoilt(from: &str, to: &str) -> Vec<u8> {
     good.replacen(from, to, 1).into_bytes()
 }
 
-/// The beginning of a ClientHello. No line ends in it, and nobody may wait for one.
+/// The beginning of a ClientHello. No line ends in it, so the gateway must not wait for one.
 fn hello() -> Vec<u8> {
     [&[22, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3][..], &[7; 200]].concat()
 }
@@ -150,7 +150,7 @@ fn h3_a_header_of_1_mib_gets_431_and_costs_no_processor_time() {
             attack.gives_back_within(LATE);
             let spent = attack.spent();
             assert!(spent < CHEAP, "{spent:?} of processor time for {name} over {listener}");
-            attack.sing(name);
+            attack.check_echo(name);
             attack.end(format!("1 MiB of {name} over {listener}: 431"));
         }
     }
@@ -167,7 +167,7 @@ fn h3_a_head_of_one_byte_a_packet_is_not_parsed_anew_for_each() {
     assert_eq!(status(&client.head()), 101);
     let spent = attack.spent();
     assert!(spent < CHEAP, "{spent:?} of processor time");
-    attack.sing("a head in packets of a byte");
+    attack.check_echo("a head in packets of a byte");
     attack.end("a head of 4 KiB in packets of a byte: 101");
 }
 
@@ -234,7 +234,7 @@ fn h6_no_path_leads_out_of_the_endpoints() {
         check_whole(&answer);
         let is_ours = ["there is no endpoint at '", "the request target ", "not a valid HTTP request"];
         assert!(is_ours.iter().any(|begin| answer.1.starts_with(begin)) && answer.1.len() < 300, "{path}: {answer:?}");
-        attack.sing(path);
+        attack.check_echo(path);
     }
     let mut client = gateway.raw("plain");
     client.upgrade("/rooms/a%20b?token=%2e%2e/", &[]);
@@ -262,7 +262,7 @@ fn h6_a_whole_uri_is_routed_by_its_path_and_its_host_is_the_one_that_counts() {
         let mut client = gateway.raw("plain");
         client.send(request(target, &[&format!("Origin: {origin}")]).as_bytes());
         assert_eq!(status(&client.head()), expected, "{origin} on {target}");
-        attack.sing(target);
+        attack.check_echo(target);
     }
     attack.end("a whole URI as target: routed by its path, its host checked against the origin");
 }
@@ -287,7 +287,7 @@ fn h1_a_slowloris_gets_408_at_the_deadline() {
                 *answered = Some(since.elapsed());
             }
         }
-        attack.sing("a byte of each");
+        attack.check_echo("a byte of each");
         if clients.iter().all(|(.., answered)| answered.is_some()) {
             break;
         }
@@ -319,7 +319,7 @@ fn h1_half_a_request_gets_408_at_the_deadline() {
         assert_eq!(status(&answer.0), 408, "{answer:?}");
         check_whole(&answer);
         assert!((HANDSHAKE * 8 / 10..HANDSHAKE + LATE).contains(&took), "answered after {took:?}");
-        attack.sing("half a request");
+        attack.check_echo("half a request");
     }
     attack.end("half a request over plain and TLS: 408 at the deadline");
 }
@@ -332,14 +332,14 @@ fn h2_silent_connections_are_ended_at_the_deadline() {
     let mut silent: Vec<_> = (0..SLOW)
         .map(|number| (Raw::plain(gateway.port(if number % 2 == 0 { "plain" } else { "tls" })), Instant::now()))
         .collect();
-    attack.sing("silent connections");
+    attack.check_echo("silent connections");
     let mut latest = Duration::ZERO;
     for (client, since) in &mut silent {
         assert!(client.is_gone_within(HANDSHAKE + LATE), "a silent client was not cut");
         let took = since.elapsed();
         assert!(took < HANDSHAKE + LATE, "cut after {took:?}");
         latest = latest.max(took);
-        attack.sing("silent connections");
+        attack.check_echo("silent connections");
     }
     attack.gives_back_within(HANDSHAKE + LATE);
     attack.end(format!("{SLOW} of {SLOW} cut, the last after {latest:.1?} of {HANDSHAKE:?}"));
@@ -352,7 +352,7 @@ fn h9_resets_right_after_the_connect_do_not_end_the_accept_loop() {
     for round in 0..300 {
         Raw::plain(gateway.port(if round % 3 == 0 { "tls" } else { "plain" })).reset();
         if round % 10 == 0 {
-            attack.sing("resets");
+            attack.check_echo("resets");
         }
     }
     attack.gives_back_within(HANDSHAKE + LATE);
@@ -449,7 +449,7 @@ fn s1_whatever_a_client_sends_is_one_printable_line_of_the_log() {
         client.answer();
         let mine = gateway.wait_for_log(&format!(":{})", client.own_port()));
         assert!(mine.contains(shown), "{mine}");
-        attack.sing(shown);
+        attack.check_echo(shown);
     }
     let reasons = ["a\nFAKE LINE\u{1b}[2J", "\r\n2026-01-01T00:00:00.000Z INFO  FAKE", "a\0b\u{202e}", &long[..123]];
     for reason in reasons {

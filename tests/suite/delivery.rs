@@ -1,5 +1,5 @@
-//! What is promised of delivery: who gets what, in which order, and what a client that does not
-//! read can do to the others, which is nothing.
+//! The guarantees of delivery: which clients get what, in which order, and that a client that does not read
+//! takes nothing from the others.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -145,7 +145,7 @@ fn a_message_goes_to_all_its_destinations_and_to_no_other_room() {
             assert_eq!([sender.text(), neighbour.text(), dash.text()], ["seven", "seven", "seven"]);
             other_room.send_text("eight");
             assert_eq!([other_room.text(), other_dash.text()], ["eight", "eight"]);
-            // Nobody had anything before, and nobody has anything more.
+            // No client got anything before, and none gets anything more.
             for client in [&mut sender, &mut neighbour, &mut dash, &mut other_dash, &mut other_room] {
                 client.send(&masked(0x88, &1000u16.to_be_bytes()));
                 assert_eq!(client.frame(), Frame::close(1000, ""));
@@ -186,7 +186,7 @@ fn an_endpoint_without_destinations_reads_counts_and_discards() {
 }
 
 #[test]
-fn whoever_has_seen_the_101_misses_nothing_published_after_it() {
+fn a_client_that_has_seen_the_101_misses_nothing_published_after_it() {
     const CONNECTS: usize = 40;
     const EACH: usize = 20;
     with_any_deliverers(CONFIG, |gateway| {
@@ -233,7 +233,7 @@ impl Drop for DoneAtEnd<'_> {
 }
 
 #[test]
-fn a_client_that_does_not_read_its_replies_holds_itself_alone_and_is_not_dead() {
+fn a_client_that_does_not_read_its_replies_holds_only_itself_and_is_not_taken_for_dead() {
     const MESSAGES: usize = 100;
     const SIZE: usize = 16 << 10;
     let config = r#"
@@ -270,7 +270,7 @@ queue = { messages = 16, bytes = "256KiB" }
 }
 
 #[test]
-fn one_frozen_client_keeps_nothing_from_the_others() {
+fn the_others_get_everything_although_one_client_is_frozen() {
     const CLIENTS: usize = 19;
     const MESSAGES: usize = 120;
     const SIZE: usize = 64 << 10;
@@ -316,7 +316,7 @@ fn flooded(gateway: &Gateway, wire: Wire) -> (Raw, String, Raw) {
     let id = gateway.id_of(&frozen);
     // Clients are divided among the deliverers by their id, and one deliverer serves its clients of a
     // room in the order in which they came: what a publisher of the same share has, the frozen one
-    // had. Three is right without deliverers, too: whoever is in the same third is in the same whole.
+    // had. Three is right without deliverers, too: clients of the same third are clients of the same whole.
     let share = |id: &str| u64::from_str_radix(id, 16).unwrap() % 3;
     let mut publisher = loop {
         let candidate = gateway.client(Wire::Plain, "/flood");

@@ -1,5 +1,5 @@
-//! The formats from end to end: what is sent in each and how it arrives in each, who a message says
-//! it is from, and whom it may be addressed to.
+//! The formats from end to end: what is sent in each and how it arrives in each, which session
+//! a message names as its sender, and which session it may be addressed to.
 
 use std::time::Duration;
 
@@ -180,7 +180,7 @@ fn every_format_arrives_in_every_format() {
 }
 
 #[test]
-fn nobody_can_write_in_anothers_name() {
+fn a_client_cannot_send_under_the_session_of_another() {
     const OTHER: &str = r#"{"type":"websocket","id":"0000000000000001"}"#;
     let table: &[(&str, &str)] = &[
         (r#"{"payload":1,"_session":OTHER}"#, r#""payload":1"#),
@@ -273,7 +273,7 @@ fn where_sessions_may_be_addressed_an_answer_reaches_its_one_client() {
             sensor.send_text("21.5");
             assert_eq!(control.text(), message_from(&sensor_id, r#""payload":"21.5""#));
 
-            // One read: to nobody in particular, to one, to the other, and to nobody again.
+            // One read: to the whole room, to one, to the other, and to the room again.
             let all = [
                 r#"{"payload":"before"}"#.to_owned(),
                 message_from(&device_id, r#""payload":"answer""#),
@@ -293,7 +293,7 @@ fn where_sessions_may_be_addressed_an_answer_reaches_its_one_client() {
 }
 
 #[test]
-fn an_address_that_leads_nowhere_or_may_not_be_used_is_logged_and_reaches_nobody() {
+fn a_message_to_a_session_that_is_unknown_or_not_allowed_is_logged_and_dropped() {
     with_any_deliverers(ADDRESSING, |gateway| {
         let (mut control, control_id) = known(gateway, Wire::Plain, "/control");
         let (mut device, device_id) = known(gateway, Wire::Tls, "/devices");
@@ -315,7 +315,7 @@ fn an_address_that_leads_nowhere_or_may_not_be_used_is_logged_and_reaches_nobody
             control.send_text(&format!("{{\"payload\":1,{address}"));
             gateway.wait_for_logs(&line, before + 1);
         }
-        // Nobody had any of it: what comes next is the first.
+        // No client got any of it: what comes next is the first.
         control.send_text(r#"{"payload":"to all"}"#);
         assert_eq!(device.text(), message_from(&control_id, r#""payload":"to all""#));
         // Where it is not allowed, an address is only a forged name.
@@ -367,7 +367,7 @@ fn s6_a_json_bomb_arrives_as_it_was_sent_and_costs_no_processor_time() {
         assert!(messages.text() == message_from(&id, &format!("\"payload\":{}", quoted(bomb))), "{name}, in a message");
         let expected = if *is_json { bomb.clone() } else { quoted(bomb) };
         assert!(n8n.text().starts_with(&format!("{{\"message\":{expected},\"metadata\":")), "{name}, for n8n");
-        attack.sing(name);
+        attack.check_echo(name);
         let spent = attack.spent();
         assert!(spent < CHEAP, "{name} as a payload: {spent:?}");
         attack.end(format!("{name}, as a payload: as it was sent"));
@@ -383,7 +383,7 @@ fn s6_a_json_bomb_arrives_as_it_was_sent_and_costs_no_processor_time() {
         assert!(payloads.text() == payload, "{name} in a message was changed");
         assert!(messages.text() == message_from(&talker_id, &format!("\"payload\":{member}")), "{name}, in a message");
         assert!(n8n.text().starts_with(&format!("{{\"message\":{whole},\"metadata\":")), "{name}, for n8n");
-        attack.sing(name);
+        attack.check_echo(name);
         let spent = attack.spent();
         assert!(spent < CHEAP, "{name} in a message: {spent:?}");
         attack.end(format!("{name}, in a message: as it was sent"));

@@ -1,4 +1,4 @@
-//! The heartbeat from outside: who is pinged, who is cut and when, and who is left alone.
+//! The heartbeat from outside: which clients are pinged, which are disconnected and when, and which are not.
 //!
 //! Deadlines are counted in ticks of half a second, and one begun tick more. "At most two
 //! intervals" of a second are at most 2.5 s then, and these tests grant a busy machine twice that.
@@ -88,7 +88,7 @@ fn f11_a_client_that_never_answers_is_cut_after_two_intervals() {
 }
 
 #[test]
-fn whatever_a_client_sends_is_a_sign_of_life() {
+fn any_bytes_from_a_client_are_a_sign_of_life() {
     let gateway = gateway();
     let mut by_text = gateway.client(Wire::Plain, "/");
     let mut by_bytes = gateway.client(Wire::Tls, "/");

@@ -1,5 +1,5 @@
-//! What one client may take, and what happens when the gateway or the system has no more to give:
-//! who is too many is told so, the others never notice, and it goes on afterwards.
+//! What one client may take, and what happens when the gateway or the system has no more to give: a client that is
+//! one too many is refused, the others do not notice, and the gateway goes on afterwards.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -110,7 +110,7 @@ fn broadcast(sender: &mut Raw, messages: usize) {
 #[test]
 fn f13_a_client_that_never_reads_meets_its_policy_and_the_others_lose_nothing() {
     let gateway = Gateway::start(&config(""));
-    let mut canary = Canary::enter(&gateway);
+    let mut canary = Canary::connect(&gateway);
     for path in ["/drop_oldest", "/drop_newest", "/disconnect"] {
         let mut silent = gateway.raw("plain");
         silent.upgrade(path, &[]);
@@ -118,7 +118,7 @@ fn f13_a_client_that_never_reads_meets_its_policy_and_the_others_lose_nothing() 
         sender.upgrade(path, &[]);
         // 32 MiB: far more than the kernel's buffers on both sides hold.
         broadcast(&mut sender, 2000);
-        canary.sing(path);
+        canary.check_echo(path);
         silent.socket().shutdown(std::net::Shutdown::Both).unwrap();
         let line = gateway.wait_for_log(&format!("disconnected from '{path}'"));
         let dropped: u64 = line.trim_end_matches(" dropped").rsplit(' ').next().unwrap().parse().unwrap();
@@ -130,7 +130,7 @@ fn f13_a_client_that_never_reads_meets_its_policy_and_the_others_lose_nothing() 
 #[test]
 fn a_client_that_takes_nothing_is_cut_at_the_write_timeout() {
     let gateway = Gateway::start(&config(""));
-    let mut canary = Canary::enter(&gateway);
+    let mut canary = Canary::connect(&gateway);
     let mut silent = gateway.raw("plain");
     silent.upgrade("/slow", &[]);
     let mut sender = gateway.raw("plain");
@@ -138,7 +138,7 @@ fn a_client_that_takes_nothing_is_cut_at_the_write_timeout() {
     broadcast(&mut sender, 1000);
     let line = gateway.wait_for_log("disconnected from '/slow'");
     assert!(line.contains("code 1006"), "{line}");
-    canary.sing("a cut client");
+    canary.check_echo("a cut client");
 }
 
 #[test]
@@ -155,7 +155,7 @@ fn f10_a_flood_of_pings_from_a_client_that_reads_no_pong_costs_no_memory_and_is_
         assert!(took < WRITE + Duration::from_secs(4), "a client that takes nothing was not cut in {took:?}");
         rounds += 1;
         if rounds % 100 == 0 {
-            attack.sing("a flood of pings");
+            attack.check_echo("a flood of pings");
             attack.costs_less_than_kib(8 << 10);
         }
     }
@@ -185,21 +185,21 @@ fn f10_a_flood_of_pings_from_a_client_that_reads_is_answered() {
             pongs += 1;
         }
         if round % 10 == 0 {
-            attack.sing("a flood of pings");
+            attack.check_echo("a flood of pings");
         }
     }
     attack.costs_less_than_kib(8 << 10);
     attack.end(format!("30,000 pings, {pongs} pongs read"));
 }
 
-/// The clients of F13 that read, and how many messages each of them gets: many more than a queue holds, and in each round
-/// fewer than half of one, so that a reader may be behind by a whole round.
+/// The clients of F13 that read, and how many messages each of them gets: together many more than a queue holds, but in
+/// each round less than half of a queue, so that a reader may be behind by a whole round.
 const READERS: usize = 11;
 const ROUNDS: u32 = 30;
 const PER_ROUND: u32 = 100;
 
-/// One of the readers publishes messages of 10 KiB in rounds, and each of them reads every message of a round, in order,
-/// before the next one begins.
+/// One of the readers publishes messages of 10 KiB in rounds. Each reader gets every message of a round, in order,
+/// before the next round begins.
 fn publish_in_rounds(readers: &mut [Raw]) {
     for round in 0..ROUNDS {
         let numbers = round * PER_ROUND..(round + 1) * PER_ROUND;
@@ -217,8 +217,8 @@ fn publish_in_rounds(readers: &mut [Raw]) {
     }
 }
 
-/// What can be told without a clock: nobody else loses a message. How long the others wait beside clients that never read
-/// is measured by `cargo bench --bench attacks -- never-read`, on cores of its own.
+/// Checks what needs no clock: the others lose no message. How long they wait beside clients that never read is
+/// measured by `cargo bench --bench attacks -- never-read`, with the gateway on one core.
 #[test]
 fn f13_clients_that_read_lose_nothing_beside_one_that_never_does() {
     let gateway = Gateway::start(&config(""));
@@ -228,7 +228,7 @@ fn f13_clients_that_read_lose_nothing_beside_one_that_never_does() {
         let mut frozen = gateway.narrow_client(Wire::Plain, path);
         let id = gateway.id_of(&frozen);
         publish_in_rounds(&mut readers);
-        attack.sing("a client that never reads");
+        attack.check_echo("a client that never reads");
         // Its queue holds 4 MiB.
         attack.costs_less_than_kib((4 + 8) << 10);
         frozen.socket().shutdown(std::net::Shutdown::Both).unwrap();
@@ -243,10 +243,11 @@ fn f13_clients_that_read_lose_nothing_beside_one_that_never_does() {
     }
 }
 
-/// The others are served again and again while the flood goes on. How long each of them waits beside floods is measured by
-/// `cargo bench --bench attacks -- ping-flood fragments`; here the canary alone has a limit, the same as in every attack.
+/// Checks that the others are served while the flood goes on. How long they wait beside floods of pings and of
+/// fragments is measured by `cargo bench --bench attacks -- ping-flood fragments`. Here only the canary has a time
+/// limit, the same as in every attack.
 #[test]
-fn f14_a_flood_of_messages_from_one_client_holds_nobody_else() {
+fn f14_a_flood_of_messages_from_one_client_does_not_hold_the_others() {
     const ECHOES: usize = 100;
     let gateway = Gateway::start(&config(""));
     for path in ["/canary", "/drop_oldest"] {
@@ -268,7 +269,7 @@ fn f14_a_flood_of_messages_from_one_client_holds_nobody_else() {
             scope.spawn(|| flooder.discard_until_end());
             for number in 0..ECHOES {
                 let before = sent.load(Ordering::Relaxed);
-                attack.sing("a flood of messages");
+                attack.check_echo("a flood of messages");
                 for other in &mut others {
                     other.send_text(&number.to_string());
                     assert_eq!(other.text(), number.to_string());
@@ -283,10 +284,10 @@ fn f14_a_flood_of_messages_from_one_client_holds_nobody_else() {
 }
 
 #[test]
-fn l1_who_is_beyond_the_limit_of_the_gateway_gets_503_and_a_place_is_free_again_after_a_close() {
+fn l1_a_client_beyond_the_limit_of_the_gateway_gets_503_and_a_place_is_free_again_after_a_close() {
     const PLACES: usize = 200;
     let gateway = Gateway::start(&config(&format!("max_connections = {PLACES}")));
-    let mut canary = Canary::enter(&gateway);
+    let mut canary = Canary::connect(&gateway);
     let (mut held, mut refused) = (Vec::new(), 0);
     for _ in 0..PLACES + 50 {
         let (head, client) = try_upgrade(&gateway, "/many");
@@ -295,7 +296,7 @@ fn l1_who_is_beyond_the_limit_of_the_gateway_gets_503_and_a_place_is_free_again_
         } else {
             assert!(is_told_to_retry(&head), "{head}");
             refused += 1;
-            canary.sing("a refusal");
+            canary.check_echo("a refusal");
         }
     }
     // The canary has a place too.
@@ -313,9 +314,9 @@ fn l1_who_is_beyond_the_limit_of_the_gateway_gets_503_and_a_place_is_free_again_
 }
 
 #[test]
-fn who_is_beyond_the_limit_of_an_endpoint_is_told_as_it_says() {
+fn a_client_beyond_the_limit_of_an_endpoint_is_closed_or_refused_as_at_capacity_says() {
     let gateway = Gateway::start(&config(""));
-    let mut canary = Canary::enter(&gateway);
+    let mut canary = Canary::connect(&gateway);
     for path in ["/two", "/refuses"] {
         let mut held: Vec<Raw> = (0..2)
             .map(|_| {
@@ -333,7 +334,7 @@ fn who_is_beyond_the_limit_of_an_endpoint_is_told_as_it_says() {
             } else {
                 assert!(is_told_to_retry(&head), "{head}");
             }
-            canary.sing(path);
+            canary.check_echo(path);
         }
         held[0].send(&masked(0x88, &[3, 0xe8]));
         assert_eq!(held[0].frame().first, 0x88);
@@ -348,17 +349,17 @@ fn who_is_beyond_the_limit_of_an_endpoint_is_told_as_it_says() {
 #[test]
 fn handshakes_beyond_their_limit_get_503_until_one_is_done() {
     let gateway = Gateway::start(&config("max_handshakes = 3\nhandshake_timeout = \"2s\""));
-    let mut canary = Canary::enter(&gateway);
+    let mut canary = Canary::connect(&gateway);
     let silent: Vec<Raw> = (0..3).map(|_| gateway.raw("plain")).collect();
     assert!(is_told_to_retry(&try_upgrade(&gateway, "/canary").0));
-    canary.sing("a refusal");
+    canary.check_echo("a refusal");
     drop(silent);
     eventually("a handshake is free", DEADLINE / 2, || is_accepted(&try_upgrade(&gateway, "/canary").0));
 }
 
 /// Tries 120 clients, of which only some can have a thread, and then whether threads start again.
 fn l4_exhaust_threads(gateway: &Gateway, with: &str) {
-    let mut canary = Canary::enter(gateway);
+    let mut canary = Canary::connect(gateway);
     let mut held = Vec::new();
     let mut refused = 0;
     for _ in 0..120 {
@@ -369,7 +370,7 @@ fn l4_exhaust_threads(gateway: &Gateway, with: &str) {
             assert!(is_told_to_retry(&head), "{head}");
             refused += 1;
         }
-        canary.sing("a thread that was not started");
+        canary.check_echo("a thread that was not started");
     }
     assert!(!held.is_empty() && refused > 0, "{} held, {refused} refused", held.len());
     assert!(gateway.wait_for_log("refused a connection").contains("failed to start a thread"));
@@ -442,7 +443,7 @@ impl Drop for PidsGroup {
 #[test]
 fn l3_without_descriptors_the_accept_loop_waits_without_spinning_and_goes_on() {
     let gateway = Gateway::start_limited(&config(""), "--nofile=64");
-    let mut canary = Canary::enter(&gateway);
+    let mut canary = Canary::connect(&gateway);
     let beyond: Vec<Raw> = (0..100).map(|_| gateway.raw("plain")).collect();
     gateway.wait_for_log("failed to accept");
     let lines = || gateway.log().iter().filter(|line| line.contains("failed to accept")).count();
@@ -450,7 +451,7 @@ fn l3_without_descriptors_the_accept_loop_waits_without_spinning_and_goes_on() {
     // What is measured is time in which nothing happens, so there is nothing to wait for.
     let until = Instant::now() + Duration::from_secs(3);
     while Instant::now() < until {
-        canary.sing("the last descriptor");
+        canary.check_echo("the last descriptor");
         pass(Duration::from_millis(100));
     }
     let spent = gateway.processor_time().saturating_sub(before);

@@ -1,5 +1,6 @@
-//! Real lines that break: cut without a word in both directions or in one, or losing packets. Who is
-//! at the dead end is cut in time, who is not never notices, and a bad line alone costs nobody anything.
+//! Real lines that break: cut without a sign in both directions or in one, or losing packets. Clients at the
+//! dead end are disconnected in time, the others do not notice, and a line that only loses packets costs no client its
+//! connection.
 
 use std::fs;
 use std::io::{self, Read, Write};
@@ -15,7 +16,7 @@ use crate::harness::{
     Cable, Canary, Carried, DEADLINE, Gateway, LossyLine, NEAR, Namespace, Raw, eventually, masked, measured,
 };
 
-/// The listener "plain" is the way past the line, for whoever must not notice it.
+/// The listener "plain" is for clients that do not use the line and must not notice it.
 const CONFIG: &str = r#"
 [[listen]]
 name = "plain"
@@ -228,8 +229,8 @@ fn in_time(what: &str, gone: &[Duration], latest: Duration) -> String {
     format!("{what}: {} of {} gone after {first:.1}/{middle:.1}/{last:.1} s", gone.len(), gone.len())
 }
 
-/// Has the heartbeat go round so often that whoever does not answer it is gone.
-fn everybody_lives(gateway: &Gateway, near: &Namespace) {
+/// Waits for three pings of the heartbeat, after which a client that does not answer is gone, and checks that none is.
+fn all_answer_three_pings(gateway: &Gateway, near: &Namespace) {
     let mut clock = beside(gateway, near, "/clock");
     (0..3).for_each(|_| clock.pinged());
     let log = gateway.log();
@@ -248,8 +249,8 @@ fn f11_clients_whose_cable_is_cut_are_gone_after_two_intervals_and_the_others_ne
     const DEVICES: usize = 20;
     let Some(cable) = laid(Cable::lay()) else { return };
     let gateway = cable.near.within(|| Gateway::start(CONFIG));
-    let mut canary = cable.near.within(|| Canary::enter(&gateway));
-    canary.sing("the start");
+    let mut canary = cable.near.within(|| Canary::connect(&gateway));
+    canary.check_echo("the start");
     let before = (gateway.threads(), gateway.descriptors());
     let devices = Ways::to(&gateway).connect(&cable.far, DEVICES, "/quiet");
 
@@ -257,11 +258,11 @@ fn f11_clients_whose_cable_is_cut_are_gone_after_two_intervals_and_the_others_ne
     thread::scope(|scope| {
         let end = Over(&over);
         let lives: Vec<_> = devices.into_iter().map(|device| scope.spawn(|| device.live(&over))).collect();
-        everybody_lives(&gateway, &cable.near);
+        all_answer_three_pings(&gateway, &cable.near);
 
         let cut = Instant::now();
         cable.cut();
-        let gone = departures(&gateway, "/quiet", DEVICES, cut, || canary.sing("a cut"));
+        let gone = departures(&gateway, "/quiet", DEVICES, cut, || canary.check_echo("a cut"));
         measured("F11", in_time("cable cut, quiet clients", &gone, SILENT_MAX));
         let dead = gateway.wait_for_logs("code 1006, reason 'no sign of life after a ping'", DEVICES);
         assert_eq!(dead.len(), DEVICES, "{dead:#?}");
@@ -298,9 +299,9 @@ fn one_way(deaf: Deaf) {
     const OFF: usize = 2;
     let Some(mut line) = laid(LossyLine::lay(SEED)) else { return };
     let gateway = line.near.within(|| Gateway::start(CONFIG));
-    let mut canary = line.near.within(|| Canary::enter(&gateway));
+    let mut canary = line.near.within(|| Canary::connect(&gateway));
     let [mut to_fed, mut to_off] = ["/feed", "/off"].map(|path| beside(&gateway, &line.near, path));
-    canary.sing("the start");
+    canary.check_echo("the start");
     let before = (gateway.threads(), gateway.descriptors());
     let ways = Ways::to(&gateway);
     let devices =
@@ -312,7 +313,7 @@ fn one_way(deaf: Deaf) {
         let lives = devices.map(|devices| -> Vec<_> {
             devices.into_iter().map(|device| scope.spawn(|| device.live(&over))).collect()
         });
-        everybody_lives(&gateway, &line.near);
+        all_answer_three_pings(&gateway, &line.near);
 
         let cut = Instant::now();
         match deaf {
@@ -325,7 +326,7 @@ fn one_way(deaf: Deaf) {
             }
             departures(&gateway, "/fed", FED, Instant::now(), || {})
         });
-        let quiet = departures(&gateway, "/quiet", QUIET, cut, || canary.sing("a cut one way"));
+        let quiet = departures(&gateway, "/quiet", QUIET, cut, || canary.check_echo("a cut one way"));
         let fed = fed.join().unwrap();
         let log = gateway.log();
         let off_is_gone = log.iter().any(|line| line.contains("disconnected from '/off'"));
@@ -341,7 +342,7 @@ fn one_way(deaf: Deaf) {
         are_back(&gateway, before);
         drop(end);
         // A gateway that hears no acknowledgement may or may not get its end across; from one that is
-        // not heard nobody can know.
+        // not heard no client can know.
         let told = lives.into_iter().flatten().map(|life| life.join().unwrap()).filter(|told| *told).count();
         assert!(deaf == Deaf::Gateway || told == 0, "the line was to be dead, but {told} clients were told");
     });

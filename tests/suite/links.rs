@@ -1,4 +1,4 @@
-//! Links: what passes through them, what they say by themselves, answers that find back, and what is told of it all.
+//! Links: what passes through them, what they send by themselves, answers to the client that asked, and events.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -32,7 +32,7 @@ pub(crate) fn both_ways(url: &str, settings: &str) -> String {
     format!("{endpoint}{}", link("up", url, &format!("to = [\"endpoint:/\"]\n{settings}")))
 }
 
-/// The same, and that a sender is held is in the log within a second or two.
+/// The same, with a heartbeat so short that the log says within a second or two when a sender is held.
 pub(crate) fn held_soon(url: &str, settings: &str) -> String {
     both_ways(url, settings).replacen("to = [", "heartbeat = \"1s\"\nto = [", 1)
 }
@@ -133,7 +133,7 @@ fn what_a_remote_sends_goes_where_the_link_says() {
     gateway.wait_for_log("link plc: of its messages, session_unknown dropped 0, session_denied 0 and unroutable 2");
 }
 
-// What a link says by itself
+// What a link sends by itself
 
 #[test]
 fn open_messages_go_first_over_every_connection_and_pings_of_text_follow() {
@@ -163,7 +163,7 @@ fn open_messages_go_first_over_every_connection_and_pings_of_text_follow() {
 fn a_remote_that_answers_no_pings_is_cut_and_dialled_again() {
     let remote = Remote::up();
     let gateway = gateway(&link("up", &remote.url(), "heartbeat = \"1s\"\npong_timeout = \"1s\""));
-    // It accepts, and then it is as dead.
+    // It accepts, and then it does nothing.
     let dead = remote.accept();
     let line = gateway.wait_for_log("link up: disconnected: code 1006");
     assert!(line.contains("no sign of life after a ping"), "{line}");
@@ -175,9 +175,9 @@ fn a_remote_that_answers_no_pings_is_cut_and_dialled_again() {
     assert_eq!(gateway.wait_for_logs("link up: connected to ", 2).len(), 2);
 }
 
-// Answers that find back
+// Answers to the client that asked
 
-/// How an upstream treats the name of whoever asked.
+/// How an upstream treats the session of the client that asked.
 #[derive(Clone, Copy, Debug)]
 enum Listener {
     /// It answers with the `_session` that it got.
@@ -247,7 +247,7 @@ fn two_clients_that_ask_at_once_through_a_link_each_get_their_own_answers() {
 }
 
 #[test]
-fn an_answer_without_a_session_goes_by_the_route_and_one_for_nobody_to_nobody() {
+fn an_answer_without_a_session_follows_the_route_and_one_with_a_wrong_session_is_dropped() {
     let remote = Remote::up();
     let endpoints = "[[endpoint]]\npath = \"/ask\"\nformat = \"message\"\nto = [\"link:flow\"]\n\
                      [[endpoint]]\npath = \"/else\"\nformat = \"message\"\nto = []\n";

@@ -1,4 +1,4 @@
-//! Links that are down: what waits meanwhile, how they come back, and servers that let no link in or break it.
+//! Links that are down: what waits meanwhile, how they connect again, and servers that refuse or break a connection.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener};
@@ -26,7 +26,7 @@ fn while_a_link_is_down_its_queue_does_what_its_policy_says() {
         let mut client = client(&gateway, "/");
         for number in 0..10 {
             client.send_text(&number.to_string());
-            // A link that is down holds nobody: the client is answered.
+            // A link that is down holds no client: this one is answered.
             assert_eq!(client.text(), number.to_string());
         }
         gateway.wait_for_log("link up: it is down and its queue is full");
@@ -163,7 +163,8 @@ fn echo(linked: &mut Linked) -> String {
     text
 }
 
-/// An upstream that echoes 150 messages and ends. It is away until the link has failed to connect, and then listens again.
+/// An upstream that echoes 150 messages and ends. It is away until the link has failed to connect, and then listens
+/// again.
 fn live_once(gateway: &Gateway, remote: &mut Remote, mut linked: Linked, end: End) -> Life {
     let mut read: Vec<usize> = (0..150).map(|_| number_of(&echo(&mut linked))).collect();
     remote.go();
@@ -179,14 +180,15 @@ fn live_once(gateway: &Gateway, remote: &mut Remote, mut linked: Linked, end: En
             }
         }
     }
-    // Some traffic while nobody is there.
+    // Some traffic while the upstream is away.
     let failures = gateway.log().iter().filter(|line| line.contains("dialling again")).count();
     gateway.wait_for_logs("dialling again", failures + 1);
     remote.come();
     Life { read, end }
 }
 
-/// How many messages are missing at each place where some are, which may be only where the connection before was killed.
+/// How many messages are missing at each place where some are, which may be only where the connection before was
+/// killed.
 fn gaps_after_kills(lives: &[Life]) -> Vec<usize> {
     let (mut next, mut gaps) = (0, Vec::new());
     for (index, life) in lives.iter().enumerate() {
@@ -225,7 +227,7 @@ fn attempts_follow_the_backoff_and_their_number_ends_them() {
 }
 
 #[test]
-fn a_server_that_throws_everybody_out_is_given_up_and_one_that_was_up_for_long_is_not() {
+fn a_server_that_closes_every_connection_is_given_up_and_one_that_was_up_for_long_is_not() {
     let mut remote = Remote::up();
     let url = remote.url();
     let backoff =
@@ -255,7 +257,7 @@ fn a_server_that_throws_everybody_out_is_given_up_and_one_that_was_up_for_long_i
     assert_eq!(patient.wait_for_logs("the connection ended with code 1006", 5).len(), 5);
 }
 
-// Servers that are none
+// Servers that do not speak WebSocket, or break it
 
 /// Answers whatever comes with these bytes, and keeps the connection until the other side has gone.
 fn server_that_says(answer: Vec<u8>) -> String {
@@ -277,7 +279,7 @@ fn server_that_says(answer: Vec<u8>) -> String {
 }
 
 #[test]
-fn s8_each_server_that_is_none_is_one_clear_line_and_the_gateway_stays_well() {
+fn s8_each_server_that_does_not_speak_websocket_is_one_clear_line_of_the_log() {
     let secure = Gateway::start(&format!("[[endpoint]]\npath = \"/\"\nto = [\"reply\"]\n{LISTENERS}"));
     let (ca, wss) = (secure.file("ca.pem"), format!("wss://localhost:{}/", secure.port("tls")));
     let says = |answer: &str| server_that_says(answer.as_bytes().to_vec());
@@ -322,7 +324,7 @@ fn s8_each_server_that_is_none_is_one_clear_line_and_the_gateway_stays_well() {
     assert_eq!(client.text(), "well?");
     let lines = gateway.log().iter().filter(|line| line.contains(" link ")).count();
     assert_eq!(lines, bad.len());
-    measured("S8", format!("{} servers that are none, {lines} lines", bad.len()));
+    measured("S8", format!("{} servers that do not speak WebSocket, {lines} lines", bad.len()));
 }
 
 #[test]

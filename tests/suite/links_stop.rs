@@ -38,7 +38,7 @@ fn at_a_stop_a_link_that_is_up_sends_what_waits_and_says_goodbye() {
     while linked.0.read().is_ok() {}
     assert_eq!(close, Some(CloseFrame { code: 1001.into(), reason: "Going away".into() }));
     // Whatever had been handed to the link came, in order and without a gap. What the client's own thread found
-    // behind our Close was handed to nobody.
+    // behind our Close was dropped.
     assert_eq!(numbers, (0..numbers.len()).collect::<Vec<_>>());
     assert!(gateway.wait().success());
     let log = gateway.whole_log();
@@ -48,7 +48,7 @@ fn at_a_stop_a_link_that_is_up_sends_what_waits_and_says_goodbye() {
 }
 
 #[test]
-fn at_a_stop_a_link_that_is_down_holds_nobody_up_and_says_what_is_lost() {
+fn at_a_stop_a_link_that_is_down_delays_nothing_and_the_log_says_what_is_lost() {
     for (when_full, messages) in [("drop_oldest", 3), ("block", 3)] {
         let remote = Remote::away();
         let settings = format!(

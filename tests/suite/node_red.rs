@@ -679,7 +679,7 @@ fn round(port: u16, path: &str, said: &[&str], reaches_all: bool) -> Vec<Vec<Val
 }
 
 #[test]
-fn imported_listeners_answer_whom_they_answered_in_node_red() {
+fn imported_listeners_answer_the_same_clients_as_in_node_red() {
     let input = |path: &str, next: &str| {
         json!({ "id": format!("in {path}"), "type": "websocket in", "z": "the tab", "name": "", "server": format!("config {path}"),
                 "client": "", "wires": [[next]] })

@@ -36,7 +36,7 @@ fn every_check_passes(client: &mut Command) {
         every_check_passes_at(client, &gateway, &format!("with {deliverers} deliverers"));
         assert!(gateway.terminate().success(), "with {deliverers} deliverers");
     }
-    // The same through a relay, which nobody is to notice.
+    // The same through a relay, which no client may notice.
     let upstream = Gateway::start(&config(0));
     let mut relay = Gateway::start(&relay_to(upstream.port("plain")));
     every_check_passes_at(client, &relay, "through a relay");

@@ -33,7 +33,7 @@ fn a_refusal_tells_the_client_nothing_of_the_url_that_was_dialled() {
 /// A request that cannot be passed on was answered with 502 and a warning that blamed the upstream, so any client could
 /// fill the log.
 #[test]
-fn a_request_that_no_server_could_be_asked_is_the_client_s_mistake() {
+fn a_request_that_cannot_be_passed_on_is_answered_with_400() {
     let server = Remote::up();
     let gateway = relay_to(&server.url(), "", "");
     for (path, lines) in [("/dev/7?\u{e9}", &[][..]), ("/dev/7", &["Sec-WebSocket-Protocol: a b"])] {
@@ -51,7 +51,7 @@ fn a_request_that_no_server_could_be_asked_is_the_client_s_mistake() {
 /// Clients kept their place among the unfinished handshakes while their upstream was dialled: with a slow one every
 /// other client got 503.
 #[test]
-fn clients_that_wait_for_a_slow_upstream_keep_nobody_else_out() {
+fn clients_that_wait_for_a_slow_upstream_do_not_keep_other_clients_out() {
     let server = Remote::up();
     let config = config(&server.url(), "connect_timeout = \"60s\"", "");
     let echo = "[[endpoint]]\npath = \"/echo\"\nto = [\"reply\"]\n";
@@ -66,7 +66,7 @@ fn clients_that_wait_for_a_slow_upstream_keep_nobody_else_out() {
     let mut other = gateway.client(Wire::Plain, "/echo");
     other.send_text("in");
     assert_eq!(other.text(), "in");
-    // Nobody was forgotten over it.
+    // The clients that waited are answered too.
     for (mut client, mut conn) in waiting {
         let head = conn.head();
         conn.answer_upgrade(&head, &[]);
@@ -102,7 +102,7 @@ fn a_client_that_leaves_with_its_first_bytes_leaves_nothing_behind() {
 
 /// Messages that one read brings are joined, and a joined frame was dropped whole: a queue of 100 kept 70 to 80.
 #[test]
-fn while_a_link_is_down_its_bounds_hold_to_the_message_however_messages_arrive() {
+fn while_a_link_is_down_its_queue_is_bounded_to_the_message_also_for_bursts() {
     const BOUND: usize = 100;
     for (when_full, expected) in [("drop_oldest", 60..160), ("drop_newest", 0..100)] {
         let mut remote = Remote::away();
@@ -129,7 +129,7 @@ fn while_a_link_is_down_its_bounds_hold_to_the_message_however_messages_arrive()
 
 /// A token in the query of a URL was in every log line about the link, and in its events.
 #[test]
-fn what_stands_in_a_url_behind_its_path_is_in_no_log_line_and_no_event() {
+fn the_query_of_a_url_is_in_no_log_line_and_no_event() {
     let mut remote = Remote::away();
     let url = format!("{}x?token=hidden", remote.url());
     let endpoint = "[[endpoint]]\npath = \"/\"\nto = []\n";
@@ -151,13 +151,14 @@ fn what_stands_in_a_url_behind_its_path_is_in_no_log_line_and_no_event() {
     assert!(!gateway.log().iter().any(|line| line.contains("hidden")));
 }
 
-/// A client of an endpoint that broadcasts its events was told of its own coming.
+/// A client of an endpoint that broadcasts its events got the event of its own connect.
 #[test]
-fn a_client_is_told_of_the_others_in_its_room_and_not_of_itself() {
+fn a_client_gets_the_events_of_the_others_in_its_room_and_not_its_own() {
     let endpoint = "[[endpoint]]\npath = \"/\"\nto = [\"broadcast\"]\nevents = [\"connect\", \"disconnect\"]\n";
     let gateway = Gateway::start(&format!("{endpoint}{LISTENERS}"));
     let mut first = client(&gateway, "/");
-    // The 101 comes before the event; when a ping is answered, the event has gone out to a room without the second client.
+    // The 101 comes before the event; when a ping is answered, the event has gone out to a room without the second
+    // client.
     passed_on(&mut first);
     let mut second = client(&gateway, "/");
     assert!(first.text().contains("\"event\":\"connect\""));
@@ -188,7 +189,7 @@ fn at_a_stop_remotes_that_do_not_answer_are_waited_for_together() {
 
 /// When clients had used up the time of a stop, links were cut without a goodbye.
 #[test]
-fn at_a_stop_a_client_that_reads_nothing_takes_the_goodbye_from_no_link() {
+fn at_a_stop_links_say_goodbye_although_a_client_reads_nothing() {
     let remote = Remote::up();
     let endpoint = "[[endpoint]]\npath = \"/\"\nto = [\"others\"]";
     let config = format!("[gateway]\ndrain_timeout = \"1s\"\n{endpoint}\n{}", link("up", &remote.url(), ""));

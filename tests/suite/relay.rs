@@ -176,7 +176,7 @@ fn the_upstream_decides_on_the_subprotocol() {
             assert_eq!(told, agreed, "{head}");
         }
     }
-    // One that nobody has offered.
+    // A subprotocol that was not offered.
     thread::scope(|scope| {
         let client = scope.spawn(|| {
             let mut client = gateway.raw("plain");
@@ -204,7 +204,7 @@ fn asked_for(gateway: &Gateway, server: &Remote, listener: &str, path: &str, hea
 }
 
 #[test]
-fn the_upstream_hears_of_the_client_what_it_is_to_hear() {
+fn the_upstream_gets_the_headers_and_the_query_that_the_configuration_forwards() {
     let server = Remote::up();
     let more =
         "forward_headers = [\"Authorization\", \"cookie\"]\nheaders = { X-Key = \"fixed\" }\norigin = \"https://us\"";
@@ -247,7 +247,7 @@ fn the_upstream_hears_of_the_client_what_it_is_to_hear() {
     assert!(asked.starts_with("GET /up?b=2 HTTP/1.1\r\n"), "{asked}");
 }
 
-// Upstreams that do not let us in
+// Upstreams that refuse or cannot be reached
 
 #[test]
 fn the_client_gets_the_refusal_of_its_upstream() {
@@ -278,7 +278,7 @@ fn the_client_gets_the_refusal_of_its_upstream() {
             assert_eq!(got_body, body);
         }
     }
-    // Whoever answers 200 is no WebSocket server.
+    // A server that answers 200 is no WebSocket server.
     let (got, _) = refused(&gateway, "plain", || {
         let mut conn = server.accept_raw();
         conn.head();
@@ -322,7 +322,7 @@ fn an_upstream_that_cannot_be_reached_is_502_and_a_silent_one_504() {
     assert!(begun.elapsed() >= Duration::from_millis(500), "after {:?}", begun.elapsed());
     eventually("its thread has ended", DEADLINE, || gateway.threads() <= threads);
 
-    // Nobody dials for a client that does not wait for it.
+    // A client that does not wait ends the dial.
     let gateway = relay_to(&server.url(), "connect_timeout = \"60s\"", "");
     for listener in ["plain", "tls"] {
         let mut client = gateway.raw(listener);
@@ -397,7 +397,7 @@ fn a_client_that_closes_still_gets_what_its_upstream_answers_until_then() {
         client.end();
         conn.end();
 
-        // One that does not answer keeps nobody for longer than the close timeout, which is 2 s.
+        // An upstream that does not answer is waited for no longer than the close timeout, which is 2 s.
         let (mut client, conn) = pair(&gateway, &server, wire);
         let begun = Instant::now();
         client.send(&masked(0x88, &1000u16.to_be_bytes()));
@@ -409,7 +409,7 @@ fn a_client_that_closes_still_gets_what_its_upstream_answers_until_then() {
 }
 
 #[test]
-fn one_side_that_is_lost_is_told_to_the_other() {
+fn when_one_side_is_lost_the_other_is_closed() {
     let server = Remote::up();
     let gateway = relay_to(&server.url(), "", "");
     let (threads, descriptors) = (gateway.threads(), gateway.descriptors());
@@ -459,7 +459,7 @@ fn messages_over_the_limit_end_both_sides() {
 }
 
 #[test]
-fn whoever_falls_silent_is_cut_on_either_side() {
+fn a_client_or_upstream_that_falls_silent_is_cut() {
     let server = Remote::up();
     let gateway = relay_to(&server.url(), "", "heartbeat = \"1s\"\npong_timeout = \"1s\"");
     for wire in Wire::BOTH {
@@ -475,7 +475,7 @@ fn whoever_falls_silent_is_cut_on_either_side() {
     gateway.wait_for_log("no sign of life after a ping");
 }
 
-// Many, none, and the end
+// Many clients, limits and the stop
 
 #[test]
 fn two_hundred_clients_come_and_go_and_leave_nothing() {

@@ -1,4 +1,5 @@
-//! Relays whose one side does not read, or is away for a while: what waits, and who is held.
+//! Relays with a side that does not read, or with an upstream that is away for a while: what waits, and which side is
+//! held.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
@@ -128,7 +129,7 @@ fn a_client_that_is_lost_while_its_upstream_holds_it_takes_both_with_it() {
     client.socket().shutdown(std::net::Shutdown::Both).unwrap();
     sender.join().unwrap();
     client.reset();
-    // Its thread does not read, and so it is this write that finds out.
+    // The client's thread does not read, so only this write can find out.
     conn.send_frame(0x81, b"are you there?");
     conn.send_frame(0x81, b"are you?");
     eventually("its threads are back", DEADLINE, || gateway.threads() <= threads);
@@ -221,7 +222,7 @@ fn a_client_that_is_kept_is_answered_while_what_it_sends_waits() {
 }
 
 #[test]
-fn what_the_kernel_had_not_taken_is_sent_again() {
+fn what_the_kernel_had_not_taken_is_sent_to_the_restarted_upstream() {
     let mut server = Remote::up();
     let gateway = relay_to(&server.url(), "hold = \"8s\"", "queue = { messages = 64, bytes = \"1MiB\" }");
     let (mut client, conn) = pair(&gateway, &server, Wire::Plain);
@@ -340,7 +341,7 @@ fn a_client_that_leaves_during_the_hold_ends_it() {
         assert_eq!(orderly.message(), Frame::close(1000, ""));
         orderly.end();
         drop(lost);
-        // This one is not read any more.
+        // The gateway does not read this one any more.
         held.send_text("waits for the upstream");
         drop(held);
         eventually("the threads are back", DEADLINE, || gateway.threads() <= threads);

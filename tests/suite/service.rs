@@ -1,5 +1,4 @@
-//! Under systemd: what the gateway tells it, and the unit, whose numbers and the default settings know
-//! nothing of each other.
+//! Under systemd: what the gateway tells it, and whether the unit's numbers fit the default settings.
 
 use std::fs;
 use std::os::unix::net::UnixDatagram;

@@ -1,5 +1,5 @@
-//! A soak: clients that come, talk and are cut at random for as long as one likes, while nothing of the
-//! gateway grows and no message is lost. `tests/soak` runs it for half an hour.
+//! A soak: clients that connect, talk and are cut at random for as long as you like, while the gateway's memory,
+//! threads and descriptors do not grow and no message is lost. `tests/soak` runs it for half an hour.
 
 use std::collections::HashMap;
 use std::env;

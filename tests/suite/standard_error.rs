@@ -1,5 +1,5 @@
-//! Standard error that takes nothing: a full disk, a pipe that is closed, a reader that has stopped. The log is
-//! lost there, and nothing else.
+//! Standard error that takes nothing: a full disk, a closed pipe, a reader that has stopped. Log lines are lost
+//! there, and nothing else.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, BufRead, BufReader, PipeReader, PipeWriter};
@@ -84,7 +84,7 @@ impl Drop for Mute {
 }
 
 /// Asks for an echo and returns how long it took.
-fn sing(canary: &mut Raw) -> Duration {
+fn check_echo(canary: &mut Raw) -> Duration {
     let asked = Instant::now();
     canary.send(&masked(0x81, b"still alive?"));
     assert_eq!(canary.message(), Frame::text("still alive?"));
@@ -99,7 +99,7 @@ fn disturb(gateway: &Mute, times: usize) -> Duration {
         gateway.be_refused();
         if round % 10 == 0 {
             drop(gateway.client());
-            longest = longest.max(sing(&mut canary));
+            longest = longest.max(check_echo(&mut canary));
         }
     }
     assert!(longest < PROMPT, "the canary waited {longest:?}");
@@ -114,7 +114,7 @@ fn pipe() -> (PipeReader, PipeWriter) {
 }
 
 #[test]
-fn l8_a_full_disk_takes_no_line_and_costs_nobody_anything() {
+fn l8_a_log_on_a_full_disk_loses_its_lines_and_delays_no_client() {
     let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
     let mut gateway = Mute::start(full);
     let longest = disturb(&gateway, 100);
@@ -123,7 +123,7 @@ fn l8_a_full_disk_takes_no_line_and_costs_nobody_anything() {
 }
 
 #[test]
-fn l8_a_closed_pipe_takes_no_line_and_costs_nobody_anything() {
+fn l8_a_log_to_a_closed_pipe_loses_its_lines_and_delays_no_client() {
     let (reader, writer) = pipe();
     let mut gateway = Mute::start(writer);
     drop(reader);
@@ -133,7 +133,7 @@ fn l8_a_closed_pipe_takes_no_line_and_costs_nobody_anything() {
 }
 
 #[test]
-fn l8_a_pipe_that_nobody_reads_holds_nobody_and_what_is_missing_is_counted() {
+fn l8_a_log_that_is_not_read_delays_no_client_and_missing_lines_are_counted() {
     const REFUSALS: usize = 6000;
     let (reader, writer) = pipe();
     let mut gateway = Mute::start(writer);
@@ -168,20 +168,20 @@ fn l8_a_pipe_that_nobody_reads_holds_nobody_and_what_is_missing_is_counted() {
     measured(
         "L8",
         format!(
-            "a pipe that nobody reads: the canary waited {longest:.1?} at the most, {} lines missing, all counted",
+            "a pipe that is not read: the canary waited {longest:.1?} at the most, {} lines missing, all counted",
             gaps[0]
         ),
     );
 }
 
 #[test]
-fn l8_a_gateway_whose_log_nobody_reads_stops_in_time() {
+fn l8_a_gateway_whose_log_is_not_read_stops_in_time() {
     let (reader, writer) = pipe();
     let mut gateway = Mute::start(writer);
     let mut canary = gateway.client();
     // More than the pipe holds.
     (0..200).for_each(|_| gateway.be_refused());
-    sing(&mut canary);
+    check_echo(&mut canary);
     drop(canary);
     let took = gateway.stop();
     measured("L8", format!("a stop while nobody reads the log: {took:.1?}"));

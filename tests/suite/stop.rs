@@ -91,7 +91,8 @@ fn either_signal_stops_within_the_drain_time_whatever_clients_do() {
 const TALKING: usize = 200;
 const RATE: u32 = 1000;
 
-/// Stops a gateway in the middle of its work, and checks that every client saw all that the others of its room saw, and 1001.
+/// Stops a gateway in the middle of its work, and checks that every client saw all that the others of its room saw,
+/// and 1001.
 fn stop_under_load(case: &str, drain: Duration, size: usize, frozen: usize, within: Duration) {
     const ROOM_OF: usize = 10;
     let config = format!(
@@ -139,7 +140,7 @@ fn stop_under_load(case: &str, drain: Duration, size: usize, frozen: usize, with
     );
     for (number, own) in heard.iter().enumerate() {
         assert!(own.len() > 10, "client {number} heard only {own:?}");
-        // Whoever is in a room gets the same in the same order, up to the end.
+        // All clients of a room get the same in the same order, up to the end.
         assert!(*own == heard[number % rooms], "client {number} and client {} heard different things", number % rooms);
     }
     assert!(ended < within, "{ended:?}");
@@ -172,7 +173,7 @@ fn talk_until_goodbye(mut client: Raw, number: usize, size: usize) -> Vec<String
 }
 
 #[test]
-fn o1_a_stop_under_load_loses_nothing_and_tells_everybody() {
+fn o1_a_stop_under_load_loses_nothing_and_closes_every_client_with_1001() {
     stop_under_load("O1", Duration::from_secs(8), 100, 0, Duration::from_secs(10));
 }
 
@@ -184,7 +185,7 @@ fn o2_a_stop_with_clients_that_never_read_holds_its_deadline() {
 }
 
 #[test]
-fn who_does_not_answer_the_goodbye_is_waited_for_no_longer_than_any_other_close() {
+fn a_client_that_does_not_answer_the_goodbye_is_waited_for_no_longer_than_close_timeout() {
     let mut gateway =
         Gateway::start(&format!("[gateway]\ndrain_timeout = \"1h\"\nclose_timeout = \"1s\"\n{ROOM}{LISTENERS}"));
     let mut silent = Wire::BOTH.map(|wire| gateway.client(wire, "/"));
@@ -209,7 +210,7 @@ queue = { messages = 4, bytes = "1MiB" }
     let mut held = gateway.narrow_client(Wire::Plain, "/echo");
     let mut sender = held.writer();
     thread::scope(|scope| {
-        // It is held long before the last of these, and nobody reads them from then on.
+        // It is held long before the last of these, and the gateway does not read them from then on.
         let sending = scope.spawn(move || {
             let frame = masked(0x82, &[b'x'; 16 << 10]);
             while sender.try_send(&frame).is_ok() {}
@@ -322,7 +323,7 @@ fn r6_a_hangup_changes_nothing_from_its_first_line_on() {
 }
 
 #[test]
-fn r6_a_broken_pipe_and_a_hangup_are_nothing_to_its_clients() {
+fn r6_clients_notice_nothing_of_sigpipe_and_sighup() {
     let mut gateway = Gateway::start(&format!("{ROOM}{LISTENERS}"));
     let mut clients = Wire::BOTH.map(|wire| gateway.client(wire, "/"));
     for signal in [Signal::PIPE, Signal::HUP, Signal::PIPE, Signal::HUP] {
@@ -425,7 +426,7 @@ fn l7_fails_to_bind(address: &str, code: i32, cause: &str, advice: &str, prepare
 }
 
 #[test]
-fn every_connect_disconnect_and_refusal_is_one_line_that_nobody_can_forge() {
+fn every_connect_disconnect_and_refusal_is_one_log_line_that_no_peer_can_forge() {
     const INJECTION: &str = "\u{1b}[2J\u{202e}x\u{2028}";
     let config = "[[endpoint]]\npath = \"/rooms/{room}\"\n[[endpoint]]\npath = \"/\"\n";
     let gateway = Gateway::start(&format!("{config}{LISTENERS}"));

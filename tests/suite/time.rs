@@ -1,4 +1,4 @@
-//! Time that does not pass as one thinks: a wall clock that is set, a process that is suspended.
+//! Clocks that jump: a wall clock that is set, a process that is suspended.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,5 +1,5 @@
-//! TLS from outside: whoever speaks it badly, slowly, too old or not at all is told or cut in time,
-//! and nobody else notices.
+//! TLS from outside: a client that speaks it badly, slowly, in an old version or not at all is refused or
+//! disconnected in time, and no other client notices.
 
 use std::io::{self, Read, Write};
 use std::process::{Command, Stdio};
@@ -92,14 +92,14 @@ fn s7_a_stalled_hello_is_cut_at_the_deadline() {
             (client, since)
         })
         .collect();
-    attack.sing("stalled hellos");
+    attack.check_echo("stalled hellos");
     let mut latest = Duration::ZERO;
     for (client, since) in &mut stalled {
         assert!(client.is_gone_within(HANDSHAKE + LATE), "a stalled client was not cut");
         let took = since.elapsed();
         assert!((HANDSHAKE * 8 / 10..HANDSHAKE + LATE).contains(&took), "cut after {took:?}");
         latest = latest.max(took);
-        attack.sing("stalled hellos");
+        attack.check_echo("stalled hellos");
     }
     attack.gives_back_within(HANDSHAKE + LATE);
     attack.end(format!("40 of 40 stalled hellos cut, the last after {latest:.1?} of {HANDSHAKE:?}"));
@@ -114,7 +114,7 @@ fn s7_a_dripped_hello_is_cut_at_the_deadline() {
     // Each byte comes well within the deadline, so only a total one ends this.
     let hello = hello();
     let sent = hello.iter().take_while(|byte| {
-        attack.sing("a byte of a hello");
+        attack.check_echo("a byte of a hello");
         client.try_send(&[**byte]).is_ok() && !client.has_input_within(HANDSHAKE / 20)
     });
     let sent = sent.count();
@@ -139,7 +139,7 @@ fn s7_half_handshakes_are_cut_at_the_deadline_and_leave_nothing_behind() {
             (number, client, since)
         })
         .collect();
-    attack.sing("half handshakes");
+    attack.check_echo("half handshakes");
     let mut latest = Duration::ZERO;
     for (number, mut client, since) in half.drain(..) {
         // Half of them are reset, half of them are silent from now on.
@@ -170,7 +170,7 @@ fn s7_the_memory_of_half_handshakes_goes_back_to_the_system() {
     }
     let most = attack.grown_kib();
     half.into_iter().for_each(Raw::reset);
-    attack.sing("half handshakes");
+    attack.check_echo("half handshakes");
     // What a crowd has left goes back five seconds after the last time that one had gone, at the latest.
     // A third of it is there to stay: the code of the TLS library, and stacks that are kept for the next threads.
     eventually("the memory is back", 2 * DEADLINE, || attack.grown_kib() < most * 6 / 10);
@@ -194,7 +194,7 @@ fn s7_a_session_without_a_request_gets_408_at_the_deadline() {
 }
 
 #[test]
-fn s7_the_wrong_language_for_the_port_is_told_so() {
+fn s7_plain_http_on_a_tls_port_and_tls_on_a_plain_port_are_told_so() {
     let gateway = start();
     let attack = Attack::begin("S7", &gateway);
 
@@ -225,7 +225,7 @@ fn s7_old_versions_of_tls_are_refused_with_an_alert() {
         let error = connect_with(&gateway, version).err().unwrap_or_else(|| panic!("TLS {name} was accepted"));
         // The alert proves that a hello was sent: without one it would be the library's own refusal.
         assert!(error.contains("alert protocol version"), "TLS {name}: {error}");
-        attack.sing(name);
+        attack.check_echo(name);
     }
     for (name, version) in [("1.2", SslVersion::TLS1_2), ("1.3", SslVersion::TLS1_3)] {
         let mut stream = connect_with(&gateway, version).unwrap_or_else(|error| panic!("TLS {name}: {error}"));
@@ -291,7 +291,7 @@ fn s7_a_renegotiation_is_refused() {
     assert!(said.contains("RENEGOTIATING"), "{said}");
     assert!(said.contains("no renegotiation") || said.contains("no_renegotiation"), "{said}");
     let took = since.elapsed();
-    attack.sing("a renegotiation");
+    attack.check_echo("a renegotiation");
     attack.gives_back_within(HANDSHAKE + LATE);
     attack.end(format!("a renegotiation refused after {took:.1?}"));
 }

@@ -1,4 +1,4 @@
-//! How clients come in: by which listener and path, with which subprotocol, and what they get first.
+//! How clients connect: through which listener, to which path, with which subprotocol, and what they get first.
 
 use std::os::unix::net::UnixListener;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -222,7 +222,7 @@ format = "n8n"
 }
 
 #[test]
-fn a_socket_file_that_nobody_answers_is_replaced_and_no_other_file_is() {
+fn a_stale_socket_file_is_replaced_and_no_other_file_is() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("ws.sock");
     let config = format!("[[listen]]\nname = \"unix\"\naddress = \"unix:{}\"\n", file.display());

@@ -1,4 +1,4 @@
-//! The wire as a client sees it that counts every byte: the handshake, frames, the orderly end.
+//! Every byte on the wire, as a client sees it: the handshake, frames, the orderly end.
 
 use std::net::Shutdown;
 use std::time::{Duration, Instant};

@@ -1,4 +1,4 @@
-//! An attack from its begin to its end: what it costs the gateway, and whether a well-behaved client
+//! An attack from beginning to end: what it costs the gateway, and whether a well-behaved client
 //! notices anything of it.
 
 use std::fmt::Display;
@@ -23,8 +23,8 @@ impl<'g> Attack<'g> {
     /// Connects the canary and notes what the gateway takes before anything hostile happens. The
     /// case is an id of the table of cases, such as "F1".
     pub(crate) fn begin(case: &'static str, gateway: &'g Gateway) -> Attack<'g> {
-        let mut canary = Canary::enter(gateway);
-        canary.sing("nothing yet");
+        let mut canary = Canary::connect(gateway);
+        canary.check_echo("nothing yet");
         Attack {
             case,
             gateway,
@@ -37,8 +37,8 @@ impl<'g> Attack<'g> {
     }
 
     /// Checks that the canary has its echo in time, now; `after` says what has just been done to it.
-    pub(crate) fn sing(&mut self, after: &str) {
-        self.canary.sing(after);
+    pub(crate) fn check_echo(&mut self, after: &str) {
+        self.canary.check_echo(after);
     }
 
     /// How much memory it costs, in KiB.
@@ -67,8 +67,8 @@ impl<'g> Attack<'g> {
     /// Ends it: the canary still sings, a new client gets in, and what was measured is printed.
     pub(crate) fn end(mut self, figure: impl Display) {
         let (grown, spent) = (self.grown_kib(), self.spent());
-        self.canary.sing("the end of the attack");
-        Canary::hatch(self.gateway);
+        self.canary.check_echo("the end of the attack");
+        Canary::check_new_client(self.gateway);
         let worst = self.canary.worst();
         measured(
             self.case,

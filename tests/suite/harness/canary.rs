@@ -1,4 +1,4 @@
-//! A well-behaved client beside the hostile ones: it has to get its echo in time, whatever they do.
+//! A well-behaved client beside the hostile ones: it has to get its echo in time, whatever the others do.
 
 use std::time::{Duration, Instant};
 
@@ -15,16 +15,16 @@ pub(crate) struct Canary {
 
 impl Canary {
     /// Connects it, before anything hostile happens.
-    pub(crate) fn enter(gateway: &Gateway) -> Canary {
+    pub(crate) fn connect(gateway: &Gateway) -> Canary {
         let mut client = gateway.raw("plain");
         client.upgrade("/canary", &[]);
         Canary { client, waits: Vec::new() }
     }
 
     /// Checks that a new one gets in and has its pong in time.
-    pub(crate) fn hatch(gateway: &Gateway) {
+    pub(crate) fn check_new_client(gateway: &Gateway) {
         let begun = Instant::now();
-        let mut fresh = Canary::enter(gateway);
+        let mut fresh = Canary::connect(gateway);
         fresh.client.send(&masked(0x89, b"there?"));
         assert_eq!(fresh.client.frame(), Frame { first: 0x8a, payload: b"there?".to_vec() });
         let took = begun.elapsed();
@@ -32,7 +32,7 @@ impl Canary {
     }
 
     /// Checks that its echo comes in time.
-    pub(crate) fn sing(&mut self, after: &str) {
+    pub(crate) fn check_echo(&mut self, after: &str) {
         let asked = Instant::now();
         self.client.send(&masked(0x81, b"still alive?"));
         assert_eq!(self.client.frame(), Frame::text("still alive?"), "after {after}");

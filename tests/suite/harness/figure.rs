@@ -1,4 +1,4 @@
-//! What a test measured, for whoever reads the run.
+//! What a test measured, for the reader of its output.
 
 use std::io::{self, Write};
 

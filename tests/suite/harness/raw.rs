@@ -1,5 +1,5 @@
-//! One end of a connection that knows only bytes: what it sends is exactly what the test says, right or wrong. It is a
-//! client, or the server of what the gateway dials.
+//! One end of a connection that sends exactly the bytes that the test says, right or wrong. It is a client, or a server
+//! that the gateway dials.
 
 use std::fs;
 use std::io::{self, Read, Write};
@@ -224,7 +224,7 @@ impl Raw {
         self.send_frame(0x81, text.as_bytes());
     }
 
-    /// The next frame that is no ping; pings before it are answered, as everybody does.
+    /// The next frame that is no ping; pings before it are answered.
     pub(crate) fn message(&mut self) -> Frame {
         loop {
             let frame = self.frame();

@@ -1,5 +1,5 @@
-//! A WebSocket server that the gateway dials, for a link or a relay: its test accepts, reads and answers as it likes, and
-//! takes it away.
+//! A WebSocket server that the gateway dials, for a link or a relay: its test accepts, reads and answers as it likes,
+//! and takes it away.
 
 use std::io;
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -166,7 +166,7 @@ impl Linked {
     }
 }
 
-/// A socket at this address that does not listen: it keeps the port free for whoever will.
+/// A socket at this address that does not listen: it keeps the port free for one that will.
 pub(super) fn bound(address: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
     socket.set_reuse_address(true)?;

@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Looks again and again until this holds: for what the system knows but tells nobody about.
+/// Looks again and again until this holds: for states that come without an event.
 pub(crate) fn eventually(what: &str, within: Duration, mut holds: impl FnMut() -> bool) {
     let late = Instant::now() + within;
     while !holds() {
@@ -12,8 +12,8 @@ pub(crate) fn eventually(what: &str, within: Duration, mut holds: impl FnMut() -
     }
 }
 
-/// Lets this much time pass: for tests that are about the time itself, such as a pace, a pause or a time in which nothing
-/// may happen. What happens is waited for with [`eventually`], with the log, or by reading.
+/// Lets this much time pass: for tests that are about the time itself, such as a pace, a pause or a time in which
+/// nothing may happen. Wait for everything else with [`eventually`], through the log, or by reading.
 pub(crate) fn pass(time: Duration) {
     thread::sleep(time);
 }

@@ -31,7 +31,7 @@ fn become_like(mut other: Command, command: &mut Command) {
     *command = other;
 }
 
-/// A user that nobody else has, so that its limit of processes is that of the gateway alone; `None`
+/// A user that no other process has, so that its limit of processes is that of the gateway alone; `None`
 /// where we cannot become another user.
 pub(crate) fn nobody() -> Option<u32> {
     rustix::process::geteuid().is_root().then(|| 20_000 + process::id() % 40_000)
