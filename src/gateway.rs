@@ -253,9 +253,10 @@ impl Gateway {
             links[*id].say_goodbye(is_sent());
         }
         // All have heard it by now: remotes that do not answer are waited for together.
-        for LinkThreads { dialler, sender, .. } in self.links.drain(..) {
+        for LinkThreads { id, dialler, sender } in self.links.drain(..) {
             join([dialler]);
             join(sender);
+            links[id].counters.log(&outlets[links[id].outlet]);
         }
     }
 }

@@ -36,7 +36,6 @@ pub fn run(shared: &Arc<Shared>, id: LinkId, dialer: &Dialer) {
     dial_and_read(shared, id, dialer);
     // There will be no further connection: what waits for one is dropped and counted.
     outlet.abandon(link.upstream.end());
-    link.counters.log(outlet);
 }
 
 fn dial_and_read(shared: &Arc<Shared>, id: LinkId, dialer: &Dialer) {

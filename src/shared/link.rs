@@ -117,11 +117,11 @@ impl LinkCounters {
         self.unroutable.fetch_add(unroutable, Ordering::Relaxed);
     }
 
-    /// Says what came together, once the link has ended.
+    /// Says what came together, when the gateway stops.
     pub fn log(&self, outlet: &Outlet) {
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         info!(
-            "{outlet}: ended: {} connections, {} failed attempts; {} messages received ({} unroutable), {} sent, {} dropped; \
+            "{outlet}: since the start {} connections, {} failed attempts; {} messages received ({} unroutable), {} sent, {} dropped; \
              {} events dropped",
             load(&self.connects),
             load(&self.failures),

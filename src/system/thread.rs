@@ -6,6 +6,8 @@ use std::thread::{Builder, JoinHandle};
 
 use log::error;
 
+use super::malloc;
+
 /// The exit code when a thread of which there is one has panicked (EX_SOFTWARE of sysexits).
 const EXIT_SOFTWARE: i32 = 70;
 
@@ -24,11 +26,15 @@ pub fn spawn_vital(name: &str, body: impl FnOnce() + Send + 'static) -> io::Resu
 
 /// Starts a client's thread. An error is a normal event: the system has no more threads to give.
 pub fn spawn_client(name: String, stack: usize, body: impl FnOnce() + Send + 'static) -> io::Result<()> {
-    Builder::new().name(name).stack_size(stack).spawn(body).map(drop)
+    spawn_joined(name, stack, body).map(drop)
 }
 
 /// Starts a thread of one of many peers that somebody waits for. An error is as normal as for a client's.
 pub fn spawn_joined(name: String, stack: usize, body: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
+    let body = move || {
+        body();
+        malloc::trim_end_of_heap();
+    };
     Builder::new().name(name).stack_size(stack).spawn(body)
 }
 
