@@ -218,7 +218,7 @@ impl fmt::Display for PatternError {
                  for example {{room}}"
             ),
             PatternError::RepeatedName(name) => {
-                write!(f, "the parameter {{{name}}} stands there twice: give each its own name")
+                write!(f, "the path has the parameter {{{name}}} twice: give each its own name")
             }
         }
     }

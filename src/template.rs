@@ -110,7 +110,7 @@ impl fmt::Display for TemplateError {
             TemplateError::Path(error) => error.fmt(f),
             TemplateError::Source(text) => write!(
                 f,
-                "{{{}}} names no value: write {{link}} for the name of the link, or the keys of the message that lead \
+                "{{{}}} does not name a value: write {{link}} for the name of the link, or the keys of the message that lead \
                  to it, for example {{payload.device}}",
                 text.escape_debug()
             ),
@@ -151,10 +151,10 @@ mod tests {
             ("devices", "a path starts with"),
             ("/x{id}", "a parameter is a whole segment"),
             ("/a//b", "a path has no \"//\""),
-            ("/{}", "{} names no value"),
-            ("/{a..b}", "{a..b} names no value"),
-            ("/{.a}", "{.a} names no value"),
-            ("/{a}{b}", "{a}{b} names no value"),
+            ("/{}", "{} does not name a value"),
+            ("/{a..b}", "{a..b} does not name a value"),
+            ("/{.a}", "{.a} does not name a value"),
+            ("/{a}{b}", "{a}{b} does not name a value"),
         ] {
             let error = Template::parse(text).unwrap_err().to_string();
             assert!(error.starts_with(beginning), "{text}: {error}");

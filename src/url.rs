@@ -104,7 +104,7 @@ pub fn parse_template<P>(
     let path_end = path_start + text[path_start..].find(['?', '#']).unwrap_or(text.len() - path_start);
     let (before, path, behind) = (&text[..path_start], &text[path_start..path_end], &text[path_end..]);
     if before.contains(['{', '}']) || behind.contains(['{', '}']) {
-        return Err("a {name} can stand in its path only (write a brace as '%7B' or '%7D')".into());
+        return Err("a {name} is allowed only in its path (write a brace as '%7B' or '%7D')".into());
     }
     let mut path = PathTemplate::cut(path)?.map(place)?;
     path.push_str(behind);
@@ -129,7 +129,8 @@ pub struct PathTemplate<P> {
 impl<'t> PathTemplate<&'t str> {
     /// Cuts a path at its braces.
     fn cut(path: &'t str) -> Result<PathTemplate<&'t str>, String> {
-        let unmatched = || "its braces do not match (write a brace that is none of ours as '%7B' or '%7D')".to_owned();
+        let unmatched =
+            || "its braces do not match (write a brace that is not part of a {name} as '%7B' or '%7D')".to_owned();
         let cut_at_brace = |text: &'t str| match text.split_once('{') {
             Some((literal, from_name)) => (literal, Some(from_name)),
             None => (text, None),

@@ -410,9 +410,11 @@ fn substitute(written: &str, environment: impl Fn(&str) -> Result<String, env::V
             !name.is_empty() && name.chars().all(word) && !name.starts_with(|c: char| c.is_ascii_digit())
         });
         let Some(name) = name else {
-            return Err("has a \"${\" that no variable's name and \"}\" follow: write \"${NAME}\" for a variable of \
+            return Err(
+                "has a \"${\" without a variable's name and \"}\" after it: write \"${NAME}\" for a variable of \
                         the environment, or \"$${\" for the two characters"
-                .to_owned());
+                    .to_owned(),
+            );
         };
         value.push_str(&environment(name).map_err(|error| match error {
             env::VarError::NotPresent => {

@@ -94,8 +94,8 @@ fn explain_value(text: &str, error: &Error) -> Option<String> {
     }
     if starts("duplicate key") {
         return Some(match line.trim_start().starts_with('[') {
-            true => format!("[{}] stands in this file twice: put the keys of both under one", there.escape_debug()),
-            false => format!("{there:?} stands in this table twice: remove one"),
+            true => format!("[{}] is in this file twice: put the keys of both under one", there.escape_debug()),
+            false => format!("{there:?} is in this table twice: remove one"),
         });
     }
     if starts("key with no value") {
@@ -167,8 +167,8 @@ mod tests {
             ("a = 127.0.0.1:80 # here", true, "the text \"127.0.0.1:80\" has no quotes: write \"127.0.0.1:80\""),
             ("a = [1.2.3.4, 5]", true, "the text \"1.2.3.4\" has no quotes: write \"1.2.3.4\""),
             ("a = 01", true, "this is no number"),
-            ("a = 1\na = 2", true, "\"a\" stands in this table twice"),
-            ("[a]\n[a]", true, "[a] stands in this file twice"),
+            ("a = 1\na = 2", true, "\"a\" is in this table twice"),
+            ("[a]\n[a]", true, "[a] is in this file twice"),
             ("a: 3", false, "this is not TOML: invalid unquoted key"),
             ("hello", false, "a key needs a value"),
             ("[x\na = 1", false, "the name of this table does not end: add the missing \"]\""),

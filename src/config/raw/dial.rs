@@ -110,8 +110,8 @@ fn dialled_url(
         }
         // What is wrong may quote the value of a variable.
         Err(_) => value.mistake(format_args!(
-            "is {written:?}, which is no URL of a WebSocket server with its variables in place: check them, it has to \
-             read like \"wss://plc.example:8443/ws\""
+            "is {written:?}, which is no URL of a WebSocket server once its variables are replaced: check them; it must \
+             look like \"wss://plc.example:8443/ws\""
         )),
     }
     None
@@ -183,7 +183,7 @@ fn server_name(value: &Value<'_>) -> Option<String> {
         return Some(text.value);
     }
     value.mistake(format_args!(
-        "is {:?}, which is no name of a host: write the name alone that the server's certificate has",
+        "is {:?}, which is no name of a host: write only the name that is in the server's certificate",
         text.written
     ));
     None

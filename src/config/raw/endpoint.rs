@@ -76,7 +76,9 @@ pub(super) fn endpoint(section: &Section<'_>, base_dir: &Path) -> RawEndpoint {
     if let Some(value) = section.get("listen") {
         listen = value.texts().unwrap_or_default();
         if value.is_empty_list() {
-            value.mistake("is empty, so nobody could connect: name a listener, or remove the key to be on all of them");
+            value.mistake(
+                "is empty, so no client could connect: name a listener, or remove the key to use all listeners",
+            );
         }
         settings.listen = Some(listen.iter().map(|text| text.value.clone()).collect::<BTreeSet<_>>());
     }

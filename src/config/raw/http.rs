@@ -29,7 +29,7 @@ pub(super) fn header_problem(name: &str, of_relay: bool) -> Option<String> {
         Reserved::ForAnswer => "only the answer to a handshake has it, remove it",
         Reserved::ForExtensions => "wsgate offers no extensions, remove it",
         Reserved::ForSubprotocols => {
-            "subprotocols have their own place, a link's key \"subprotocols\"; a relay offers those of its client"
+            "write a link's subprotocols in its key \"subprotocols\"; a relay offers those of its client"
         }
     };
     Some(format!("cannot be set: {advice}"))

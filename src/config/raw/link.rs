@@ -125,7 +125,7 @@ fn link_name(value: &Value<'_>) -> Option<String> {
         return Some(text.value);
     }
     value.mistake(format_args!(
-        "is {:?}, but a link is called by letters, digits, \"-\" and \"_\", 128 at most: write for example name = \"plc\"",
+        "is {:?}, but the name of a link has only letters, digits, \"-\" and \"_\", 128 at most: write for example name = \"plc\"",
         text.written
     ));
     None

@@ -78,7 +78,7 @@ pub(super) fn link_route(value: &Value<'_>) -> Route<RawLinkDestination> {
                 value.mistake_at(
                     text.at,
                     format_args!(
-                        "has {written:?}, but a link is in no room: write \"endpoint:/path\" for the clients of an endpoint"
+                        "has {written:?}, which is for endpoints only: write \"endpoint:/path\" for the clients of an endpoint"
                     ),
                 );
                 return None;
@@ -133,7 +133,7 @@ fn words<'t>(value: &Value<'_>, text: &'t Text, sender: Sender) -> Option<Words<
         Some(("endpoint", path)) => return Some(Words::Endpoint(path)),
         Some(("link", name)) if is_link_name(name) => return Some(Words::Link(name)),
         Some(("link", _)) => mistake(format!(
-            "has {written:?}, but a link is called by letters, digits, \"-\" and \"_\", 128 at most: write for example \"link:plc\""
+            "has {written:?}, but the name of a link has only letters, digits, \"-\" and \"_\", 128 at most: write for example \"link:plc\""
         )),
         Some(("relay", _)) => mistake(format!(
             "has {written:?}, but a relay is no destination: write relay = {{ url = \"ws://...\" }} in the [[endpoint]] \

@@ -29,7 +29,10 @@ pub(super) fn check_is_no_relay(target: &RawEndpoint, text: &Text, report: &Repo
     if target.relay.is_some() {
         report.mistake(
             text.at,
-            format!("{:?} is a relay, whose clients get what its server sends: choose another endpoint", text.written),
+            format!(
+                "{:?} is a relay, whose clients get only what its server sends: choose another endpoint",
+                text.written
+            ),
         );
     }
 }
@@ -44,12 +47,12 @@ pub(super) fn check_events(
 ) {
     let (Some(at), first) = (at, others.next()) else { return };
     let problem = match first {
-        None => "which has none but reply",
+        None => "but it has no destination except reply",
         Some(true) if others.all(|needs_field| needs_field) => {
-            "which all need a field of a message, and an event has none"
+            "but each of these needs a field of the message, and an event has no fields"
         }
         Some(_) => return,
     };
     let advice = "add one, or remove events";
-    report.mistake(at, format!("\"events\" in {table} go to the destinations in its to, {problem}: {advice}"));
+    report.mistake(at, format!("\"events\" in {table} go to the destinations in its \"to\", {problem}: {advice}"));
 }

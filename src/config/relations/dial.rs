@@ -23,13 +23,16 @@ pub(super) fn check(table: &str, dial: &RawDial, report: &Report<'_>) {
         report.mistake(
             header.at,
             format!(
-                "{:?} in headers of {table} stands beside a user in the URL, which is sent by it too: remove one",
+                "{:?} in headers of {table} is already sent for the user in the URL: remove one of the two",
                 header.name
             ),
         );
     }
     if let (Some(header), Some(_)) = (header("origin"), dial.origin_at) {
-        let advice = "remove one";
-        report.mistake(header.at, format!("{:?} in headers of {table} stands beside origin: {advice}", header.name));
+        let advice = "remove one of the two";
+        report.mistake(
+            header.at,
+            format!("{:?} in headers of {table} is already set by \"origin\": {advice}", header.name),
+        );
     }
 }

@@ -112,7 +112,7 @@ fn other_endpoint(
 fn advice_on(endpoints: &[RawEndpoint], path: &Pattern) -> String {
     let patterns = || endpoints.iter().filter_map(|endpoint| endpoint.pattern.as_ref());
     if let Some(same) = patterns().find(|pattern| pattern.same_shape(path)) {
-        format!("write \"endpoint:{same}\", with the names that stand in its path")
+        format!("write \"endpoint:{same}\", with the names that its path has")
     } else if let Some(room) = patterns().find(|pattern| pattern.matches(path.as_str()).is_some()) {
         format!("a single room cannot be named, write \"endpoint:{room}\"; the sender's values pick the room")
     } else if let Some(near) = nearest(path.as_str(), patterns().map(Pattern::as_str)) {

@@ -80,8 +80,8 @@ fn endpoint(endpoints: &[RawEndpoint], template: &Template, text: &Text, report:
     let patterns = || endpoints.iter().filter_map(|endpoint| endpoint.pattern.as_ref());
     let advice = if let Some(room) = patterns().find(|pattern| pattern.matches(path).is_some()) {
         format!(
-            "a single room cannot be named; in the shape of {:?} write for each parameter where its value comes from, \
-             {{link}} or {{payload.KEY}}",
+            "a single room cannot be named: write the path {:?} with {{link}} or {{payload.KEY}} in place of each \
+             parameter",
             room.as_str()
         )
     } else if let Some(near) = nearest(path, patterns().map(Pattern::as_str)) {

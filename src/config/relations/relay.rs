@@ -14,7 +14,7 @@ use super::dial;
 pub(super) fn resolve(endpoint: &RawEndpoint, report: &Report<'_>) -> Option<PathTemplate<usize>> {
     let relay = endpoint.relay.as_ref()?;
     for (key, at) in &endpoint.not_of_relay {
-        let why = "each client talks with the relay's server";
+        let why = "because each client is connected to the relay's server";
         report.mistake(*at, format!("{key:?} in [[endpoint]] has no meaning beside relay, {why}: remove one of them"));
     }
     dial::check("relay of [[endpoint]]", &relay.dial, report);
