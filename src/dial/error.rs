@@ -25,7 +25,7 @@ impl Hints {
     pub const CONFIGURATION: Hints = Hints {
         connect_timeout: "`connect_timeout`",
         unknown_issuer: "trust its issuer with `ca` in `tls`",
-        other_name: "use the name that it was issued for, or say it with `server_name` in `tls`",
+        other_name: "use the name that it was issued for, or write that name as `server_name` in `tls`",
     };
 }
 
@@ -329,7 +329,7 @@ impl fmt::Display for WithHints<'_, TlsCause> {
             (TlsCause::OtherName { name, .. }, Some(hints)) => {
                 write!(f, " (it is not for '{name}': {})", hints.other_name)
             }
-            (TlsCause::Time(_), _) => f.write_str(" (it has to be renewed, or the clock of this machine is wrong)"),
+            (TlsCause::Time(_), _) => f.write_str(" (renew it, or correct the clock of this machine)"),
             (TlsCause::Untrusted(_), Some(hints)) => write!(f, " ({})", hints.unknown_issuer),
             (TlsCause::Untrusted(_), None) | (TlsCause::Handshake(_), _) => Ok(()),
         }

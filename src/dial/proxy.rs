@@ -48,14 +48,15 @@ pub(super) fn parse(text: &str) -> Result<HttpProxy, ProxyUrlError> {
     let shown = format!("{scheme}://{place}");
     let unusable = |problem: &str| ProxyUrlError { shown: shown.clone(), problem: problem.to_owned() };
     if !scheme.eq_ignore_ascii_case("http") {
-        return Err(unusable("only proxies that are spoken to in plain HTTP can be used (write 'http://HOST:PORT')"));
+        return Err(unusable("only proxies over plain HTTP are supported (write 'http://HOST:PORT')"));
     }
     let (host, port) = split_authority(place).map_err(|problem| unusable(&problem))?;
     let authorization = match user {
         None => None,
         Some(user) => {
-            let decoded =
-                percent_decoded(user).ok_or_else(|| unusable("its user or password has a '%' that is none"))?;
+            let decoded = percent_decoded(user).ok_or_else(|| {
+                unusable("its user or password has a '%' without two hex digits after it (write '%25')")
+            })?;
             Some(basic(&decoded))
         }
     };
@@ -86,7 +87,7 @@ pub(super) fn from_environment(
 /// Reads `HOST`, `HOST:PORT` or `[IPv6]:PORT`; the host comes without brackets.
 fn split_authority(text: &str) -> Result<(String, Option<u16>), String> {
     let (host, rest) = match text.strip_prefix('[') {
-        Some(inside) => inside.split_once(']').ok_or("its host lacks a ']'")?,
+        Some(inside) => inside.split_once(']').ok_or("its host has no closing ']'")?,
         None => text.split_at(text.find(':').unwrap_or(text.len())),
     };
     let is_address = host.parse::<IpAddr>().is_ok();
@@ -99,7 +100,7 @@ fn split_authority(text: &str) -> Result<(String, Option<u16>), String> {
         }
         Some(_) => None,
         None if rest.is_empty() => None,
-        None => return Err("something stands between its host and its port".into()),
+        None => return Err("there is text between its host and its port".into()),
     };
     Ok((host.to_owned(), port))
 }
@@ -186,7 +187,7 @@ pub(super) fn tunnel(
     }
     // We speak first, TLS or not, so nothing can have come through yet.
     if !head.behind.is_empty() {
-        return Err(protocol("it sent something before the server could"));
+        return Err(protocol("it sent data too early, before the server could answer"));
     }
     Ok(())
 }

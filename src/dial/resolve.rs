@@ -1,8 +1,8 @@
 //! From a name to addresses, under a deadline.
 //!
-//! `getaddrinfo` has no deadline, so it runs in threads that nobody waits for: a few of them for all dialers of a
-//! gateway, started when they are needed and gone when they are not. A lookup that hangs costs its thread and nothing
-//! else; the limits of the system's resolver end it.
+//! `getaddrinfo` has no deadline, so it runs in threads of its own, for which a dial waits only until its deadline: a
+//! few of them for all dialers of a gateway, started when they are needed and gone when they are not. A lookup that
+//! hangs costs its thread and nothing else; the limits of the system's resolver end it.
 
 use std::collections::VecDeque;
 use std::fmt;

@@ -70,7 +70,7 @@ fn identity(files: &TlsSettings) -> Result<Identity, SetupError> {
             ));
         }
         Err(error) => {
-            let problem = "it holds no private key (PEM: '-----BEGIN PRIVATE KEY-----' or alike)";
+            let problem = "it holds no private key (PEM: '-----BEGIN PRIVATE KEY-----' or similar)";
             return Err(unusable(what, path, Cause::of(problem, error)));
         }
     };
@@ -147,7 +147,7 @@ fn explained(error: native_tls::Error, name: &str) -> TlsCause {
         };
     }
     if ["wrong version number", "packet length too long", "http request"].iter().any(|known| reason.contains(known)) {
-        let text = "the server does not speak TLS on this port (is it plain? then use ws://)";
+        let text = "the server does not speak TLS on this port (if the port is not encrypted, use ws://)";
         return TlsCause::Handshake(Cause::of(text, error));
     }
     TlsCause::Handshake(Cause::of(reason, error))

@@ -47,7 +47,7 @@ impl UpgradeRequest {
     pub(super) fn new(parts: RequestParts<'_>) -> Result<UpgradeRequest, String> {
         let path = parts.path_and_query;
         if !path.starts_with('/') || path.contains('#') || !path.bytes().all(|b| b.is_ascii_graphic()) {
-            return Err("its path holds a character that has to be percent-encoded".into());
+            return Err("its path has a character that must be percent-encoded".into());
         }
         for (name, value) in &parts.headers {
             check_header(name, value)?;
@@ -107,7 +107,7 @@ pub(super) fn check_header(name: &str, value: &[u8]) -> Result<(), String> {
         return Err(format!("'{shown}' is not the name of a header"));
     }
     if reserved(name).is_some() {
-        return Err(format!("the header '{shown}' is none to be set in a handshake"));
+        return Err(format!("the header '{shown}' cannot be set in a handshake"));
     }
     if !is_header_value(value) {
         return Err(format!("the value of the header '{shown}' holds a control character"));
@@ -141,7 +141,7 @@ pub(super) fn upgrade(
             ResponseHeadError::TooLarge => "the head of the server's answer is too large".to_owned(),
         }),
         ReadHeadError::Silent(error) => {
-            let hint = if wire.is_secure() { "" } else { " (is this a TLS port? then use wss://)" };
+            let hint = if wire.is_secure() { "" } else { " (if this is a TLS port, use wss://)" };
             ended(wire, error, hint)
         }
         ReadHeadError::Ended(error) => ended(wire, error, ""),
@@ -163,7 +163,9 @@ fn check(request: &UpgradeRequest, head: &ResponseHead) -> Result<Option<String>
         return Err("the server's 101 lacks 'Connection: Upgrade'".into());
     }
     if !head.values("sec-websocket-accept").eq([derive_accept_key(request.key.as_bytes())]) {
-        return Err("the server's 'Sec-WebSocket-Accept' does not fit our key (a cache on the way?)".into());
+        return Err("the server's 'Sec-WebSocket-Accept' does not match the key of the request (is there a cache in \
+                    between?)"
+            .into());
     }
     if head.values("sec-websocket-extensions").any(|value| !value.is_empty()) {
         return Err("the server turned on an extension that was not offered".into());

@@ -232,7 +232,7 @@ impl Wire {
                     let first = self.deadline.map_or(stall, |deadline| deadline.min(stall));
                     if let Err(error) = self.wait(PollFlags::OUT, Some(first)) {
                         if self.wait_end == Some(WaitEnd::Deadline) && first == stall {
-                            let text = format!("the server took no data for {}", Seconds(WRITE_STALL));
+                            let text = format!("the server accepted no data for {}", Seconds(WRITE_STALL));
                             return Err(io::Error::new(io::ErrorKind::TimedOut, text));
                         }
                         return Err(error);
