@@ -34,11 +34,11 @@ Examples:
   curl -s http://127.0.0.1:1880/flows | wsgate import -       from a running Node-RED
   n8n export:workflow --all | wsgate import - -o wsgate.toml
 
-It reads what 'Export' of Node-RED or 'Download' of n8n writes: JSON. A comment that begins with
-'TO DECIDE' stands where something has no counterpart here, as a wire through a function node;
-how many there are is said on standard error. A variable of the environment that the flows use has
-to be set when you import, or what needs it becomes a comment. Exit code 65 says that the file is
-neither, or that it has no WebSocket node.";
+The input is the JSON that 'Export' of Node-RED or 'Download' of n8n writes. Where wsgate has no
+counterpart, for example for a wire through a function node, the configuration has a comment that
+begins with 'TO DECIDE'; standard error says how many there are. Set the environment variables that
+the flows use before you import: a setting whose variable is not set becomes a comment. The exit
+code is 65 if the file is neither of the two, or has no WebSocket node.";
 
 #[derive(Args)]
 pub(super) struct ImportArguments {
@@ -48,10 +48,10 @@ pub(super) struct ImportArguments {
     /// Write the configuration to this file instead of standard output
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// What Node-RED's settings call httpNodeRoot: it stands before the path of every listener
+    /// Node-RED's setting httpNodeRoot: the prefix of the path of every listener
     #[arg(long, value_name = "PATH", default_value = "/")]
     root: String,
-    /// The port that Node-RED listens on; n8n's triggers have their own
+    /// The port that Node-RED listens on; it has no effect on n8n, whose triggers have their own ports
     #[arg(long, value_name = "PORT", default_value_t = 1880)]
     port: u16,
 }
@@ -149,7 +149,7 @@ fn translate_in(json: &[u8], surroundings: Surroundings<'_>, base_dir: &Path) ->
     }
     plan.close_the_default();
     let text = plan.settle(base_dir, surroundings.environment).map_err(|error| {
-        format!("the translation is not a good configuration, which is a defect of wsgate: {error}")
+        format!("the translation is not a valid configuration, which is a defect of wsgate: {error}")
     })?;
     Ok(Imported { text, summary: summary(&plan) })
 }

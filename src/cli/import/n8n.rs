@@ -25,10 +25,9 @@ pub(super) fn plan(workflows: &[&Value], surroundings: Surroundings<'_>) -> Resu
         .notes
         .push("Written by wsgate import from n8n workflows. The manual of all options is config/wsgate.toml.".into());
     import.plan.notes.push(
-        "What differs from n8n without being said below: pages of other origins are refused (origins), a client that \
-         is \
-         gone is cut 10 s after the ping that it did not answer (pong_timeout), and binary messages stay as they are. \
-         What a workflow does with a message stays in n8n, which connects to wsgate as a client."
+        "These differences from n8n are not repeated below: pages of other origins are refused (origins), a client \
+         that does not answer a ping is disconnected after 10 s (pong_timeout), and binary messages are not changed. \
+         wsgate runs no workflows: n8n can connect to wsgate as a client and process the messages."
             .into(),
     );
     for workflow in workflows {
@@ -54,8 +53,8 @@ impl WorkflowImport<'_> {
         if json["active"] == false && workflow.nodes.iter().any(|node| matches!(node.role, Role::Server | Role::Client))
         {
             self.plan.notes.push(format!(
-                "{DECIDE}the nodes{of} do not run in n8n, where it is not active: \
-                 take them out if they should not run here."
+                "{DECIDE}the nodes{of} do not run in n8n, because the workflow is not active: \
+                 remove them if they should not run here."
             ));
         }
         for (index, node) in workflow.nodes.iter().enumerate() {
@@ -76,7 +75,7 @@ impl WorkflowImport<'_> {
                 Role::Client => self.client(node, &of),
                 Role::Unknown => {
                     self.plan.notes.push(format!(
-                        "{DECIDE}{}{of} is not known here and is left out: write \
+                        "{DECIDE}{}{of} is not known to wsgate and is left out: write \
                          an [[endpoint]] if clients connect to it, a [[link]] if it connects to a server.",
                         node.label()
                     ));
@@ -99,7 +98,7 @@ impl WorkflowImport<'_> {
         let value = resolved(&text, self.surroundings.environment).ok().filter(|value| !is_expression(value));
         value.and_then(|value| value.trim().parse().ok()).unwrap_or_else(|| {
             remarks.push(format!(
-                "{DECIDE}{} is {} in n8n, which is no number here; {default} is the default.",
+                "{DECIDE}{} is {} in n8n, which is not a number; {default} is the default.",
                 keys[0],
                 shown(&text)
             ));
@@ -112,7 +111,7 @@ impl WorkflowImport<'_> {
         let mut comments = vec![format!("{}{of}.", node.label())];
         let port = self.number(node, &["port"], if standalone { 5680 } else { 8080 }, &mut comments);
         let Some(port) = u16::try_from(port).ok().filter(|port| *port > 0) else {
-            return Err(format!("{DECIDE}{}{of} is left out: its port {port} is none, 1 to 65535.", node.label()));
+            return Err(format!("{DECIDE}{}{of} is left out: its port {port} is not from 1 to 65535.", node.label()));
         };
         let default = if standalone { "/ws" } else { "/" };
         let text = node.parameters.text(&["path"]).unwrap_or_else(|| default.to_owned());
@@ -122,7 +121,7 @@ impl WorkflowImport<'_> {
             path
         } else {
             comments.push(format!(
-                "{DECIDE}the path is {} in n8n, which cannot be one here: write the path.",
+                "{DECIDE}the path is {} in n8n, which wsgate cannot have: write the path.",
                 shown(&path)
             ));
             format!("/to-decide/{}", slug(node.name))
@@ -135,8 +134,8 @@ impl WorkflowImport<'_> {
             true => block.set(
                 "format",
                 quoted("message"),
-                &["That package puts clientId, serverId and more beside the message. The nearest here is \"message\", with \
-                   the client as _session."
+                &["This n8n package adds clientId, serverId and more to the message. The format \"message\" is the closest: \
+                   it has the client as _session."
                     .to_owned()],
             ),
             false => block.set("format", quoted("n8n"), &[]),
@@ -176,9 +175,8 @@ impl WorkflowImport<'_> {
         let of_port = self.ports.entry(port).or_default();
         if of_port.contains(&path) {
             return Err(format!(
-                "{DECIDE}{}{of} is left out: another trigger has the port {port} and the path {} too, and n8n starts \
-                 only \
-                 one of them.",
+                "{DECIDE}{}{of} is left out: another trigger also has the port {port} and the path {}, and n8n starts \
+                 only one of them.",
                 node.label(),
                 shown(&path)
             ));
@@ -189,9 +187,8 @@ impl WorkflowImport<'_> {
             let mut others = std::iter::once(wanted.clone()).chain((2..).map(|number| format!("{wanted}-{number}")));
             let free = others.find(|path| self.paths.insert(path.clone())).expect("there are more numbers than paths");
             comments.push(format!(
-                "{DECIDE}its path is {} in n8n, on a port of its own. A path is one endpoint here, on whichever \
-                 ports: let \
-                 its clients connect to {free}, or give it a file and a process of its own.",
+                "{DECIDE}its path is {} in n8n, on another port. In wsgate only one endpoint can have a path, on any port: let its \
+                 clients connect to {free}, or run a second wsgate with a configuration for this port.",
                 shown(&path)
             ));
             return Ok(free);
@@ -208,7 +205,9 @@ impl WorkflowImport<'_> {
             _ => {}
         }
         if !(1..=SECONDS_MAX).contains(&seconds) {
-            remarks.push(format!("{DECIDE}the interval is {seconds} s in n8n, here 1 s to 24 h; 30 s is the default."));
+            remarks.push(format!(
+                "{DECIDE}the interval is {seconds} s in n8n; wsgate allows 1 s to 24 h; 30 s is the default."
+            ));
         }
         let seconds = if (1..=SECONDS_MAX).contains(&seconds) { seconds } else { 30 };
         block.set("heartbeat", quoted(&format!("{seconds}s")), &remarks);
@@ -220,9 +219,9 @@ impl WorkflowImport<'_> {
         block.comments.push(format!("{}{of}.", node.label()));
         if self.plan.count(BlockKind::Link) == 0 {
             self.plan.notes.push(
-                "A link stays connected and dials again for ever, after a random time of at most 500 ms, which \
-                 doubles up \
-                 to 60 s (backoff); n8n's client nodes connect for each run, or give up after some attempts."
+                "A link stays connected. If it fails, it connects again without end, after a random wait of at most \
+                 500 ms, which doubles up to 60 s (backoff). n8n's client nodes connect for each run, or give up \
+                 after some attempts."
                     .into(),
             );
         }
@@ -259,7 +258,7 @@ impl WorkflowImport<'_> {
         }
         if let Some(attempts) = node.parameters.text(&["maxReConnectTimes"]) {
             block.comments.push(format!(
-                "n8n tries {} times to reconnect; backoff.attempts would limit it here.",
+                "n8n tries to reconnect {} times; to limit the attempts here, set backoff.attempts.",
                 shown(&attempts).trim_matches('"')
             ));
         }
@@ -280,7 +279,7 @@ impl WorkflowImport<'_> {
                 own = serde_json::from_str(text).unwrap_or(Value::Null);
                 if own.is_null() && !text.trim().is_empty() {
                     block.comments.push(format!(
-                        "{DECIDE}its headers are no JSON in n8n: write them as headers.NAME = \"value\"."
+                        "{DECIDE}its headers are not JSON in n8n: write them as headers.NAME = \"value\"."
                     ));
                 }
                 &own
@@ -319,9 +318,8 @@ impl WorkflowImport<'_> {
     fn rest(&self, node: &WorkflowNode<'_>, block: &mut Block) {
         for name in node.json["credentials"].as_object().into_iter().flat_map(Map::keys) {
             block.comments.push(format!(
-                "{DECIDE}its credential {} is not in the export. A link sends one with headers.Authorization = \
-                 \"Bearer \
-                 ${{NAME}}\"; an endpoint asks for none.",
+                "{DECIDE}its credential {} is not in the export. A link sends a credential with headers.Authorization = \
+                 \"Bearer ${{NAME}}\"; an endpoint does not check credentials.",
                 shown(name)
             ));
         }
@@ -349,7 +347,7 @@ impl WorkflowImport<'_> {
                     _ => (
                         None,
                         Some(format!(
-                            "{DECIDE}messages also go to {}: write \"endpoint:/path\" for the clients that it means.",
+                            "{DECIDE}messages also go to {}: write \"endpoint:/path\" for the clients that should get them.",
                             target.label()
                         )),
                     ),
@@ -359,9 +357,9 @@ impl WorkflowImport<'_> {
                 Role::Server | Role::Unknown | Role::Other => (
                     None,
                     Some(format!(
-                        "{DECIDE}messages also go to {}, and wsgate runs no workflow: let n8n connect to wsgate as a \
-                         client \
-                         (see the README), or add to the list below where they should go.",
+                        "{DECIDE}messages also go to {}, but wsgate runs no workflows: let n8n connect to wsgate as a \
+                         client (as Node-RED does in docs/examples.md#questions-and-answers-with-a-node-red-flow), or add the destinations that \
+                         should get them to the list below.",
                         target.label()
                     )),
                 ),
@@ -374,13 +372,13 @@ impl WorkflowImport<'_> {
         let block = &mut self.plan.blocks[block];
         if block.goes_nowhere() && is_server && !workflow.nodes[node].is_standalone() {
             let remark = format!(
-                "{DECIDE}n8n's description says that messages are broadcast to all clients, its code gives them to the \
-                 workflow alone: write [] if other clients must not see them."
+                "{DECIDE}n8n's description says that messages are broadcast to all clients, but its code gives them \
+                 only to the workflow: write [] if other clients must not see them."
             );
             block.send_to("broadcast".to_owned(), Some(remark));
         } else if block.goes_nowhere() {
             block.remark_on_to(Some(
-                "What arrives goes to no other WebSocket node by itself; it is read and discarded.".into(),
+                "No other WebSocket node gets these messages directly, so wsgate reads and discards them.".into(),
             ));
         }
     }
@@ -391,9 +389,9 @@ impl WorkflowImport<'_> {
             let mut block = Block::new(BlockKind::Listen, &listener(*port));
             if at == 0 {
                 block.comments.push(
-                    "Where n8n's triggers listen, which cannot have these ports at the same time: stop their \
-                     workflows, or \
-                     choose other ports. Whoever reaches them may connect; \"127.0.0.1\" is this machine only."
+                    "n8n's triggers listen on these ports, and two programs cannot use them at the same time: stop the \
+                     workflows, or choose other ports. Any machine that can reach these addresses may connect; \
+                     \"127.0.0.1\" allows this machine only."
                         .into(),
                 );
             }

@@ -46,12 +46,12 @@ impl FlowImport<'_> {
             "Written by wsgate import from Node-RED flows. The manual of all options is config/wsgate.toml.".into(),
         );
         notes.push(
-            "What differs from Node-RED without being said below: messages over 1 MiB end a connection (max_message; \
-             Node-RED: 100 MiB), clients that are gone are noticed (heartbeat), pages of other origins are refused \
-             (origins), a subprotocol is agreed to where it is named (subprotocols; Node-RED agrees to the first that a \
-             client offers), empty texts are passed on (Node-RED drops them), and clients are told when wsgate stops. \
+            "These differences from Node-RED are not repeated below: a message over 1 MiB ends its connection (max_message; \
+             Node-RED: 100 MiB), dead connections are closed (heartbeat), pages of other origins are refused (origins), \
+             only the subprotocols in the configuration are accepted (subprotocols; Node-RED accepts the first that a \
+             client offers), empty texts are sent on (Node-RED drops them), and clients get a Close when wsgate stops. \
              Authentication (webSocketNodeVerifyClient) and TLS of listeners are in Node-RED's settings.js, not in its \
-             flows, and are not taken over."
+             flows, so they are not imported."
                 .into(),
         );
         for tab in self.flows.nodes.iter().filter(|node| node.kind == "tab" && node.json["disabled"] == true) {
@@ -105,12 +105,12 @@ impl FlowImport<'_> {
         let (path, wanted) = self.path(address, value, &mut comments);
         let problem = match Pattern::parse(&wanted) {
             Ok(pattern) if pattern.names().next().is_none() => None,
-            Ok(_) => Some("braces stand for a parameter here".to_owned()),
+            Ok(_) => Some("braces mark a parameter in wsgate".to_owned()),
             Err(error) => Some(error.to_string()),
         };
         if let Some(problem) = problem {
             return Err(format!(
-                "{DECIDE}{} is left out, its path {} cannot be one here: {problem}.",
+                "{DECIDE}{} is left out, because wsgate cannot have its path {}: {problem}.",
                 node.label(),
                 shown(&wanted)
             ));
@@ -118,8 +118,8 @@ impl FlowImport<'_> {
         if let Some(first) = paths.insert(wanted.clone(), index) {
             paths.insert(wanted.clone(), first);
             return Err(format!(
-                "{DECIDE}{} is left out, its path {} is that of {} too. Node-RED serves only the first and tells the \
-                 other's nodes nothing: remove it there, or give it a path of its own.",
+                "{DECIDE}{} is left out, because its path {} is also the path of {}. Node-RED serves only the first of \
+                 the two: remove the other in Node-RED, or give it a path of its own.",
                 node.label(),
                 shown(&wanted),
                 self.flows.nodes[first].label()
@@ -131,7 +131,7 @@ impl FlowImport<'_> {
         block.set(
             "max_connections",
             "10000",
-            &["Node-RED has no limit; this is that of the whole gateway.".to_owned()],
+            &["Node-RED has no limit; this is the limit of the whole gateway.".to_owned()],
         );
         self.blocks.insert(index, self.plan.blocks.len());
         self.plan.blocks.push(block);
@@ -147,8 +147,8 @@ impl FlowImport<'_> {
             Ok(value) => under_root(&value),
             Err(name) => {
                 comments.push(format!(
-                    "{DECIDE}the path is {} in Node-RED, and {name} was not set when this was written: write the \
-                     path, here and where it is a destination.",
+                    "{DECIDE}the path is {} in Node-RED, and {name} was not set during the import: write the path, \
+                     here and where it is a destination.",
                     shown(address)
                 ));
                 let path = under_root(&format!("to-decide/{}", slug(&name)));
@@ -174,9 +174,9 @@ impl FlowImport<'_> {
         }
         if self.plan.count(BlockKind::Link) == 0 {
             self.plan.notes.push(
-                "Node-RED dials again every 3 s for ever. A link waits a random time of at most 500 ms, which \
-                 doubles up to \
-                 60 s, also for ever (backoff); what is sent while it is down waits (queue), in Node-RED it is lost."
+                "Node-RED connects again every 3 s, without end. A link also connects again without end, after a random \
+                 wait of at most 500 ms, which doubles up to 60 s (backoff). Messages for a link that is down wait \
+                 (queue); Node-RED drops them."
                     .into(),
             );
         }
@@ -217,7 +217,7 @@ impl FlowImport<'_> {
             let Some(own) = self.flows.node(node.config()).filter(|config| self.blocks.contains_key(config)) else {
                 self.plan
                     .notes
-                    .push(format!("Left out: {}, whose listener or client is not there or left out.", node.label()));
+                    .push(format!("Left out: {}, whose listener or client is missing or left out.", node.label()));
                 continue;
             };
             if node.kind == "websocket out" {
@@ -238,7 +238,7 @@ impl FlowImport<'_> {
         for block in self.plan.blocks.iter_mut().filter(|block| block.goes_nowhere()) {
             let who = if block.kind == BlockKind::Link { "the remote sends" } else { "clients send" };
             block.remark_on_to(Some(format!(
-                "What {who} reaches no \"websocket out\" node by itself; it is read and discarded."
+                "No \"websocket out\" node gets what {who} directly, so wsgate reads and discards it."
             )));
         }
     }
@@ -260,8 +260,8 @@ impl FlowImport<'_> {
         let drops = keeps_session && (from_link || target != own);
         let remark = drops.then(|| {
             format!(
-                "{DECIDE}in Node-RED nothing arrives at {} from here, for messages keep the _session of another \
-                 connection. \"{}\" is what the wire seems to mean; take it out if nothing should arrive.",
+                "{DECIDE}in Node-RED, {} gets nothing from here, because messages keep the _session of another \
+                 connection. The wire probably means \"{}\"; remove it if nothing should arrive there.",
                 out.label(),
                 shown(&destination).trim_matches('"')
             )
@@ -273,7 +273,9 @@ impl FlowImport<'_> {
     fn other(&self, own: usize, node: usize) -> String {
         let label = self.flows.nodes[node].label();
         if self.flows.nodes[node].kind == "debug" {
-            return format!("{label} shows them in Node-RED; here 'wsgate listen URL' shows what a client gets.");
+            return format!(
+                "{label} shows the messages in Node-RED; in wsgate, 'wsgate listen URL' shows what a client gets."
+            );
         }
         let mut behind: Vec<String> = Vec::new();
         for out in self.flows.outs_behind(node) {
@@ -283,12 +285,12 @@ impl FlowImport<'_> {
                 behind.push(destination);
             }
         }
-        let keep = "let Node-RED do it as a client of wsgate (see the README)";
+        let keep = "let Node-RED connect to wsgate as a client and do this (docs/examples.md#questions-and-answers-with-a-node-red-flow)";
         match behind.is_empty() {
-            true => format!("{DECIDE}messages also go to {label}, and wsgate runs no flow: {keep}, or leave it out."),
+            true => format!("{DECIDE}messages also go to {label}, but wsgate runs no flows: {keep}, or do without it."),
             false => format!(
-                "{DECIDE}messages also go through {label} to {}, and wsgate runs no flow: {keep}, or add to the list \
-                 below what should go on unchanged.",
+                "{DECIDE}messages also go through {label} to {}, but wsgate runs no flows: {keep}, or add the \
+                 destinations that should get the messages unchanged to the list below.",
                 behind.join(" and ")
             ),
         }
@@ -312,9 +314,9 @@ impl FlowImport<'_> {
                 let block = &mut self.plan.blocks[*block];
                 let whom = if block.kind == BlockKind::Link { "the remote" } else { "its clients" };
                 block.comments.push(format!(
-                    "{DECIDE}{} sends to {whom} in Node-RED; wsgate sends nothing of its own accord: use 'wsgate \
-                     send', or \
-                     let Node-RED do it as a client of wsgate (see the README).",
+                    "{DECIDE}{} sends to {whom} in Node-RED; wsgate itself sends no messages: use 'wsgate send', or let \
+                     Node-RED connect to wsgate as a client and send them \
+                     (docs/examples.md#questions-and-answers-with-a-node-red-flow).",
                     node.label()
                 ));
             }
@@ -328,9 +330,9 @@ impl FlowImport<'_> {
         }
         let mut block = Block::new(BlockKind::Listen, LISTENER);
         block.comments.push(
-            "Where Node-RED listens, which cannot have this port at the same time: stop it, or choose another port \
-             in one \
-             of the two. Whoever reaches it may connect; \"127.0.0.1\" is this machine only."
+            "Node-RED listens on this port, and two programs cannot use it at the same time: stop Node-RED, or choose \
+             another port here or there. Any machine that can reach this address may connect; \"127.0.0.1\" allows \
+             this machine only."
                 .into(),
         );
         block.set("address", quoted(&format!("0.0.0.0:{}", self.surroundings.port)), &[]);
@@ -415,7 +417,7 @@ mod tests {
         ] {
             let text = wired(from, through, target);
             assert_eq!(to(&text, block), expected, "{from} {through:?} {target}\n{text}");
-            assert_eq!(text.contains("nothing arrives"), drops, "{from} {through:?} {target}\n{text}");
+            assert_eq!(text.contains("gets nothing from here"), drops, "{from} {through:?} {target}\n{text}");
         }
         assert!(wired("a", Some("return msg;"), "b").contains("go through function (f) to endpoint:/b"));
     }

@@ -28,13 +28,13 @@ impl NodeOptions<'_> {
         let text = self.value(&node.text(key));
         match resolved(&text, self.environment) {
             Ok(value) if variable(&text).is_some() => {
-                (value, vec![format!("From {} as it was when this was written.", shown(&text))])
+                (value, vec![format!("This is the value of {} during the import.", shown(&text))])
             }
             Ok(value) => (value, Vec::new()),
             Err(name) => {
                 let remark = format!(
-                    "{DECIDE}{key} is {} in Node-RED, and {name} was not set when this was written: set it and \
-                     import again, or write the value.",
+                    "{DECIDE}{key} is {} in Node-RED, and {name} was not set during the import: set it and import \
+                     again, or write the value.",
                     shown(&text)
                 );
                 (String::new(), vec![remark])
@@ -46,7 +46,7 @@ impl NodeOptions<'_> {
         let (whole, mut remarks) = self.fixed(node, "wholemsg");
         if whole == "true" {
             remarks.push(
-                "\"Send/Receive entire message\"; unlike with Node-RED, _session is in what is sent too.".to_owned(),
+                "\"Send/Receive entire message\" in Node-RED; unlike Node-RED, wsgate also sends _session.".to_owned(),
             );
         }
         let format = if whole == "true" { "message" } else { "payload" };
@@ -58,14 +58,15 @@ impl NodeOptions<'_> {
         match seconds.trim().parse::<u64>() {
             Ok(seconds @ 1..=HEARTBEAT_SECONDS_MAX) => block.set("heartbeat", quoted(&format!("{seconds}s")), &remarks),
             Ok(0) => {
-                remarks
-                    .push("Node-RED's heartbeat is off, and a dead connection stays; here it is noticed.".to_owned());
+                remarks.push(
+                    "The heartbeat is off in Node-RED, so a dead connection stays open; wsgate closes it.".to_owned(),
+                );
                 block.set("heartbeat", quoted("30s"), &remarks);
             }
             _ if seconds.is_empty() => block.set("heartbeat", quoted("30s"), &remarks),
             _ => {
                 let seconds = shown(&self.value(&node.text("hb")));
-                remarks.push(format!("{DECIDE}the heartbeat is {seconds} s in Node-RED, here 1 s to 24 h."));
+                remarks.push(format!("{DECIDE}the heartbeat is {seconds} s in Node-RED; wsgate allows 1 s to 24 h."));
                 block.set("heartbeat", quoted("30s"), &remarks);
             }
         }
@@ -107,18 +108,19 @@ impl NodeOptions<'_> {
                 || !names.insert(name.to_ascii_lowercase())
             {
                 block.comments.push(format!(
-                    "{DECIDE}the header {} of Node-RED is left out, its name is no good one or stands there twice.",
+                    "{DECIDE}the header {} of Node-RED is left out, because its name is not valid or is there twice.",
                     shown(&name)
                 ));
                 continue;
             }
             if name.eq_ignore_ascii_case("authorization") && user_in_url {
-                block.comments.push(format!("{DECIDE}the header Authorization is left out, for the URL has a user: remove one in Node-RED and import again."));
+                block.comments.push(format!("{DECIDE}the header Authorization is left out, because the URL has a user: remove one of the two in Node-RED and \
+                     import again."));
                 continue;
             }
             if name.eq_ignore_ascii_case("authorization") && variable(&value).is_none() {
                 remarks.push(
-                    "A secret in the open, as in the flows: better write \"${NAME}\" or { file = \"key.txt\" }."
+                    "This secret is readable here, as in the flows: better write \"${NAME}\" or { file = \"key.txt\" }."
                         .to_owned(),
                 );
             }
@@ -157,13 +159,13 @@ impl NodeOptions<'_> {
         let uploaded = ["certname", "keyname", "caname", "p12name"].iter().any(|key| !node.text(key).is_empty());
         if uploaded || matches!(&*node.text("certType"), "pfx" | "upload") {
             block.comments.push(format!(
-                "{DECIDE}{} holds certificates or keys in Node-RED's own store, which no export has: save them as \
-                 PEM files and write tls.ca, tls.certificate and tls.private_key. A key must have no passphrase.",
+                "{DECIDE}{} has certificates or keys in Node-RED's own store, which an export does not contain: save \
+                 them as PEM files and write tls.ca, tls.certificate and tls.private_key. A key must have no passphrase.",
                 node.label()
             ));
         }
         if !node.text("alpnprotocol").is_empty() {
-            block.comments.push(format!("{} sets ALPN, which wsgate does not.", node.label()));
+            block.comments.push(format!("{} sets ALPN, which wsgate does not support.", node.label()));
         }
     }
 }

@@ -129,7 +129,7 @@ impl Block {
         }
         if url {
             let scheme = if self.entries.iter().any(|entry| entry.key.starts_with("tls.")) { "wss" } else { "ws" };
-            let remarks = vec!["Until then the link leads nowhere.".to_owned()];
+            let remarks = vec!["Until then, the link cannot connect.".to_owned()];
             let value = quoted(&format!("{scheme}://{NOWHERE}"));
             self.entries.insert(entry + 1, BlockEntry { key: "url".to_owned(), value, remarks, off: false });
         }
@@ -185,8 +185,8 @@ impl Plan {
         }
         let mut block = Block::new(BlockKind::Endpoint, "/");
         block.comments.push(
-            "Nobody connects to these flows. There is always an endpoint; this one is reached from this machine only \
-             (127.0.0.1:8080), and discards what it is sent."
+            "No client connects to these flows, but a configuration always has an endpoint. Only this machine can reach \
+             this one (127.0.0.1:8080), and it discards what clients send."
                 .to_owned(),
         );
         self.blocks.push(block);
@@ -230,8 +230,8 @@ impl Plan {
         });
         let Some(link) = link else { return false };
         let remark = format!(
-            "{DECIDE}a message can come back here: {way}. The wires say so, therefore it is allowed; if it does go \
-             round for ever, take a destination out."
+            "{DECIDE}a message can come back here: {way}. This is allowed, because the wires are like that; if \
+             messages do go round for ever, remove a destination."
         );
         link.set("allow_loop", "true", &[remark]);
         true
