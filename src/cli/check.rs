@@ -60,7 +60,8 @@ fn count(number: usize, thing: &str) -> String {
 fn describe_listener(listener: &ListenerSettings) -> String {
     let ListenerSettings { name, address, tls } = listener;
     let protocol = if tls.is_some() { "TLS" } else { "plain" };
-    let reach = if address.is_local() { "this machine only" } else { "reachable from the network, by anybody" };
+    let reach =
+        if address.is_local() { "this machine only" } else { "reachable from the network, without authentication" };
     let address = address.to_string();
     let called = if *name == address { String::new() } else { format!(" {name:?}") };
     format!("  listener{called} {address}: {protocol}, {reach}\n")
@@ -117,7 +118,7 @@ fn describe_link(link: &LinkSettings, all: &Settings) -> String {
     let _ = write!(text, "; {} a message", write_size(link.max_message as u64));
     describe_heartbeat(&mut text, link.heartbeat);
     if let Some((_, every)) = &link.ping {
-        let _ = write!(text, ", sent a text every {}", write_duration(*every));
+        let _ = write!(text, ", ping_message every {}", write_duration(*every));
     }
     let then = |policy| match policy {
         OutletPolicy::DropOldest => "the oldest are dropped",
@@ -181,7 +182,7 @@ fn describe_events(text: &mut String, events: &BTreeSet<EventKind>) {
         EventKind::Error => "error",
     };
     if !events.is_empty() {
-        let _ = write!(text, "; tells of {}", events.iter().map(word).collect::<Vec<_>>().join(", "));
+        let _ = write!(text, "; events: {}", events.iter().map(word).collect::<Vec<_>>().join(", "));
     }
 }
 

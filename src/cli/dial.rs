@@ -83,8 +83,8 @@ impl Caller {
     pub(super) fn warning(&self) -> Option<String> {
         self.dialer.unverified().map(|host| {
             format!(
-                "the certificate of '{host}' is not checked ('--insecure'): whoever is on the way can read and change \
-                 what is sent"
+                "the certificate of '{host}' is not checked ('--insecure'): anyone on the network path can read and \
+                 change the data"
             )
         })
     }
@@ -209,7 +209,7 @@ impl ServerConnection {
             }
             Error::ConnectionClosed | Error::AlreadyClosed => return ConnectionEnd::Closed(Closed::from(None)),
             Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => {
-                let cause = "the server ended it without a Close".into();
+                let cause = "the server ended the connection without a Close frame".into();
                 return ConnectionEnd::Failed(CallError::Lost { url, cause });
             }
             Error::Capacity(CapacityError::MessageTooLong { size, .. }) => {

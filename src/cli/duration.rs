@@ -28,7 +28,7 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
 /// A duration in which something can happen.
 pub(super) fn timeout(text: &str) -> Result<Duration, String> {
     match duration(text)? {
-        Duration::ZERO => Err("nothing can be done in no time (write '10s')".into()),
+        Duration::ZERO => Err("this must be longer than zero (write '10s')".into()),
         duration => Ok(duration),
     }
 }

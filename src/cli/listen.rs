@@ -22,13 +22,13 @@ Examples:
   wsgate listen --raw --count 1 ws://127.0.0.1:8080/ > first
   wsgate listen --ca plant-ca.pem -H 'Authorization: Bearer TOKEN' wss://plc.local/out
 
-A text message is printed as {\"message\":M,\"data\":\"...\"}: 'data' is the text, 'message' is the JSON
-that it holds, digit for digit, or the text itself if it holds none. A binary message is printed
-as {\"message\":{\"type\":\"Buffer\",\"data\":[1,2]},\"data\":\"AQI=\"}: its bytes as numbers, and in base64.
-With '--raw' a text is printed as it came with a line end behind it, a binary message as it came.
+A text message is printed as {\"message\":M,\"data\":\"...\"}. 'data' is the text. 'message' is the text
+as JSON, with its numbers digit for digit, or the text itself if it is not JSON. A binary message
+is printed as {\"message\":{\"type\":\"Buffer\",\"data\":[1,2]},\"data\":\"AQI=\"}: its bytes as numbers, and
+in base64. With '--raw', messages are printed unchanged; each text message gets a line end.
 
-It ends with exit code 0 on Ctrl-C, after '--count' messages, when the server closes with 1000,
-1001 or no code, and when nobody reads its output any more.";
+The exit code is 0 after Ctrl-C, after '--count' messages, when the server closes with 1000, 1001
+or no code, and when the output is a pipe whose reader has ended.";
 
 /// The waits between attempts are random up to a ceiling, which starts here and doubles up to the second.
 const BACK_OFF_FIRST: Duration = Duration::from_millis(500);
@@ -44,13 +44,13 @@ pub(super) struct ListenArguments {
     /// Print the payloads only
     #[arg(short, long)]
     raw: bool,
-    /// Whether 'message' is the parsed JSON of a text or always the text
+    /// true: 'message' is the JSON in a text message; false: 'message' is always the text
     #[arg(long, value_name = "true|false", action = ArgAction::Set, default_value_t = true, conflicts_with = "raw")]
     json_parse: bool,
     /// Stop after this many messages
     #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     count: Option<u64>,
-    /// Connect again for ever, after failures and after every close, with growing waits (0.5 s to 60 s)
+    /// Connect again after every failure and every close, without end, after growing waits (0.5 s to 60 s)
     #[arg(long)]
     reconnect: bool,
 }

@@ -22,7 +22,7 @@ use clap::{Args, Parser, Subcommand};
 
 use failure::tell;
 
-/// A WebSocket gateway in one binary: it accepts clients by path and relays what they send.
+/// A WebSocket gateway in one binary: it accepts clients by path and sends on what they send.
 #[derive(Parser)]
 #[command(name = "wsgate", version, arg_required_else_help = true, max_term_width = 100, after_help = AFTER_HELP)]
 struct Arguments {
@@ -37,21 +37,21 @@ Examples:
   wsgate check --config /etc/wsgate.toml
   wsgate listen ws://127.0.0.1:8080/             print what arrives, until Ctrl-C
   wsgate send ws://127.0.0.1:8080/ 'hello'       send one message, print the answer
-  wsgate import flows.json -o wsgate.toml        take over from Node-RED or n8n
+  wsgate import flows.json -o wsgate.toml        translate Node-RED flows or n8n workflows
 
 Exit codes (after sysexits.h):
-  0 all went well, also Ctrl-C and a closed pipe   64 wrong usage or URL   65 wrong data
+  0 success, also after Ctrl-C or a closed pipe   64 wrong usage or URL   65 wrong data
   66 unreadable file   68 unknown host   69 server unavailable (refused, TLS, HTTP error), address in use
-  70 a defect of wsgate   71 the system denies a thread or a descriptor
+  70 a defect of wsgate   71 the system refuses a thread or a descriptor
   74 input or output failed, connection lost   75 try again later   76 protocol error
   77 not permitted (an address, 401, 403, 407, close code 1008)   78 wrong or unreadable configuration
   129, 130, 143 a second signal to stop: HUP, INT, TERM
 
-'wsgate help COMMAND' has more on each command.";
+'wsgate help COMMAND' explains each command.";
 
 #[derive(Subcommand)]
 enum Command {
-    /// Run the gateway until it is told to stop (SIGINT or SIGTERM)
+    /// Run the gateway until SIGINT or SIGTERM stops it
     #[command(after_help = SERVE_HELP)]
     Serve(ConfigArguments),
     /// Read a config file and report every mistake in it, without starting anything
@@ -60,7 +60,7 @@ enum Command {
     /// Connect, send one message, print the answer
     #[command(after_help = send::AFTER_HELP)]
     Send(send::SendArguments),
-    /// Connect and print every message until Ctrl-C, one JSON object a line
+    /// Connect and print every message until Ctrl-C, one JSON object per line
     #[command(after_help = listen::AFTER_HELP)]
     Listen(listen::ListenArguments),
     /// Translate the WebSocket part of Node-RED flows or n8n workflows into a config file
@@ -73,19 +73,19 @@ Examples:
   wsgate serve
   wsgate serve --config /etc/wsgate.toml
 
-Without '--config' it listens on 127.0.0.1:8080 and '/' broadcasts to all of its clients.
-The first SIGINT or SIGTERM closes every client in good order, a second one ends at once.
-SIGHUP does the same when its terminal was closed, and changes nothing otherwise.";
+Without '--config', wsgate listens on 127.0.0.1:8080 and '/' broadcasts to all of its clients.
+The first SIGINT or SIGTERM closes every client properly; a second one ends wsgate at once.
+SIGHUP stops wsgate if its terminal was closed; otherwise it changes nothing.";
 
 const CHECK_HELP: &str = "\
 Examples:
   wsgate check --config /etc/wsgate.toml && systemctl restart wsgate
 
-It exits with 0 if the file is good and with 78 if it is not.";
+The exit code is 0 if the file is valid, and 78 if it is not.";
 
 #[derive(Args)]
 struct ConfigArguments {
-    /// The config file (TOML); without it the built-in defaults count
+    /// The config file (TOML); without it, the built-in defaults apply
     #[arg(short, long, value_name = "FILE")]
     config: Option<PathBuf>,
 }

@@ -24,10 +24,10 @@ Examples:
   wsgate send --wait 0 ws://127.0.0.1:8080/ -- '-5 degrees'
   wsgate send -H 'Authorization: Bearer TOKEN' wss://api.example/ws '{\"op\":\"state\"}'
 
-The answer is the first message that arrives, whoever caused it. It is printed to standard output
-as it came, text with a line end behind it. Without an answer a line on standard error says what
-was sent, and the exit code is 0. Text from standard input loses one line end at its end; with
-'--binary' every byte is sent as it is.";
+The answer is the first message that arrives, even if another client caused it. It is printed to
+standard output unchanged; a text gets a line end. If no answer arrives, a line on standard error
+says what was sent, and the exit code is 0. If text from standard input ends with a line end, that
+line end is not sent; with '--binary' every byte is sent.";
 
 #[derive(Args)]
 pub(super) struct SendArguments {
@@ -39,7 +39,7 @@ pub(super) struct SendArguments {
     /// Send a binary message instead of text
     #[arg(short, long)]
     binary: bool,
-    /// How long to wait for an answer; 0 does not wait
+    /// How long to wait for an answer; with 0, wsgate does not wait
     #[arg(short, long, value_name = "DURATION", default_value = "1s", value_parser = duration)]
     wait: Duration,
 }
@@ -133,7 +133,7 @@ fn message(data: Option<OsString>, binary: bool) -> Result<Message, Failure> {
 fn read_stdin() -> Result<Vec<u8>, Failure> {
     let stdin = io::stdin();
     if stdin.is_terminal() {
-        tell("reading the message from the terminal, Ctrl-D ends it");
+        tell("reading the message from the terminal: end it with Ctrl-D");
     }
     let mut bytes = Vec::new();
     // One byte more than allowed is enough to know that it is too much.

@@ -102,7 +102,7 @@ fn every_option_that_opens_or_closes_a_door_is_in_the_summary() {
     assert_eq!(
         lines[1..],
         [
-            "  listener \"outside\" 0.0.0.0:8443: TLS, reachable from the network, by anybody",
+            "  listener \"outside\" 0.0.0.0:8443: TLS, reachable from the network, without authentication",
             "  listener unix:/run/wsgate/ws.sock: plain, this machine only",
             "  endpoint /rooms/{room}: on \"outside\" only, to reply, endpoint:/dash/{room}, format message, with a \
              welcome; at most 100 clients, 1MiB a message, pinged after 30s, web pages of https://dash.example may \
@@ -179,11 +179,11 @@ fn links_and_relays_are_summed_up_without_their_secrets() {
         [
             "  endpoint /dev/{id}: relays each client to wss://***@h/{id}, through a proxy, ITS CERTIFICATE IS NOT \
              CHECKED; at most 100 clients, 1MiB a message, pinged after 30s",
-            "  endpoint /in: to link:a-1; at most 100 clients, 1MiB a message, pinged after 30s; tells of connect, \
+            "  endpoint /in: to link:a-1; at most 100 clients, 1MiB a message, pinged after 30s; events: connect, \
              disconnect",
             "  link a-1 ws://***@h/x: to reply, endpoint:/in, format message, never through a proxy; 1MiB a message, \
-             never pinged, sent a text every 25s; while down, 4096 messages or 4MiB wait, then the senders wait; \
-             given up after 1 failed attempt in a row; loops are allowed; tells of error",
+             never pinged, ping_message every 25s; while down, 4096 messages or 4MiB wait, then the senders wait; \
+             given up after 1 failed attempt in a row; loops are allowed; events: error",
         ]
     );
 }
