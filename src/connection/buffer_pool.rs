@@ -1,4 +1,4 @@
-//! Large read buffers, lent to client threads while much is arriving and kept by nobody.
+//! Large read buffers, lent to client threads while much is arriving; no client keeps one.
 
 use crate::sync::Mutex;
 use std::ops::{Deref, DerefMut};

@@ -1,4 +1,4 @@
-//! A condition variable that counts who waits, with the one way in which threads here wait for room.
+//! A condition variable that counts its waiting threads, with the one way in which threads here wait for room.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};

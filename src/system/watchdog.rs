@@ -1,4 +1,4 @@
-//! The watchdog of whoever supervises the process: it is fed when every accept loop has come round and the
+//! The watchdog of the supervisor of the process, such as systemd: it is fed when every accept loop has come round and the
 //! heartbeat has ticked since it was last fed. So a gateway that hangs starves it, and is started anew.
 
 use std::fmt;

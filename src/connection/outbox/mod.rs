@@ -1,7 +1,7 @@
 //! A client's outbox: the bounded queue of what it has yet to get, and the writing of it.
 //!
-//! Whoever delivers, writes: it pushes under a short lock, and if nobody else is writing it takes
-//! a batch out, releases the lock, and hands the batch to the kernel without waiting. Only one
+//! The thread that delivers a frame writes it: it pushes under a short lock, and if no other thread is
+//! writing it takes a batch out, releases the lock, and hands the batch to the kernel without waiting. Only one
 //! thread writes at a time (`writing`); the others leave their frame behind and go. What the
 //! kernel does not take stays queued and counted, and the flusher goes on when the socket can
 //! (`stalled`). No lock is held over a system call.

@@ -1,4 +1,4 @@
-//! The writing of an outbox: whoever has pushed writes, a batch at a time, without waiting and without the lock.
+//! The writing of an outbox: the thread that has pushed writes, a batch at a time, without waiting and without the lock.
 
 use std::io;
 
