@@ -145,7 +145,7 @@ impl Trouble {
 
     fn is_over(&mut self, listener: &str) {
         if self.pause.take().is_some() {
-            info!("listener \"{listener}\": accepts again");
+            info!("listener \"{listener}\": accepting connections again");
         }
     }
 }

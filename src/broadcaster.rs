@@ -3,7 +3,7 @@
 //! What is pending is taken in one pass and joined by room, so that sixteen waiting messages, from
 //! one sender or from sixteen, are one write per client. The clients of all rooms are divided
 //! among the deliverers; with none, the broadcaster writes itself. Delivering never waits for a
-//! client, so nobody here waits for anything but work.
+//! client, so these threads wait for nothing but work.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -308,10 +308,13 @@ fn deliver_to(outbox: &Arc<Outbox>, frame: &Frame) {
     match outbox.deliver(frame) {
         Delivery::Taken | Delivery::Closed | Delivery::Dropped { first: false } => {}
         Delivery::Dropped { first: true } => {
-            warn!("client {}: its queue is full: messages are dropped from now on, as `when_full` says", outbox.id());
+            warn!(
+                "client {}: its queue is full: messages for it are dropped from now on, as `when_full` says",
+                outbox.id()
+            );
         }
         Delivery::TooSlow => {
-            warn!("client {}: its queue is full: it is closed, as `when_full` says", outbox.id());
+            warn!("client {}: its queue is full: the client is closed, as `when_full` says", outbox.id());
         }
     }
 }

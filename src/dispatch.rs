@@ -161,7 +161,7 @@ impl<'a> Dispatch<'a> {
     /// Sends a message to the one client that it addresses, if that client's messages come here.
     fn address(&mut self, address: Address, decoded: &Decoded, whole: usize) {
         let Address::Session(id) = address else {
-            let why = format_args!("session_unknown: its _session names no session");
+            let why = format_args!("session_unknown: its _session is not the id of a session");
             return self.misaddressed.count(self.source.peer, why, |counts| &mut counts.unknown);
         };
         let Some(to) = self.shared.registry.find(id) else {
@@ -170,7 +170,7 @@ impl<'a> Dispatch<'a> {
         };
         let there = to.room.endpoint();
         if !self.shared.routes.leads(there, self.source.place) {
-            let why = format_args!("session_denied: {id} is on an endpoint that does not send here");
+            let why = format_args!("session_denied: {id} is on an endpoint that sends no messages here");
             return self.misaddressed.count(self.source.peer, why, |counts| &mut counts.denied);
         }
         let format = self.shared.endpoints[there].settings.format;
@@ -204,7 +204,7 @@ impl Handler for Dispatch<'_> {
         for lane in &mut self.lanes {
             if let Target::Picked(pick) = &lane.target {
                 let Some(room) = pick.room(|path| decoded.field(path)) else {
-                    let why = format_args!("unroutable: it picks no room of a destination");
+                    let why = format_args!("unroutable: it has no value for a parameter of a destination");
                     self.misaddressed.count(self.source.peer, why, |counts| &mut counts.unroutable);
                     continue;
                 };

@@ -229,11 +229,11 @@ impl Gateway {
 
     fn stop_clients(&self, drain: Duration, deadline: Instant) {
         let registry = &self.shared.registry;
-        info!("stopping: closing {} clients, at most {drain:?} long", registry.len());
+        info!("stopping: closing {} clients, for at most {drain:?}", registry.len());
         self.shared.publisher.publish(Published::Stop { within: clock::ticks(drain) }, || Instant::now() >= deadline);
         let left = registry.wait_empty(deadline);
         if left > 0 {
-            warn!("stopping: {left} clients did not end in time and are cut");
+            warn!("stopping: {left} clients did not close in time: their connections are cut");
             registry.all().iter().for_each(|client| client.outbox().abort("the server has stopped"));
             registry.wait_empty(Instant::now() + ABORT_PATIENCE);
         }
@@ -289,8 +289,8 @@ fn relay_dialer(endpoint: &EndpointSettings, resolver: &Arc<Resolver>) -> Result
     let dialer = Dialer::new(&relay.dial, Arc::clone(resolver)).map_err(failed)?;
     if let Some(host) = dialer.unverified() {
         warn!(
-            "relay of '{}': the certificate of '{host}' is not checked (`verify = false`): whoever is on the way can \
-             read and change what is sent",
+            "relay of '{}': the certificate of '{host}' is not checked (`verify = false`): anyone on the network \
+             path can read and change the data",
             endpoint.path
         );
     }

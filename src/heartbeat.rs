@@ -45,7 +45,7 @@ fn visit(shared: &Shared, peer: &Arc<Peer>, now: Ticks) -> Option<Ticks> {
     }
     if peer.blocked_on().is_some() {
         if let Some(what) = peer.report_blocked() {
-            info!("{peer}: held by {}: it is not read until there is room", shared.name_of(what));
+            info!("{peer}: held by {}: wsgate reads nothing from it until there is room", shared.name_of(what));
         }
         // Its silence is ours.
         return Some(now + 1);

@@ -29,8 +29,8 @@ pub fn run(shared: &Arc<Shared>, id: LinkId, dialer: &Dialer) {
     let outlet = &shared.outlets[link.outlet];
     if let Some(host) = dialer.unverified() {
         warn!(
-            "{outlet}: the certificate of '{host}' is not checked (`verify = false`): whoever is on the way can read and \
-             change what is sent"
+            "{outlet}: the certificate of '{host}' is not checked (`verify = false`): anyone on the network path can \
+             read and change the data"
         );
     }
     dial_and_read(shared, id, dialer);
@@ -186,7 +186,7 @@ fn went_down(shared: &Shared, id: LinkId, origin: &Origin, ending: Ending, life:
     );
     if unknown + denied + unroutable > 0 {
         info!(
-            "{outlet}: of its messages, session_unknown dropped {unknown}, session_denied {denied} and unroutable {unroutable}"
+            "{outlet}: of its messages, {unknown} were dropped as session_unknown, {denied} as session_denied and {unroutable} as unroutable"
         );
     }
     let why = format!("the connection ended with code {} ('{}')", ending.code, ending.reason);

@@ -1,8 +1,8 @@
 //! The log: one line an event on standard error, nothing in a line that a peer could abuse, and
-//! nobody who waits for whoever reads it.
+//! no thread but its own that waits for the reader of standard error.
 //!
-//! Whoever logs appends to a bounded backlog, and the thread `log` writes it. When standard error takes
-//! nothing, as a stalled journal or a pipe that nobody reads, only that thread waits.
+//! A thread that logs appends to a bounded backlog, and the thread `log` writes it. When standard error takes
+//! nothing, as a stalled journal or a pipe without a reader, only that thread waits.
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::fmt;
@@ -203,7 +203,7 @@ impl<W: Write> Writer<W> {
         if self.missing == 0 {
             return;
         }
-        let message = format!("log: {} lines are missing here: standard error did not take them", self.missing);
+        let message = format!("log: {} lines are missing here: standard error did not accept them", self.missing);
         let mut line = Vec::new();
         write_line(&mut line, format_args!("{:.3}", Timestamp::now()), Level::Warn, &message)
             .expect("a vector takes everything");

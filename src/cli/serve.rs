@@ -85,7 +85,7 @@ fn watch_signals() -> io::Result<Receiver<&'static str>> {
         signals.forever().for_each(|signal| match signal {
             // A terminal that was closed is none any more.
             SIGHUP if at_terminal && !io::stderr().is_terminal() => stop_or_end(&first, "SIGHUP", 129),
-            SIGHUP => warn!("SIGHUP: the configuration is not read again: that takes a restart"),
+            SIGHUP => warn!("SIGHUP: the configuration is not read again: restart wsgate to change it"),
             _ => stop_or_end(&first, "SIGTERM", 143),
         });
     })?;

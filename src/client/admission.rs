@@ -40,7 +40,7 @@ pub fn admit<'a>(
         return Err(Refusal::new(426, "this is a WebSocket endpoint: connect with ws:// or wss://"));
     };
     if let Some(origin) = request.origin.filter(|origin| !is_welcome(&endpoint.origins, origin, request.host)) {
-        let reason = format!("pages of '{origin}' may not connect to '{}': `origins` does not name them", request.host);
+        let reason = format!("pages of '{origin}' may not connect to '{}': `origins` does not list them", request.host);
         return Err(Refusal::new(403, reason));
     }
     let subprotocol = endpoint.subprotocols.iter().find(|ours| request.subprotocols.contains(&ours.as_str())).cloned();

@@ -103,7 +103,7 @@ fn departed(shared: &Shared, client: &Client, since: Instant, (received, misaddr
         info!("client {id}: {} messages were still queued for it and are lost", sent.lost);
     }
     if unknown + denied > 0 {
-        info!("client {id}: of its messages, session_unknown dropped {unknown} and session_denied {denied}");
+        info!("client {id}: of its messages, {unknown} were dropped as session_unknown and {denied} as session_denied");
     }
     let disconnected = || Disconnected::new(ending.clone(), duration, (messages, bytes), sent);
     if ending.is_bad() {

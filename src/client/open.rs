@@ -110,7 +110,7 @@ pub fn open(shared: &Arc<Shared>, mut incoming: Incoming) -> Result<Admitted, Re
             match reach(shared, dialer, relay, &asked) {
                 Ok(reached) => Some(reached),
                 Err(ReachError::Gone) => {
-                    return Err(Rejected::Gone("left before its upstream had answered".to_owned()));
+                    return Err(Rejected::Gone("it left before its upstream had answered".to_owned()));
                 }
                 Err(ReachError::Refused { refusal, answer: bytes }) => {
                     answer(&mut incoming.stream, &bytes);
@@ -217,9 +217,11 @@ fn refuse_unread(stream: &mut Stream, error: HeadError, shared: &Shared) -> Reje
             stream.give_up_tls();
             Refusal::new(400, "this port speaks TLS: use https:// or wss://")
         }
-        HeadError::NotHttp => Refusal::new(400, "this is no HTTP request; if it is TLS: this port speaks plain ws://"),
-        HeadError::Incomplete => return Rejected::Gone("left in the middle of its request".to_owned()),
-        HeadError::Silent => return Rejected::Gone("left without a request".to_owned()),
+        HeadError::NotHttp => {
+            Refusal::new(400, "this is not an HTTP request; if it is TLS: this port is not encrypted, use ws://")
+        }
+        HeadError::Incomplete => return Rejected::Gone("it left in the middle of its request".to_owned()),
+        HeadError::Silent => return Rejected::Gone("it left without a request".to_owned()),
         HeadError::Tls(error) => {
             stream.abandon(Instant::now() + LINGER);
             return Rejected::Gone(format!("TLS handshake failed: {error}"));

@@ -1,6 +1,6 @@
 //! What happens to clients and links, told to the destinations of their routes that ask for it.
 //!
-//! An event waits for nobody and drives out no message: a destination that has no room for it right now does not get it.
+//! An event never waits and displaces no message: a destination that has no room for it right now does not get it.
 
 pub mod json;
 
@@ -65,7 +65,7 @@ pub fn tell_of_link(
 /// Counts events that were dropped, and says so when they are the first.
 fn count_lost(counter: &AtomicU64, lost: u64, who: impl FnOnce() -> String) {
     if lost > 0 && counter.fetch_add(lost, Ordering::Relaxed) == 0 {
-        warn!("{}: a destination has no room for an event: events do not wait for room, and are dropped", who());
+        warn!("{}: a destination has no room for an event: an event never waits for room, so it is dropped", who());
     }
 }
 

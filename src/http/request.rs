@@ -73,7 +73,7 @@ pub fn judge(head: &[u8]) -> Result<Request<'_>, Refusal> {
         Err(httparse::Error::TooManyHeaders) => {
             return Err(Refusal::new(431, format!("more than {FIELDS_MAX} header fields")));
         }
-        Err(httparse::Error::Version) => return Err(Refusal::new(505, "only HTTP/1.1 is spoken here")),
+        Err(httparse::Error::Version) => return Err(Refusal::new(505, "only HTTP/1.1 is supported")),
         Err(error) => return Err(Refusal::new(400, format!("not a valid HTTP request: {error}"))),
     }
     if parsed.version != Some(1) {
@@ -146,7 +146,7 @@ impl<'a> RequestTarget<'a> {
         let (authority, path) = rest.find('/').map_or((rest, "/"), |slash| rest.split_at(slash));
         // A user's name before the host can make one host look like another (RFC 9110 section 4.2.4).
         if split_port(authority).0.is_empty() || authority.contains('@') {
-            return Err(Refusal::new(400, "the request target names no host, or a user"));
+            return Err(Refusal::new(400, "the request target has no host, or it has a user"));
         }
         Ok(RequestTarget { authority: Some(authority), path })
     }
@@ -194,7 +194,7 @@ impl<'a> Fields<'_, 'a> {
     fn no_body(&self) -> Result<(), Refusal> {
         let length = self.once("Content-Length")?.unwrap_or("0");
         if length != "0" || self.all("Transfer-Encoding").next().is_some() {
-            return Err(Refusal::new(400, "a request with a body cannot be answered here"));
+            return Err(Refusal::new(400, "a request with a body is not supported"));
         }
         Ok(())
     }
@@ -208,7 +208,7 @@ impl<'a> Fields<'_, 'a> {
         }
         match self.once("Sec-WebSocket-Version")? {
             Some("13") => {}
-            _ => return Err(Refusal::new(426, "only WebSocket version 13 is spoken here")),
+            _ => return Err(Refusal::new(426, "only WebSocket version 13 is supported")),
         }
         let key = self.once("Sec-WebSocket-Key")?.unwrap_or_default();
         if !is_key(key) {

@@ -154,11 +154,7 @@ impl Side {
                     }
                     patience => patience.insert(Patience { until: Instant::now() + hold, failures: 0 }),
                 };
-                info!(
-                    "client {}: it is kept for at most {} while its upstream is away",
-                    self.client.id(),
-                    Seconds(hold)
-                );
+                info!("client {}: its upstream is gone: it is kept for at most {}", self.client.id(), Seconds(hold));
                 self.reach_again(patience)
             });
             connection = match again {
@@ -227,7 +223,7 @@ impl Side {
             }
             let left = patience.until.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                warn!("client {id}: it is not kept any longer: {error}");
+                warn!("client {id}: it is closed, because no new connection to its upstream opened in time: {error}");
                 return None;
             }
             error = match dialer.dial_within(left, &self.extras, &cancel) {

@@ -86,7 +86,7 @@ pub fn reach(
             Err(match error {
                 DialError::Refused { refusal, .. } if refusal.status >= 300 => ReachError::Refused {
                     answer: passed_on_answer(&refusal),
-                    refusal: Refusal::new(refusal.status, "its upstream answered so"),
+                    refusal: Refusal::new(refusal.status, "this is the answer of its upstream"),
                 },
                 error if error.is_timeout() => unreached(504, "the upstream did not answer in time".to_owned()),
                 _ => unreached(502, "the upstream cannot be reached".to_owned()),

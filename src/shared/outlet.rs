@@ -91,9 +91,9 @@ impl Outlet {
             Enqueued::Taken => {}
             Enqueued::DroppedWhileDown(count) => self.count_dropped(count, "it is down and its queue is full"),
             Enqueued::DroppedWhileSlow(count) => {
-                self.count_dropped(count, "it does not take what it gets and its queue is full");
+                self.count_dropped(count, "it accepts data too slowly and its queue is full");
             }
-            Enqueued::GivenUp => self.count_dropped(frame.messages(), "a sender that waited for it has ended"),
+            Enqueued::GivenUp => self.count_dropped(frame.messages(), "a sender disconnected while it waited for room"),
             Enqueued::Ended => self.count_ended(frame.messages()),
         }
     }
@@ -108,7 +108,7 @@ impl Outlet {
     pub fn take(&self, deadline: Option<Instant>) -> Next {
         let next = self.queue.take(deadline);
         if self.unreported.load(Ordering::Relaxed) > 0 && self.queue.has_caught_up() {
-            self.report_dropped("while it did not take them");
+            self.report_dropped("while it was too slow");
         }
         next
     }
@@ -135,7 +135,7 @@ impl Outlet {
         // The sum of all is logged at the end of a link, and there is nothing to catch up with any more.
         self.unreported.store(0, Ordering::Relaxed);
         if lost > 0 {
-            warn!("{self}: {lost} messages were still waiting for it and are lost");
+            warn!("{self}: {lost} messages were still queued for it and are lost");
             self.dropped.fetch_add(lost as u64, Ordering::Relaxed);
         }
     }
@@ -161,7 +161,7 @@ impl Outlet {
     fn report_dropped(&self, when: &str) {
         match self.unreported.swap(0, Ordering::Relaxed) {
             0 => {}
-            dropped => warn!("{self}: {when} {dropped} messages were dropped"),
+            dropped => warn!("{self}: {when}, {dropped} messages were dropped"),
         }
     }
 }

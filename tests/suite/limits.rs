@@ -464,5 +464,5 @@ fn l3_without_descriptors_the_accept_loop_waits_without_spinning_and_goes_on() {
     assert!(spent < Duration::from_millis(200), "{spent:?} of processor time in 3 s");
     assert!(lines <= 3 + 1, "{lines} lines in 3 s");
     assert!(served < Duration::from_secs(2), "served {served:?} after");
-    gateway.wait_for_log("accepts again");
+    gateway.wait_for_log("accepting connections again");
 }

@@ -130,7 +130,9 @@ fn what_a_remote_sends_goes_where_the_link_says() {
         assert!(!client.has_input_within(Duration::from_millis(50)), "it got what was not for it");
     }
     linked.hang_up();
-    gateway.wait_for_log("link plc: of its messages, session_unknown dropped 0, session_denied 0 and unroutable 2");
+    gateway.wait_for_log(
+        "link plc: of its messages, 0 were dropped as session_unknown, 0 as session_denied and 2 as unroutable",
+    );
 }
 
 // What a link sends by itself

@@ -41,8 +41,8 @@ fn fill(gateway: &Gateway) {
 
 /// What the log says was dropped while the link was up.
 fn dropped(gateway: &Gateway) -> usize {
-    let line = gateway.wait_for_log("link up: while it did not take them ");
-    let (_, rest) = line.split_once("did not take them ").unwrap();
+    let line = gateway.wait_for_log("link up: while it was too slow, ");
+    let (_, rest) = line.split_once("was too slow, ").unwrap();
     rest.split(' ').next().unwrap().parse().unwrap()
 }
 
@@ -56,7 +56,7 @@ fn a_server_that_reads_nothing_stops_no_room_and_what_it_misses_is_counted() {
         gateway.wait_for_log("link up: connected");
         fill(&gateway);
         gateway.wait_for_log(
-            "link up: it does not take what it gets and its queue is full: messages for it are dropped from now on",
+            "link up: it accepts data too slowly and its queue is full: messages for it are dropped from now on",
         );
         // It reads again: what was kept comes in order, and with what was dropped that is everything.
         let reader = thread::spawn(move || {

@@ -81,7 +81,10 @@ fn either_signal_stops_within_the_drain_time_whatever_clients_do() {
         // The drain, the patience after it, and as much again for a busy machine.
         assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
         let log = gateway.whole_log();
-        assert!(log.iter().any(|line| line.contains("clients did not end in time and are cut")), "{log:?}");
+        assert!(
+            log.iter().any(|line| line.contains("clients did not close in time: their connections are cut")),
+            "{log:?}"
+        );
         assert!(log.last().unwrap().ends_with(" stopped"), "{log:?}");
         drop((frozen, half_open));
     }
