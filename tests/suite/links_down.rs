@@ -36,7 +36,7 @@ fn while_a_link_is_down_its_queue_does_what_its_policy_says() {
         for number in expected {
             assert_eq!(linked.text(), number.to_string());
         }
-        gateway.wait_for_log("link up: while it was down 6 messages were dropped");
+        gateway.wait_for_log("link up: while it was down, 6 messages were dropped");
         client.send_text("live");
         assert_eq!(linked.text(), "live", "{when_full}");
     }

@@ -66,7 +66,7 @@ fn at_a_stop_a_link_that_is_down_delays_nothing_and_the_log_says_what_is_lost() 
         assert!(started.elapsed() < DEADLINE / 2, "{when_full}: {:?}", started.elapsed());
         let log = gateway.whole_log();
         assert!(
-            log.iter().any(|line| line.contains("link up: 3 messages were still waiting for it and are lost")),
+            log.iter().any(|line| line.contains("link up: 3 messages were still queued for it and are lost")),
             "{log:#?}"
         );
     }
@@ -89,5 +89,5 @@ fn at_a_stop_a_remote_that_reads_nothing_is_waited_for_no_longer_than_the_drain(
     assert!(started.elapsed() < Duration::from_secs(6), "{:?}", started.elapsed());
     drop(client);
     sender.join().unwrap();
-    assert!(gateway.whole_log().iter().any(|line| line.contains("still waiting for it and are lost")));
+    assert!(gateway.whole_log().iter().any(|line| line.contains("still queued for it and are lost")));
 }

@@ -121,7 +121,7 @@ fn while_a_link_is_down_its_queue_is_bounded_to_the_message_also_for_bursts() {
         for number in expected {
             assert_eq!(linked.text(), number.to_string(), "{when_full}");
         }
-        gateway.wait_for_log("link up: while it was down 60 messages were dropped");
+        gateway.wait_for_log("link up: while it was down, 60 messages were dropped");
         client.send_text("live");
         assert_eq!(linked.text(), "live", "{when_full}");
     }
