@@ -115,8 +115,9 @@ impl Outlet {
 
     /// It takes messages from now on.
     pub fn set_up(&self) {
-        self.queue.set_up(true);
+        // First: its thread would report the same drops as those of a slow one.
         self.report_dropped("while it was down");
+        self.queue.set_up(true);
     }
 
     /// It takes none from now on: what comes waits.
