@@ -75,7 +75,7 @@ pub mod internals {
         pub mod outbox { pub use crate::connection::outbox::{Delivery, Limits, Outbox}; }
         pub mod poller { pub use crate::connection::poller::Poller; }
         pub mod queue { pub use crate::connection::queue::Queue; }
-        pub mod reader { pub use crate::connection::reader::{Close, Event, Reader, Violation}; }
+        pub mod reader { pub use crate::connection::reader::{Close, Reader, Sink, Violation}; }
         pub mod socket { pub use crate::connection::socket::Socket; }
         pub mod tls { pub use crate::connection::tls::{Decrypted, DialHandshake, DialStep, Session}; }
     }

@@ -14,7 +14,7 @@ use std::io::{self, Read, Write};
 
 use bytes::Bytes;
 use tungstenite::error::{CapacityError, ProtocolError};
-use tungstenite::protocol::{CloseFrame, WebSocketConfig, WebSocketContext};
+use tungstenite::protocol::{WebSocketConfig, WebSocketContext};
 
 use super::frame::{CONTROL_MAX, LARGE, Role};
 use crate::message::{Kind, Message};
@@ -23,15 +23,13 @@ use crate::system::large;
 /// tungstenite's read buffer: what it copies at a time, and what an active client keeps.
 const READ_BUFFER: usize = 4 << 10;
 
-/// What a peer has sent. Pongs are none: that something came is all they say.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Event {
+/// Where what a client has sent goes, in order. Pongs go nowhere: that something came is all they say.
+pub trait Sink {
     /// A complete text or binary message.
-    Message(Message),
+    fn message(&mut self, message: Message);
+
     /// A ping; the payload is to be sent back (RFC 6455 section 5.5.2).
-    Ping(Bytes),
-    /// The peer's Close: nothing that follows counts.
-    Close(Close),
+    fn ping(&mut self, payload: Bytes);
 }
 
 /// The peer's Close.
@@ -41,14 +39,6 @@ pub struct Close {
     pub code: Option<u16>,
     /// Its reason.
     pub reason: String,
-}
-
-impl From<Option<CloseFrame>> for Close {
-    fn from(frame: Option<CloseFrame>) -> Close {
-        let (code, reason) =
-            frame.map_or((None, String::new()), |frame| (Some(frame.code.into()), frame.reason.to_string()));
-        Close { code, reason }
-    }
 }
 
 /// What a peer did wrong, and the Close that tells it so.
@@ -75,47 +65,56 @@ impl Reader {
         Reader { role, context: None, walk: FrameWalk::default(), max_message }
     }
 
-    /// The next event in `input`, of which it takes what it has read. `None` when all of it is read; what has begun in it
-    /// goes on in the next one.
-    ///
-    /// # Errors
-    /// The first violation. Nothing can be understood any more behind it.
-    pub fn next(&mut self, input: &mut &[u8]) -> Result<Option<Event>, Violation> {
-        use tungstenite::{Error, Message as Read};
-        if input.is_empty() && self.context.is_none() {
-            return Ok(None);
-        }
-        let (role, max_message) = (self.role, self.max_message);
-        let context = self.context.get_or_insert_with(|| WebSocketContext::new(role, Some(config(max_message))));
-        let (kind, data) = loop {
-            match context.read(&mut Feed { input, walk: &mut self.walk }) {
-                Ok(Read::Text(text)) => break (Kind::Text, text.into()),
-                Ok(Read::Binary(data)) => break (Kind::Binary, data),
-                Ok(Read::Ping(payload)) => return Ok(Some(Event::Ping(payload))),
-                Ok(Read::Pong(_)) => {}
-                Ok(Read::Close(close)) => return Ok(Some(Event::Close(Close::from(close)))),
-                Ok(Read::Frame(_)) => unreachable!("tungstenite reads no raw frames"),
-                Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => return self.walked_out(),
-                Err(error) => return Err(violation(&error)),
+    /// Reads all of `input` into the sink, or up to the peer's Close or the first violation.
+    pub fn read(&mut self, mut input: &[u8], sink: &mut impl Sink) -> Result<Option<Close>, Violation> {
+        while !input.is_empty() {
+            if let Some(close) = self.read_message(&mut input, sink)? {
+                return Ok(Some(close));
             }
-        };
-        if self.walk.at_large_end {
-            // Nothing beyond the large frame was handed out, so nothing is lost with its buffer.
-            self.context = None;
-            return Ok(Some(Event::Message(Message { kind, data: large::returning(data) })));
-        }
-        Ok(Some(Event::Message(Message { kind, data })))
-    }
-
-    /// All that was handed out is parsed: what is too long by now is still to come.
-    fn walked_out(&self) -> Result<Option<Event>, Violation> {
-        if self.walk.at_padded_length {
-            return Err(Violation { code: 1002, reason: "length is not in its shortest form".to_owned() });
-        }
-        if self.walk.message > self.max_message as u64 {
-            return Err(too_long(self.walk.message, self.max_message));
         }
         Ok(None)
+    }
+
+    /// Reads messages while the parser has its present buffer.
+    fn read_message(&mut self, input: &mut &[u8], sink: &mut impl Sink) -> Result<Option<Close>, Violation> {
+        use tungstenite::{Error, Message as Read};
+        let (role, max_message) = (self.role, self.max_message);
+        let context = self.context.get_or_insert_with(|| WebSocketContext::new(role, Some(config(max_message))));
+        loop {
+            let (kind, data) = match context.read(&mut Feed { input, walk: &mut self.walk }) {
+                Ok(Read::Text(text)) => (Kind::Text, text.into()),
+                Ok(Read::Binary(data)) => (Kind::Binary, data),
+                Ok(Read::Ping(payload)) => {
+                    sink.ping(payload);
+                    continue;
+                }
+                Ok(Read::Pong(_)) => continue,
+                Ok(Read::Close(close)) => {
+                    let (code, reason) = close
+                        .map_or((None, String::new()), |close| (Some(close.code.into()), close.reason.to_string()));
+                    return Ok(Some(Close { code, reason }));
+                }
+                Ok(Read::Frame(_)) => unreachable!("tungstenite reads no raw frames"),
+                Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {
+                    // All that was handed out is parsed: what is too long by now is still to come.
+                    return if self.walk.at_padded_length {
+                        Err(Violation { code: 1002, reason: "length is not in its shortest form".to_owned() })
+                    } else if self.walk.message > max_message as u64 {
+                        Err(too_long(self.walk.message, max_message))
+                    } else {
+                        Ok(None)
+                    };
+                }
+                Err(error) => return Err(violation(&error)),
+            };
+            if self.walk.at_large_end {
+                // Nothing beyond the large frame was handed out, so nothing is lost with its buffer.
+                self.context = None;
+                sink.message(Message { kind, data: large::returning(data) });
+                return Ok(None);
+            }
+            sink.message(Message { kind, data });
+        }
     }
 
     /// Whether a message or a control frame has begun that is not yet complete.
@@ -345,20 +344,29 @@ mod tests {
         frame
     }
 
-    /// Feeds `wire` in pieces of `step` bytes and adds what comes out to `events`.
-    fn read_on(reader: &mut Reader, wire: &[u8], step: usize, events: &mut Vec<Event>) -> Result<(), Violation> {
-        for mut piece in wire.chunks(step) {
-            while let Some(event) = reader.next(&mut piece)? {
-                events.push(event);
-            }
+    #[derive(Debug, PartialEq, Eq)]
+    enum Event {
+        Message(Message),
+        Ping(Bytes),
+    }
+
+    impl Sink for Vec<Event> {
+        fn message(&mut self, message: Message) {
+            self.push(Event::Message(message));
         }
-        Ok(())
+
+        fn ping(&mut self, payload: Bytes) {
+            self.push(Event::Ping(payload));
+        }
     }
 
     /// Feeds `wire` in pieces of `step` bytes and collects what comes out.
     fn read_all(reader: &mut Reader, wire: &[u8], step: usize) -> Result<Vec<Event>, Violation> {
         let mut events = Vec::new();
-        read_on(reader, wire, step, &mut events).map(|()| events)
+        for piece in wire.chunks(step) {
+            assert_eq!(reader.read(piece, &mut events)?, None);
+        }
+        Ok(events)
     }
 
     #[test]
@@ -452,7 +460,7 @@ mod tests {
             let wire = [masked(0x82, b"before"), header.clone(), vec![0; 200]].concat();
             for step in [1, 7, 9, 1000] {
                 let (mut reader, mut events) = (Reader::new(Role::Server, 1 << 20), Vec::new());
-                let read = read_on(&mut reader, &wire, step, &mut events);
+                let read = wire.chunks(step).try_for_each(|piece| reader.read(piece, &mut events).map(drop));
                 assert_eq!(read.map_err(|violation| violation.code), Err(1002), "{header:?} in steps of {step}");
                 assert_eq!(events.len(), 1, "{header:?} in steps of {step}");
             }
@@ -464,12 +472,12 @@ mod tests {
 
     #[test]
     fn a_close_ends_the_reading() {
-        let read = |mut wire: &[u8]| Reader::new(Role::Server, 100).next(&mut wire);
-        let close = |code, reason: &str| Ok(Some(Event::Close(Close { code, reason: reason.to_owned() })));
+        let read = |wire: &[u8]| Reader::new(Role::Server, 100).read(wire, &mut Vec::new());
+        let close = |code, reason: &str| Ok(Some(Close { code, reason: reason.to_owned() }));
         assert_eq!(read(&masked(0x88, b"")), close(None, ""));
         assert_eq!(read(&masked(0x88, b"\x03\xe8bye")), close(Some(1000), "bye"));
         assert_eq!(read(&[masked(0x88, b"\x03\xe8"), masked(0x81, b"x")].concat()), close(Some(1000), ""));
-        assert!(matches!(read(&masked(0x88, b"\x03\xed")), Ok(Some(Event::Close(Close { code: Some(1002), .. })))));
+        assert_eq!(read(&masked(0x88, b"\x03\xed")).map(|close| close.and_then(|close| close.code)), Ok(Some(1002)));
         assert_eq!(read(&masked(0x88, b"\x03")).map_err(|violation| violation.code), Err(1002));
     }
 

@@ -31,7 +31,7 @@ use wsgate::internals::config::{QueueSettings, WhenFull};
 use wsgate::internals::connection::frame::{Cork, CorkLimits, Frame, Role};
 use wsgate::internals::connection::outbox::{Limits, Outbox};
 use wsgate::internals::connection::poller::Poller;
-use wsgate::internals::connection::reader::{self, Close, Reader, Violation};
+use wsgate::internals::connection::reader::{Close, Reader, Sink, Violation};
 use wsgate::internals::connection::socket::Socket;
 use wsgate::internals::id::Id;
 use wsgate::internals::message::{Kind, Message};
@@ -115,19 +115,19 @@ struct World {
     number: u32,
 }
 
-/// What one read brings, and how it ends.
-fn read_all(reader: &mut Reader, mut input: &[u8]) -> (Vec<Event>, Result<Option<Close>, Violation>) {
-    let mut events = Vec::new();
-    loop {
-        match reader.next(&mut input) {
-            Ok(Some(reader::Event::Message(message))) => {
-                events.push(Event::Message(message.kind, message.data.to_vec()));
-            }
-            Ok(Some(reader::Event::Ping(payload))) => events.push(Event::Ping(payload.to_vec())),
-            Ok(Some(reader::Event::Close(close))) => return (events, Ok(Some(close))),
-            Ok(None) => return (events, Ok(None)),
-            Err(violation) => return (events, Err(violation)),
-        }
+/// What one read brings.
+#[derive(Default)]
+struct Turn {
+    events: Vec<Event>,
+}
+
+impl Sink for Turn {
+    fn message(&mut self, message: Message) {
+        self.events.push(Event::Message(message.kind, message.data.to_vec()));
+    }
+
+    fn ping(&mut self, payload: Bytes) {
+        self.events.push(Event::Ping(payload.to_vec()));
     }
 }
 
@@ -299,12 +299,14 @@ impl World {
                 return self.abort("the peer ended the connection without a Close");
             }
         };
+        let mut turn = Turn::default();
         let is_closing = self.outbox.has_close();
-        let (events, end) = read_all(&mut self.reader, &buffer[..count]);
+        let end = self.reader.read(&buffer[..count], &mut turn);
         let expected = self.incoming.read(&buffer[..count], end.as_ref());
-        assert!(events == expected, "read {events:?} instead of {expected:?}");
+        assert!(turn.events == expected, "read {:?} instead of {expected:?}", turn.events);
 
-        let pings = events.iter().filter_map(|event| if let Event::Ping(data) = event { Some(data) } else { None });
+        let pings =
+            turn.events.iter().filter_map(|event| if let Event::Ping(data) = event { Some(data) } else { None });
         let pongs: Vec<_> = pings.map(|payload| encoded(self.role, 0x8A, payload)).collect();
         if let Some(latest) = pongs.last() {
             let joined = |bytes: &[u8]| Frame::joined(Bytes::copy_from_slice(bytes), 0);
@@ -313,7 +315,7 @@ impl World {
             self.observe();
         }
         if !is_closing {
-            self.echo(events);
+            self.echo(turn.events);
         }
         if end == Ok(None) {
             assert_eq!(self.reader.is_inside_message(), self.incoming.is_inside_message());
