@@ -29,7 +29,7 @@ pub fn run(config: Option<&Path>) -> ExitCode {
     }
 }
 
-/// What [`run`] prints: a line that says ok, then one for each listener, endpoint and link.
+/// What `run` prints: a line that says ok, then one for each listener, endpoint and link.
 pub fn report(config: Option<&Path>) -> Result<String, ConfigError> {
     let (name, settings) = match config {
         Some(path) => (path.display().to_string(), config::load(path)?),

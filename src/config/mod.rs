@@ -46,7 +46,7 @@ pub fn load(path: &Path) -> Result<Settings, ConfigError> {
     }
 }
 
-/// Reads the text of a configuration file; the same as [`load`] without opening that file.
+/// Reads the text of a configuration file; the same as `load` without opening that file.
 ///
 /// `file_name` is what mistakes begin with; relative paths are relative to `base_dir`.
 pub fn parse(text: &str, file_name: &str, base_dir: &Path) -> Result<Settings, ConfigError> {

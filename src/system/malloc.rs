@@ -18,7 +18,7 @@ use crate::clock::{self, Ticks};
 /// So many connections have to have ended since the last time.
 const CROWD: usize = 32;
 
-/// From one time to the next, at least.
+/// From one time to the next where connections end all the time.
 const REST: Duration = Duration::from_secs(5);
 
 /// After that it is done once more: what the heartbeat had noted of those connections is gone by then.
@@ -35,7 +35,10 @@ pub fn trim_end_of_heap() {
 /// Notices when a crowd has gone, and trims.
 #[derive(Debug, Default)]
 pub struct Trimmer {
-    seen: usize,
+    /// How many connections had ended when it last trimmed, and at the last tick.
+    trimmed: usize,
+    last: usize,
+    /// Not before this tick, unless the crowd has gone.
     next: Ticks,
     again: Option<Ticks>,
 }
@@ -48,18 +51,18 @@ impl Trimmer {
         }
     }
 
+    /// As soon as no connection has ended for a tick, so that nothing is freed behind it; where some end all the time,
+    /// once every [`REST`].
     fn is_due(&mut self, now: Ticks, ended: usize) -> bool {
-        if now < self.next {
-            return false;
-        }
-        if ended.wrapping_sub(self.seen) >= CROWD {
-            self.seen = ended;
+        let is_quiet = std::mem::replace(&mut self.last, ended) == ended;
+        if ended.wrapping_sub(self.trimmed) >= CROWD && (is_quiet || now >= self.next) {
             self.again = Some(now + clock::ticks(AGAIN));
         } else if self.again.is_some_and(|again| again <= now) {
             self.again = None;
         } else {
             return false;
         }
+        self.trimmed = ended;
         self.next = now + clock::ticks(REST);
         true
     }
@@ -84,16 +87,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_trims_after_a_crowd_and_once_more_later() {
-        let (rest, again) = (clock::ticks(REST), clock::ticks(AGAIN));
-        let mut trimmer = Trimmer::default();
+    fn it_trims_once_a_crowd_has_gone_and_once_more_later() {
+        let again = clock::ticks(AGAIN);
+        let mut trimmer = Trimmer { next: 100, ..Trimmer::default() };
         let mut is_due = |now, ended| trimmer.is_due(now, ended);
-        assert!(!is_due(1, CROWD - 1));
-        assert!(is_due(2, CROWD));
-        assert!(!is_due(3, 10 * CROWD), "it has just been done");
-        assert!(is_due(2 + rest, 10 * CROWD));
-        assert!(!is_due(2 + 2 * rest, 10 * CROWD));
-        assert!(is_due(2 + rest + again, 10 * CROWD), "what was noted of them is gone now");
-        assert!(!is_due(2 + 2 * rest + 2 * again, 10 * CROWD));
+        assert!(!is_due(1, CROWD - 1) && !is_due(2, CROWD - 1), "it is no crowd");
+        assert!(!is_due(3, CROWD), "the others may be about to go");
+        assert!(is_due(4, CROWD));
+        assert!(!is_due(5, CROWD) && !is_due(3 + again, CROWD), "it has been done");
+        assert!(is_due(4 + again, CROWD), "what was noted of them is gone now");
+        assert!(!is_due(5 + again, CROWD));
+    }
+
+    #[test]
+    fn where_connections_end_all_the_time_it_trims_now_and_then() {
+        let mut trimmer = Trimmer::default();
+        let due = (1..100).filter(|tick| trimmer.is_due(*tick, *tick as usize * CROWD)).count();
+        assert_eq!(due, 99_usize.div_ceil(clock::ticks(REST) as usize));
     }
 }

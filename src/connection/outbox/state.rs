@@ -22,7 +22,7 @@ pub(super) struct State {
     pub(super) writing: bool,
     /// The socket takes nothing: the flusher will go on.
     pub(super) stalled: bool,
-    /// What is not sent at the end is wanted back, see [`Outbox::reclaim`].
+    /// What is not sent at the end is wanted back, see [`reclaim`](super::Outbox::reclaim).
     pub(super) keeps: bool,
     /// When the kernel last took a byte, or was first offered one since; meaningful while stalled.
     pub(super) progress: Ticks,
