@@ -16,7 +16,7 @@ use crate::connection::frame::{CorkLimits, Frame, join};
 use crate::connection::outbox::{Delivery, Outbox};
 use crate::id::Id;
 use crate::route::Room;
-use crate::shared::publisher::{Inbox, Published, Reservation};
+use crate::shared::publisher::{Inbox, Published, Reservation, Step};
 
 /// Entries of one pass: the more, the better they join; the fewer, the sooner the first is out.
 const PASS: usize = 256;
@@ -34,21 +34,9 @@ pub fn run(inbox: &Inbox, mut shards: Shards, limits: &[CorkLimits]) {
         for published in batch.drain(..) {
             match published {
                 Published::Frame { room, except, frame } => pending.push(room, except, frame),
-                Published::Join { room, outbox } => {
+                Published::Step(step) => {
                     pending.flush(&mut shards, limits, &reservation);
-                    shards.pick(outbox.id()).apply(Task::Join { room, outbox });
-                }
-                Published::Leave { room, id } => {
-                    pending.flush(&mut shards, limits, &reservation);
-                    shards.pick(id).apply(Task::Leave { room, id });
-                }
-                Published::To { outbox, frame } => {
-                    pending.flush(&mut shards, limits, &reservation);
-                    shards.pick(outbox.id()).apply(Task::To { outbox, frame, reservation: Arc::clone(&reservation) });
-                }
-                Published::Stop { within } => {
-                    pending.flush(&mut shards, limits, &reservation);
-                    shards.each(|shard| shard.apply(Task::Stop { within }));
+                    shards.step(step, &reservation);
                 }
                 Published::End => return,
             }
@@ -126,44 +114,13 @@ impl Fanout {
     }
 }
 
-/// One step of a deliverer.
+/// What a deliverer does next.
 #[derive(Debug)]
 pub enum Task {
-    /// See [`Published::Join`].
-    Join {
-        /// The room.
-        room: Room,
-        /// The client's outbox.
-        outbox: Arc<Outbox>,
-    },
-    /// See [`Published::Leave`].
-    Leave {
-        /// The room.
-        room: Room,
-        /// The client.
-        id: Id,
-    },
     /// Messages for the room's clients in this shard.
-    Fanout {
-        /// The room.
-        room: Room,
-        /// The messages.
-        fanout: Arc<Fanout>,
-    },
-    /// Messages for one client.
-    To {
-        /// The client's outbox.
-        outbox: Arc<Outbox>,
-        /// The messages.
-        frame: Frame,
-        /// The room that they occupy.
-        reservation: Arc<Reservation>,
-    },
-    /// See [`Published::Stop`].
-    Stop {
-        /// How long writing what is queued may take.
-        within: Ticks,
-    },
+    Fanout { room: Room, fanout: Arc<Fanout> },
+    /// A step, and the room in the channel that its messages occupy.
+    Step(Step, Arc<Reservation>),
 }
 
 /// Everybody who delivers: the deliverers, or the broadcaster itself.
@@ -185,7 +142,15 @@ impl Shards {
         Shards(deliverers.into_iter().map(Shard::Deliverer).collect())
     }
 
-    /// The share that a client is in.
+    /// Has the shard of its client, or each of them, do a step.
+    fn step(&mut self, step: Step, reservation: &Arc<Reservation>) {
+        match step.client() {
+            Some(id) => self.pick(id).apply(Task::Step(step, Arc::clone(reservation))),
+            None => self.each(|shard| shard.apply(Task::Step(step.clone(), Arc::clone(reservation)))),
+        }
+    }
+
+    /// The shard that a client is in.
     fn pick(&mut self, id: Id) -> &mut Shard {
         let count = self.0.len() as u64;
         &mut self.0[(id.as_u64() % count) as usize]
@@ -224,7 +189,18 @@ struct Members {
 impl Rooms {
     fn apply(&mut self, task: Task) {
         match task {
-            Task::Join { room, outbox } => {
+            Task::Fanout { room, fanout } => {
+                if let Some(members) = self.rooms.get(&room) {
+                    members.deliver(&fanout);
+                }
+            }
+            Task::Step(step, _reservation) => self.step(step),
+        }
+    }
+
+    fn step(&mut self, step: Step) {
+        match step {
+            Step::Join { room, outbox } => {
                 if let Some(within) = self.stopping {
                     close_for_stop(&outbox, within);
                 } else {
@@ -233,20 +209,15 @@ impl Rooms {
                     self.rooms.entry(room).or_default().add(outbox);
                 }
             }
-            Task::Leave { room, id } => {
+            Step::Leave { room, id } => {
                 let Some(members) = self.rooms.get_mut(&room) else { return };
                 members.remove(id);
                 if members.outboxes.is_empty() {
                     self.rooms.remove(&room);
                 }
             }
-            Task::Fanout { room, fanout } => {
-                if let Some(members) = self.rooms.get(&room) {
-                    members.deliver(&fanout);
-                }
-            }
-            Task::To { outbox, frame, reservation: _reservation } => deliver_to(&outbox, &frame),
-            Task::Stop { within } => {
+            Step::To { outbox, frame } => deliver_to(&outbox, &frame),
+            Step::Stop { within } => {
                 self.stopping = Some(within);
                 let all = self.rooms.values().flat_map(|members| &members.outboxes);
                 all.for_each(|outbox| close_for_stop(outbox, within));

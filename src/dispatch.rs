@@ -16,7 +16,7 @@ use crate::format::{self, Address, Audience, Decoded};
 use crate::message::{Message, Origin};
 use crate::route::{OutletId, Place, Room, Target};
 use crate::shared::Shared;
-use crate::shared::publisher::Published;
+use crate::shared::publisher::{Published, Step};
 use crate::shared::registry::Client;
 use crate::system::large;
 
@@ -180,7 +180,7 @@ impl<'a> Dispatch<'a> {
         self.hand_over();
         // Its own size: the message may be a part of a buffer that is larger.
         let frame = Frame::message(&Message { data: Bytes::copy_from_slice(&message.data), ..message });
-        self.shared.publish(self.source.peer, Published::To { outbox: Arc::clone(to.outbox()), frame });
+        self.shared.publish(self.source.peer, Published::Step(Step::To { outbox: Arc::clone(to.outbox()), frame }));
     }
 }
 

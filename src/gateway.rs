@@ -22,7 +22,7 @@ use crate::heartbeat;
 use crate::link;
 use crate::listener::{ListenError, Listener};
 use crate::shared::Shared;
-use crate::shared::publisher::{self, Inbox, Published};
+use crate::shared::publisher::{self, Inbox, Published, Step};
 use crate::system::limits;
 use crate::system::thread::spawn_vital;
 use crate::system::watchdog::Watchdog;
@@ -230,7 +230,9 @@ impl Gateway {
     fn stop_clients(&self, drain: Duration, deadline: Instant) {
         let registry = &self.shared.registry;
         info!("stopping: closing {} clients, for at most {drain:?}", registry.len());
-        self.shared.publisher.publish(Published::Stop { within: clock::ticks(drain) }, || Instant::now() >= deadline);
+        self.shared
+            .publisher
+            .publish(Published::Step(Step::Stop { within: clock::ticks(drain) }), || Instant::now() >= deadline);
         let left = registry.wait_empty(deadline);
         if left > 0 {
             warn!("stopping: {left} clients did not close in time: their connections are cut");

@@ -19,7 +19,7 @@ use crate::events::tell_of_client;
 use crate::relay;
 use crate::relay::reach::Reached;
 use crate::shared::Shared;
-use crate::shared::publisher::Published;
+use crate::shared::publisher::{Published, Step};
 use crate::shared::registry::Client;
 
 /// Runs the whole life of a client.
@@ -115,7 +115,7 @@ fn departed(shared: &Shared, client: &Client, since: Instant, (received, misaddr
 /// Leaves the room, however long the broadcaster takes to hear of it: a client that it does not know
 /// to be gone keeps its outbox and its socket open for ever.
 fn leave(shared: &Shared, client: &Client) {
-    shared.publisher.publish(Published::Leave { room: client.room.clone(), id: client.id() }, || false);
+    shared.publisher.publish(Published::Step(Step::Leave { room: client.room.clone(), id: client.id() }), || false);
 }
 
 #[cfg(test)]
@@ -198,13 +198,13 @@ mod tests {
         assert_eq!((shared.registry.len(), connections.in_use(), places.in_use()), (1, 1, 1));
         let mut batch = Vec::new();
         assert!(inbox.take(&mut batch, 256).is_some());
-        assert!(matches!(batch[..], [Published::Leave { id, .. }] if id == client.id()), "{batch:?}");
+        assert!(matches!(batch[..], [Published::Step(Step::Leave { id, .. })] if id == client.id()), "{batch:?}");
         // The other goes on through the same locks and the same channel, and leaves as ever.
         let message = [0x82, 0x81, 0, 0, 0, 0, b'x'];
         drop(others);
         live(&shared, going_on, "a test", |shared, client, _, _| take_in_first(shared, client, &message));
         assert!(inbox.take(&mut batch, 256).is_some());
-        assert!(matches!(batch[1..], [Published::Frame { .. }, Published::Leave { .. }]), "{batch:?}");
+        assert!(matches!(batch[1..], [Published::Frame { .. }, Published::Step(Step::Leave { .. })]), "{batch:?}");
         assert_eq!((shared.registry.len(), connections.in_use(), places.in_use()), (0, 0, 0));
         let _ = writeln!(io::stderr(), "L6: 1 of 2 clients ended, with 1011; 0 places lost");
     }
@@ -213,7 +213,7 @@ mod tests {
     fn the_time_for_which_a_client_was_held_is_not_held_against_its_message() {
         let (shared, inbox, client, theirs) = arrive(Settings::default());
         let room = client.room.clone();
-        while shared.publisher.try_publish(Published::Leave { room: room.clone(), id: 1.into() }).is_ok() {}
+        while shared.publisher.try_publish(Published::Step(Step::Leave { room: room.clone(), id: 1.into() })).is_ok() {}
         let thread = {
             let (shared, client) = (Arc::clone(&shared), Arc::clone(&client));
             std::thread::spawn(move || {
@@ -255,7 +255,7 @@ mod tests {
     fn a_client_leaves_its_room_although_the_broadcaster_is_behind() {
         let (shared, inbox, client, _theirs) = arrive(Settings::default());
         let (room, id) = (client.room.clone(), client.id());
-        while shared.publisher.try_publish(Published::Leave { room: room.clone(), id: 1.into() }).is_ok() {}
+        while shared.publisher.try_publish(Published::Step(Step::Leave { room: room.clone(), id: 1.into() })).is_ok() {}
         client.outbox().abort("it is gone");
         let (ended, end) = std::sync::mpsc::channel();
         let thread = {
@@ -267,7 +267,7 @@ mod tests {
         };
         assert!(end.recv_timeout(Duration::from_millis(600)).is_err(), "it gave up");
         let mut batch = Vec::new();
-        let is_ours = |entry: &Published| matches!(entry, Published::Leave { id: left, .. } if *left == id);
+        let is_ours = |entry: &Published| matches!(entry, Published::Step(Step::Leave { id: left, .. }) if *left == id);
         let deadline = Instant::now() + Duration::from_secs(5);
         while !batch.iter().any(is_ours) && Instant::now() < deadline {
             batch.clear();

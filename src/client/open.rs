@@ -22,7 +22,7 @@ use crate::id::Id;
 use crate::message::{Kind, Message, Origin};
 use crate::permits::Permit;
 use crate::relay::reach::{ClientRequest, ReachError, Reached, reach};
-use crate::shared::publisher::Published;
+use crate::shared::publisher::{Published, Step};
 use crate::shared::registry::{Client, Registration};
 use crate::shared::{Endpoint, Shared};
 
@@ -166,7 +166,10 @@ fn enter(
     }
     let connected = || What::Connected { subprotocol: admission.subprotocol.clone() };
     tell_of_client(shared, &client, EventKind::Connect, connected);
-    shared.publish(&client.peer, Published::Join { room: client.room.clone(), outbox: Arc::clone(client.outbox()) });
+    shared.publish(
+        &client.peer,
+        Published::Step(Step::Join { room: client.room.clone(), outbox: Arc::clone(client.outbox()) }),
+    );
     client.outbox().flush();
     drop(handshake);
     let handshaken = Handshaken { is_tls, behind, is_session_ended };

@@ -23,50 +23,52 @@ const BYTES: usize = 64 << 20;
 /// What the broadcaster takes, in the order in which it was sent.
 #[derive(Debug)]
 pub enum Published {
-    /// A client enters a room: it gets everything that is sent after this.
-    Join {
-        /// The room.
-        room: Room,
-        /// The client's outbox.
-        outbox: Arc<Outbox>,
-    },
-    /// A client leaves a room.
-    Leave {
-        /// The room.
-        room: Room,
-        /// The client.
-        id: Id,
-    },
     /// Messages for a room.
     Frame {
-        /// The room.
         room: Room,
         /// Who does not get them.
         except: Option<Id>,
         /// The messages, encoded in the format of the room's endpoint.
         frame: Frame,
     },
+    /// Anything else, which has its place between the messages.
+    Step(Step),
+    /// Nothing comes after this.
+    End,
+}
+
+/// What happens between the messages of rooms.
+#[derive(Debug, Clone)]
+pub enum Step {
+    /// A client enters a room: it gets everything that is sent after this.
+    Join { room: Room, outbox: Arc<Outbox> },
+    /// A client leaves a room.
+    Leave { room: Room, id: Id },
     /// Messages for one client.
-    To {
-        /// The client's outbox.
-        outbox: Arc<Outbox>,
-        /// The messages.
-        frame: Frame,
-    },
-    /// The gateway stops: everybody, and everybody who joins later, is closed with 1001.
+    To { outbox: Arc<Outbox>, frame: Frame },
+    /// The gateway stops: every client, also one that joins later, is closed with 1001.
     Stop {
         /// How long writing what is queued may take.
         within: Ticks,
     },
-    /// Nothing comes after this.
-    End,
+}
+
+impl Step {
+    /// The client that it is about; `None` if it is about all.
+    pub fn client(&self) -> Option<Id> {
+        match self {
+            Step::Join { outbox, .. } | Step::To { outbox, .. } => Some(outbox.id()),
+            Step::Leave { id, .. } => Some(*id),
+            Step::Stop { .. } => None,
+        }
+    }
 }
 
 impl Published {
     fn size(&self) -> usize {
         match self {
-            Published::Frame { frame, .. } | Published::To { frame, .. } => frame.len(),
-            Published::Join { .. } | Published::Leave { .. } | Published::Stop { .. } | Published::End => 0,
+            Published::Frame { frame, .. } | Published::Step(Step::To { frame, .. }) => frame.len(),
+            Published::Step(_) | Published::End => 0,
         }
     }
 }
