@@ -470,3 +470,18 @@ fn every_connect_disconnect_and_refusal_is_one_log_line_that_no_peer_can_forge()
     let count = |text: &str| gateway.log().iter().filter(|line| line.contains(text)).count();
     assert_eq!((count(": connected to "), count(": disconnected "), count(": refused with ")), (2, 2, 3));
 }
+
+#[test]
+fn a_start_that_fails_half_way_stops_the_threads_that_it_has_started() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = directory.path().join("wsgate.toml");
+    fs::write(&config, "[gateway]\ndeliverers = 64\n\n[[listen]]\naddress = \"127.0.0.1:0\"\n").unwrap();
+    // 64 stacks of 2 MiB have no room in it.
+    let mut command = Command::new("prlimit");
+    command.args(["--as=100000000", env!("CARGO_BIN_EXE_wsgate"), "serve", "--config"]).arg(&config);
+    let output = process::run(&mut command, DEADLINE);
+    let log = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(71), "{log}");
+    let (stopped, failed) = (log.find(" stopped\n"), log.find(" failed to start a deliverer: "));
+    assert!(stopped.is_some() && stopped < failed, "{log}");
+}
