@@ -219,8 +219,6 @@ impl<'a> ReadLoop<'a> {
         let Turn { received, pongs, .. } = turn;
         self.received.messages += received.messages;
         self.received.bytes += received.bytes;
-        self.received.messages += received.messages;
-        self.received.bytes += received.bytes;
         pongs.send(&self.peer.outbox);
         if received.messages > 0 {
             handler.flush();

@@ -294,7 +294,7 @@ fn the_others_get_everything_although_one_client_is_frozen() {
                 }
             }
         });
-        gateway.wait_for_log(&format!("client {frozen_id}: its queue is full: messages are dropped"));
+        gateway.wait_for_log(&format!("client {frozen_id}: its queue is full: messages for it are dropped"));
         drop(frozen);
         let line = gateway.wait_for_log(&format!("client {frozen_id}: disconnected"));
         assert!(!line.contains(" 0 dropped"), "{line}");
@@ -368,7 +368,7 @@ fn dropped(gateway: &Gateway, id: &str) -> usize {
 #[test]
 fn drop_oldest_keeps_what_came_last() {
     with_flooded("drop_oldest", |gateway, mut frozen, id, mut publisher| {
-        let line = format!("client {id}: its queue is full: messages are dropped");
+        let line = format!("client {id}: its queue is full: messages for it are dropped");
         gateway.wait_for_log(&line);
         publisher.send_text("last");
         assert_eq!(publisher.text(), "last");
@@ -402,7 +402,7 @@ fn drop_oldest_keeps_what_came_last() {
 #[test]
 fn drop_newest_keeps_what_came_first() {
     with_flooded("drop_newest", |gateway, mut frozen, id, mut publisher| {
-        gateway.wait_for_log(&format!("client {id}: its queue is full: messages are dropped"));
+        gateway.wait_for_log(&format!("client {id}: its queue is full: messages for it are dropped"));
         // What the queue has no room for is dropped, until the client has read on: this is said
         // again and again until it arrives.
         let done = AtomicBool::new(false);
@@ -436,7 +436,7 @@ fn drop_newest_keeps_what_came_first() {
 #[test]
 fn disconnect_sends_what_was_queued_and_then_says_too_slow() {
     with_flooded("disconnect", |gateway, mut frozen, id, mut publisher| {
-        gateway.wait_for_log(&format!("client {id}: its queue is full: it is closed"));
+        gateway.wait_for_log(&format!("client {id}: its queue is full: the client is closed"));
         frozen.widen();
         let mut count = 0;
         let close = loop {

@@ -304,11 +304,11 @@ fn a_message_to_a_session_that_is_unknown_or_not_allowed_is_logged_and_dropped()
             (session(unknown), format!("client {control_id}: session_unknown: {unknown} ")),
             (
                 format!(r#""_session":"{device_id}"}}"#),
-                format!("client {control_id}: session_unknown: its _session names"),
+                format!("client {control_id}: session_unknown: its _session is not"),
             ),
             (
                 format!(r#""_session":1,{}"#, session(&device_id)),
-                format!("client {control_id}: session_unknown: its _session names"),
+                format!("client {control_id}: session_unknown: its _session is not"),
             ),
         ] {
             let before = gateway.log().iter().filter(|other| other.contains(&line)).count();
