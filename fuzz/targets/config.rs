@@ -66,10 +66,7 @@ fn accepted(text: &str, settings: Settings) {
 /// What is accepted can be dialled. Over TLS that would read the system's certificates each time.
 fn dialer(settings: Option<&DialSettings>) -> Option<Dialer> {
     let settings = settings.filter(|settings| !settings.url.secure)?;
-    Some(
-        Dialer::new(settings, Resolver::new())
-            .unwrap_or_else(|error| panic!("accepted, and then not: {error}")),
-    )
+    Some(Dialer::new(settings, Resolver::new()).unwrap_or_else(|error| panic!("accepted, and then not: {error}")))
 }
 
 /// Every mistake has a place inside the file and one line of words.
