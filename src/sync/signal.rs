@@ -13,8 +13,8 @@ pub const SLICE: Duration = Duration::from_millis(250);
 #[derive(Debug, Default)]
 pub struct Signal {
     changed: Condvar,
-    /// How many threads wait. Changed only with the mutex in hand, so it is exact for whoever has it, and for
-    /// whoever has just changed what the waits are about and released it.
+    /// How many threads wait. It changes only with the mutex in hand, so it is exact for the thread that has the mutex,
+    /// and for one that has just changed what the waits are about and released it.
     waiting: AtomicU32,
 }
 
