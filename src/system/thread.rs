@@ -6,8 +6,6 @@ use std::thread::{Builder, JoinHandle};
 
 use log::error;
 
-use super::malloc;
-
 /// The exit code when a thread of which there is one has panicked (EX_SOFTWARE of sysexits).
 const EXIT_SOFTWARE: i32 = 70;
 
@@ -31,10 +29,6 @@ pub fn spawn_client(name: String, stack: usize, body: impl FnOnce() + Send + 'st
 
 /// Starts a thread of one of many peers that somebody waits for. An error is as normal as for a client's.
 pub fn spawn_joined(name: String, stack: usize, body: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
-    let body = move || {
-        body();
-        malloc::trim_end_of_heap();
-    };
     Builder::new().name(name).stack_size(stack).spawn(body)
 }
 

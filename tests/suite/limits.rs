@@ -350,6 +350,8 @@ fn a_client_beyond_the_limit_of_an_endpoint_is_closed_or_refused_as_at_capacity_
 fn handshakes_beyond_their_limit_get_503_until_one_is_done() {
     let gateway = Gateway::start(&config("max_handshakes = 3\nhandshake_timeout = \"2s\""));
     let mut canary = Canary::connect(&gateway);
+    // Its own handshake counts until the gateway reads from it.
+    canary.check_echo("its own handshake");
     let silent: Vec<Raw> = (0..3).map(|_| gateway.raw("plain")).collect();
     assert!(is_told_to_retry(&try_upgrade(&gateway, "/canary").0));
     canary.check_echo("a refusal");

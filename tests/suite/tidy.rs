@@ -452,7 +452,7 @@ fn the_map_names_every_thread() {
             }
         }
     }
-    assert_eq!(seen, 11, "threads that were seen starting");
+    assert_eq!(seen, 12, "threads that were seen starting");
 }
 
 #[test]
