@@ -27,8 +27,10 @@ const CROWD: usize = 32;
 /// From one time to the next where connections end all the time.
 const REST: Duration = Duration::from_secs(5);
 
-/// After that it is done once more: what the heartbeat had noted of those connections is gone by then.
-const AGAIN: Duration = Duration::from_mins(1);
+/// After that it is done twice more, so long after the first time. On a busy machine threads end some time after their
+/// connections, and free last what the TLS library keeps for them; and what the heartbeat has noted of those connections
+/// is gone after its next visits.
+const AGAIN: [Duration; 2] = [Duration::from_secs(5), Duration::from_mins(1)];
 
 /// Enough for malloc to look at the end of its heap, and too little to be mapped by itself (128 KiB).
 const BLOCK: usize = 96 << 10;
@@ -50,7 +52,8 @@ pub struct Trimmer {
     last: usize,
     /// Not before this tick, unless the crowd has gone.
     next: Ticks,
-    again: Option<Ticks>,
+    /// When it is done again, the last time first.
+    again: Vec<Ticks>,
 }
 
 impl Trimmer {
@@ -70,10 +73,8 @@ impl Trimmer {
     fn is_due(&mut self, now: Ticks, ended: usize) -> bool {
         let is_quiet = std::mem::replace(&mut self.last, ended) == ended;
         if ended.wrapping_sub(self.trimmed) >= CROWD && (is_quiet || now >= self.next) {
-            self.again = Some(now + clock::ticks(AGAIN));
-        } else if self.again.is_some_and(|again| again <= now) {
-            self.again = None;
-        } else {
+            self.again = AGAIN.iter().rev().map(|later| now + clock::ticks(*later)).collect();
+        } else if self.again.pop_if(|again| *again <= now).is_none() {
             return false;
         }
         self.trimmed = ended;
@@ -143,16 +144,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_trims_once_a_crowd_has_gone_and_once_more_later() {
-        let again = clock::ticks(AGAIN);
+    fn it_trims_once_a_crowd_has_gone_and_twice_more_later() {
+        let again = AGAIN.map(clock::ticks);
         let mut trimmer = Trimmer { next: 100, ..Trimmer::default() };
         let mut is_due = |now, ended| trimmer.is_due(now, ended);
         assert!(!is_due(1, CROWD - 1) && !is_due(2, CROWD - 1), "it is no crowd");
         assert!(!is_due(3, CROWD), "the others may be about to go");
         assert!(is_due(4, CROWD));
-        assert!(!is_due(5, CROWD) && !is_due(3 + again, CROWD), "it has been done");
-        assert!(is_due(4 + again, CROWD), "what was noted of them is gone now");
-        assert!(!is_due(5 + again, CROWD));
+        assert!(!is_due(5, CROWD) && !is_due(3 + again[0], CROWD), "it has been done");
+        assert!(is_due(4 + again[0], CROWD), "their threads have ended now");
+        assert!(!is_due(5 + again[0], CROWD) && !is_due(3 + again[1], CROWD));
+        assert!(is_due(4 + again[1], CROWD), "what was noted of them is gone now");
+        assert!(!is_due(5 + again[1], CROWD));
     }
 
     #[test]
