@@ -1,332 +1,310 @@
-//! The broadcaster: owns the rooms, takes joins, leaves and messages in order, and fans out.
+//! The broadcaster: takes the rooms in which something waits, in turns, and delivers it.
 //!
-//! What is pending is taken in one pass and joined by room, so that sixteen waiting messages, from
-//! one sender or from sixteen, are one write per client. The clients of all rooms are divided
-//! among the deliverers; with none, the broadcaster writes itself. Delivering never waits for a
-//! client, so these threads wait for nothing but work.
+//! What waits in a room is joined, so that sixteen waiting messages, from one sender or from sixteen, are one write per
+//! client. A large room is delivered to in slices, between which other rooms have their turns. The slices go to the
+//! deliverers; with none, the broadcaster writes itself. Delivering never waits for a client, so these threads wait for
+//! nothing but work.
 
-use std::collections::HashMap;
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, Sender};
-use log::warn;
 
-use crate::clock::Ticks;
-use crate::connection::frame::{CorkLimits, Frame, join};
-use crate::connection::outbox::{Delivery, Outbox};
-use crate::id::Id;
-use crate::route::Room;
-use crate::shared::publisher::{Inbox, Published, Reservation, Step};
+use crate::connection::frame::CorkLimits;
+use crate::shared::Shared;
+use crate::shared::rooms::{LiveRoom, Ready};
+use crate::shared::turn::{Places, SLICE, Turn};
 
-/// Entries of one pass: the more, the better they join; the fewer, the sooner the first is out.
-const PASS: usize = 256;
+/// Slices that wait for each deliverer. Full: the broadcaster waits for them; the deliverers themselves wait for nobody.
+const SLICES: usize = 4;
 
-/// Passes on their way to one deliverer. Full: the broadcaster waits for it, and the senders for
-/// the broadcaster; the deliverer itself waits for nobody.
-const DELIVERER_ENTRIES: usize = 64;
-
-/// Runs until it is told to end. `limits` are those of each endpoint's outboxes.
-pub fn run(inbox: &Inbox, mut shards: Shards, limits: &[CorkLimits]) {
-    let mut batch = Vec::with_capacity(PASS);
-    let mut pending = Pending::default();
-    while let Some(reservation) = inbox.take(&mut batch, PASS) {
-        let reservation = Arc::new(reservation);
-        for published in batch.drain(..) {
-            match published {
-                Published::Frame { room, except, frame } => pending.push(room, except, frame),
-                Published::Step(step) => {
-                    pending.flush(&mut shards, limits, &reservation);
-                    shards.step(step, &reservation);
-                }
-                Published::End => return,
-            }
-        }
-        pending.flush(&mut shards, limits, &reservation);
-    }
-}
-
-/// A deliverer's loop: its share of every room's clients.
-pub fn deliver(tasks: &Receiver<Task>) {
-    let mut rooms = Rooms::default();
-    for task in tasks {
-        rooms.apply(task);
-    }
-}
-
-/// A channel to a deliverer.
-pub fn deliverer_channel() -> (Sender<Task>, Receiver<Task>) {
-    crossbeam_channel::bounded(DELIVERER_ENTRIES)
-}
-
-/// The messages of one pass, by room, in the order of the first of each.
-#[derive(Default)]
-struct Pending {
-    rooms: Vec<(Room, Vec<Entry>)>,
-}
-
-/// A frame and who does not get it.
-#[derive(Debug, Clone)]
-struct Entry {
-    except: Option<Id>,
-    frame: Frame,
-}
-
-impl Pending {
-    fn push(&mut self, room: Room, except: Option<Id>, frame: Frame) {
-        match self.rooms.iter_mut().find(|(other, _)| *other == room) {
-            Some((_, entries)) => entries.push(Entry { except, frame }),
-            None => self.rooms.push((room, vec![Entry { except, frame }])),
-        }
-    }
-
-    fn flush(&mut self, shards: &mut Shards, limits: &[CorkLimits], reservation: &Arc<Reservation>) {
-        for (room, entries) in self.rooms.drain(..) {
-            let fanout = Arc::new(Fanout::new(entries, &limits[room.endpoint()], reservation));
-            shards.each(|shard| shard.apply(Task::Fanout { room: room.clone(), fanout: Arc::clone(&fanout) }));
+/// Runs until the rooms have ended.
+pub fn run(shared: &Shared, ready: &Receiver<Ready>, deliverers: Option<&Deliverers>) {
+    let limits = shared.endpoints.iter().map(|endpoint| endpoint.profile.cork).collect();
+    let mut broadcaster = Broadcaster { limits, deliverers, turns: VecDeque::new() };
+    broadcaster.run(ready);
+    // Senders wait for what was taken from them.
+    for left in ready.try_iter() {
+        if let Ready::Room(room) = left {
+            room.abandon();
         }
     }
 }
 
-/// What one pass brings a room.
+/// A deliverer's loop.
+pub fn deliver(slices: &Receiver<Slice>) {
+    for Slice { turn, places } in slices {
+        turn.deliver(places);
+        end(turn);
+    }
+}
+
+/// The way to the deliverers.
 #[derive(Debug)]
-pub struct Fanout {
-    /// For everybody whom nothing excludes: the entries joined as far as the limits go.
-    joined: Vec<Frame>,
-    /// The entries as they came, for those whom one of them excludes; empty if nobody is.
-    entries: Vec<Entry>,
-    /// Senders are held while too much is on its way to the deliverers.
-    _reservation: Arc<Reservation>,
-}
-
-impl Fanout {
-    fn new(entries: Vec<Entry>, limits: &CorkLimits, reservation: &Arc<Reservation>) -> Fanout {
-        let mut joined = Vec::new();
-        let mut group: Vec<Frame> = Vec::new();
-        for entry in &entries {
-            if !group.is_empty() && !limits.admit(&group, &entry.frame) {
-                joined.push(join(std::mem::take(&mut group)));
-            }
-            group.push(entry.frame.clone());
-        }
-        joined.push(join(group));
-        let entries = if entries.iter().any(|entry| entry.except.is_some()) { entries } else { Vec::new() };
-        Fanout { joined, entries, _reservation: Arc::clone(reservation) }
-    }
+pub struct Deliverers {
+    slices: Sender<Slice>,
 }
 
 /// What a deliverer does next.
 #[derive(Debug)]
-pub enum Task {
-    /// Messages for the room's clients in this shard.
-    Fanout { room: Room, fanout: Arc<Fanout> },
-    /// A step, and the room in the channel that its messages occupy.
-    Step(Step, Arc<Reservation>),
+pub struct Slice {
+    turn: Arc<Turn>,
+    places: Places,
 }
 
-/// Everybody who delivers: the deliverers, or the broadcaster itself.
-#[derive(Debug)]
-pub struct Shards(Vec<Shard>);
-
-#[derive(Debug)]
-enum Shard {
-    Own(Rooms),
-    Deliverer(Sender<Task>),
+/// The way to so many deliverers, and what they take from, each whatever comes next.
+pub fn deliverers(count: usize) -> (Deliverers, Receiver<Slice>) {
+    let (slices, receiver) = crossbeam_channel::bounded(SLICES * count);
+    (Deliverers { slices }, receiver)
 }
 
-impl Shards {
-    /// One share per deliverer, or the broadcaster's own if there is none.
-    pub fn new(deliverers: Vec<Sender<Task>>) -> Shards {
-        if deliverers.is_empty() {
-            return Shards(vec![Shard::Own(Rooms::default())]);
+impl Deliverers {
+    /// Has them deliver what the turn is at, from the slice `first` on.
+    fn deliver(&self, mut turn: Turn, first: Places) {
+        let slices = turn.slices_from(first);
+        let turn = Arc::new(turn);
+        for places in slices {
+            // They end only after the broadcaster, or with the whole process.
+            drop(self.slices.send(Slice { turn: Arc::clone(&turn), places }));
         }
-        Shards(deliverers.into_iter().map(Shard::Deliverer).collect())
-    }
-
-    /// Has the shard of its client, or each of them, do a step.
-    fn step(&mut self, step: Step, reservation: &Arc<Reservation>) {
-        match step.client() {
-            Some(id) => self.pick(id).apply(Task::Step(step, Arc::clone(reservation))),
-            None => self.each(|shard| shard.apply(Task::Step(step.clone(), Arc::clone(reservation)))),
-        }
-    }
-
-    /// The shard that a client is in.
-    fn pick(&mut self, id: Id) -> &mut Shard {
-        let count = self.0.len() as u64;
-        &mut self.0[(id.as_u64() % count) as usize]
-    }
-
-    fn each(&mut self, act: impl FnMut(&mut Shard)) {
-        self.0.iter_mut().for_each(act);
+        end(turn);
     }
 }
 
-impl Shard {
-    fn apply(&mut self, task: Task) {
-        match self {
-            Shard::Own(rooms) => rooms.apply(task),
-            // A deliverer ends only after the broadcaster, or with the whole process.
-            Shard::Deliverer(tasks) => drop(tasks.send(task)),
-        }
+/// Ends a turn, if nobody else is at it any more.
+fn end(turn: Arc<Turn>) {
+    if let Some(room) = Arc::into_inner(turn).and_then(Turn::end) {
+        room.schedule();
     }
 }
 
-/// The clients of one shard, by room.
-#[derive(Debug, Default)]
-struct Rooms {
-    rooms: HashMap<Room, Members>,
-    /// Set once the gateway stops: who joins now is closed within this time.
-    stopping: Option<Ticks>,
+struct Broadcaster<'a> {
+    /// What may be joined, by endpoint.
+    limits: Vec<CorkLimits>,
+    deliverers: Option<&'a Deliverers>,
+    /// The rooms that have something to be delivered, in the order of their turns.
+    turns: VecDeque<Next>,
 }
 
-/// A room's clients, dense for the fan-out, with their places for leaving.
-#[derive(Debug, Default)]
-struct Members {
-    outboxes: Vec<Arc<Outbox>>,
-    places: HashMap<Id, usize>,
+/// What a room's turn begins with.
+enum Next {
+    /// What waits in it.
+    Begin(Arc<LiveRoom>),
+    /// The rest of a turn.
+    GoOn(Box<Turn>),
 }
 
-impl Rooms {
-    fn apply(&mut self, task: Task) {
-        match task {
-            Task::Fanout { room, fanout } => {
-                if let Some(members) = self.rooms.get(&room) {
-                    members.deliver(&fanout);
+impl Broadcaster<'_> {
+    fn run(&mut self, ready: &Receiver<Ready>) {
+        loop {
+            if self.turns.is_empty() {
+                let Ok(first) = ready.recv() else { return };
+                if !self.add(first) {
+                    return;
                 }
             }
-            Task::Step(step, _reservation) => self.step(step),
-        }
-    }
-
-    fn step(&mut self, step: Step) {
-        match step {
-            Step::Join { room, outbox } => {
-                if let Some(within) = self.stopping {
-                    close_for_stop(&outbox, within);
-                } else {
-                    // The 101 and the welcome are waiting there, before anything of the room.
-                    outbox.flush();
-                    self.rooms.entry(room).or_default().add(outbox);
+            if self.turns.iter().any(|next| matches!(next, Next::Begin(_))) {
+                // Other senders that are about to publish get to do so: what is published now is joined.
+                std::thread::yield_now();
+            }
+            for more in ready.try_iter() {
+                if !self.add(more) {
+                    return;
                 }
             }
-            Step::Leave { room, id } => {
-                let Some(members) = self.rooms.get_mut(&room) else { return };
-                members.remove(id);
-                if members.outboxes.is_empty() {
-                    self.rooms.remove(&room);
+            for _ in 0..self.turns.len() {
+                if let Some(next) = self.turns.pop_front() {
+                    self.take(next);
                 }
             }
-            Step::To { outbox, frame } => deliver_to(&outbox, &frame),
-            Step::Stop { within } => {
-                self.stopping = Some(within);
-                let all = self.rooms.values().flat_map(|members| &members.outboxes);
-                all.for_each(|outbox| close_for_stop(outbox, within));
+        }
+    }
+
+    /// Lines up what is ready; `false` at the end.
+    fn add(&mut self, ready: Ready) -> bool {
+        match ready {
+            Ready::Room(room) => self.turns.push_back(Next::Begin(room)),
+            Ready::End => return false,
+        }
+        true
+    }
+
+    /// Delivers about a slice, and lines up the room again if it has more.
+    fn take(&mut self, next: Next) {
+        let mut turn = match next {
+            Next::GoOn(turn) => turn,
+            Next::Begin(room) => match Turn::begin(room) {
+                Some(turn) => Box::new(turn),
+                None => return,
+            },
+        };
+        let mut delivered = 0;
+        while delivered < SLICE {
+            match (turn.next_slice(&self.limits), self.deliverers) {
+                (None, _) => return self.turns.extend(turn.end().map(Next::Begin)),
+                (Some(places), Some(deliverers)) => return deliverers.deliver(*turn, places),
+                (Some(places), None) => {
+                    delivered += places.len();
+                    turn.deliver(places);
+                }
             }
         }
+        self.turns.push_back(Next::GoOn(turn));
     }
-}
-
-impl Members {
-    fn add(&mut self, outbox: Arc<Outbox>) {
-        self.places.insert(outbox.id(), self.outboxes.len());
-        self.outboxes.push(outbox);
-    }
-
-    fn remove(&mut self, id: Id) {
-        let Some(place) = self.places.remove(&id) else { return };
-        self.outboxes.swap_remove(place);
-        if let Some(moved) = self.outboxes.get(place) {
-            self.places.insert(moved.id(), place);
-        }
-        // A room that was once large does not stay so.
-        if self.outboxes.capacity() > 64 && self.outboxes.len() < self.outboxes.capacity() / 4 {
-            self.outboxes.shrink_to_fit();
-            self.places.shrink_to_fit();
-        }
-    }
-
-    fn deliver(&self, fanout: &Fanout) {
-        let mut excluded: Vec<usize> = fanout
-            .entries
-            .iter()
-            .filter_map(|entry| entry.except)
-            .filter_map(|id| self.places.get(&id).copied())
-            .collect();
-        excluded.sort_unstable();
-        excluded.dedup();
-        let mut from = 0;
-        for place in excluded {
-            deliver_all(&self.outboxes[from..place], &fanout.joined);
-            let outbox = &self.outboxes[place];
-            for entry in fanout.entries.iter().filter(|entry| entry.except != Some(outbox.id())) {
-                deliver_to(outbox, &entry.frame);
-            }
-            from = place + 1;
-        }
-        deliver_all(&self.outboxes[from..], &fanout.joined);
-    }
-}
-
-fn deliver_all(outboxes: &[Arc<Outbox>], frames: &[Frame]) {
-    for outbox in outboxes {
-        for frame in frames {
-            deliver_to(outbox, frame);
-        }
-    }
-}
-
-fn deliver_to(outbox: &Arc<Outbox>, frame: &Frame) {
-    match outbox.deliver(frame) {
-        Delivery::Taken | Delivery::Closed | Delivery::Dropped { first: false } => {}
-        Delivery::Dropped { first: true } => {
-            warn!(
-                "client {}: its queue is full: messages for it are dropped from now on, as `when_full` says",
-                outbox.id()
-            );
-        }
-        Delivery::TooSlow => {
-            warn!("client {}: its queue is full: the client is closed, as `when_full` says", outbox.id());
-        }
-    }
-}
-
-fn close_for_stop(outbox: &Arc<Outbox>, within: Ticks) {
-    outbox.close_within(Some(1001), "Server shutting down", within);
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, Instant};
-
-    use bytes::Bytes;
+    use std::io::Read;
+    use std::os::unix::net::UnixStream;
+    use std::time::Duration;
 
     use super::*;
     use crate::config::Settings;
-    use crate::route::Routes;
-    use crate::shared::publisher;
+    use crate::connection::frame::Frame;
+    use crate::connection::peer::Name;
+    use crate::connection::poller::Poller;
+    use crate::connection::socket::Socket;
+    use crate::id::Id;
+    use crate::shared::members::Step;
+    use crate::shared::publisher::Publisher;
+    use crate::shared::rooms::Rooms;
+
+    const LEN: usize = 50;
+
+    /// A gateway's state with one endpoint, `/{room}`.
+    fn shared() -> (Arc<Shared>, Receiver<Ready>) {
+        let text = "[[endpoint]]\npath = \"/{room}\"\nto = [\"broadcast\"]\n";
+        let settings: Settings = crate::config::parse(text, "test.toml", std::path::Path::new("")).unwrap();
+        let (rooms, ready) = Rooms::new();
+        let stop = rustix::event::eventfd(0, rustix::event::EventfdFlags::empty()).unwrap();
+        let poller = Arc::new(Poller::new().unwrap());
+        (Arc::new(Shared::new(settings, vec![None], rooms, poller, Arc::new(stop))), ready)
+    }
+
+    fn room(shared: &Shared, path: &str) -> Arc<LiveRoom> {
+        shared.rooms.open(&shared.routes.find(path, |_| true).unwrap())
+    }
+
+    /// A client that has joined a room, and where what it gets can be read.
+    fn join(shared: &Shared, room: &Arc<LiveRoom>, id: u64) -> UnixStream {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        theirs.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        let peer = shared.add_peer(Name::Client, id.into(), Socket::new(ours), None, &shared.endpoints[0].profile);
+        let publisher = Publisher::of_sender(&shared.budget);
+        assert!(publisher.try_step(room, Step::Join(Arc::clone(&peer.outbox))).is_ok());
+        theirs
+    }
+
+    /// The message `number` of a sender.
+    fn frame(sender: usize, number: usize) -> Frame {
+        let mut bytes = vec![sender as u8; LEN];
+        bytes[1] = number as u8;
+        Frame::joined(bytes.into(), 1)
+    }
+
+    /// Rooms of several sizes, each with senders that publish at the same time: all clients of a room see the same
+    /// order, and each sender's own.
+    fn order_holds(deliverers: usize) {
+        const SENDERS: usize = 4;
+        // So few that the sockets take all of them: nobody resumes an outbox here.
+        const MESSAGES: usize = 30;
+        let (shared, ready) = shared();
+        let (way, slices) = super::deliverers(deliverers.max(1));
+        std::thread::scope(|scope| {
+            for _ in 0..deliverers {
+                let slices = slices.clone();
+                scope.spawn(move || deliver(&slices));
+            }
+            let broadcaster = {
+                let shared = Arc::clone(&shared);
+                scope.spawn(move || run(&shared, &ready, (deliverers > 0).then_some(way).as_ref()))
+            };
+            let _ending = Ending(&shared);
+            let mut id = 0;
+            let mut clients = |room: &Arc<LiveRoom>, count: usize| -> Vec<_> {
+                id += count as u64;
+                (0..count as u64).map(|place| join(&shared, room, id - place)).collect()
+            };
+            let rooms: Vec<_> = ["/one", "/few", "/many"].iter().map(|path| room(&shared, path)).collect();
+            let readers: Vec<_> = rooms.iter().zip([1, 3, 200]).map(|(room, count)| clients(room, count)).collect();
+            for room in rooms.iter().flat_map(|room| std::iter::repeat_n(room, SENDERS)).enumerate() {
+                let (sender, room) = (room.0 % SENDERS, Arc::clone(room.1));
+                let publisher = Publisher::of_sender(&shared.budget);
+                scope.spawn(move || {
+                    for number in 0..MESSAGES {
+                        let frame = frame(sender, number);
+                        assert!(
+                            publisher.try_publish(&room, None, &frame)
+                                || publisher.publish(&room, None, &frame, || false)
+                        );
+                    }
+                });
+            }
+            for readers in readers {
+                let mut orders = readers.into_iter().map(|mut reader| {
+                    let mut got = vec![0; SENDERS * MESSAGES * LEN];
+                    reader.read_exact(&mut got).unwrap();
+                    got.chunks(LEN).map(|message| (message[0], message[1])).collect::<Vec<_>>()
+                });
+                let first = orders.next().unwrap();
+                for sender in 0..SENDERS {
+                    let own: Vec<_> =
+                        first.iter().filter(|(by, _)| usize::from(*by) == sender).map(|(_, n)| *n).collect();
+                    assert_eq!(own, (0..MESSAGES).map(|number| number as u8).collect::<Vec<_>>());
+                }
+                assert!(orders.all(|order| order == first), "two clients of a room saw different orders");
+            }
+            shared.rooms.end();
+            broadcaster.join().unwrap();
+        });
+    }
+
+    /// Ends the broadcaster however a test ends, or it would wait for it.
+    struct Ending<'a>(&'a Shared);
+
+    impl Drop for Ending<'_> {
+        fn drop(&mut self) {
+            self.0.rooms.end();
+        }
+    }
 
     #[test]
-    fn what_waits_for_a_deliverer_is_bounded_in_bytes() {
-        const LEN: usize = 4 << 20;
-        let (publisher, published) = publisher::channel();
-        let (tasks, inbox) = deliverer_channel();
-        let broadcaster = std::thread::spawn(move || {
-            run(&published, Shards::new(vec![tasks]), &[CorkLimits::for_queue(4096, 4 << 20)]);
-        });
-        let room = Routes::new(&Settings::default().endpoints, &[]).find("/", |_| true).unwrap();
-        let frame = Frame::joined(Bytes::from(vec![0; LEN]), 1);
-        let publish = |count: usize| {
-            let frame = Published::Frame { room: room.clone(), except: None, frame: frame.clone() };
-            count < 1000 && publisher.try_publish(frame).is_ok()
+    fn all_clients_of_a_room_see_the_same_order() {
+        order_holds(0);
+        order_holds(3);
+    }
+
+    #[test]
+    fn c3_a_sender_whose_messages_are_not_delivered_is_held_and_no_other() {
+        let (shared, ready) = shared();
+        let (way, slices) = super::deliverers(1);
+        let room = room(&shared, "/many");
+        let readers: Vec<_> = (1..=200).map(|id| join(&shared, &room, id)).collect();
+        let broadcaster = {
+            let shared = Arc::clone(&shared);
+            std::thread::spawn(move || run(&shared, &ready, Some(&way)))
         };
-        let accepted = (0..).take_while(|&count| publish(count)).count();
-        assert_eq!(accepted, (64 << 20) / LEN, "the deliverer does nothing, and senders are not held");
-        // It catches up: there is room again.
-        let deliverer = std::thread::spawn(move || deliver(&inbox));
-        let deadline = Instant::now() + Duration::from_secs(10);
-        let frame = Published::Frame { room: room.clone(), except: None, frame: frame.clone() };
-        assert!(publisher.publish(frame, || Instant::now() >= deadline));
-        assert!(publisher.publish(Published::End, || false));
+        let publisher = Publisher::of_sender(&shared.budget);
+        let accepted = (0..1000).take_while(|number| publisher.try_publish(&room, None, &frame(0, *number))).count();
+        assert!(accepted < 1000, "the deliverer does nothing, and the sender is not held");
+        // In another room messages, joins and leaves go on, without the deliverer.
+        let quiet = self::room(&shared, "/few");
+        let mut two = [join(&shared, &quiet, 301), join(&shared, &quiet, 302)];
+        let other = Publisher::of_sender(&shared.budget);
+        for number in 0..100 {
+            assert!(other.try_publish(&quiet, Some(301.into()), &frame(1, number)));
+        }
+        two[1].read_exact(&mut [0; 100 * LEN]).unwrap();
+        other.leave(&quiet, 301.into(), || false);
+        assert_eq!(quiet.clients(), [Id::from(302)]);
+        // The deliverer catches up: the sender goes on.
+        let deliverer = std::thread::spawn(move || deliver(&slices));
+        assert!(publisher.publish(&room, None, &frame(0, accepted), || false));
+        for mut reader in readers {
+            reader.read_exact(&mut vec![0; (accepted + 1) * LEN]).unwrap();
+        }
+        shared.rooms.end();
         broadcaster.join().unwrap();
         deliverer.join().unwrap();
     }

@@ -14,10 +14,12 @@ use crate::connection::peer::{BlockedOn, Peer};
 use crate::connection::read_loop::Handler;
 use crate::format::{self, Address, Audience, Decoded};
 use crate::message::{Message, Origin};
-use crate::route::{OutletId, Place, Room, Target};
+use crate::route::{OutletId, Place, Target};
 use crate::shared::Shared;
-use crate::shared::publisher::{Published, Step};
+use crate::shared::members::Step;
+use crate::shared::publisher::Publisher;
 use crate::shared::registry::Client;
+use crate::shared::rooms::LiveRoom;
 use crate::system::large;
 
 /// Who sends, and what its messages are taken for.
@@ -25,6 +27,8 @@ use crate::system::large;
 pub struct Sender<'a> {
     /// Its connection, whose thread this is.
     pub peer: &'a Peer,
+    /// How it publishes.
+    pub publisher: &'a Publisher,
     /// Who it is, for the formats.
     pub origin: &'a Origin,
     /// Where it belongs.
@@ -50,8 +54,8 @@ pub struct Dispatch<'a> {
 #[derive(Debug)]
 pub struct Lane {
     target: Target,
-    /// The room that the collected messages have picked, where that is how the target works.
-    picked: Option<Room>,
+    /// The room that the collected messages go to, if the target is one, or the one that they have picked.
+    room: Option<Arc<LiveRoom>>,
     format: Format,
     audience: Audience,
     cork: Cork,
@@ -75,7 +79,8 @@ impl Lane {
             (Target::Picked(pick), _) => of_endpoint(pick.endpoint()),
             (Target::Outlet(id), _) => of_outlet(*id),
         };
-        Lane { target, picked: None, format, audience, cork }
+        let room = if let Target::Room { room, .. } = &target { Some(shared.rooms.open(room)) } else { None };
+        Lane { target, room, format, audience, cork }
     }
 
     /// Collects a message in the format of the lane's receivers; `whole` is the size of the buffer that it may be a part
@@ -93,21 +98,21 @@ impl Lane {
 
     /// Hands over what was collected. What cannot be, because its destination takes nothing any more or the sender's
     /// connection ends while it waits for room, is lost.
-    fn hand_over(&mut self, shared: &Shared, peer: &Peer) {
+    fn hand_over(&mut self, shared: &Shared, peer: &Peer, publisher: &Publisher) {
         if self.cork.is_empty() {
             return;
         }
         let corked = self.cork.take();
-        let to_room = |room: &Room, except, frame: &Frame| {
-            shared.publish(peer, Published::Frame { room: room.clone(), except, frame: frame.clone() });
+        let to_room = |room: &Option<Arc<LiveRoom>>, except, frame: &Frame| {
+            room.iter().for_each(|room| shared.publish(peer, publisher, room, except, frame));
         };
         for frame in corked.as_slice() {
             match &self.target {
                 Target::Reply => {
                     peer.while_blocked_on(BlockedOn::Outbox, || peer.outbox.reply(frame));
                 }
-                Target::Room { room, except_sender } => to_room(room, except_sender.then(|| peer.id()), frame),
-                Target::Picked(_) => self.picked.iter().for_each(|room| to_room(room, None, frame)),
+                Target::Room { except_sender, .. } => to_room(&self.room, except_sender.then(|| peer.id()), frame),
+                Target::Picked(_) => to_room(&self.room, None, frame),
                 Target::Outlet(id) => {
                     let push = || shared.outlets[*id].push(frame, || peer.outbox.is_closing());
                     peer.while_blocked_on(BlockedOn::Outlet(id.number()), push);
@@ -120,21 +125,29 @@ impl Lane {
 impl<'a> Dispatch<'a> {
     /// The way out of a client.
     pub fn of_client(shared: &'a Shared, client: &'a Client) -> Dispatch<'a> {
-        let endpoint = &shared.endpoints[client.room.endpoint()];
+        let room = &client.room.path;
+        let endpoint = &shared.endpoints[room.endpoint()];
         let source = Sender {
             peer: &client.peer,
+            publisher: &client.publisher,
             origin: &client.origin,
-            place: Place::Endpoint(client.room.endpoint()),
+            place: Place::Endpoint(room.endpoint()),
             format: endpoint.settings.format,
             addresses: endpoint.settings.address_sessions,
         };
-        Dispatch::new(shared, source, shared.routes.targets(&client.room))
+        Dispatch::new(shared, source, shared.routes.targets(room))
     }
 
     /// The way out of a link's remote.
-    pub fn of_link(shared: &'a Shared, id: LinkId, peer: &'a Peer, origin: &'a Origin) -> Dispatch<'a> {
+    pub fn of_link(
+        shared: &'a Shared,
+        id: LinkId,
+        peer: &'a Peer,
+        publisher: &'a Publisher,
+        origin: &'a Origin,
+    ) -> Dispatch<'a> {
         let format = shared.links[id].settings.format;
-        let source = Sender { peer, origin, place: Place::Link(id), format, addresses: true };
+        let source = Sender { peer, publisher, origin, place: Place::Link(id), format, addresses: true };
         Dispatch::new(shared, source, shared.routes.targets_of_link(id))
     }
 
@@ -149,8 +162,8 @@ impl<'a> Dispatch<'a> {
 
     /// Hands over what was collected: to every destination, whatever becomes of the others.
     fn hand_over(&mut self) {
-        let Dispatch { shared, source: Sender { peer, .. }, lanes, .. } = self;
-        lanes.iter_mut().for_each(|lane| lane.hand_over(shared, peer));
+        let Dispatch { shared, source: Sender { peer, publisher, .. }, lanes, .. } = self;
+        lanes.iter_mut().for_each(|lane| lane.hand_over(shared, peer, publisher));
     }
 
     /// How many of the sender's messages were dropped because of whom they addressed.
@@ -180,7 +193,8 @@ impl<'a> Dispatch<'a> {
         self.hand_over();
         // Its own size: the message may be a part of a buffer that is larger.
         let frame = Frame::message(&Message { data: Bytes::copy_from_slice(&message.data), ..message });
-        self.shared.publish(self.source.peer, Published::Step(Step::To { outbox: Arc::clone(to.outbox()), frame }));
+        let step = Step::To(Arc::clone(to.outbox()), frame);
+        self.shared.step(self.source.peer, self.source.publisher, &to.room, step);
     }
 }
 
@@ -208,9 +222,9 @@ impl Handler for Dispatch<'_> {
                     self.misaddressed.count(self.source.peer, why, |counts| &mut counts.unroutable);
                     continue;
                 };
-                if lane.picked.as_ref() != Some(&room) {
-                    lane.hand_over(self.shared, self.source.peer);
-                    lane.picked = Some(room);
+                if lane.room.as_ref().is_none_or(|picked| picked.path != room) {
+                    lane.hand_over(self.shared, self.source.peer, self.source.publisher);
+                    lane.room = self.shared.rooms.find(&room);
                 }
             }
             lane.push(&decoded, self.source.origin, now, whole, expected);

@@ -7,12 +7,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::Sender;
+use crossbeam_channel::{Receiver, Sender};
 use log::{info, warn};
 use rustix::event::{EventfdFlags, eventfd};
 
 use crate::accept;
-use crate::broadcaster::{self, Shards};
+use crate::broadcaster::{self, Deliverers};
 use crate::clock;
 use crate::config::{EndpointSettings, LinkId, LinkSettings, Settings};
 use crate::connection::poller::Poller;
@@ -22,7 +22,7 @@ use crate::heartbeat;
 use crate::link;
 use crate::listener::{ListenError, Listener};
 use crate::shared::Shared;
-use crate::shared::publisher::{self, Inbox, Published, Step};
+use crate::shared::rooms::{Ready, Rooms};
 use crate::system::limits;
 use crate::system::thread::spawn_vital;
 use crate::system::watchdog::Watchdog;
@@ -103,13 +103,13 @@ impl Gateway {
         let listeners = settings.listeners.iter().map(Listener::bind).collect::<Result<Vec<_>, _>>();
         let listeners = listeners.map_err(StartError::Listen)?;
 
-        let (publisher, inbox) = publisher::channel();
+        let (rooms, ready) = Rooms::new();
         let poller = Arc::new(Poller::new().map_err(system("create an epoll"))?);
         let stop = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(io::Error::from);
         let stop = Arc::new(stop.map_err(system("create an eventfd"))?);
-        let shared = Arc::new(Shared::new(settings, relays, publisher, poller, stop));
+        let shared = Arc::new(Shared::new(settings, relays, rooms, poller, stop));
         let mut gateway = Gateway::of(shared);
-        match gateway.start_threads(inbox, links, listeners, watchdog) {
+        match gateway.start_threads(ready, links, listeners, watchdog) {
             Ok(()) => Ok(gateway),
             Err(error) => {
                 gateway.stop();
@@ -135,14 +135,14 @@ impl Gateway {
 
     fn start_threads(
         &mut self,
-        inbox: Inbox,
+        ready: Receiver<Ready>,
         links: Vec<Dialer>,
         listeners: Vec<Listener>,
         watchdog: Option<&Arc<Watchdog>>,
     ) -> Result<(), StartError> {
         self.flusher = Some(start_flusher(&self.shared, &self.flusher_ended).map_err(system("start the flusher"))?);
-        let shards = self.start_deliverers().map_err(system("start a deliverer"))?;
-        let broadcaster = start_broadcaster(&self.shared, inbox, shards);
+        let deliverers = self.start_deliverers().map_err(system("start a deliverer"))?;
+        let broadcaster = start_broadcaster(&self.shared, ready, deliverers);
         self.broadcaster = Some(broadcaster.map_err(system("start the broadcaster"))?);
         self.start_heartbeat().map_err(system("start the heartbeat"))?;
         for (index, dialer) in links.into_iter().enumerate() {
@@ -154,15 +154,18 @@ impl Gateway {
         Ok(())
     }
 
-    fn start_deliverers(&mut self) -> io::Result<Shards> {
-        let mut shards = Vec::new();
-        for number in 0..self.shared.settings.gateway.deliverers {
-            let (tasks, inbox) = broadcaster::deliverer_channel();
-            let name = format!("deliver {number}");
-            self.deliverers.push(spawn_vital(&name, move || broadcaster::deliver(&inbox))?);
-            shards.push(tasks);
+    /// `None` if there are none, and the broadcaster delivers itself.
+    fn start_deliverers(&mut self) -> io::Result<Option<Deliverers>> {
+        let count = self.shared.settings.gateway.deliverers;
+        if count == 0 {
+            return Ok(None);
         }
-        Ok(Shards::new(shards))
+        let (deliverers, slices) = broadcaster::deliverers(count);
+        for number in 0..count {
+            let slices = slices.clone();
+            self.deliverers.push(spawn_vital(&format!("deliver {number}"), move || broadcaster::deliver(&slices))?);
+        }
+        Ok(Some(deliverers))
     }
 
     fn start_heartbeat(&mut self) -> io::Result<()> {
@@ -213,7 +216,7 @@ impl Gateway {
         self.stop_links(deadline);
         drop(self.heartbeat_stop.take());
         join(self.heartbeat.take());
-        self.shared.publisher.publish(Published::End, || false);
+        self.shared.rooms.end();
         join(self.broadcaster.take());
         join(self.deliverers.drain(..));
         self.flusher_ended.store(true, Ordering::Release);
@@ -230,9 +233,7 @@ impl Gateway {
     fn stop_clients(&self, drain: Duration, deadline: Instant) {
         let registry = &self.shared.registry;
         info!("stopping: closing {} clients, for at most {drain:?}", registry.len());
-        self.shared
-            .publisher
-            .publish(Published::Step(Step::Stop { within: clock::ticks(drain) }), || Instant::now() >= deadline);
+        self.shared.rooms.stop(clock::ticks(drain));
         let left = registry.wait_empty(deadline);
         if left > 0 {
             warn!("stopping: {left} clients did not close in time: their connections are cut");
@@ -273,9 +274,13 @@ fn start_flusher(shared: &Arc<Shared>, ended: &Arc<AtomicBool>) -> io::Result<Jo
     spawn_vital("flusher", move || flusher::run(&shared, || ended.load(Ordering::Acquire)))
 }
 
-fn start_broadcaster(shared: &Shared, inbox: Inbox, shards: Shards) -> io::Result<JoinHandle<()>> {
-    let limits: Vec<_> = shared.endpoints.iter().map(|endpoint| endpoint.profile.cork).collect();
-    spawn_vital("broadcaster", move || broadcaster::run(&inbox, shards, &limits))
+fn start_broadcaster(
+    shared: &Arc<Shared>,
+    ready: Receiver<Ready>,
+    deliverers: Option<Deliverers>,
+) -> io::Result<JoinHandle<()>> {
+    let shared = Arc::clone(shared);
+    spawn_vital("broadcaster", move || broadcaster::run(&shared, &ready, deliverers.as_ref()))
 }
 
 fn link_dialer(link: &LinkSettings, resolver: &Arc<Resolver>) -> Result<Dialer, StartError> {

@@ -21,6 +21,7 @@ use crate::events::tell_of_link;
 use crate::id::Id;
 use crate::message::{Kind, Message, Origin};
 use crate::shared::Shared;
+use crate::shared::publisher::Publisher;
 use crate::shared::send_queue::Next;
 
 /// Dials and reads until the gateway stops, or until the link is given up.
@@ -130,7 +131,8 @@ fn live(shared: &Arc<Shared>, id: LinkId, dialed: Dialed) -> Lived {
     };
     came_up(shared, id, &peer, &origin, subprotocol);
 
-    let mut dispatch = Dispatch::of_link(shared, id, &peer, &origin);
+    let publisher = Publisher::of_sender(&shared.budget);
+    let mut dispatch = Dispatch::of_link(shared, id, &peer, &publisher, &origin);
     let mut read_loop = ReadLoop::new(&peer, link.profile.max_message, &shared.buffers);
     let handshaken = Handshaken { is_tls, behind, is_session_ended: false };
     if catch_unwind(AssertUnwindSafe(|| read_loop.run(handshaken, &mut dispatch))).is_err() {

@@ -14,7 +14,7 @@ use wsgate::internals::connection::poller::Poller;
 use wsgate::internals::dial::{Dialer, Resolver};
 use wsgate::internals::route::Place;
 use wsgate::internals::shared::Shared;
-use wsgate::internals::shared::channel;
+use wsgate::internals::shared::Rooms;
 
 /// Where relative paths lead: nowhere.
 const NOWHERE: &str = "/nowhere";
@@ -47,7 +47,7 @@ fn accepted(text: &str, settings: Settings) {
     let dialers = settings.endpoints.iter().map(|endpoint| dialer(endpoint.relay.as_ref().map(|relay| &relay.dial)));
     let dialers = dialers.collect();
     settings.links.iter().for_each(|link| drop(dialer(Some(&link.dial))));
-    let shared = Shared::new(settings, dialers, channel().0, Arc::new(poller), stop);
+    let shared = Shared::new(settings, dialers, Rooms::new().0, Arc::new(poller), stop);
     for index in 0..shared.links.len() {
         shared.routes.targets_of_link(LinkId(index));
     }

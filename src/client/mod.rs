@@ -19,7 +19,6 @@ use crate::events::tell_of_client;
 use crate::relay;
 use crate::relay::reach::Reached;
 use crate::shared::Shared;
-use crate::shared::publisher::{Published, Step};
 use crate::shared::registry::Client;
 
 /// Runs the whole life of a client.
@@ -79,7 +78,7 @@ fn live(
 /// stack from then on.
 #[inline(never)]
 fn arrived(shared: &Shared, client: &Client, from: &str, subprotocol: Option<String>) {
-    let (id, room) = (client.id(), shared.routes.show(&client.room));
+    let (id, room) = (client.id(), shared.routes.show(&client.room.path));
     match &subprotocol {
         None => info!("client {id} ({from}): connected to '{room}'"),
         Some(subprotocol) => info!("client {id} ({from}): connected to '{room}' with subprotocol '{subprotocol}'"),
@@ -89,7 +88,7 @@ fn arrived(shared: &Shared, client: &Client, from: &str, subprotocol: Option<Str
 /// Ends what is left of a client's connection, lets it leave its room, and says how it was.
 #[inline(never)]
 fn departed(shared: &Shared, client: &Client, since: Instant, (received, misaddressed): Tally) {
-    let (id, room) = (client.id(), shared.routes.show(&client.room));
+    let (id, room) = (client.id(), shared.routes.show(&client.room.path));
     let (Received { messages, bytes }, Misaddressed { unknown, denied, .. }) = (received, misaddressed);
     let (ending, sent) = client.outbox().finish();
     leave(shared, client);
@@ -112,18 +111,21 @@ fn departed(shared: &Shared, client: &Client, since: Instant, (received, misaddr
     tell_of_client(shared, client, EventKind::Disconnect, || What::Disconnected(disconnected()));
 }
 
-/// Leaves the room, however long the broadcaster takes to hear of it: a client that it does not know
-/// to be gone keeps its outbox and its socket open for ever.
+/// Leaves the room, however long what happens there takes: a client that the room still knows keeps its outbox and its
+/// socket open.
 fn leave(shared: &Shared, client: &Client) {
-    shared.publisher.publish(Published::Step(Step::Leave { room: client.room.clone(), id: client.id() }), || false);
+    client.publisher.leave(&client.room, client.id(), || shared.rooms.has_ended());
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::VecDeque;
     use std::io::{self, Read, Write};
     use std::os::unix::net::UnixStream;
     use std::sync::atomic::Ordering;
     use std::time::{Duration, SystemTime};
+
+    use crossbeam_channel::Receiver;
 
     use super::*;
     use crate::config::{Destination, Settings};
@@ -132,17 +134,20 @@ mod tests {
     use crate::connection::poller::Poller;
     use crate::connection::socket::Socket;
     use crate::message::Origin;
-    use crate::shared::publisher::{self, Inbox};
+    use crate::shared::members::Step;
+    use crate::shared::publisher::Publisher;
+    use crate::shared::rooms::{Item, Ready, Rooms};
+    use crate::shared::turn::Turn;
 
-    fn arrive(settings: Settings) -> (Arc<Shared>, Inbox, Arc<Client>, UnixStream) {
-        let (publisher, inbox) = publisher::channel();
+    fn arrive(settings: Settings) -> (Arc<Shared>, Receiver<Ready>, Arc<Client>, UnixStream) {
+        let (rooms, ready) = Rooms::new();
         let shared = {
             let stop = rustix::event::eventfd(0, rustix::event::EventfdFlags::empty()).unwrap();
             let poller = Arc::new(Poller::new().unwrap());
-            Arc::new(Shared::new(settings, vec![None], publisher, poller, Arc::new(stop)))
+            Arc::new(Shared::new(settings, vec![None], rooms, poller, Arc::new(stop)))
         };
         let (client, theirs) = arrive_at(&shared, 7);
-        (shared, inbox, client, theirs)
+        (shared, ready, client, theirs)
     }
 
     fn arrive_at(shared: &Shared, id: u64) -> (Arc<Client>, UnixStream) {
@@ -156,9 +161,12 @@ mod tests {
             subprotocol: None,
             connected_at: SystemTime::now(),
         };
-        let room = shared.routes.find("/", |_| true).unwrap();
+        let room = shared.rooms.open(&shared.routes.find("/", |_| true).unwrap());
         let peer = shared.add_peer(Name::Client, id, Socket::new(ours), None, &shared.endpoints[0].profile);
-        (Arc::new(Client { room, peer, origin }), theirs)
+        let publisher = Publisher::of_sender(&shared.budget);
+        let client = Arc::new(Client { room, publisher, peer, origin });
+        shared.step(&client.peer, &client.publisher, &client.room, Step::Join(Arc::clone(client.outbox())));
+        (client, theirs)
     }
 
     /// Takes in these bytes, then what the socket has, until its end.
@@ -168,7 +176,7 @@ mod tests {
 
     #[test]
     fn l6_a_panic_in_one_clients_thread_ends_that_client_alone_with_1011() {
-        let (shared, inbox, client, mut theirs) = arrive(Settings::default());
+        let (shared, _ready, client, mut theirs) = arrive(Settings::default());
         let (other, others) = arrive_at(&shared, 8);
         let (connections, places) = (&shared.connections, &shared.endpoints[0].places);
         let open = |client: &Arc<Client>| {
@@ -196,24 +204,29 @@ mod tests {
         // It has left everything that it was in.
         assert!(shared.registry.find(client.id()).is_none() && shared.registry.find(other.id()).is_some());
         assert_eq!((shared.registry.len(), connections.in_use(), places.in_use()), (1, 1, 1));
-        let mut batch = Vec::new();
-        assert!(inbox.take(&mut batch, 256).is_some());
-        assert!(matches!(batch[..], [Published::Step(Step::Leave { id, .. })] if id == client.id()), "{batch:?}");
-        // The other goes on through the same locks and the same channel, and leaves as ever.
+        assert_eq!(other.room.clients(), [other.id()]);
+        // The other goes on through the same locks and the same room, and leaves as ever.
         let message = [0x82, 0x81, 0, 0, 0, 0, b'x'];
         drop(others);
         live(&shared, going_on, "a test", |shared, client, _, _| take_in_first(shared, client, &message));
-        assert!(inbox.take(&mut batch, 256).is_some());
-        assert!(matches!(batch[1..], [Published::Frame { .. }, Published::Step(Step::Leave { .. })]), "{batch:?}");
+        assert!(other.room.clients().is_empty());
         assert_eq!((shared.registry.len(), connections.in_use(), places.in_use()), (0, 0, 0));
         let _ = writeln!(io::stderr(), "L6: 1 of 2 clients ended, with 1011; 0 places lost");
     }
 
+    /// Everything that waits in the room, taken out of it.
+    fn take_waiting(client: &Client) -> Vec<Item> {
+        let (members, items) = client.room.begin_turn().unwrap();
+        client.room.end_turn(members, VecDeque::new());
+        items.into()
+    }
+
     #[test]
     fn the_time_for_which_a_client_was_held_is_not_held_against_its_message() {
-        let (shared, inbox, client, theirs) = arrive(Settings::default());
-        let room = client.room.clone();
-        while shared.publisher.try_publish(Published::Step(Step::Leave { room: room.clone(), id: 1.into() })).is_ok() {}
+        let (shared, _ready, client, theirs) = arrive(Settings::default());
+        let (members, _) = client.room.begin_turn().unwrap();
+        let frame = Frame::joined(vec![0; 10].into(), 1);
+        while client.publisher.try_publish(&client.room, None, &frame) {}
         let thread = {
             let (shared, client) = (Arc::clone(&shared), Arc::clone(&client));
             std::thread::spawn(move || {
@@ -229,7 +242,8 @@ mod tests {
         while shared.clock.now() < 100 {
             shared.clock.tick();
         }
-        assert!(inbox.take(&mut Vec::new(), 256).is_some());
+        client.room.end_turn(members, VecDeque::new());
+        drop(take_waiting(&client));
         drop(theirs);
         thread.join().unwrap();
         assert_eq!(client.peer.message_begun.load(Ordering::Relaxed), 100);
@@ -239,23 +253,24 @@ mod tests {
     fn what_a_client_sent_before_a_write_to_it_failed_is_passed_on() {
         let mut settings = Settings::default();
         settings.endpoints[0].to = vec![Destination::Reply, Destination::Broadcast];
-        let (shared, inbox, client, theirs) = arrive(settings);
+        let (shared, _ready, client, theirs) = arrive(settings);
         drop(theirs);
         client.outbox().deliver(&Frame::control(Role::Server, Control::Ping, &[]));
         assert!(client.outbox().is_closing(), "the write did not fail");
+        let (members, _) = client.room.begin_turn().unwrap();
         let message = [0x82, 0x81, 0, 0, 0, 0, b'x'];
         take_in_first(&shared, &client, &message);
-        shared.publisher.publish(Published::End, || false);
-        let mut batch = Vec::new();
-        assert!(inbox.take(&mut batch, 256).is_some());
-        assert!(matches!(batch[0], Published::Frame { .. }), "{batch:?}");
+        client.room.end_turn(members, VecDeque::new());
+        let waiting = take_waiting(&client);
+        assert!(matches!(waiting[..], [Item::Frame(_)]), "{waiting:?}");
     }
 
     #[test]
     fn a_client_leaves_its_room_although_the_broadcaster_is_behind() {
-        let (shared, inbox, client, _theirs) = arrive(Settings::default());
-        let (room, id) = (client.room.clone(), client.id());
-        while shared.publisher.try_publish(Published::Step(Step::Leave { room: room.clone(), id: 1.into() })).is_ok() {}
+        let (shared, ready, client, _theirs) = arrive(Settings::default());
+        let turn = Turn::begin(Arc::clone(&client.room)).unwrap();
+        let frame = Frame::joined(vec![0; 10].into(), 1);
+        while client.publisher.try_publish(&client.room, None, &frame) {}
         client.outbox().abort("it is gone");
         let (ended, end) = std::sync::mpsc::channel();
         let thread = {
@@ -266,15 +281,19 @@ mod tests {
             })
         };
         assert!(end.recv_timeout(Duration::from_millis(600)).is_err(), "it gave up");
-        let mut batch = Vec::new();
-        let is_ours = |entry: &Published| matches!(entry, Published::Step(Step::Leave { id: left, .. }) if *left == id);
+        assert!(turn.end().is_some(), "nothing waits");
+        let limits = [shared.endpoints[0].profile.cork];
         let deadline = Instant::now() + Duration::from_secs(5);
-        while !batch.iter().any(is_ours) && Instant::now() < deadline {
-            batch.clear();
-            assert!(inbox.take(&mut batch, 256).is_some());
+        while end.try_recv().is_err() {
+            assert!(Instant::now() < deadline, "it does not leave");
+            let Some(mut turn) = Turn::begin(Arc::clone(&client.room)) else { continue };
+            while let Some(places) = turn.next_slice(&limits) {
+                turn.deliver(places);
+            }
+            turn.end();
         }
-        assert!(batch.iter().any(is_ours));
-        end.recv_timeout(Duration::from_secs(5)).unwrap();
+        assert!(client.room.clients().is_empty());
         thread.join().unwrap();
+        drop(ready);
     }
 }

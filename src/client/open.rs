@@ -22,7 +22,8 @@ use crate::id::Id;
 use crate::message::{Kind, Message, Origin};
 use crate::permits::Permit;
 use crate::relay::reach::{ClientRequest, ReachError, Reached, reach};
-use crate::shared::publisher::{Published, Step};
+use crate::shared::members::Step;
+use crate::shared::publisher::Publisher;
 use crate::shared::registry::{Client, Registration};
 use crate::shared::{Endpoint, Shared};
 
@@ -148,7 +149,8 @@ fn enter(
     let connected_at = SystemTime::now();
     let subprotocol = admission.subprotocol.as_deref().map(Arc::from);
     let origin = Origin { session: id, client_ip: address, user_agent, subprotocol, connected_at };
-    let client = Arc::new(Client { room: admission.room, peer, origin });
+    let (room, publisher) = (shared.rooms.open(&admission.room), Publisher::of_sender(&shared.budget));
+    let client = Arc::new(Client { room, publisher, peer, origin });
     let Some(registration) = shared.registry.register(Arc::clone(&client), [connection, place]) else {
         let refusal = stopping();
         client.outbox().enqueue(Frame::joined(refusal.to_http().into(), 0));
@@ -166,10 +168,7 @@ fn enter(
     }
     let connected = || What::Connected { subprotocol: admission.subprotocol.clone() };
     tell_of_client(shared, &client, EventKind::Connect, connected);
-    shared.publish(
-        &client.peer,
-        Published::Step(Step::Join { room: client.room.clone(), outbox: Arc::clone(client.outbox()) }),
-    );
+    shared.step(&client.peer, &client.publisher, &client.room, Step::Join(Arc::clone(client.outbox())));
     client.outbox().flush();
     drop(handshake);
     let handshaken = Handshaken { is_tls, behind, is_session_ended };

@@ -2,6 +2,7 @@
 //! are collected into as few writes as possible.
 
 use std::io::IoSlice;
+use std::ops::Range;
 
 use bytes::{Bytes, BytesMut};
 
@@ -132,6 +133,15 @@ impl Frame {
         Frame::joined(self.body.slice(bytes..), self.messages - messages as u32)
     }
 
+    /// The part of a joined frame at these bytes, which hold whole WebSocket frames with `messages` messages. It shares
+    /// the memory.
+    pub fn part(&self, bytes: Range<usize>, messages: u32) -> Frame {
+        if bytes.len() == self.len() {
+            return self.clone();
+        }
+        Frame::joined(self.body.slice(bytes), messages)
+    }
+
     /// Whether nothing is in it.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -195,10 +205,9 @@ impl CorkLimits {
         }
     }
 
-    /// Whether `frame` may be joined to these.
-    pub fn admit(&self, group: &[Frame], frame: &Frame) -> bool {
-        let sum = |size: fn(&Frame) -> usize| group.iter().map(size).sum::<usize>() + size(frame);
-        sum(Frame::messages) <= self.messages as usize && sum(Frame::len) <= self.bytes
+    /// Whether so many messages and bytes may be in one frame.
+    pub fn admit(&self, messages: usize, bytes: usize) -> bool {
+        messages <= self.messages as usize && bytes <= self.bytes
     }
 }
 

@@ -53,11 +53,13 @@ pub enum BlockedOn {
     Outlet(u32),
 }
 
-/// Beside what blocks: it has been reported already.
+/// Beside what blocks: a visit of the heartbeat has found it so; and it has been reported. A thread that waits for a
+/// moment, as a sender does whenever it is faster than its receivers, is not worth a line in the log.
+const SEEN: u32 = 1 << 30;
 const REPORTED: u32 = 1 << 31;
 
 impl BlockedOn {
-    /// As a number that is not 0 and has no [`REPORTED`].
+    /// As a number that is not 0 and below [`SEEN`].
     fn encode(self) -> u32 {
         match self {
             BlockedOn::Broadcaster => 1,
@@ -72,8 +74,8 @@ impl BlockedOn {
             1 => Some(BlockedOn::Broadcaster),
             2 => Some(BlockedOn::Outbox),
             3 => Some(BlockedOn::Relay),
-            number if number >= 4 && number & REPORTED == 0 => Some(BlockedOn::Outlet(number - 4)),
-            _ => None,
+            0 => None,
+            number => Some(BlockedOn::Outlet(number - 4)),
         }
     }
 }
@@ -129,16 +131,21 @@ impl Peer {
 
     /// What its thread is blocked on right now.
     pub fn blocked_on(&self) -> Option<BlockedOn> {
-        BlockedOn::decode(self.blocked_on.load(Ordering::Relaxed) & !REPORTED)
+        BlockedOn::decode(self.blocked_on.load(Ordering::Relaxed) & !(SEEN | REPORTED))
     }
 
-    /// As [`blocked_on`](Peer::blocked_on), but once only for each time that it is blocked.
+    /// As [`blocked_on`](Peer::blocked_on), but only once it has been so at two visits in a row, and once for each time.
     pub fn report_blocked(&self) -> Option<BlockedOn> {
         let blocked = self.blocked_on.load(Ordering::Relaxed);
-        let what = BlockedOn::decode(blocked)?;
+        let what = BlockedOn::decode(blocked & !(SEEN | REPORTED))?;
+        let mark = if blocked & SEEN == 0 { SEEN } else { REPORTED };
+        if blocked & mark != 0 {
+            return None;
+        }
         // It may go on in between: then there is nothing to report.
-        let reported = blocked | REPORTED;
-        self.blocked_on.compare_exchange(blocked, reported, Ordering::Relaxed, Ordering::Relaxed).ok().map(|_| what)
+        let marked =
+            self.blocked_on.compare_exchange(blocked, blocked | mark, Ordering::Relaxed, Ordering::Relaxed).is_ok();
+        (marked && mark == REPORTED).then_some(what)
     }
 }
 

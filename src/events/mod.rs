@@ -16,7 +16,6 @@ use crate::format::Decoded;
 use crate::message::Origin;
 use crate::route::{Place, Target};
 use crate::shared::Shared;
-use crate::shared::publisher::Published;
 use crate::shared::registry::Client;
 
 /// Tells a client's destinations what happened to it, if its endpoint is to tell that.
@@ -28,13 +27,13 @@ pub fn tell_of_client(shared: &Shared, client: &Client, kind: EventKind, what: i
     }
     let subject = Subject::Client {
         endpoint: endpoint.settings.path.as_str(),
-        path: shared.routes.show(&client.room).to_string(),
-        parameters: shared.routes.parameters(&client.room).collect(),
+        path: shared.routes.show(&client.room.path).to_string(),
+        parameters: shared.routes.parameters(&client.room.path).collect(),
         client_ip: client.origin.client_ip,
         user_agent: client.origin.user_agent.as_deref(),
     };
     let event = json::to_json(&subject, Some(client.id()), &what(), SystemTime::now());
-    let lost = tell(shared, Place::Endpoint(id), shared.routes.targets(&client.room), &client.origin, event);
+    let lost = tell(shared, Place::Endpoint(id), shared.routes.targets(&client.room.path), &client.origin, event);
     count_lost(&endpoint.events_dropped, lost, || format!("endpoint '{}'", endpoint.settings.path));
 }
 
@@ -88,10 +87,11 @@ fn tell(shared: &Shared, place: Place, targets: Vec<Target>, origin: &Origin, ev
         let (target, corked) = lane.take();
         for frame in corked.as_slice() {
             let is_taken = match target {
-                Target::Room { room, .. } => {
-                    let (except, frame) = (Some(origin.session), frame.clone());
-                    shared.publisher.try_publish(Published::Frame { room: room.clone(), except, frame }).is_ok()
-                }
+                // Where nobody is, nobody misses it.
+                Target::Room { room, .. } => shared
+                    .rooms
+                    .find(room)
+                    .is_none_or(|room| shared.events.try_publish(&room, Some(origin.session), frame)),
                 Target::Outlet(id) => shared.outlets[*id].try_push(frame),
                 Target::Reply | Target::Picked(_) => unreachable!("they were left out"),
             };

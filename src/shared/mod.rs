@@ -1,13 +1,18 @@
 //! What all threads of one gateway share. There is nothing global: two gateways in one process
 //! would not know of each other.
 
+pub mod credit;
+pub mod fanout;
 pub mod link;
+pub mod members;
 pub mod outlet;
 pub mod profile;
 pub mod publisher;
 pub mod registry;
+pub mod rooms;
 pub mod send_queue;
 pub mod timers;
+pub mod turn;
 
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -17,6 +22,7 @@ use std::time::Duration;
 use crate::clock::Clock;
 use crate::config::{EndpointSettings, LinkId, Settings};
 use crate::connection::buffer_pool::BufferPool;
+use crate::connection::frame::Frame;
 use crate::connection::outbox::Outbox;
 use crate::connection::peer::{BlockedOn, Name, Peer};
 use crate::connection::poller::Poller;
@@ -26,11 +32,14 @@ use crate::dial::{CancelToken, Dialer};
 use crate::id::Id;
 use crate::permits::{Permit, Semaphore};
 use crate::route::Routes;
+use crate::shared::credit::Budget;
 use crate::shared::link::Link;
+use crate::shared::members::Step;
 use crate::shared::outlet::Outlets;
 use crate::shared::profile::Profile;
-use crate::shared::publisher::{Published, Publisher};
+use crate::shared::publisher::Publisher;
 use crate::shared::registry::Registry;
+use crate::shared::rooms::{LiveRoom, Rooms};
 use crate::shared::timers::TimerQueue;
 
 /// How many refused connections are kept open for a moment so that their peers can read why. More
@@ -56,8 +65,12 @@ pub struct Shared {
     pub connections: Arc<Semaphore>,
     /// Those whose handshake is not done.
     pub handshakes: Arc<Semaphore>,
-    /// The way to the broadcaster.
-    pub publisher: Publisher,
+    /// Where clients are, and the way to the broadcaster.
+    pub rooms: Arc<Rooms>,
+    /// What all senders may have on its way to rooms.
+    pub budget: Arc<Budget>,
+    /// How events are published.
+    pub events: Publisher,
     /// Stalled and closing outboxes.
     pub poller: Arc<Poller>,
     /// The coarse clock.
@@ -97,13 +110,14 @@ impl Shared {
     pub fn new(
         settings: Settings,
         dialers: Vec<Option<Dialer>>,
-        publisher: Publisher,
+        rooms: Arc<Rooms>,
         poller: Arc<Poller>,
         stop: Arc<OwnedFd>,
     ) -> Shared {
         let close_timeout = settings.gateway.close_timeout;
         let endpoints = settings.endpoints.iter().zip(dialers);
         let links = settings.links.iter().enumerate();
+        let budget = Arc::default();
         Shared {
             routes: Routes::new(&settings.endpoints, &settings.links),
             endpoints: endpoints.map(|(endpoint, dialer)| Endpoint::new(endpoint, dialer, close_timeout)).collect(),
@@ -112,7 +126,9 @@ impl Shared {
             registry: Arc::default(),
             connections: Semaphore::new(settings.gateway.max_connections),
             handshakes: Semaphore::new(settings.gateway.max_handshakes),
-            publisher,
+            rooms,
+            events: Publisher::of_events(&budget),
+            budget,
             poller,
             clock: Arc::default(),
             visits: TimerQueue::new(),
@@ -163,12 +179,21 @@ impl Shared {
         peer
     }
 
-    /// Publishes for a peer, in its own thread, which waits while the broadcaster's channel is full; gives up when the
-    /// connection is ending.
-    pub fn publish(&self, peer: &Peer, published: Published) {
-        let Err(published) = self.publisher.try_publish(published) else { return };
-        let wait = || self.publisher.publish(published, || peer.outbox.is_closing());
-        peer.while_blocked_on(BlockedOn::Broadcaster, wait);
+    /// Publishes a frame for a peer, in its own thread, which waits while it has no credit; gives up when the connection
+    /// is ending.
+    pub fn publish(&self, peer: &Peer, publisher: &Publisher, room: &Arc<LiveRoom>, except: Option<Id>, frame: &Frame) {
+        if !publisher.try_publish(room, except, frame) {
+            let wait = || publisher.publish(room, except, frame, || peer.outbox.is_closing());
+            peer.while_blocked_on(BlockedOn::Broadcaster, wait);
+        }
+    }
+
+    /// As [`publish`](Shared::publish), for a step.
+    pub fn step(&self, peer: &Peer, publisher: &Publisher, room: &Arc<LiveRoom>, step: Step) {
+        if let Err(step) = publisher.try_step(room, step) {
+            let wait = || publisher.step(room, step, || peer.outbox.is_closing());
+            peer.while_blocked_on(BlockedOn::Broadcaster, wait);
+        }
     }
 
     /// What a thread is blocked on, for people.

@@ -9,14 +9,17 @@ use crate::connection::peer::Peer;
 use crate::id::Id;
 use crate::message::Origin;
 use crate::permits::Permit;
-use crate::route::Room;
+use crate::shared::publisher::Publisher;
+use crate::shared::rooms::LiveRoom;
 use crate::sync::{Mutex, MutexGuard, Signal};
 
 /// A client whose handshake is done.
 #[derive(Debug)]
 pub struct Client {
     /// The room it is in.
-    pub room: Room,
+    pub room: Arc<LiveRoom>,
+    /// How it publishes.
+    pub publisher: Publisher,
     /// Its connection.
     pub peer: Arc<Peer>,
     /// Who it is, for the formats.

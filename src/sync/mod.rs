@@ -13,4 +13,4 @@ mod signal;
 pub use std::sync::Arc;
 
 pub use lock::{Condvar, Mutex, MutexGuard};
-pub use signal::{SLICE, Signal};
+pub use signal::Signal;

@@ -7,7 +7,7 @@ use super::lock::{Condvar, Mutex, MutexGuard};
 
 /// How often a thread that waits looks again by itself: whether it is to give up, and whether something has changed of
 /// which nobody would tell it.
-pub const SLICE: Duration = Duration::from_millis(250);
+const SLICE: Duration = Duration::from_millis(250);
 
 /// Says that what a mutex guards has changed. All its waits must be with the same mutex.
 #[derive(Debug, Default)]

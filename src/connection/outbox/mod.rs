@@ -18,13 +18,13 @@ use super::ending::{EndCause, Ending, Totals};
 use super::frame::{Control, Frame, Role};
 use super::keepalive::PingState;
 use super::poller::Poller;
-use super::queue::Offer;
 use super::socket::Socket;
 use super::tls::{Decrypted, Session};
 use crate::clock::{Clock, Ticks};
 use crate::config::QueueSettings;
 use crate::id::Id;
 use crate::sync::{Arc, Mutex, MutexGuard, Signal};
+pub use state::Delivery;
 use state::{Stage, State};
 
 /// The bounds and deadlines of an outbox.
@@ -36,22 +36,6 @@ pub struct Limits {
     pub write_timeout: Option<Ticks>,
     /// From the Close to the end of the connection.
     pub close_timeout: Ticks,
-}
-
-/// What became of a frame that was delivered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Delivery {
-    /// It is written or queued, nothing was lost.
-    Taken,
-    /// Messages were dropped by policy; `first` if none had been before.
-    Dropped {
-        /// Whether these are the first that this client lost.
-        first: bool,
-    },
-    /// The outbox was full and its policy is `disconnect`: it is closing now.
-    TooSlow,
-    /// It is closing or gone and takes nothing more.
-    Closed,
 }
 
 /// See the module's documentation.
@@ -113,20 +97,38 @@ impl Outbox {
         if state.stage != Stage::Open {
             return Delivery::Closed;
         }
-        let delivery = match state.queue.offer(frame, &self.limits.queue) {
-            Offer::Taken => Delivery::Taken,
-            Offer::Dropped(count) => {
-                let first = state.totals.dropped == 0;
-                state.totals.dropped += count as u64;
-                Delivery::Dropped { first }
+        let delivery = state.offer(frame, &self.limits.queue);
+        if delivery == Delivery::TooSlow {
+            drop(state);
+            self.close(Some(1008), "Too slow");
+            return delivery;
+        }
+        self.write(state, None);
+        delivery
+    }
+
+    /// As [`deliver`](Outbox::deliver), for several frames: they are written together.
+    pub fn deliver_all(self: &Arc<Self>, frames: &[Frame]) -> Delivery {
+        if let [frame] = frames {
+            return self.deliver(frame);
+        }
+        let mut state = self.lock();
+        if state.stage != Stage::Open {
+            return Delivery::Closed;
+        }
+        let mut delivery = Delivery::Taken;
+        for frame in frames {
+            match state.offer(frame, &self.limits.queue) {
+                Delivery::Taken => {}
+                Delivery::TooSlow => {
+                    drop(state);
+                    self.close(Some(1008), "Too slow");
+                    return Delivery::TooSlow;
+                }
+                dropped if delivery == Delivery::Taken => delivery = dropped,
+                _ => {}
             }
-            Offer::TooSlow => {
-                state.totals.dropped += frame.messages() as u64;
-                drop(state);
-                self.close(Some(1008), "Too slow");
-                return Delivery::TooSlow;
-            }
-        };
+        }
         self.write(state, None);
         delivery
     }

@@ -4,15 +4,32 @@
 use std::io;
 
 use crate::clock::Ticks;
+use crate::config::QueueSettings;
 use crate::connection::ending::{EndCause, Ending, Totals};
 use crate::connection::frame::{Frame, Role};
-use crate::connection::queue::{Queue, Taken};
+use crate::connection::queue::{Offer, Queue, Taken};
 use crate::connection::record_writer::{RecordWriter, Sealed};
 use crate::connection::tls::Session;
 
 /// The most frames and (nearly) the most bytes of one write.
 const BATCH_FRAMES: usize = 64;
 const BATCH_BYTES: usize = 64 << 10;
+
+/// What became of a frame that was delivered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Delivery {
+    /// It is written or queued, nothing was lost.
+    Taken,
+    /// Messages were dropped by policy; `first` if none had been before.
+    Dropped {
+        /// Whether these are the first that this client lost.
+        first: bool,
+    },
+    /// The outbox was full and its policy is `disconnect`: it is closing now.
+    TooSlow,
+    /// It is closing or gone and takes nothing more.
+    Closed,
+}
 
 #[derive(Debug)]
 pub(super) struct State {
@@ -86,6 +103,22 @@ impl State {
             && !self.stalled
             && self.queue.is_empty()
             && self.tls.as_ref().is_none_or(|record_writer| RecordWriter::fits_one(frame) && !record_writer.has_work())
+    }
+
+    /// Queues a frame from somebody else, or does what the policy says, and counts what is dropped.
+    pub(super) fn offer(&mut self, frame: &Frame, bounds: &QueueSettings) -> Delivery {
+        match self.queue.offer(frame, bounds) {
+            Offer::Taken => Delivery::Taken,
+            Offer::Dropped(count) => {
+                let first = self.totals.dropped == 0;
+                self.totals.dropped += count as u64;
+                Delivery::Dropped { first }
+            }
+            Offer::TooSlow => {
+                self.totals.dropped += frame.messages() as u64;
+                Delivery::TooSlow
+            }
+        }
     }
 
     /// Whether a writer would find something to carry.
