@@ -13,7 +13,7 @@ use crate::connection::frame::{Cork, Corked, Frame};
 use crate::connection::peer::{BlockedOn, Peer};
 use crate::connection::read_loop::Handler;
 use crate::format::{self, Address, Audience, Decoded};
-use crate::message::{Message, Origin};
+use crate::message::{Kind, Message, Origin};
 use crate::route::{OutletId, Place, Target};
 use crate::shared::Shared;
 use crate::shared::members::Step;
@@ -228,6 +228,15 @@ impl Handler for Dispatch<'_> {
                 }
             }
             lane.push(&decoded, self.source.origin, now, whole, expected);
+        }
+    }
+
+    fn borrowed(&mut self, kind: Kind, payload: &[u8], expected: usize) {
+        if !self.is_verbatim {
+            return self.message(Message { kind, data: Bytes::copy_from_slice(payload) }, expected);
+        }
+        for lane in &mut self.lanes {
+            lane.cork.push_borrowed(kind, payload, expected);
         }
     }
 

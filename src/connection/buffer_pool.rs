@@ -1,20 +1,35 @@
-//! Large read buffers, lent to client threads while much is arriving; no client keeps one.
+//! Read buffers, lent to client threads while much is arriving; no client keeps one.
+//!
+//! A thread that is held while it works off what it has read keeps its buffer. So only some of them are large, and the
+//! memory of many held clients is bounded by the size of a small one each.
 
-use crate::sync::Mutex;
 use std::ops::{Deref, DerefMut};
 
+use crate::sync::Mutex;
 use crate::system::large;
 
-/// The size of a scratch buffer in bytes.
-const SIZE: usize = 256 << 10;
+/// The size of a large buffer in bytes.
+const LARGE: usize = 256 << 10;
 
-/// The most buffers that are kept for the next borrower; more are freed when they come back.
+/// So many large buffers are lent at once; the next borrower gets a small one.
+const LENT: usize = 32;
+
+/// The size of a small buffer in bytes.
+const SMALL: usize = 16 << 10;
+
+/// The most large buffers that are kept for the next borrower; more are freed when they come back.
 const KEPT: usize = 8;
 
-/// The buffers that nobody has borrowed.
+/// The large buffers that nobody has borrowed, and how many somebody has.
 #[derive(Debug, Default)]
 pub struct BufferPool {
-    free: Mutex<Vec<Vec<u8>>>,
+    state: Mutex<Pooled>,
+}
+
+#[derive(Debug, Default)]
+struct Pooled {
+    free: Vec<Vec<u8>>,
+    lent: usize,
 }
 
 /// A borrowed buffer; dropping it gives it back.
@@ -27,8 +42,15 @@ pub struct PooledBuffer<'a> {
 impl BufferPool {
     /// Lends a buffer; its content is arbitrary.
     pub fn borrow(&self) -> PooledBuffer<'_> {
-        let free = self.free.lock().pop();
-        PooledBuffer { pool: self, buffer: free.unwrap_or_else(|| vec![0; SIZE]) }
+        let mut state = self.state.lock();
+        let size = if state.lent < LENT { LARGE } else { SMALL };
+        let mut free = None;
+        if size == LARGE {
+            state.lent += 1;
+            free = state.free.pop();
+        }
+        drop(state);
+        PooledBuffer { pool: self, buffer: free.unwrap_or_else(|| vec![0; size]) }
     }
 }
 
@@ -49,12 +71,33 @@ impl DerefMut for PooledBuffer<'_> {
 impl Drop for PooledBuffer<'_> {
     fn drop(&mut self) {
         let buffer = std::mem::take(&mut self.buffer);
-        let mut free = self.pool.free.lock();
-        if free.len() < KEPT {
-            free.push(buffer);
+        if buffer.len() < LARGE {
+            return;
+        }
+        let mut state = self.pool.state.lock();
+        state.lent -= 1;
+        if state.free.len() < KEPT {
+            state.free.push(buffer);
         } else {
-            drop(free);
+            drop(state);
             large::free(buffer);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn c9_only_some_buffers_are_large() {
+        let pool = BufferPool::default();
+        let sizes = || (0..1000).map(|_| pool.borrow()).collect::<Vec<_>>();
+        for _ in 0..2 {
+            let lent = sizes();
+            assert_eq!(lent.iter().filter(|buffer| buffer.len() == LARGE).count(), LENT);
+            assert!(lent.iter().skip(LENT).all(|buffer| buffer.len() == SMALL));
+        }
+        assert_eq!(pool.state.lock().free.len(), KEPT);
     }
 }

@@ -19,7 +19,7 @@ pub const LARGE: usize = 16 << 10;
 const JOINED_BYTES: usize = 64 << 10;
 
 /// The longest header: two bytes, a 64-bit length and a masking key.
-const HEADER_MAX: usize = 14;
+pub const HEADER_MAX: usize = 14;
 
 /// One piece of an outbox: whole WebSocket frames, encoded, never to be split between peers.
 ///
@@ -227,8 +227,22 @@ impl Cork {
         if message.data.len() >= LARGE {
             self.push_large(message.clone());
         } else {
-            self.push_small(message, expected);
+            self.push_borrowed(message.kind, &message.data, expected);
         }
+    }
+
+    /// As [`push`](Cork::push), for a small message that is copied anyway.
+    #[inline]
+    pub fn push_borrowed(&mut self, kind: Kind, payload: &[u8], expected: usize) {
+        let len = payload.len();
+        if self.tail_messages >= self.limits.messages || self.tail.len() + HEADER_MAX + len > self.limits.bytes {
+            self.cut();
+        }
+        if self.tail.capacity() == 0 {
+            self.tail.reserve_exact(expected.min(self.limits.bytes).max(HEADER_MAX + len));
+        }
+        append_frame(self.role, &mut self.tail, opcode(kind), payload);
+        self.tail_messages += 1;
     }
 
     /// As [`push`](Cork::push), for a message that nobody else gets: it is masked where it lies.
@@ -236,7 +250,7 @@ impl Cork {
         if message.data.len() >= LARGE {
             self.push_large(message);
         } else {
-            self.push_small(&message, expected);
+            self.push_borrowed(message.kind, &message.data, expected);
         }
     }
 
@@ -246,18 +260,6 @@ impl Cork {
             Role::Server => Frame::message(&message),
             Role::Client => Frame::masked(message),
         });
-    }
-
-    fn push_small(&mut self, message: &Message, expected: usize) {
-        let len = message.data.len();
-        if self.tail_messages >= self.limits.messages || self.tail.len() + HEADER_MAX + len > self.limits.bytes {
-            self.cut();
-        }
-        if self.tail.capacity() == 0 {
-            self.tail.reserve_exact(expected.min(self.limits.bytes).max(HEADER_MAX + len));
-        }
-        append_frame(self.role, &mut self.tail, opcode(message.kind), &message.data);
-        self.tail_messages += 1;
     }
 
     /// Whether nothing was pushed since the last [`take`](Cork::take).
@@ -368,8 +370,8 @@ fn add_masking_key(header: &mut [u8; HEADER_MAX], len: usize) -> (usize, [u8; 4]
     (len + 4, key)
 }
 
-/// Masks a payload in place, eight bytes at a time.
-fn mask(payload: &mut [u8], key: [u8; 4]) {
+/// Masks or unmasks a payload in place, eight bytes at a time (RFC 6455 section 5.3).
+pub fn mask(payload: &mut [u8], key: [u8; 4]) {
     let [a, b, c, d] = key;
     let wide = u64::from_ne_bytes([a, b, c, d, a, b, c, d]);
     let (chunks, rest) = payload.as_chunks_mut::<8>();
@@ -391,6 +393,11 @@ fn opcode(kind: Kind) -> u8 {
 /// Writes FIN, opcode and the shortest form of the length; returns the header's length.
 fn write_header(header: &mut [u8; HEADER_MAX], opcode: u8, len: usize) -> usize {
     header[0] = 0x80 | opcode;
+    write_length(header, len as u64)
+}
+
+/// Writes the shortest form of a payload's length behind a header's first byte; returns the header's length.
+pub fn write_length(header: &mut [u8; HEADER_MAX], len: u64) -> usize {
     match len {
         0..=125 => {
             header[1] = len as u8;
@@ -403,7 +410,7 @@ fn write_header(header: &mut [u8; HEADER_MAX], opcode: u8, len: usize) -> usize 
         }
         _ => {
             header[1] = 127;
-            header[2..10].copy_from_slice(&(len as u64).to_be_bytes());
+            header[2..10].copy_from_slice(&len.to_be_bytes());
             10
         }
     }

@@ -1,9 +1,11 @@
 //! One WebSocket, both ways: its handshake, what it reads, what it writes.
 
 pub mod buffer_pool;
+mod collected;
 pub mod ending;
 pub mod frame;
 pub mod handshake;
+mod header;
 pub mod keepalive;
 pub mod outbox;
 pub mod peer;

@@ -19,10 +19,54 @@ pub enum Offer {
     TooSlow,
 }
 
+/// Frames in order, with the sums of those that hold messages, which a policy may drop: that something would fit if they
+/// were dropped is known without looking at them.
+#[derive(Debug, Default)]
+struct Waiting {
+    frames: VecDeque<Frame>,
+    messages: usize,
+    bytes: usize,
+}
+
+impl Waiting {
+    fn push_back(&mut self, frame: Frame) {
+        self.count(&frame);
+        self.frames.push_back(frame);
+    }
+
+    fn push_front(&mut self, frame: Frame) {
+        self.count(&frame);
+        self.frames.push_front(frame);
+    }
+
+    fn pop_front(&mut self) -> Option<Frame> {
+        self.remove(0)
+    }
+
+    fn remove(&mut self, at: usize) -> Option<Frame> {
+        let frame = self.frames.remove(at)?;
+        let (messages, bytes) = of_messages(&frame);
+        self.messages -= messages;
+        self.bytes -= bytes;
+        Some(frame)
+    }
+
+    fn count(&mut self, frame: &Frame) {
+        let (messages, bytes) = of_messages(frame);
+        self.messages += messages;
+        self.bytes += bytes;
+    }
+}
+
+/// The messages and bytes of a frame that may be dropped; none of a control frame.
+fn of_messages(frame: &Frame) -> (usize, usize) {
+    (frame.messages(), if frame.messages() > 0 { frame.len() } else { 0 })
+}
+
 /// See the module's documentation. Empty, it holds no heap.
 #[derive(Debug, Default)]
 pub struct Queue {
-    frames: VecDeque<Frame>,
+    waiting: Waiting,
     /// Bytes of the first frame that were written in an earlier batch.
     front_written: usize,
     /// Messages and bytes, queued or taken.
@@ -54,7 +98,7 @@ impl Queue {
 
     /// Whether there is something to take.
     pub fn has_waiting(&self) -> bool {
-        !self.frames.is_empty() || self.ping.is_some() || self.pong.is_some()
+        !self.waiting.frames.is_empty() || self.ping.is_some() || self.pong.is_some()
     }
 
     /// Whether a frame is within the bounds; with no message in it, a queue takes any one frame.
@@ -105,7 +149,7 @@ impl Queue {
             WhenFull::DropOldest => {
                 let mut dropped = 0;
                 while !self.fits(frame, bounds)
-                    && let Some(oldest) = self.frames.pop_front()
+                    && let Some(oldest) = self.waiting.pop_front()
                 {
                     let over = (
                         (self.messages + frame.messages()).saturating_sub(bounds.messages),
@@ -117,7 +161,7 @@ impl Queue {
                     if let Some(end) = enough.filter(|end| end.0 < oldest.messages()) {
                         let rest = oldest.behind(end);
                         self.count(&rest);
-                        self.frames.push_front(rest);
+                        self.waiting.push_front(rest);
                     }
                 }
                 self.push(frame.clone());
@@ -129,7 +173,7 @@ impl Queue {
     /// Queues a frame whatever the bounds: the caller has asked [`fits`](Queue::fits), or it is a Close.
     pub fn push(&mut self, frame: Frame) {
         self.count(&frame);
-        self.frames.push_back(frame);
+        self.waiting.push_back(frame);
     }
 
     /// Counts a frame that is written without being queued; settle it with [`settle_one`](Queue::settle_one).
@@ -154,7 +198,7 @@ impl Queue {
         let mut size = 0;
         let offset = std::mem::take(&mut self.front_written);
         if offset > 0 {
-            frames.extend(self.frames.pop_front());
+            frames.extend(self.waiting.pop_front());
             size = frames.iter().map(Frame::len).sum::<usize>() - offset;
         }
         // A frame boundary.
@@ -165,12 +209,12 @@ impl Queue {
             size += control.len();
             frames.push(control);
         }
-        while let Some(next) = self.frames.front() {
+        while let Some(next) = self.waiting.frames.front() {
             if frames.len() >= max_frames || (!frames.is_empty() && size + next.len() > max_bytes) {
                 break;
             }
             size += next.len();
-            frames.extend(self.frames.pop_front());
+            frames.extend(self.waiting.pop_front());
         }
         (!frames.is_empty()).then_some(Taken { frames, offset })
     }
@@ -206,7 +250,7 @@ impl Queue {
         for (index, frame) in rest.into_iter().enumerate().rev() {
             let at = at + index;
             if index == 0 && is_begun {
-                self.frames.push_front(frame);
+                self.waiting.push_front(frame);
             } else if pong && at == boundary {
                 self.uncount(&frame);
                 self.pong.get_or_insert_with(|| Box::new(frame));
@@ -214,7 +258,7 @@ impl Queue {
                 self.uncount(&frame);
                 self.ping.get_or_insert_with(|| Box::new(frame));
             } else {
-                self.frames.push_front(frame);
+                self.waiting.push_front(frame);
             }
         }
     }
@@ -233,7 +277,7 @@ impl Queue {
     /// counted until it is settled.
     pub fn clear(&mut self) -> usize {
         let mut forgotten = 0;
-        for frame in std::mem::take(&mut self.frames) {
+        for frame in std::mem::take(&mut self.waiting).frames {
             self.uncount(&frame);
             forgotten += frame.messages();
         }
@@ -248,7 +292,7 @@ impl Queue {
     pub fn unsent(&mut self) -> (Vec<Frame>, usize) {
         let queued = |frames: &[Frame]| frames.iter().map(Frame::messages).sum::<usize>();
         let mut written = std::mem::take(&mut self.front_written);
-        let frames = Vec::from(std::mem::take(&mut self.frames));
+        let frames = Vec::from(std::mem::take(&mut self.waiting).frames);
         for frame in &frames {
             self.uncount(frame);
         }
@@ -265,10 +309,9 @@ impl Queue {
 
     /// Whether `frame` would fit if everything were dropped that may be.
     fn could_fit(&self, frame: &Frame, bounds: &QueueSettings) -> bool {
-        let droppable = || self.frames.iter().skip(usize::from(self.front_written > 0));
-        let messages = self.messages - droppable().map(Frame::messages).sum::<usize>();
-        let of_messages = droppable().filter(|queued| queued.messages() > 0);
-        let bytes = self.bytes - of_messages.map(Frame::len).sum::<usize>();
+        let begun = self.waiting.frames.front().filter(|_| self.front_written > 0).map_or((0, 0), of_messages);
+        let messages = self.messages + begun.0 - self.waiting.messages;
+        let bytes = self.bytes + begun.1 - self.waiting.bytes;
         messages == 0 || (messages + frame.messages() <= bounds.messages && bytes + frame.len() <= bounds.bytes)
     }
 
@@ -277,12 +320,12 @@ impl Queue {
     fn drop_oldest_for(&mut self, frame: &Frame, bounds: &QueueSettings) -> usize {
         let mut dropped = 0;
         let mut at = usize::from(self.front_written > 0);
-        while at < self.frames.len() && !self.fits(frame, bounds) {
-            if self.frames[at].messages() == 0 {
+        while at < self.waiting.frames.len() && !self.fits(frame, bounds) {
+            if self.waiting.frames[at].messages() == 0 {
                 at += 1;
                 continue;
             }
-            if let Some(oldest) = self.frames.remove(at) {
+            if let Some(oldest) = self.waiting.remove(at) {
                 self.uncount(&oldest);
                 dropped += oldest.messages();
             }
@@ -292,8 +335,8 @@ impl Queue {
 
     /// Gives the heap back when the queue has run empty.
     fn release(&mut self) {
-        if self.frames.is_empty() && self.frames.capacity() > 0 {
-            self.frames = VecDeque::new();
+        if self.waiting.frames.is_empty() && self.waiting.frames.capacity() > 0 {
+            self.waiting = Waiting::default();
         }
     }
 }
@@ -510,6 +553,9 @@ mod tests {
                     Step::Take { .. } => {}
                 }
                 prop_assert_eq!((queue.messages, queue.bytes), model.sums());
+                let counted = queue.waiting.frames.iter().map(of_messages);
+                let sums = counted.fold((0, 0), |(messages, bytes), frame| (messages + frame.0, bytes + frame.1));
+                prop_assert_eq!((queue.waiting.messages, queue.waiting.bytes), sums);
             }
             prop_assert!(queue.is_empty() && !queue.has_waiting());
         }

@@ -8,12 +8,12 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::buffer_pool::BufferPool;
-use super::frame::{Control, Frame, Role, append_control};
+use super::frame::{Control, Frame, LARGE, Role, append_control};
 use super::outbox::Outbox;
 use super::peer::Peer;
 use super::reader::{Close, Reader, Sink, Violation};
 use super::tls::Decrypted;
-use crate::message::Message;
+use crate::message::{Kind, Message};
 
 /// What is read at a time while little arrives. It lies on the thread's stack.
 const READ: usize = 2 << 10;
@@ -48,6 +48,11 @@ pub trait Handler {
 
     /// A message; `expected` is a guess at the bytes that this read brings in all.
     fn message(&mut self, message: Message, expected: usize);
+
+    /// As [`message`](Handler::message), for a small message whose payload lies in what was read.
+    fn borrowed(&mut self, kind: Kind, payload: &[u8], expected: usize) {
+        self.message(Message { kind, data: Bytes::copy_from_slice(payload) }, expected);
+    }
 
     /// A read has brought messages, and all of them were handed over.
     fn flush(&mut self);
@@ -111,9 +116,9 @@ impl<'a> ReadLoop<'a> {
     /// A function of its own, so that the buffer of one kind of client is not on the stack of the others.
     #[inline(never)]
     pub fn run<H: Handler>(&mut self, handshaken: Handshaken, handler: &mut H) -> Option<Close> {
-        let Handshaken { is_tls, behind, is_session_ended } = handshaken;
+        let Handshaken { is_tls, mut behind, is_session_ended } = handshaken;
         self.is_tls = is_tls;
-        if !behind.is_empty() && self.consume(&behind, handler) == Flow::End {
+        if !behind.is_empty() && self.consume(&mut behind, handler) == Flow::End {
             return self.close.take();
         }
         drop(behind);
@@ -123,14 +128,19 @@ impl<'a> ReadLoop<'a> {
         }
         let mut buffer = [0; READ];
         loop {
-            let flow = match self.receive(&mut buffer, self.is_tls || H::LETS_OTHERS_RUN) {
-                Ok(0) => self.ended_by_peer(ENDED),
-                Ok(count) if count == READ => match self.take(&buffer, handler) {
-                    Flow::Go => self.read_rest(handler),
-                    Flow::End => Flow::End,
-                },
-                Ok(count) => self.take(&buffer[..count], handler),
-                Err(error) => self.lost("failed to read", &error),
+            let lets_others_run = self.is_tls || H::LETS_OTHERS_RUN;
+            let flow = if self.collects() {
+                self.collect(handler, lets_others_run)
+            } else {
+                match self.receive(&mut buffer, lets_others_run) {
+                    Ok(0) => self.ended_by_peer(ENDED),
+                    Ok(count) if count == READ => match self.take(&mut buffer, handler) {
+                        Flow::Go => self.read_rest(handler),
+                        Flow::End => Flow::End,
+                    },
+                    Ok(count) => self.take(&mut buffer[..count], handler),
+                    Err(error) => self.lost("failed to read", &error),
+                }
             };
             if flow == Flow::End {
                 return self.close.take();
@@ -156,13 +166,16 @@ impl<'a> ReadLoop<'a> {
     /// Much is arriving: reads on in large pieces until the socket is empty.
     #[inline(never)]
     fn read_rest(&mut self, handler: &mut impl Handler) -> Flow {
+        if self.collects() {
+            return Flow::Go;
+        }
         let mut large = self.buffers.borrow();
         let mut turn_began = Instant::now();
         loop {
             match self.peer.outbox.socket().recv_now(&mut large) {
                 Ok(0) => return self.ended_by_peer(ENDED),
                 Ok(count) => {
-                    for portion in large[..count].chunks(PORTION) {
+                    for portion in large[..count].chunks_mut(PORTION) {
                         let before = self.received.messages;
                         if self.take(portion, handler) == Flow::End {
                             return Flow::End;
@@ -172,7 +185,7 @@ impl<'a> ReadLoop<'a> {
                             turn_began = Instant::now();
                         }
                     }
-                    if count < large.len() {
+                    if count < large.len() || self.collects() {
                         return Flow::Go;
                     }
                 }
@@ -182,18 +195,49 @@ impl<'a> ReadLoop<'a> {
         }
     }
 
+    /// Whether what comes next is received straight into a message that has begun. For the rest of a small one that would
+    /// be a system call of its own, which costs more than the copy that it saves.
+    fn collects(&mut self) -> bool {
+        !self.is_tls && self.reader.collected().is_some_and(|collected| collected.left() >= LARGE)
+    }
+
+    /// Blocks until more of a message arrives, and receives it where it stays.
+    #[inline(never)]
+    fn collect(&mut self, handler: &mut impl Handler, lets_others_run: bool) -> Flow {
+        if lets_others_run {
+            std::thread::yield_now();
+        }
+        let Some(collected) = self.reader.collected() else { return Flow::Go };
+        let count = match collected.take_from(|message| self.peer.outbox.socket().recv_behind(message)) {
+            Ok(0) => return self.ended_by_peer(ENDED),
+            Ok(count) => count,
+            Err(error) => return self.lost("failed to read", &error),
+        };
+        let (is_complete, is_full) = (collected.is_complete(), collected.is_full());
+        self.peer.heard.store(self.peer.outbox.clock().now(), Ordering::Relaxed);
+        if is_complete {
+            return self.hand_over(count, handler, |reader, turn| reader.end_whole(turn).map(|()| None));
+        }
+        self.note_begun();
+        if is_full {
+            // There may be more already. Bytes that bring no message give way to the others.
+            std::thread::yield_now();
+        }
+        Flow::Go
+    }
+
     /// Takes what one read brought, decrypted if need be.
-    fn take(&mut self, bytes: &[u8], handler: &mut impl Handler) -> Flow {
+    fn take(&mut self, bytes: &mut [u8], handler: &mut impl Handler) -> Flow {
         self.peer.heard.store(self.peer.outbox.clock().now(), Ordering::Relaxed);
         if !self.is_tls {
             return self.consume(bytes, handler);
         }
         let mut plain = vec![0; bytes.len().min(PLAIN)];
-        let mut cipher = bytes;
+        let mut cipher = &*bytes;
         loop {
             match self.peer.outbox.decrypt(cipher, &mut plain) {
                 Ok(Decrypted::Plain(count)) => {
-                    if self.consume(&plain[..count], handler) == Flow::End {
+                    if self.consume(&mut plain[..count], handler) == Flow::End {
                         return Flow::End;
                     }
                 }
@@ -206,24 +250,31 @@ impl<'a> ReadLoop<'a> {
     }
 
     /// Parses and hands over. What one read brought goes on together.
-    fn consume<H: Handler>(&mut self, bytes: &[u8], handler: &mut H) -> Flow {
-        let mut hand_over = |message| handler.message(message, bytes.len());
+    fn consume(&mut self, bytes: &mut [u8], handler: &mut impl Handler) -> Flow {
+        self.hand_over(bytes.len(), handler, |reader, turn| reader.read(bytes, turn))
+    }
+
+    /// Hands over what `read` finds in what a read of so many bytes brought.
+    fn hand_over<H: Handler>(
+        &mut self,
+        bytes: usize,
+        handler: &mut H,
+        read: impl FnOnce(&mut Reader, &mut Turn<'_>) -> Result<Option<Close>, Violation>,
+    ) -> Flow {
         let mut turn = Turn {
             peer: self.peer,
-            hand_over: &mut hand_over,
+            next: &mut Expecting { bytes, handler: &mut *handler },
             is_closing: !H::AFTER_CLOSE && self.peer.outbox.has_close(),
             received: Received::default(),
             pongs: Pongs::new(self.peer.outbox.role()),
         };
-        let end = self.reader.read(bytes, &mut turn);
+        let end = read(&mut self.reader, &mut turn);
         let Turn { received, pongs, .. } = turn;
         self.received.messages += received.messages;
         self.received.bytes += received.bytes;
         pongs.send(&self.peer.outbox);
         if received.messages > 0 {
             handler.flush();
-        } else {
-            self.reader.rest();
         }
         match end {
             Ok(None) => {
@@ -303,20 +354,54 @@ impl<'a> ReadLoop<'a> {
 /// copy for each handler a message of 128 bytes cost a fifth more.
 struct Turn<'t> {
     peer: &'t Peer,
-    hand_over: &'t mut dyn FnMut(Message),
+    next: &'t mut dyn Next,
     is_closing: bool,
     received: Received,
     pongs: Pongs,
 }
 
-impl Sink for Turn<'_> {
+/// A handler, whichever it is, that is told with each message how many bytes the read has brought.
+trait Next {
+    fn message(&mut self, message: Message);
+    fn borrowed(&mut self, kind: Kind, payload: &[u8]);
+}
+
+struct Expecting<'h, H> {
+    bytes: usize,
+    handler: &'h mut H,
+}
+
+impl<H: Handler> Next for Expecting<'_, H> {
     fn message(&mut self, message: Message) {
+        self.handler.message(message, self.bytes);
+    }
+
+    fn borrowed(&mut self, kind: Kind, payload: &[u8]) {
+        self.handler.borrowed(kind, payload, self.bytes);
+    }
+}
+
+impl Turn<'_> {
+    /// Counts a message; says whether it is wanted.
+    fn count(&mut self, len: usize) -> bool {
         self.received.messages += 1;
-        self.received.bytes += message.data.len() as u64;
+        self.received.bytes += len as u64;
         // It has ended. Handing it on may hold this thread, which is not the peer's fault.
         self.peer.message_begun.store(0, Ordering::Relaxed);
-        if !self.is_closing {
-            (self.hand_over)(message);
+        !self.is_closing
+    }
+}
+
+impl Sink for Turn<'_> {
+    fn message(&mut self, message: Message) {
+        if self.count(message.data.len()) {
+            self.next.message(message);
+        }
+    }
+
+    fn borrowed(&mut self, kind: Kind, payload: &[u8]) {
+        if self.count(payload.len()) {
+            self.next.borrowed(kind, payload);
         }
     }
 

@@ -1,32 +1,41 @@
-//! From received bytes to messages: tungstenite parses and validates, we decide what it sees.
+//! From received bytes to messages.
 //!
-//! tungstenite never touches the socket. It is handed the bytes of one read as a stream that
-//! "would block" at their end; what it wants to write (pongs, Close replies) is swallowed, since
-//! the outbox answers. Its buffers exist only while there is something in them:
+//! The reader knows the boundaries of frames. A data frame that is a whole message, as nearly all are, is unmasked where
+//! it lies in what was read, or collected where it does not lie there whole. All other frames, fragments and control
+//! frames, are parsed by tungstenite, which never touches the socket: it is handed a frame, or a piece of a large one, as
+//! a stream that "would block" at its end; what it wants to write (pongs, Close replies) is swallowed, since the outbox
+//! answers.
 //!
-//! * it has no read buffer before the first byte;
-//! * a large message pins its buffer, so tungstenite is never given bytes beyond a large frame,
-//!   and after the message it is dropped and rebuilt when the next byte comes;
-//! * after nothing but control frames it is dropped as well: an idle client that answers pings
-//!   costs no buffer.
+//! What is wrong with a header is told before the payload has come. Memory grows with what arrives, not with what a
+//! header announces, and an idle client has none: tungstenite exists only inside a fragmented message, or while what was
+//! read has frames for it.
 
 use std::io::{self, Read, Write};
 
 use bytes::Bytes;
-use tungstenite::error::{CapacityError, ProtocolError};
+use tungstenite::error::CapacityError;
 use tungstenite::protocol::{WebSocketConfig, WebSocketContext};
 
-use super::frame::{CONTROL_MAX, LARGE, Role};
+use super::collected::Collected;
+use super::frame::{CONTROL_MAX, HEADER_MAX, LARGE, Role, mask};
+use super::header::Header;
 use crate::message::{Kind, Message};
 use crate::system::large;
 
-/// tungstenite's read buffer: what it copies at a time, and what an active client keeps.
+/// tungstenite's read buffer: what it copies at a time.
 const READ_BUFFER: usize = 4 << 10;
+
+const NOT_UTF8: &str = "text is not valid UTF-8";
 
 /// Where what a client has sent goes, in order. Pongs go nowhere: that something came is all they say.
 pub trait Sink {
     /// A complete text or binary message.
     fn message(&mut self, message: Message);
+
+    /// A complete message that is not large and whose payload lies in what was read; text is valid UTF-8.
+    fn borrowed(&mut self, kind: Kind, payload: &[u8]) {
+        self.message(Message { kind, data: Bytes::copy_from_slice(payload) });
+    }
 
     /// A ping; the payload is to be sent back (RFC 6455 section 5.5.2).
     fn ping(&mut self, payload: Bytes);
@@ -54,80 +63,231 @@ pub struct Violation {
 #[derive(Debug)]
 pub struct Reader {
     role: Role,
-    context: Option<WebSocketContext>,
-    walk: FrameWalk,
     max_message: usize,
+    stage: Stage,
+    /// What the fragments of the present message announce together, in bytes; `None` outside of a fragmented message.
+    fragmented: Option<u64>,
+    /// What parses fragments and control frames.
+    parser: Option<Box<WebSocketContext>>,
+}
+
+/// What comes next.
+#[derive(Debug)]
+enum Stage {
+    /// A header, or the rest of one of which these bytes have come.
+    Header { begun: [u8; HEADER_MAX], len: usize },
+    /// The payload of a frame that is a whole message.
+    Whole(Collected),
+    /// The payload of another frame.
+    Pieces(Pieces),
+}
+
+/// Between two frames.
+const BETWEEN: Stage = Stage::Header { begun: [0; HEADER_MAX], len: 0 };
+
+/// The payload of a frame that is handed to the parser in pieces, each as a frame of its own.
+#[derive(Debug)]
+struct Pieces {
+    header: Header,
+    /// Bytes that are still to come, and those of the present piece.
+    left: u64,
+    piece_left: usize,
 }
 
 impl Reader {
     /// A reader at our end, `role`, that refuses messages over `max_message` bytes, fragments together.
     pub fn new(role: Role, max_message: usize) -> Reader {
-        Reader { role, context: None, walk: FrameWalk::default(), max_message }
+        Reader { role, max_message, stage: BETWEEN, fragmented: None, parser: None }
     }
 
-    /// Reads all of `input` into the sink, or up to the peer's Close or the first violation.
-    pub fn read(&mut self, mut input: &[u8], sink: &mut impl Sink) -> Result<Option<Close>, Violation> {
+    /// Reads all of `input` into the sink, or up to the peer's Close or the first violation. Payloads are unmasked where
+    /// they lie.
+    pub fn read(&mut self, mut input: &mut [u8], sink: &mut impl Sink) -> Result<Option<Close>, Violation> {
         while !input.is_empty() {
-            if let Some(close) = self.read_message(&mut input, sink)? {
-                return Ok(Some(close));
+            let (count, close) = match &self.stage {
+                Stage::Header { .. } => self.read_frame(input, sink)?,
+                Stage::Whole(_) => (self.read_whole(input, sink)?, None),
+                Stage::Pieces(_) => self.read_piece(input, sink)?,
+            };
+            if close.is_some() {
+                return Ok(close);
             }
+            input = &mut input[count..];
+        }
+        if !self.is_inside_message() {
+            self.parser = None;
         }
         Ok(None)
     }
 
-    /// Reads messages while the parser has its present buffer.
-    fn read_message(&mut self, input: &mut &[u8], sink: &mut impl Sink) -> Result<Option<Close>, Violation> {
-        use tungstenite::{Error, Message as Read};
+    /// Whether a message or a control frame has begun that is not yet complete.
+    pub fn is_inside_message(&self) -> bool {
+        !matches!(self.stage, Stage::Header { len: 0, .. }) || self.fragmented.is_some()
+    }
+
+    /// Reads a header, and its frame if all of it is there; says how many bytes that were.
+    #[inline]
+    fn read_frame(&mut self, input: &mut [u8], sink: &mut impl Sink) -> Result<(usize, Option<Close>), Violation> {
+        let (header, len) = match (&self.stage, Header::parse(input)) {
+            (Stage::Header { len: 0, .. }, Some(header)) => (header, header.len),
+            _ => match self.continue_header(input) {
+                (len, Some(header)) => (header, len),
+                (len, None) => return Ok((len, None)),
+            },
+        };
+        let is_whole = header.is_data() && header.is_final && self.fragmented.is_none();
+        self.judge(&header)?;
+        let payload = &mut input[len..];
+        let is_here = header.payload <= payload.len() as u64 && header.payload < LARGE as u64;
+        if is_whole && is_here {
+            let payload = &mut payload[..header.payload as usize];
+            header.key.iter().for_each(|key| mask(payload, *key));
+            if header.kind() == Kind::Text {
+                check_text(payload)?;
+            }
+            sink.borrowed(header.kind(), payload);
+            return Ok((len + payload.len(), None));
+        }
+        if is_whole {
+            self.stage = Stage::Whole(Collected::begin(&header));
+        } else if is_here && len == header.len {
+            let end = len + header.payload as usize;
+            let close = self.parse(&input[..end], sink)?;
+            return Ok((end, close));
+        } else {
+            return Ok((len, self.begin_pieces(header, sink)?));
+        }
+        Ok((len, None))
+    }
+
+    /// Takes more bytes of a header that is not there whole; says how many, and the header once it is complete.
+    fn continue_header(&mut self, input: &[u8]) -> (usize, Option<Header>) {
+        let Stage::Header { begun, len } = &mut self.stage else { return (0, None) };
+        for (count, byte) in input.iter().enumerate() {
+            begun[*len] = *byte;
+            *len += 1;
+            if let Some(header) = Header::parse(&begun[..*len]) {
+                self.stage = BETWEEN;
+                return (count + 1, Some(header));
+            }
+        }
+        (input.len(), None)
+    }
+
+    /// Refuses a header that is wrong or announces too much, and notes what a right one begins or ends.
+    fn judge(&mut self, header: &Header) -> Result<(), Violation> {
+        if let Some(fault) = header.fault(self.role, self.fragmented.is_some()) {
+            return Err(Violation { code: 1002, reason: fault.to_owned() });
+        }
+        if header.is_data() {
+            let announced = self.fragmented.unwrap_or(0).saturating_add(header.payload);
+            if announced > self.max_message as u64 {
+                return Err(too_long(announced, self.max_message));
+            }
+            self.fragmented = (!header.is_final).then_some(announced);
+        }
+        Ok(())
+    }
+
+    /// Reads more of a frame that is a whole message.
+    fn read_whole(&mut self, input: &[u8], sink: &mut impl Sink) -> Result<usize, Violation> {
+        let Stage::Whole(collected) = &mut self.stage else { return Ok(0) };
+        let count = collected.take(input);
+        self.end_whole(sink)?;
+        Ok(count)
+    }
+
+    /// The message that is being collected, if one is: what comes next may be received straight into it. Call
+    /// [`end_whole`](Reader::end_whole) then.
+    pub fn collected(&mut self) -> Option<&mut Collected> {
+        if let Stage::Whole(collected) = &mut self.stage { Some(collected) } else { None }
+    }
+
+    /// Hands over the message that was collected, if all of it has come.
+    pub fn end_whole(&mut self, sink: &mut impl Sink) -> Result<(), Violation> {
+        let stage = match &self.stage {
+            Stage::Whole(collected) if collected.is_complete() => std::mem::replace(&mut self.stage, BETWEEN),
+            _ => return Ok(()),
+        };
+        let Stage::Whole(collected) = stage else { return Ok(()) };
+        let (kind, data) = collected.end();
+        if kind == Kind::Text {
+            check_text(&data)?;
+        }
+        sink.message(Message { kind, data });
+        Ok(())
+    }
+
+    /// Begins a frame that the parser gets in pieces.
+    fn begin_pieces(&mut self, header: Header, sink: &mut impl Sink) -> Result<Option<Close>, Violation> {
+        let mut pieces = Pieces { header, left: header.payload, piece_left: 0 };
+        let (begin, len) = pieces.begin_piece();
+        if pieces.left > 0 {
+            self.stage = Stage::Pieces(pieces);
+        }
+        self.parse(&begin[..len], sink)
+    }
+
+    /// Hands more of a frame to the parser; says how many bytes.
+    fn read_piece(&mut self, input: &[u8], sink: &mut impl Sink) -> Result<(usize, Option<Close>), Violation> {
+        let Stage::Pieces(pieces) = &mut self.stage else { return Ok((0, None)) };
+        let count = pieces.piece_left.min(input.len());
+        pieces.piece_left -= count;
+        pieces.left -= count as u64;
+        let next = (pieces.piece_left == 0 && pieces.left > 0).then(|| pieces.begin_piece());
+        if pieces.left == 0 {
+            self.stage = BETWEEN;
+        }
+        let close = self.parse(&input[..count], sink)?;
+        if let Some((begin, len)) = next {
+            self.parse(&begin[..len], sink)?;
+        }
+        Ok((count, close))
+    }
+
+    /// Has the parser read these bytes, up to the peer's Close.
+    fn parse(&mut self, mut bytes: &[u8], sink: &mut impl Sink) -> Result<Option<Close>, Violation> {
+        use tungstenite::{Error, Message as Parsed};
         let (role, max_message) = (self.role, self.max_message);
-        let context = self.context.get_or_insert_with(|| WebSocketContext::new(role, Some(config(max_message))));
+        let new = || Box::new(WebSocketContext::new(role, Some(config(max_message))));
+        let parser = self.parser.get_or_insert_with(new);
         loop {
-            let (kind, data) = match context.read(&mut Feed { input, walk: &mut self.walk }) {
-                Ok(Read::Text(text)) => (Kind::Text, text.into()),
-                Ok(Read::Binary(data)) => (Kind::Binary, data),
-                Ok(Read::Ping(payload)) => {
-                    sink.ping(payload);
-                    continue;
-                }
-                Ok(Read::Pong(_)) => continue,
-                Ok(Read::Close(close)) => {
+            match parser.read(&mut Feed { bytes: &mut bytes }) {
+                Ok(Parsed::Text(text)) => sink.message(whole(Kind::Text, text.into())),
+                Ok(Parsed::Binary(data)) => sink.message(whole(Kind::Binary, data)),
+                Ok(Parsed::Ping(payload)) => sink.ping(payload),
+                Ok(Parsed::Pong(_)) => {}
+                Ok(Parsed::Close(close)) => {
                     let (code, reason) = close
                         .map_or((None, String::new()), |close| (Some(close.code.into()), close.reason.to_string()));
                     return Ok(Some(Close { code, reason }));
                 }
-                Ok(Read::Frame(_)) => unreachable!("tungstenite reads no raw frames"),
-                Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {
-                    // All that was handed out is parsed: what is too long by now is still to come.
-                    return if self.walk.at_padded_length {
-                        Err(Violation { code: 1002, reason: "length is not in its shortest form".to_owned() })
-                    } else if self.walk.message > max_message as u64 {
-                        Err(too_long(self.walk.message, max_message))
-                    } else {
-                        Ok(None)
-                    };
-                }
+                Ok(Parsed::Frame(_)) => unreachable!("tungstenite reads no raw frames"),
+                Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
                 Err(error) => return Err(violation(&error)),
-            };
-            if self.walk.at_large_end {
-                // Nothing beyond the large frame was handed out, so nothing is lost with its buffer.
-                self.context = None;
-                sink.message(Message { kind, data: large::returning(data) });
-                return Ok(None);
             }
-            sink.message(Message { kind, data });
         }
     }
+}
 
-    /// Whether a message or a control frame has begun that is not yet complete.
-    pub fn is_inside_message(&self) -> bool {
-        self.walk.is_inside_message()
+impl Pieces {
+    /// The header of the next piece, and its length.
+    fn begin_piece(&mut self) -> ([u8; HEADER_MAX], usize) {
+        let is_first = self.left == self.header.payload;
+        let piece = self.left.min(LARGE as u64);
+        self.piece_left = piece as usize;
+        self.header.of_piece(piece, is_first, piece == self.left)
     }
+}
 
-    /// Gives the buffers back if they are empty. For clients that sent only control frames.
-    pub fn rest(&mut self) {
-        if !self.is_inside_message() {
-            self.context = None;
-        }
-    }
+fn whole(kind: Kind, data: Bytes) -> Message {
+    Message { kind, data: large::returning(data) }
+}
+
+/// Text must be UTF-8 (RFC 6455 section 8.1).
+fn check_text(payload: &[u8]) -> Result<(), Violation> {
+    let not_utf8 = |_| Violation { code: 1007, reason: NOT_UTF8.to_owned() };
+    std::str::from_utf8(payload).map(drop).map_err(not_utf8)
 }
 
 fn config(max_message: usize) -> WebSocketConfig {
@@ -148,8 +308,8 @@ fn violation(error: &tungstenite::Error) -> Violation {
             return too_long(*size as u64, *max_size);
         }
         Error::Capacity(error) => (1009, error.to_string()),
-        Error::Utf8(_) => (1007, "text is not valid UTF-8".to_owned()),
-        Error::Protocol(error) => (1002, protocol_reason(error)),
+        Error::Utf8(_) => (1007, NOT_UTF8.to_owned()),
+        Error::Protocol(error) => (1002, error.to_string()),
         other => (1002, other.to_string()),
     };
     Violation { code, reason }
@@ -159,38 +319,17 @@ fn too_long(size: u64, limit: usize) -> Violation {
     Violation { code: 1009, reason: format!("message of {size} bytes is over the limit of {limit}") }
 }
 
-fn protocol_reason(error: &ProtocolError) -> String {
-    match error {
-        ProtocolError::NonZeroReservedBits => "reserved bits are set but no extension was agreed".to_owned(),
-        ProtocolError::UnmaskedFrameFromClient => "frame is not masked".to_owned(),
-        ProtocolError::MaskedFrameFromServer => "frame of a server is masked".to_owned(),
-        ProtocolError::ControlFrameTooBig => "control frame has more than 125 bytes".to_owned(),
-        ProtocolError::FragmentedControlFrame => "control frame is fragmented".to_owned(),
-        ProtocolError::UnexpectedContinueFrame => "continuation without a start".to_owned(),
-        ProtocolError::ExpectedFragment(_) => "new message inside a fragmented one".to_owned(),
-        other => other.to_string(),
-    }
-}
-
-/// The bytes of one read as a stream for tungstenite.
+/// The bytes of a frame, or of a piece of one, as a stream for tungstenite.
 struct Feed<'a, 'b> {
-    input: &'a mut &'b [u8],
-    walk: &'a mut FrameWalk,
+    bytes: &'a mut &'b [u8],
 }
 
 impl Read for Feed<'_, '_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.input.is_empty() {
-            return Err(io::ErrorKind::WouldBlock.into());
+        match self.bytes.read(buffer) {
+            Ok(0) => Err(io::ErrorKind::WouldBlock.into()),
+            result => result,
         }
-        let offered = &self.input[..self.input.len().min(buffer.len())];
-        let count = self.walk.advance(offered);
-        if count == 0 {
-            return Err(io::ErrorKind::WouldBlock.into());
-        }
-        buffer[..count].copy_from_slice(&offered[..count]);
-        *self.input = &self.input[count..];
-        Ok(count)
     }
 }
 
@@ -202,122 +341,6 @@ impl Write for Feed<'_, '_> {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
-    }
-}
-
-/// Walks along the frame boundaries of what is handed out, so that nothing beyond a large frame is,
-/// and no header with a length that is not in its shortest form, which tungstenite would accept.
-#[derive(Debug, Default)]
-struct FrameWalk {
-    /// The bytes of a header that is not complete yet.
-    header: [u8; HEADER_MAX],
-    header_len: usize,
-    /// What is still to come of the present frame's payload.
-    payload_left: u64,
-    /// The present frame's payload is large.
-    large: bool,
-    /// The last byte handed out was the last of a large frame.
-    at_large_end: bool,
-    /// The next byte completes a header whose length is not in its shortest form: nothing more is handed out.
-    at_padded_length: bool,
-    /// A data frame without FIN was the last data frame.
-    fragmented: bool,
-    /// What the fragments of the present message announce together, in bytes.
-    message: u64,
-}
-
-/// The longest header of a client frame: two bytes, a 64-bit length and the mask.
-const HEADER_MAX: usize = 14;
-
-impl FrameWalk {
-    /// How many of these bytes may be handed out: all, or up to the end of a large frame, or not even
-    /// the header of a frame whose length is against RFC 6455 section 5.2.
-    fn advance(&mut self, bytes: &[u8]) -> usize {
-        let mut at = 0;
-        self.at_large_end = false;
-        loop {
-            let step = self.payload_left.min((bytes.len() - at) as u64);
-            self.payload_left -= step;
-            at += step as usize;
-            if self.payload_left == 0 && self.large {
-                self.large = false;
-                self.at_large_end = true;
-                return at;
-            }
-            if at == bytes.len() {
-                return at;
-            }
-            let step = self.walk_header(&bytes[at..]);
-            if step == 0 {
-                self.at_padded_length = true;
-                return at;
-            }
-            at += step;
-        }
-    }
-
-    /// Walks through a header, or through as much of it as is there; returns its bytes, or 0 where its
-    /// last one must not be handed out.
-    fn walk_header(&mut self, bytes: &[u8]) -> usize {
-        if self.header_len == 0
-            && let Some(header) = Header::parse(bytes)
-        {
-            if !header.is_shortest {
-                return 0;
-            }
-            self.begin_payload(&header);
-            return header.len;
-        }
-        self.header[self.header_len] = bytes[0];
-        if let Some(header) = Header::parse(&self.header[..=self.header_len]) {
-            if !header.is_shortest {
-                return 0;
-            }
-            self.begin_payload(&header);
-            self.header_len = 0;
-        } else {
-            self.header_len += 1;
-        }
-        1
-    }
-
-    fn begin_payload(&mut self, header: &Header) {
-        self.payload_left = header.payload;
-        self.large = header.payload >= LARGE as u64;
-        if header.is_data {
-            let before = if self.fragmented { self.message } else { 0 };
-            self.message = before.saturating_add(header.payload);
-            self.fragmented = !header.is_final;
-        }
-    }
-
-    fn is_inside_message(&self) -> bool {
-        self.header_len > 0 || self.payload_left > 0 || self.fragmented
-    }
-}
-
-/// What the walk needs of a client frame's header (RFC 6455 section 5.2).
-struct Header {
-    len: usize,
-    payload: u64,
-    is_final: bool,
-    is_data: bool,
-    /// Its length could not have been said in fewer bytes.
-    is_shortest: bool,
-}
-
-impl Header {
-    /// The header that these bytes begin with, if all of it is there.
-    fn parse(bytes: &[u8]) -> Option<Header> {
-        let (&first, &second) = (bytes.first()?, bytes.get(1)?);
-        let mask = if second & 0x80 != 0 { 4 } else { 0 };
-        let (len, payload, shortest) = match second & 0x7F {
-            126 => (4 + mask, u64::from(u16::from_be_bytes(*bytes.get(2..)?.first_chunk()?)), 126),
-            127 => (10 + mask, u64::from_be_bytes(*bytes.get(2..)?.first_chunk()?), 1 << 16),
-            short => (2 + mask, u64::from(short), 0),
-        };
-        let (is_final, is_data) = (first & 0x80 != 0, first & 0x0F < 8);
-        (bytes.len() >= len).then_some(Header { len, payload, is_final, is_data, is_shortest: payload >= shortest })
     }
 }
 
@@ -364,7 +387,7 @@ mod tests {
     fn read_all(reader: &mut Reader, wire: &[u8], step: usize) -> Result<Vec<Event>, Violation> {
         let mut events = Vec::new();
         for piece in wire.chunks(step) {
-            assert_eq!(reader.read(piece, &mut events)?, None);
+            assert_eq!(reader.read(&mut piece.to_vec(), &mut events)?, None);
         }
         Ok(events)
     }
@@ -460,7 +483,8 @@ mod tests {
             let wire = [masked(0x82, b"before"), header.clone(), vec![0; 200]].concat();
             for step in [1, 7, 9, 1000] {
                 let (mut reader, mut events) = (Reader::new(Role::Server, 1 << 20), Vec::new());
-                let read = wire.chunks(step).try_for_each(|piece| reader.read(piece, &mut events).map(drop));
+                let read =
+                    wire.chunks(step).try_for_each(|piece| reader.read(&mut piece.to_vec(), &mut events).map(drop));
                 assert_eq!(read.map_err(|violation| violation.code), Err(1002), "{header:?} in steps of {step}");
                 assert_eq!(events.len(), 1, "{header:?} in steps of {step}");
             }
@@ -472,7 +496,7 @@ mod tests {
 
     #[test]
     fn a_close_ends_the_reading() {
-        let read = |wire: &[u8]| Reader::new(Role::Server, 100).read(wire, &mut Vec::new());
+        let read = |wire: &[u8]| Reader::new(Role::Server, 100).read(&mut wire.to_vec(), &mut Vec::new());
         let close = |code, reason: &str| Ok(Some(Close { code, reason: reason.to_owned() }));
         assert_eq!(read(&masked(0x88, b"")), close(None, ""));
         assert_eq!(read(&masked(0x88, b"\x03\xe8bye")), close(Some(1000), "bye"));
@@ -492,14 +516,54 @@ mod tests {
     }
 
     #[test]
-    fn a_rest_keeps_what_has_begun() {
+    fn between_messages_there_is_no_parser() {
         let mut reader = Reader::new(Role::Server, 100);
-        let frame = masked(0x81, b"hello");
-        assert_eq!(read_all(&mut reader, &frame[..7], 100), Ok(vec![]));
-        reader.rest();
-        let events = read_all(&mut reader, &frame[7..], 100).unwrap();
-        assert_eq!(events.len(), 1);
-        reader.rest();
-        assert!(reader.context.is_none());
+        for (wire, is_kept) in [
+            (masked(0x81, b"hello"), false),
+            (masked(0x89, b"p"), false),
+            (masked(0x01, b"a"), true),
+            (masked(0x89, b"p"), true),
+            (masked(0x80, b"b"), false),
+            (masked(0x8A, b""), false),
+        ] {
+            read_all(&mut reader, &wire, 3).unwrap();
+            assert_eq!(reader.parser.is_some(), is_kept, "{wire:?}");
+        }
+    }
+
+    #[test]
+    fn c17_what_is_wrong_with_a_header_is_told_before_its_payload() {
+        let table: [(&str, &[u8], u16); 8] = [
+            ("unmasked", &[0x81, 100], 1002),
+            ("reserved bit", &[0xC1, 0x80 | 100, 1, 2, 3, 4], 1002),
+            ("reserved opcode", &[0x83, 0x80 | 100, 1, 2, 3, 4], 1002),
+            ("stray continuation", &[0x80, 0x80 | 100, 1, 2, 3, 4], 1002),
+            ("long ping", &[0x89, 0x80 | 126, 0, 126, 1, 2, 3, 4], 1002),
+            ("fragmented ping", &[0x09, 0x80 | 5, 1, 2, 3, 4], 1002),
+            ("top bit", &[0x82, 0x80 | 127, 0x80, 0, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4], 1002),
+            ("too long", &[0x82, 0x80 | 127, 0, 0, 0, 1, 0, 0, 0, 0, 1, 2, 3, 4], 1009),
+        ];
+        for (name, header, code) in table {
+            for step in [1, 3, 100] {
+                let wire = [&masked(0x82, b"before"), header].concat();
+                let (mut reader, mut events) = (Reader::new(Role::Server, 1000), Vec::new());
+                let read =
+                    wire.chunks(step).try_for_each(|piece| reader.read(&mut piece.to_vec(), &mut events).map(drop));
+                assert_eq!(read.map_err(|violation| violation.code), Err(code), "{name} in steps of {step}");
+                assert_eq!(events.len(), 1, "{name} in steps of {step}");
+            }
+        }
+    }
+
+    #[test]
+    fn c13_a_large_fragment_reaches_the_parser_in_pieces() {
+        let payload: Vec<u8> = (0..5 * LARGE + 7).map(|i| b'a' + (i % 26) as u8).collect();
+        let (first, second) = payload.split_at(3 * LARGE + 1);
+        let wire = [masked(0x01, first), masked(0x89, b"p"), masked(0x80, second), masked(0x81, b"next")].concat();
+        for step in [1, 4093, 1 << 20] {
+            let events = read_all(&mut Reader::new(Role::Server, 1 << 20), &wire, step).unwrap();
+            let text = |data: &[u8]| Event::Message(Message { kind: Kind::Text, data: data.to_vec().into() });
+            assert_eq!(events, [Event::Ping("p".into()), text(&payload), text(b"next")], "in steps of {step}");
+        }
     }
 }

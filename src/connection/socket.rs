@@ -32,13 +32,15 @@ impl Socket {
     }
 
     fn receive(&self, buffer: &mut [u8], flags: RecvFlags) -> io::Result<usize> {
-        loop {
-            match rustix::net::recv(&self.0, &mut *buffer, flags) {
-                Ok((_, count)) => return Ok(count),
-                Err(rustix::io::Errno::INTR) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
+        uninterrupted(|| rustix::net::recv(&self.0, &mut *buffer, flags).map(|(_, count)| count))
+    }
+
+    /// As [`recv`](Socket::recv), behind what is in `buffer`, as far as its capacity goes.
+    pub fn recv_behind(&self, buffer: &mut Vec<u8>) -> io::Result<usize> {
+        uninterrupted(|| {
+            let spare = rustix::buffer::spare_capacity(buffer);
+            rustix::net::recv(&self.0, spare, RecvFlags::empty()).map(|(_, count)| count)
+        })
     }
 
     /// Waits until something can be read or `timeout` has passed; says whether something can.
@@ -53,22 +55,12 @@ impl Socket {
 
     /// Hands bytes to the kernel without waiting; how many it took, or `WouldBlock`.
     pub fn send_now(&self, bytes: &[u8]) -> io::Result<usize> {
-        loop {
-            match rustix::net::send(&self.0, bytes, SEND) {
-                Err(rustix::io::Errno::INTR) => {}
-                result => return Ok(result?),
-            }
-        }
+        uninterrupted(|| rustix::net::send(&self.0, bytes, SEND))
     }
 
     /// As [`send_now`](Socket::send_now), for several pieces in one call.
     pub fn send_slices_now(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        loop {
-            match rustix::net::sendmsg(&self.0, slices, &mut SendAncillaryBuffer::default(), SEND) {
-                Err(rustix::io::Errno::INTR) => {}
-                result => return Ok(result?),
-            }
-        }
+        uninterrupted(|| rustix::net::sendmsg(&self.0, slices, &mut SendAncillaryBuffer::default(), SEND))
     }
 
     /// Says that we write no more. An error means that the peer is gone, which the reader sees too.
@@ -86,6 +78,16 @@ impl Socket {
         let millis = u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX);
         // A Unix socket has no such option and needs none: its peer is this machine.
         let _ = rustix::net::sockopt::set_tcp_user_timeout(&self.0, millis);
+    }
+}
+
+/// Makes a system call again as long as a signal interrupts it.
+fn uninterrupted<T>(mut call: impl FnMut() -> rustix::io::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(rustix::io::Errno::INTR) => {}
+            result => return Ok(result?),
+        }
     }
 }
 

@@ -24,7 +24,7 @@ use crate::dial::reconnecting::ReconnectingOutbox;
 use crate::dial::{DialError, Dialed, Hints, RequestExtras, WaitEnd};
 use crate::display::Seconds;
 use crate::id::Id;
-use crate::message::Message;
+use crate::message::{Kind, Message};
 use crate::relay::reach::Reached;
 use crate::shared::registry::Client;
 use crate::shared::{Endpoint, Shared};
@@ -295,6 +295,10 @@ impl Handler for ToUpstream<'_> {
         self.cork.push_owned(message, expected);
     }
 
+    fn borrowed(&mut self, kind: Kind, payload: &[u8], expected: usize) {
+        self.cork.push_borrowed(kind, payload, expected);
+    }
+
     fn flush(&mut self) {
         let Side { client, upstream, .. } = self.side;
         let ended = || client.outbox().is_closing();
@@ -337,6 +341,10 @@ impl Handler for ToClient<'_> {
 
     fn message(&mut self, message: Message, expected: usize) {
         self.cork.push_owned(message, expected);
+    }
+
+    fn borrowed(&mut self, kind: Kind, payload: &[u8], expected: usize) {
+        self.cork.push_borrowed(kind, payload, expected);
     }
 
     fn flush(&mut self) {

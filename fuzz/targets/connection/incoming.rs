@@ -63,9 +63,9 @@ impl Incoming {
             (Err(violation), Some(End::Faults(faults))) => {
                 assert!(faults.contains(&violation.code), "{violation:?} where {faults:?}")
             }
-            // What is wrong with a header may be told before the payload has come.
+            // What is wrong with a frame may be told before all of it has come.
             (Err(violation), None) => {
-                let faults = Header::parse(&self.rest).map(|header| self.faults(&header)).unwrap_or_default();
+                let faults = Header::parse(&self.rest).map(|header| self.early_faults(&header)).unwrap_or_default();
                 assert!(faults.contains(&violation.code), "{violation:?} where {faults:?}");
             }
             (end, Some(End::Close(code, reason))) => panic!("{end:?} instead of a Close with {code:?}, {reason:?}"),
@@ -114,6 +114,18 @@ impl Incoming {
         }
     }
 
+    /// The close codes of all that is wrong with the frame of which only a part has come.
+    fn early_faults(&self, header: &Header) -> Vec<u16> {
+        let mut faults = self.faults(header);
+        let (kind, mut data) = self.open.clone().unwrap_or((Kind::Text, Vec::new()));
+        let payload = self.rest[header.size..].iter().enumerate().map(|(at, byte)| byte ^ header.mask[at % 4]);
+        data.extend(payload);
+        if kind == Kind::Text && std::str::from_utf8(&data).is_err_and(|error| error.error_len().is_some()) {
+            faults.push(1007);
+        }
+        faults
+    }
+
     /// The close codes of all that is wrong with a frame, as its header says.
     fn faults(&self, header: &Header) -> Vec<u16> {
         let opcode = header.first & 0x0F;
@@ -127,6 +139,7 @@ impl Incoming {
         let is_masked_wrong = header.masked != (self.role == Role::Server);
         let mut faults = Vec::new();
         if header.first & 0x70 != 0
+            || header.len >> 63 != 0
             || is_masked_wrong
             || !matches!(opcode, 0..=2 | 8..=10)
             || is_out_of_order
