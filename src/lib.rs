@@ -47,6 +47,7 @@ mod display;
 mod id;
 mod message;
 mod path;
+mod pem;
 mod permits;
 mod secret;
 mod sync;

@@ -84,10 +84,9 @@ impl Drop for Listener {
 fn load_tls(listener: &ListenerSettings) -> Result<Option<SslContext>, ListenError> {
     let Some(files) = &listener.tls else { return Ok(None) };
     let (certificate, private_key) = (&files.certificate, &files.private_key);
-    tls::server_context(certificate, private_key).map(Some).map_err(|error| ListenError::Tls {
-        listener: listener.name.clone(),
-        cause: format!("certificate '{}', private key '{}': {error}", certificate.display(), private_key.display()),
-    })
+    tls::server_context(certificate, private_key)
+        .map(Some)
+        .map_err(|error| ListenError::Tls { listener: listener.name.clone(), cause: error.to_string() })
 }
 
 fn bind_socket(address: &ListenAddress) -> io::Result<Socket> {

@@ -13,11 +13,14 @@ use crate::config::{
     ListenerSettings, Origins, OutletPolicy, Proxy, Settings, Welcome, write_duration, write_size,
 };
 
-/// Prints what the configuration means and returns 0, or its mistakes on stderr and returns 78.
-/// Nothing is bound and nothing is started. Without a file the built-in defaults are shown.
+/// Prints what the configuration means and returns 0, with warnings on stderr if there are some, or prints its mistakes
+/// on stderr and returns 78. Nothing is bound and nothing is started. Without a file the built-in defaults are shown.
 pub fn run(config: Option<&Path>) -> ExitCode {
-    match report(config) {
-        Ok(summary) => {
+    match read(config) {
+        Ok((summary, settings)) => {
+            for warning in &settings.warnings {
+                let _ = writeln!(io::stderr(), "{warning}");
+            }
             // A reader that went away (`wsgate check | head -1`) has seen all that it wanted.
             let _ = io::stdout().write_all(summary.as_bytes());
             ExitCode::SUCCESS
@@ -31,6 +34,11 @@ pub fn run(config: Option<&Path>) -> ExitCode {
 
 /// What `run` prints: a line that says ok, then one for each listener, endpoint and link.
 pub fn report(config: Option<&Path>) -> Result<String, ConfigError> {
+    read(config).map(|(summary, _)| summary)
+}
+
+/// The summary and what it is of.
+fn read(config: Option<&Path>) -> Result<(String, Settings), ConfigError> {
     let (name, settings) = match config {
         Some(path) => (path.display().to_string(), config::load(path)?),
         None => ("built-in defaults".to_owned(), Settings::default()),
@@ -39,6 +47,9 @@ pub fn report(config: Option<&Path>) -> Result<String, ConfigError> {
     let mut text = format!("{name}: ok: {}, {}", count(listeners, "listener"), count(endpoints, "endpoint"));
     if !settings.links.is_empty() {
         let _ = write!(text, ", {}", count(settings.links.len(), "link"));
+    }
+    if !settings.warnings.is_empty() {
+        let _ = write!(text, ", {}", count(settings.warnings.len(), "warning"));
     }
     text.push('\n');
     for listener in &settings.listeners {
@@ -50,7 +61,7 @@ pub fn report(config: Option<&Path>) -> Result<String, ConfigError> {
     for link in &settings.links {
         text.push_str(&describe_link(link, &settings));
     }
-    Ok(text)
+    Ok((text, settings))
 }
 
 fn count(number: usize, thing: &str) -> String {

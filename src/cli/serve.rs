@@ -58,6 +58,9 @@ fn serve(settings: Settings, config: Option<&Path>) -> ExitCode {
         env!("CARGO_PKG_VERSION"),
         config.map_or("the built-in defaults".into(), Path::to_string_lossy)
     );
+    for warning in &settings.warnings {
+        warn!("{warning}");
+    }
     let gateway = match Gateway::start(settings, watchdog().as_ref()) {
         Ok(gateway) => gateway,
         Err(error) => {

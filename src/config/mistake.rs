@@ -89,12 +89,19 @@ pub(super) struct Report<'a> {
     pub(super) environment: Environment<'a>,
     // A cell, so that the many small readers need no exclusive borrow of what they share.
     mistakes: RefCell<Vec<Mistake>>,
+    warnings: RefCell<Vec<Mistake>>,
     broken_lines: RefCell<Vec<usize>>,
 }
 
 impl<'a> Report<'a> {
     pub(super) fn new(text: &'a str, environment: Environment<'a>) -> Report<'a> {
-        Report { text, environment, mistakes: RefCell::default(), broken_lines: RefCell::default() }
+        Report {
+            text,
+            environment,
+            mistakes: RefCell::default(),
+            warnings: RefCell::default(),
+            broken_lines: RefCell::default(),
+        }
     }
 
     /// Records that something is wrong at this byte of the text.
@@ -103,6 +110,12 @@ impl<'a> Report<'a> {
         if !self.broken_lines.borrow().contains(&line) {
             self.mistakes.borrow_mut().push(Mistake { line, column, text: text.into() });
         }
+    }
+
+    /// Records that something at this byte of the text is probably not what was meant, although it means something.
+    pub(super) fn warning(&self, at: usize, text: impl Into<String>) {
+        let (line, column) = self.position(at);
+        self.warnings.borrow_mut().push(Mistake { line, column, text: text.into() });
     }
 
     /// Records that the line of this byte is not TOML. Whatever else is found wrong with the line
@@ -129,10 +142,18 @@ impl<'a> Report<'a> {
 
     /// Ends the reading: the mistakes by position, each once.
     pub(super) fn into_mistakes(self) -> Vec<Mistake> {
-        let mut mistakes = self.mistakes.into_inner();
-        mistakes.sort();
-        mistakes.dedup();
-        mistakes
+        self.into_findings().0
+    }
+
+    /// The same, and the warnings.
+    pub(super) fn into_findings(self) -> (Vec<Mistake>, Vec<Mistake>) {
+        let sorted = |found: RefCell<Vec<Mistake>>| {
+            let mut found = found.into_inner();
+            found.sort();
+            found.dedup();
+            found
+        };
+        (sorted(self.mistakes), sorted(self.warnings))
     }
 }
 

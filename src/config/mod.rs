@@ -63,9 +63,12 @@ pub(crate) fn parse_in(
     let report = Report::new(text, environment);
     let settings = syntax::parse(text, &report)
         .map(|table| relations::resolve(raw::read(table.get_ref(), base_dir, &report), &report));
-    let mistakes = report.into_mistakes();
+    let (mistakes, warnings) = report.into_findings();
+    let told = |Mistake { line, column, text }| format!("{file_name}:{line}:{column}: warning: {text}");
     match settings {
-        Some(settings) if mistakes.is_empty() => Ok(settings),
+        Some(settings) if mistakes.is_empty() => {
+            Ok(Settings { warnings: warnings.into_iter().map(told).collect(), ..settings })
+        }
         settings => Err(ConfigError::Mistakes { file: file_name.to_owned(), mistakes, complete: settings.is_some() }),
     }
 }

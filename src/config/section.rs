@@ -147,6 +147,15 @@ impl<'a> Value<'a> {
         self.report.mistake(at, format!("{:?} in {} {text}", self.key, self.table));
     }
 
+    /// Records that this value is probably not what was meant; the text goes on after `"key" in [table] `.
+    pub(super) fn warning(&self, text: impl fmt::Display) {
+        self.warning_at(self.at(), text);
+    }
+
+    fn warning_at(&self, at: usize, text: impl fmt::Display) {
+        self.report.warning(at, format!("{:?} in {} {text}", self.key, self.table));
+    }
+
     fn wrong_type(&self, value: &Spanned<DeValue<'a>>, expected: &str) {
         let found = match value.get_ref() {
             DeValue::String(_) => "a string",

@@ -242,8 +242,9 @@ fn every_option_of_a_link_and_of_a_relay_reaches_its_field() {
     let directory = tempfile::tempdir().unwrap();
     let file = |name: &str, text: &str| fs::write(directory.path().join(name), text).unwrap();
     file("key.txt", "a key\r\n");
-    file("ca.pem", "-----BEGIN CERTIFICATE-----\n");
-    file("client.key", "-----BEGIN PRIVATE KEY-----\n");
+    let made = rcgen::generate_simple_self_signed(vec!["plc".to_owned()]).unwrap();
+    file("ca.pem", &made.cert.pem());
+    file("client.key", &made.signing_key.serialize_pem());
     let environment: Environment = &|name| match name {
         "TOKEN" => Ok("hunter2".into()),
         _ => Err(env::VarError::NotPresent),

@@ -5,14 +5,13 @@ use std::io::Write;
 use std::path::Path;
 
 use native_tls::{Certificate, Identity, Protocol, TlsConnector};
-use openssl::pkey::PKey;
-use openssl::x509::X509;
 
 use super::attempt::Attempt;
 use super::error::{Cause, DialError, SetupError, TlsCause};
 use super::wire::Wire;
 use crate::config::{DialTls, TlsSettings};
 use crate::connection::tls::{DialHandshake, DialStep, Session};
+use crate::pem::{self, PemError};
 
 /// Reads the files that the settings name.
 pub(super) fn connector(settings: &DialTls) -> Result<TlsConnector, SetupError> {
@@ -33,12 +32,8 @@ pub(super) fn connector(settings: &DialTls) -> Result<TlsConnector, SetupError> 
 fn authorities(path: &Path) -> Result<Vec<Certificate>, SetupError> {
     let what = "certificates";
     let pem = read(what, path)?;
-    let certificates =
-        Certificate::stack_from_pem(&pem).map_err(|error| unusable(what, path, Cause::of(error.to_string(), error)))?;
-    if certificates.is_empty() {
-        return Err(unusable(what, path, Cause::text("it holds no certificate (PEM: '-----BEGIN CERTIFICATE-----')")));
-    }
-    Ok(certificates)
+    pem::certificates(&pem).map_err(|problem| wrong(what, path, problem))?;
+    Certificate::stack_from_pem(&pem).map_err(|error| unusable(what, path, Cause::of(error.to_string(), error)))
 }
 
 /// Our own certificate, its chain behind it, and its key. native-tls takes keys as PKCS#8 only, so the key is converted
@@ -46,42 +41,18 @@ fn authorities(path: &Path) -> Result<Vec<Certificate>, SetupError> {
 fn identity(files: &TlsSettings) -> Result<Identity, SetupError> {
     let what = "the client certificate";
     let chain = read(what, &files.certificate)?;
-    let certificates = X509::stack_from_pem(&chain)
-        .map_err(|error| unusable(what, &files.certificate, Cause::of(error.to_string(), error)))?;
-    let first = certificates.first().ok_or_else(|| {
-        unusable(what, &files.certificate, Cause::text("it holds no certificate (PEM: '-----BEGIN CERTIFICATE-----')"))
-    })?;
+    let certificates = pem::certificates(&chain).map_err(|problem| wrong(what, &files.certificate, problem))?;
     let what = "the private key";
     let path = &files.private_key;
-    let pem = read(what, path)?;
-    let mut asked = false;
-    // Without the callback OpenSSL would ask the terminal for the passphrase.
-    let key = PKey::private_key_from_pem_callback(&pem, |_| {
-        asked = true;
-        Ok(0)
-    });
-    let key = match key {
-        Ok(key) => key,
-        Err(_) if asked => {
-            return Err(unusable(
-                what,
-                path,
-                Cause::text("it is encrypted (write it without a passphrase: 'openssl pkey')"),
-            ));
-        }
-        Err(error) => {
-            let problem = "it holds no private key (PEM: '-----BEGIN PRIVATE KEY-----' or similar)";
-            return Err(unusable(what, path, Cause::of(problem, error)));
-        }
-    };
-    let belongs = first.public_key().is_ok_and(|public| public.public_eq(&key));
-    if !belongs {
-        let problem = format!("it does not belong to the certificate in '{}'", files.certificate.display());
-        return Err(unusable(what, path, Cause::text(problem)));
-    }
+    let key = pem::private_key(&read(what, path)?).map_err(|problem| wrong(what, path, problem))?;
+    pem::check_pair(&certificates, &key).map_err(|problem| wrong(what, path, problem))?;
     let key =
         key.private_key_to_pem_pkcs8().map_err(|error| unusable(what, path, Cause::of(error.to_string(), error)))?;
     Identity::from_pkcs8(&chain, &key).map_err(|error| SetupError::Tls(Cause::of(error.to_string(), error)))
+}
+
+fn wrong(what: &'static str, path: &Path, problem: PemError) -> SetupError {
+    unusable(what, path, Cause::of(format!("it {problem}"), problem))
 }
 
 fn read(what: &'static str, path: &Path) -> Result<Vec<u8>, SetupError> {

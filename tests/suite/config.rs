@@ -65,9 +65,10 @@ fn the_built_in_defaults_are_ok() {
 fn every_option_that_opens_or_closes_a_door_is_in_the_summary() {
     let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("summary");
     fs::create_dir_all(&directory).unwrap();
-    // Relative to the directory of the file; what is in the blocks is looked at when they are used.
-    fs::write(directory.join("chain.pem"), "-----BEGIN CERTIFICATE-----\n").unwrap();
-    fs::write(directory.join("key.pem"), "-----BEGIN EC PRIVATE KEY-----\n").unwrap();
+    // Relative to the directory of the file.
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    fs::write(directory.join("chain.pem"), made.cert.pem()).unwrap();
+    fs::write(directory.join("key.pem"), made.signing_key.serialize_pem()).unwrap();
     let config = directory.join("gateway.toml");
     let text = r#"
         [[listen]]

@@ -554,7 +554,7 @@ fn a_client_certificate_is_shown_whatever_its_key_looks_like() {
         let locked = PKey::from_rsa(rsa).unwrap();
         let locked = locked.private_key_to_pem_pkcs8_passphrase(Cipher::aes_256_cbc(), b"secret").unwrap();
         for (key, words) in [
-            (other.as_bytes(), "does not belong to the certificate in"),
+            (other.as_bytes(), "the private key of another certificate"),
             (&locked, "encrypted"),
             (b"no key", "no private key"),
         ] {

@@ -7,6 +7,7 @@ mod harness;
 
 mod bad_frames;
 mod bad_requests;
+mod check;
 mod cli;
 mod config;
 mod delivery;

@@ -22,7 +22,7 @@ const FLOORS: [&[&str]; 16] = [
     &["http"],
     &["message", "system", "template", "url"],
     &["path"],
-    &["clock", "display", "id", "permits", "secret", "sync"],
+    &["clock", "display", "id", "pem", "permits", "secret", "sync"],
 ];
 
 /// Files that import each other in a circle.

@@ -4,13 +4,13 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use crate::config::section::{Section, Text, Value};
-use crate::config::settings::{DialSettings, DialTls, Proxy, TlsSettings};
+use crate::config::settings::{DialSettings, DialTls, Proxy};
 use crate::secret::Secret;
 use crate::url::{self, PathTemplate, Url};
 
 use super::dial_keys::DialKeys;
 use super::http::{RawHeader, headers, own_origin};
-use super::tls::pem_file;
+use super::tls::{certificates, identity};
 
 /// What a table that dials says, and where its parts stand.
 pub(crate) struct RawDial {
@@ -161,14 +161,9 @@ fn is_proxy(text: &str) -> bool {
 
 fn tls(section: &Section<'_>, base_dir: &Path) -> DialTls {
     let mut tls = DialTls::default();
-    let certificates = |value: &Value<'_>| pem_file(value, base_dir, "CERTIFICATE-----", "certificate");
-    tls.ca = section.get("ca").and_then(|v| certificates(&v));
+    tls.ca = section.get("ca").and_then(|value| certificates(&value, base_dir)).map(|(file, _)| file);
     if section.get("certificate").is_some() || section.get("private_key").is_some() {
-        let certificate = section.require("certificate").and_then(|v| certificates(&v));
-        let private_key =
-            section.require("private_key").and_then(|v| pem_file(&v, base_dir, "PRIVATE KEY-----", "private key"));
-        tls.identity =
-            certificate.zip(private_key).map(|(certificate, private_key)| TlsSettings { certificate, private_key });
+        tls.identity = identity(section, base_dir);
     }
     tls.server_name = section.get("server_name").and_then(|v| server_name(&v));
     section.read("verify", &mut tls.verify, |v| v.boolean());

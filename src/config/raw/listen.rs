@@ -6,7 +6,7 @@ use std::path::Path;
 use crate::config::section::{Keys, Section, Text, Value};
 use crate::config::settings::{ListenAddress, ListenerSettings};
 
-use super::tls::{TLS, tls};
+use super::tls::{TLS, identity};
 
 /// What the kernel takes as the path of a Unix socket, its closing zero byte left out.
 const UNIX_PATH_BYTES_MAX: usize = 107;
@@ -56,7 +56,8 @@ pub(super) fn listener(section: &Section<'_>, base_dir: &Path) -> RawListener {
         valid &= name.is_some();
         settings.name = name.unwrap_or(settings.name);
     }
-    settings.tls = section.get("tls").and_then(|value| value.section(&TLS)).and_then(|section| tls(&section, base_dir));
+    settings.tls =
+        section.get("tls").and_then(|value| value.section(&TLS)).and_then(|section| identity(&section, base_dir));
     RawListener { settings, name_at, address_at, valid }
 }
 

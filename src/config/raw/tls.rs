@@ -3,45 +3,72 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use openssl::x509::X509;
+
 use crate::config::mistake::cause;
 use crate::config::section::{Keys, Section, Value};
 use crate::config::settings::TlsSettings;
+use crate::pem::{self, PemError};
 
 pub(crate) static TLS: Keys =
     Keys { table: "tls of [[listen]]", keys: &[("certificate", "\"server.pem\""), ("private_key", "\"server.key\"")] };
 
-pub(super) fn tls(section: &Section<'_>, base_dir: &Path) -> Option<TlsSettings> {
-    // What stands behind the kind of key ("RSA PRIVATE KEY-----") ends the first line of a PEM block.
-    let certificate =
-        section.require("certificate").and_then(|v| pem_file(&v, base_dir, "CERTIFICATE-----", "certificate"));
-    let private_key =
-        section.require("private_key").and_then(|v| pem_file(&v, base_dir, "PRIVATE KEY-----", "private key"));
-    Some(TlsSettings { certificate: certificate?, private_key: private_key? })
+/// A certificate with its chain and the private key of it, which must fit together.
+pub(super) fn identity(section: &Section<'_>, base_dir: &Path) -> Option<TlsSettings> {
+    let certificate = section.require("certificate").and_then(|value| certificates(&value, base_dir));
+    let key_value = section.require("private_key")?;
+    let private_key = pem_file(&key_value, base_dir, pem::private_key);
+    let ((certificate, chain), (private_key, key)) = (certificate?, private_key?);
+    if let Err(problem) = pem::check_pair(&chain, &key) {
+        unusable(&key_value, base_dir, &problem);
+        return None;
+    }
+    Some(TlsSettings { certificate, private_key })
 }
 
-/// A file that can be read and holds a PEM block; whether it is a good one is seen at start.
-pub(super) fn pem_file(value: &Value<'_>, base_dir: &Path, label: &str, what: &str) -> Option<PathBuf> {
-    let text = value.text()?;
-    let file = base_dir.join(&text.value);
-    // Relative paths surprise people, so the message shows where we looked.
-    let place = match text.value == text.written {
-        true => format!("{:?}", file.display().to_string()),
-        false => format!("{:?}", text.written),
-    };
-    match fs::read(&file) {
-        Err(error) => {
-            value.mistake(format_args!(
-                "names {place}, which cannot be read: {} (check path and permissions)",
-                cause(&error)
-            ));
-            None
-        }
-        Ok(bytes) if !bytes.windows(label.len()).any(|window| window == label.as_bytes()) => {
-            value.mistake(format_args!(
-                "names {place}, which holds no {what} in PEM form: check that it is the right file"
-            ));
-            None
-        }
-        Ok(_) => Some(file),
+/// A file of certificates. One that is out of its time is no mistake: the other side may not look, and a gateway that
+/// does not start would be worse.
+pub(super) fn certificates(value: &Value<'_>, base_dir: &Path) -> Option<(PathBuf, Vec<X509>)> {
+    let (file, certificates) = pem_file(value, base_dir, pem::certificates)?;
+    if let Some(problem) = pem::out_of_date(&certificates) {
+        let place = place(value, base_dir)?;
+        value.warning(format_args!("names {place}, which {problem}: renew it, or check the clock of this machine"));
     }
+    Some((file, certificates))
+}
+
+/// A file that can be read and holds what it is named for.
+fn pem_file<T>(
+    value: &Value<'_>,
+    base_dir: &Path,
+    read: impl FnOnce(&[u8]) -> Result<T, PemError>,
+) -> Option<(PathBuf, T)> {
+    let file = base_dir.join(value.text()?.value);
+    match fs::read(&file) {
+        Ok(pem) => match read(&pem) {
+            Ok(content) => return Some((file, content)),
+            Err(problem) => unusable(value, base_dir, &problem),
+        },
+        Err(error) => {
+            let place = place(value, base_dir)?;
+            let cause = cause(&error);
+            value.mistake(format_args!("names {place}, which cannot be read: {cause} (check path and permissions)"));
+        }
+    }
+    None
+}
+
+fn unusable(value: &Value<'_>, base_dir: &Path, problem: &PemError) {
+    if let Some(place) = place(value, base_dir) {
+        value.mistake(format_args!("names {place}, which {problem}"));
+    }
+}
+
+/// The file for people. Relative paths surprise them, so they see where we looked.
+fn place(value: &Value<'_>, base_dir: &Path) -> Option<String> {
+    let text = value.text()?;
+    Some(match text.value == text.written {
+        true => format!("{:?}", base_dir.join(&text.value).display().to_string()),
+        false => format!("{:?}", text.written),
+    })
 }

@@ -50,5 +50,6 @@ pub(super) fn resolve(raw: Raw, report: &Report<'_>) -> Settings {
         listeners: if listeners.is_empty() { defaults.listeners } else { listeners },
         endpoints: if endpoints.is_empty() { defaults.endpoints } else { endpoints },
         links,
+        warnings: Vec::new(),
     }
 }

@@ -30,6 +30,8 @@ pub struct Settings {
     pub endpoints: Vec<EndpointSettings>,
     /// The connections that we dial and redial; no two of the same name.
     pub links: Vec<LinkSettings>,
+    /// What is probably not what was meant, each with its place in the file; empty for the defaults.
+    pub warnings: Vec<String>,
 }
 
 impl Default for Settings {
@@ -39,6 +41,7 @@ impl Default for Settings {
             listeners: vec![ListenerSettings::default()],
             endpoints: vec![EndpointSettings::default()],
             links: Vec::new(),
+            warnings: Vec::new(),
         }
     }
 }
