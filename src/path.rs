@@ -20,6 +20,40 @@ pub struct Pattern {
     segments: Box<[Segment]>,
 }
 
+/// The name of the parameter that this segment is meant to be, if it is written as other programs write one: `:id`,
+/// `<int:id>`, `[id]`.
+fn foreign_name(segment: &str) -> Option<String> {
+    let between = |open, close| segment.strip_prefix(open).and_then(|rest: &str| rest.strip_suffix(close));
+    let name = segment
+        .strip_prefix(':')
+        .map(|name| name.trim_end_matches('+'))
+        .or_else(|| between('<', '>').map(|inner: &str| inner.rsplit(':').next().unwrap_or(inner)))
+        .or_else(|| between('[', ']'))?;
+    let word = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+    (name.starts_with(|c: char| c.is_ascii_alphabetic()) && name.chars().all(word)).then(|| snake_case(name))
+}
+
+/// The nearest name that a parameter can have: `deviceId` is `device_id`.
+fn snake_case(name: &str) -> String {
+    let mut snake = String::new();
+    let mut before = '_';
+    for c in name.chars() {
+        if c.is_ascii_uppercase() && before.is_ascii_lowercase() {
+            snake.push('_');
+        }
+        snake.push(if c == '-' { '_' } else { c.to_ascii_lowercase() });
+        before = c;
+    }
+    snake
+}
+
+/// The name to write in the place of this one, which may have a type behind it: `Id:int`.
+fn name_for(wrong: &str) -> String {
+    let start = wrong.trim_start_matches(|c: char| !c.is_ascii_alphabetic());
+    let end = start.find(|c: char| !c.is_ascii_alphanumeric() && !matches!(c, '_' | '-')).unwrap_or(start.len());
+    if end == 0 { "room".to_owned() } else { snake_case(&start[..end]) }
+}
+
 /// What stands between two slashes of a [`Pattern`].
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Segment {
@@ -34,6 +68,12 @@ impl Segment {
         let Some(name) = text.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')) else {
             if text.contains(['{', '}']) {
                 return Err(PatternError::PartOfSegment(text.into()));
+            }
+            if let Some(name) = foreign_name(text) {
+                return Err(PatternError::ForeignParameter(text.into(), name.into()));
+            }
+            if text.contains('*') {
+                return Err(PatternError::Wildcard(text.into()));
             }
             if matches!(text, "." | "..") {
                 return Err(PatternError::DotSegment(text.into()));
@@ -182,6 +222,10 @@ pub enum PatternError {
     EmptySegment,
     /// A control character, `?`, `#` or `%`.
     BadCharacter(char),
+    /// A parameter as other programs write it, and its name.
+    ForeignParameter(Box<str>, Box<str>),
+    /// A segment with a `*`.
+    Wildcard(Box<str>),
     /// A segment that clients resolve before they send it.
     DotSegment(Box<str>),
     /// A brace in a segment that is not `{name}` as a whole.
@@ -204,6 +248,14 @@ impl fmt::Display for PatternError {
                 write!(f, "a path has no \"{c}\", the query is not part of the match: remove it and what follows")
             }
             PatternError::BadCharacter(c) => write!(f, "a path has no control characters: remove {:?}", c.to_string()),
+            PatternError::ForeignParameter(segment, name) => {
+                write!(f, "{segment:?} would match only itself: write a parameter as \"{{{name}}}\"")
+            }
+            PatternError::Wildcard(segment) => write!(
+                f,
+                "{segment:?} would match only itself, for there are no wildcards: write \"{{name}}\" for any one segment, \
+                 and one [[endpoint]] for each number of segments"
+            ),
             PatternError::DotSegment(segment) => {
                 write!(f, "clients never send the segment {segment:?}: write the path without it")
             }
@@ -215,7 +267,8 @@ impl fmt::Display for PatternError {
             PatternError::BadName(name) => write!(
                 f,
                 "{name:?} is no name of a parameter: use lower-case letters, digits and \"_\", a letter first, \
-                 for example {{room}}"
+                 for example \"{{{}}}\"",
+                name_for(name)
             ),
             PatternError::RepeatedName(name) => {
                 write!(f, "the path has the parameter {{{name}}} twice: give each its own name")
@@ -242,13 +295,14 @@ mod tests {
 
     #[test]
     fn a_pattern_is_literals_and_whole_parameters() {
-        let cases: [(&str, &[&str]); 6] = [
+        let cases: [(&str, &[&str]); 7] = [
             ("/", &[]),
             ("/echo", &[]),
             ("/rooms/{room}", &["room"]),
             ("/{a}/{b_2}/c", &["a", "b_2"]),
             ("/café/ü", &[]),
             ("/a b/~x", &[]),
+            ("/:8080/<>/a:b", &[]),
         ];
         for (text, names) in cases {
             let pattern = pattern(text);
@@ -285,6 +339,15 @@ mod tests {
             ("/{_a}", BadName("_a".into())),
             ("/{a}{b}", BadName("a}{b".into())),
             ("/{a}/{a}", RepeatedName("a".into())),
+            ("/rooms/:id", ForeignParameter(":id".into(), "id".into())),
+            ("/rooms/:roomId?", BadCharacter('?')),
+            ("/rooms/:roomId", ForeignParameter(":roomId".into(), "room_id".into())),
+            ("/ws/<id>", ForeignParameter("<id>".into(), "id".into())),
+            ("/ws/<int:device-ID>/x", ForeignParameter("<int:device-ID>".into(), "device_id".into())),
+            ("/ws/[id]", ForeignParameter("[id]".into(), "id".into())),
+            ("/files/*", Wildcard("*".into())),
+            ("/files/**", Wildcard("**".into())),
+            ("/files/a*", Wildcard("a*".into())),
         ];
         for (text, error) in cases {
             assert_eq!(Pattern::parse(text), Err(error), "{text:?}");

@@ -75,6 +75,12 @@ pub fn parse(text: &str) -> Result<Url, String> {
     if authority.is_empty() || authority.starts_with(':') {
         return Err("it has no host (ws://HOST:PORT/PATH)".into());
     }
+    if let Some(odd) = authority.chars().find(|c| matches!(c, '$' | '%' | '<' | '>' | '{' | '}' | '*' | ',')) {
+        return Err(format!(
+            "its host holds '{odd}' (write a name or an IP address; in a configuration, ${{NAME}} is the environment \
+             variable NAME)"
+        ));
+    }
     let path_and_query = if behind.starts_with('/') { behind.to_owned() } else { format!("/{behind}") };
     // What may stand in a host, a path and a query is the library's to know.
     let uri: Uri = format!("{}://{authority}{path_and_query}", scheme(secure))
@@ -103,7 +109,13 @@ pub fn parse_template<P>(
     let path_start = path_start + authority_len(&text[path_start..]);
     let path_end = path_start + text[path_start..].find(['?', '#']).unwrap_or(text.len() - path_start);
     let (before, path, behind) = (&text[..path_start], &text[path_start..path_end], &text[path_end..]);
-    if before.contains(['{', '}']) || behind.contains(['{', '}']) {
+    if before.contains(['{', '}']) {
+        return Err(
+            "a {name} is allowed only in its path (write the host, or ${NAME} for the environment variable NAME)"
+                .into(),
+        );
+    }
+    if behind.contains(['{', '}']) {
         return Err("a {name} is allowed only in its path (write a brace as '%7B' or '%7D')".into());
     }
     let mut path = PathTemplate::cut(path)?.map(place)?;

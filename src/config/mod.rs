@@ -10,6 +10,7 @@ mod section;
 mod settings;
 mod syntax;
 mod units;
+mod variables;
 
 use std::path::Path;
 use std::{env, fs};

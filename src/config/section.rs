@@ -2,15 +2,16 @@
 //! mistake with its place. What the values mean together is not known here.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::ops::RangeInclusive;
 use std::time::Duration;
-use std::{env, fmt};
 
 use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
 
 use super::mistake::Report;
 use super::units::{parse_duration, parse_size, write_duration, write_size};
+use super::variables::{other_variable, substitute};
 
 /// Every duration is at most this, so that a point in time plus a duration always exists.
 const DURATION_MAX: Duration = Duration::from_secs(24 * 60 * 60);
@@ -330,7 +331,15 @@ impl<'a> Value<'a> {
         };
         let at = value.span().start;
         match substitute(written, self.report.environment) {
-            Ok(value) => Some(Text { value, written: written.to_owned(), at }),
+            Ok(value) => {
+                if let Some((found, name)) = other_variable(written) {
+                    self.warning_at(
+                        at,
+                        format_args!("holds {found:?}, which is sent as it is: write \"${{{name}}}\" for the environment variable"),
+                    );
+                }
+                Some(Text { value, written: written.to_owned(), at })
+            }
             Err(reason) => {
                 self.mistake_at(at, reason);
                 None
@@ -401,76 +410,9 @@ impl<'a> Value<'a> {
     }
 }
 
-/// Puts variables of the environment in the place of `${NAME}`; `$${` stands for `${`.
-fn substitute(written: &str, environment: impl Fn(&str) -> Result<String, env::VarError>) -> Result<String, String> {
-    let mut value = String::with_capacity(written.len());
-    let mut rest = written;
-    while let Some(start) = rest.find("${") {
-        let (before, after) = (&rest[..start], &rest[start + 2..]);
-        if let Some(before) = before.strip_suffix('$') {
-            value.push_str(before);
-            value.push_str("${");
-            rest = after;
-            continue;
-        }
-        value.push_str(before);
-        let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
-        let name = after.split_once('}').map(|(name, _)| name).filter(|name| {
-            !name.is_empty() && name.chars().all(word) && !name.starts_with(|c: char| c.is_ascii_digit())
-        });
-        let Some(name) = name else {
-            return Err(
-                "has a \"${\" without a variable's name and \"}\" after it: write \"${NAME}\" for a variable of \
-                        the environment, or \"$${\" for the two characters"
-                    .to_owned(),
-            );
-        };
-        value.push_str(&environment(name).map_err(|error| match error {
-            env::VarError::NotPresent => {
-                format!("needs the environment variable {name:?}, which is not set: set it before wsgate starts")
-            }
-            env::VarError::NotUnicode(_) => {
-                format!("needs the environment variable {name:?}, which is not UTF-8: set it to UTF-8 text")
-            }
-        })?);
-        rest = &after[name.len() + 1..];
-    }
-    value.push_str(rest);
-    Ok(value)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn variables_of_the_environment_are_put_in_place() {
-        let environment = |name: &str| match name {
-            "A" => Ok("one".to_owned()),
-            "B_2" => Ok("${A}".to_owned()),
-            _ => Err(env::VarError::NotPresent),
-        };
-        let cases = [
-            ("plain $5 } {", Ok("plain $5 } {")),
-            ("${A}", Ok("one")),
-            ("<${A}${A}>", Ok("<oneone>")),
-            ("${B_2}", Ok("${A}")),
-            ("$${A}", Ok("${A}")),
-            ("$${A} ${A}", Ok("${A} one")),
-            ("${C}", Err("needs the environment variable \"C\"")),
-            ("${}", Err("has a \"${\"")),
-            ("${A", Err("has a \"${\"")),
-            ("${1A}", Err("has a \"${\"")),
-            ("${A-b}", Err("has a \"${\"")),
-        ];
-        for (written, expected) in cases {
-            match (substitute(written, environment), expected) {
-                (Ok(value), Ok(expected)) => assert_eq!(value, expected, "{written}"),
-                (Err(reason), Err(beginning)) => assert!(reason.starts_with(beginning), "{written}: {reason}"),
-                (result, _) => panic!("{written}: {result:?}"),
-            }
-        }
-    }
 
     #[test]
     fn only_a_name_that_is_near_is_suggested() {

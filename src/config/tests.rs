@@ -140,8 +140,11 @@ fn each_default_of_the_manual_is_read_and_not_just_skipped() {
             for key in given.iter().filter(|given| **given != key) {
                 changed = changed.replacen(&format!("\n#{key} = "), &format!("\n{key} = "), 1);
             }
-            // Events need somewhere to go.
+            // Events need somewhere to go, and only one format can address sessions.
             let with = if (table, key) == ("link", "events") { "to = [\"endpoint:/\"]\n" } else { "" };
+            if key == "address_sessions" {
+                changed = changed.replacen("\n#format = \"payload\"\n", "\nformat = \"message\"\n", 1);
+            }
             let (changed, usual) = match table {
                 "relay" => (read_relay(&changed), read_relay("url = \"wss://plc.example/dev\"")),
                 "link" => (read(&format!("[[link]]\n{with}{changed}")), read_link(with)),

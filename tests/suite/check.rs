@@ -10,7 +10,7 @@ use openssl::symm::Cipher;
 use rcgen::{CertificateParams, KeyPair, date_time_ymd};
 use tempfile::TempDir;
 
-use super::harness::{DEADLINE, process};
+use super::harness::{DEADLINE, Gateway, LISTENERS, process};
 
 /// Runs a command on this text as `wsgate.toml`.
 fn wsgate(command: &str, directory: &TempDir, text: &str) -> Output {
@@ -80,4 +80,70 @@ fn b31_check_warns_of_a_certificate_that_has_expired() {
     assert!(
         str::from_utf8(&output.stdout).unwrap().starts_with("wsgate.toml: ok: 1 listener, 1 endpoint, 1 warning\n")
     );
+}
+
+#[test]
+fn b29_what_would_never_match_is_a_mistake_with_the_form_to_write() {
+    let directory = tempfile::tempdir().unwrap();
+    let link = |keys: &str| format!("[[link]]\nname = \"a\"\nurl = \"ws://h/\"\n{keys}\n");
+    for (text, place, words) in [
+        ("[[endpoint]]\npath = \"/rooms/:roomId\"\n", "2:8", "write a parameter as \"{room_id}\""),
+        ("[[endpoint]]\npath = \"/ws/<id>\"\n", "2:8", "write a parameter as \"{id}\""),
+        ("[[endpoint]]\npath = \"/files/*\"\n", "2:8", "there are no wildcards: write \"{name}\""),
+        ("[[endpoint]]\nto = [\"endpoint:/dash/:id\"]\n", "2:7", "write a parameter as \"{id}\""),
+        ("[[endpoint]]\naddress_sessions = true\n", "2:20", "write format = \"message\""),
+        ("[[endpoint]]\nformat = \"n8n\"\naddress_sessions = true\n", "3:20", "write format = \"message\""),
+        (
+            "[[listen]]\nname = \"a\"\n[[listen]]\naddress = \"127.0.0.1:8081\"\n[[endpoint]]\nlisten = [\"a\"]\n",
+            "4:11",
+            "no endpoint is reachable on the listener \"127.0.0.1:8081\": add \"127.0.0.1:8081\" to \"listen\"",
+        ),
+        ("[[endpoint]]\nrelay = { url = \"wss://$HOST/x\" }\n", "2:17", "${NAME} is the environment variable"),
+        ("[[endpoint]]\nrelay = { url = \"wss://{HOST}/x\" }\n", "2:17", "${NAME} for the environment variable"),
+        (&link("to = [\"endpoint:/:id\"]"), "4:7", "write a parameter as \"{id}\""),
+    ] {
+        let output = wsgate("check", &directory, text);
+        assert_eq!(output.status.code(), Some(78), "{text}: {}", stderr(&output));
+        assert!(stderr(&output).starts_with(&format!("wsgate.toml:{place}: ")), "{text}: {}", stderr(&output));
+        assert!(stderr(&output).contains(words), "{text}: {}", stderr(&output));
+        assert!(stderr(&output).ends_with("\n1 mistake found\n"), "{text}: {}", stderr(&output));
+    }
+}
+
+#[test]
+fn b29_what_is_probably_not_meant_is_a_warning_with_the_form_to_write() {
+    let directory = tempfile::tempdir().unwrap();
+    let link = "[[endpoint]]\npath = \"/{id}\"\n[[link]]\nname = \"a\"\nurl = \"ws://h/\"\n";
+    for (keys, place, words) in [
+        ("headers = { X-Key = \"$TOKEN\" }", "6:21", "holds \"$TOKEN\", which is sent as it is: write \"${TOKEN}\""),
+        (
+            "open_messages = [\"login $(TOKEN)\"]",
+            "6:18",
+            "holds \"$(TOKEN)\", which is sent as it is: write \"${TOKEN}\"",
+        ),
+        ("to = [\"endpoint:/{payload.device}\"]", "6:7", "write {device}, or format = \"message\""),
+        ("format = \"n8n\"\nto = [\"endpoint:/{message.a.b}\"]", "7:7", "write {a.b}, or format = \"message\""),
+    ] {
+        let output = wsgate("check", &directory, &format!("{link}{keys}\n"));
+        assert_eq!(output.status.code(), Some(0), "{keys}: {}", stderr(&output));
+        let told = stderr(&output);
+        assert!(told.starts_with(&format!("wsgate.toml:{place}: warning: ")) && told.lines().count() == 1, "{told}");
+        assert!(told.contains(words), "{keys}: {told}");
+        let summary = str::from_utf8(&output.stdout).unwrap().lines().next().unwrap();
+        assert_eq!(summary, "wsgate.toml: ok: 1 listener, 1 endpoint, 1 link, 1 warning");
+    }
+    for keys in [
+        "headers = { X-Key = \"${HOME} $${TOKEN} $5 $filter\" }",
+        "format = \"message\"\nto = [\"endpoint:/{payload.a}\"]",
+    ] {
+        let output = wsgate("check", &directory, &format!("{link}{keys}\n"));
+        assert!(output.status.success() && output.stderr.is_empty(), "{keys}: {}", stderr(&output));
+    }
+}
+
+#[test]
+fn b29_serve_logs_the_warnings_of_check() {
+    let link = "[[link]]\nname = \"a\"\nurl = \"ws://127.0.0.1:1/\"\nheaders = { X-Key = \"$TOKEN\" }\n";
+    let gateway = Gateway::start(&format!("{LISTENERS}{link}"));
+    gateway.wait_for_log("warning: \"X-Key\" in headers of [[link]] holds \"$TOKEN\"");
 }

@@ -56,6 +56,8 @@ pub(crate) struct RawEndpoint {
     pub(crate) max_connections_at: Option<usize>,
     /// The place of `pong_timeout` if it is written.
     pub(crate) pong_timeout_at: Option<usize>,
+    /// The place of `address_sessions` if it is true, and the format is what was meant.
+    pub(crate) address_sessions_at: Option<usize>,
     /// The place of `events` if there are some, and the destinations are what was meant.
     pub(crate) events_at: Option<usize>,
     /// What `relay` says, if it is written as a table.
@@ -83,7 +85,8 @@ pub(super) fn endpoint(section: &Section<'_>, base_dir: &Path) -> RawEndpoint {
         settings.listen = Some(listen.iter().map(|text| text.value.clone()).collect::<BTreeSet<_>>());
     }
     let (to, to_is_good) = section.get("to").map(|value| endpoint_route(&value)).unzip();
-    section.read("format", &mut settings.format, |v| v.choice(&FORMATS));
+    let format = section.get("format").map(|value| value.choice(&FORMATS));
+    settings.format = format.flatten().unwrap_or(settings.format);
     section.read("welcome", &mut settings.welcome, |v| welcome(&v));
     section.read("subprotocols", &mut settings.subprotocols, |v| subprotocols(&v));
     section.read("max_connections", &mut settings.max_connections, |v| v.integer(CONNECTIONS));
@@ -100,6 +103,7 @@ pub(super) fn endpoint(section: &Section<'_>, base_dir: &Path) -> RawEndpoint {
     section.read("origins", &mut settings.origins, |v| origins(&v));
     section.read("address_sessions", &mut settings.address_sessions, |v| v.boolean());
     section.read("events", &mut settings.events, |v| v.choices(&EVENTS));
+    let addresses = section.get("address_sessions").filter(|_| settings.address_sessions && format != Some(None));
     let relay = section.get("relay").and_then(|value| value.section(&RELAY)).map(|section| relay(&section, base_dir));
     let events = section.get("events").filter(|value| to_is_good.unwrap_or(true) && !value.is_empty_list());
     RawEndpoint {
@@ -110,6 +114,7 @@ pub(super) fn endpoint(section: &Section<'_>, base_dir: &Path) -> RawEndpoint {
         to,
         max_connections_at: section.get("max_connections").map(|value| value.at()),
         pong_timeout_at: section.get("pong_timeout").map(|value| value.at()),
+        address_sessions_at: addresses.map(|value| value.at()),
         events_at: events.map(|value| value.at()),
         relay,
         not_of_relay: NOT_OF_RELAY.into_iter().filter_map(|key| Some((key, section.get(key)?.at()))).collect(),

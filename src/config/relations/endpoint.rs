@@ -5,7 +5,7 @@ use crate::config::raw::Raw;
 use crate::config::raw::endpoint::RawEndpoint;
 use crate::config::raw::route::RawDestination;
 use crate::config::section::{Text, nearest};
-use crate::config::settings::{Destination, EndpointId};
+use crate::config::settings::{Destination, EndpointId, Format};
 use crate::path::Pattern;
 
 use super::{destination, heartbeat};
@@ -35,6 +35,19 @@ pub(super) fn check_limits(raw: &Raw, endpoint: &RawEndpoint, report: &Report<'_
                 "\"max_connections\" in [[endpoint]] is {here}, but the whole gateway takes {all}: lower it, or raise \
                  max_connections under [gateway]"
             ),
+        );
+    }
+}
+
+/// Only the format `message` has a place for the session that a message is for.
+pub(super) fn check_addresses(endpoint: &RawEndpoint, report: &Report<'_>) {
+    if let (Some(at), None) = (endpoint.address_sessions_at, &endpoint.relay)
+        && endpoint.settings.format != Format::Message
+    {
+        report.mistake(
+            at,
+            "\"address_sessions\" in [[endpoint]] has no meaning without format = \"message\", whose messages hold the \
+             _session that they are for: write format = \"message\", or remove it",
         );
     }
 }

@@ -6,7 +6,7 @@ use crate::config::raw::endpoint::RawEndpoint;
 use crate::config::raw::link::RawLink;
 use crate::config::raw::route::RawLinkDestination;
 use crate::config::section::{Text, nearest};
-use crate::config::settings::{EndpointId, LinkDestination};
+use crate::config::settings::{EndpointId, Format, LinkDestination};
 use crate::config::units::write_duration;
 use crate::path::Pattern;
 use crate::template::{Source, Template};
@@ -40,8 +40,11 @@ pub(super) fn check(earlier: &[RawLink], link: &RawLink, report: &Report<'_>) {
 pub(super) fn route(raw: &Raw, link: &RawLink, report: &Report<'_>) -> Vec<LinkDestination> {
     let resolved = |(destination, text): &(RawLinkDestination, Text)| match destination {
         RawLinkDestination::Reply => Some(LinkDestination::Reply),
-        RawLinkDestination::Endpoint(template) => endpoint(&raw.endpoints, template, text, report)
-            .map(|id| LinkDestination::Endpoint { id, template: template.clone() }),
+        RawLinkDestination::Endpoint(template) => {
+            warn_of_wrapped_keys(link, template, text, report);
+            endpoint(&raw.endpoints, template, text, report)
+                .map(|id| LinkDestination::Endpoint { id, template: template.clone() })
+        }
         RawLinkDestination::Link(name) if *name == link.settings.name => {
             let advice = "write \"reply\" for its own remote";
             report.mistake(text.at, format!("{:?} is the link itself: {advice}", text.written));
@@ -52,6 +55,32 @@ pub(super) fn route(raw: &Raw, link: &RawLink, report: &Report<'_>) -> Vec<LinkD
         }
     };
     link.to.iter().filter_map(resolved).collect()
+}
+
+/// What a format wraps around the payload is not there when the server writes the payload alone. A message may have such
+/// a key of its own, so this is no mistake.
+fn warn_of_wrapped_keys(link: &RawLink, template: &Template, text: &Text, report: &Report<'_>) {
+    let format = match link.settings.format {
+        Format::Message => return,
+        Format::Payload => "payload",
+        Format::N8n => "n8n",
+    };
+    let wrapped = |source: &Source| match source {
+        Source::Field(keys) if keys.len() > 1 && matches!(&*keys[0], "payload" | "message") => {
+            Some(keys[1..].join("."))
+        }
+        _ => None,
+    };
+    for (source, key) in template.sources().iter().filter_map(|source| Some((source, wrapped(source)?))) {
+        report.warning(
+            text.at,
+            format!(
+                "{:?} looks for {source} in each message, but with format = {format:?} the message itself is the payload: \
+                 write {{{key}}}, or format = \"message\"",
+                text.written
+            ),
+        );
+    }
 }
 
 /// For each destination of a link but the reply, whether it needs a field of a message.

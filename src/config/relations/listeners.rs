@@ -43,6 +43,29 @@ fn same_address(earlier: &ListenAddress, later: &ListenAddress) -> Option<String
     (earlier == later).then(|| format!("\"{later}\" is already taken"))
 }
 
+/// Each listener leads to an endpoint: a client of one that does not would get 404 on every path.
+pub(super) fn check_used(listeners: &[RawListener], endpoints: &[RawEndpoint], report: &Report<'_>) {
+    let named = || endpoints.iter().flat_map(|endpoint| &endpoint.listen).map(|text| text.value.as_str());
+    let is_known = |name: &str| listeners.iter().any(|listener| listener.settings.name == name);
+    let serves_all = |endpoint: &RawEndpoint| endpoint.settings.listen.as_ref().is_none_or(|names| names.is_empty());
+    // A name or an address that is wrong is a mistake of its own, and may be the one that is missing.
+    if endpoints.is_empty() || endpoints.iter().any(serves_all) || !named().all(is_known) {
+        return;
+    }
+    for listener in listeners.iter().filter(|listener| listener.valid) {
+        let name = &listener.settings.name;
+        if !named().any(|named| named == name) {
+            report.mistake(
+                listener.name_at,
+                format!(
+                    "no endpoint is reachable on the listener {name:?}: add {name:?} to \"listen\" of an [[endpoint]], or \
+                     remove this [[listen]]"
+                ),
+            );
+        }
+    }
+}
+
 /// The listeners that an endpoint names must be there.
 pub(super) fn check_names(listeners: &[RawListener], endpoint: &RawEndpoint, report: &Report<'_>) {
     if listeners.iter().any(|listener| !listener.valid) {

@@ -18,11 +18,13 @@ use super::settings::{EndpointSettings, LinkSettings, RelaySettings, Settings};
 /// reported, and the settings lack what it is part of. They have the default listener or endpoint if the file has none.
 pub(super) fn resolve(raw: Raw, report: &Report<'_>) -> Settings {
     listeners::check(&raw.listeners, report);
+    listeners::check_used(&raw.listeners, &raw.endpoints, report);
     let (mut of_endpoints, mut of_links) = (Vec::new(), Vec::new());
     for (i, endpoint) in raw.endpoints.iter().enumerate() {
         endpoint::check_shape(&raw.endpoints[..i], endpoint, report);
         listeners::check_names(&raw.listeners, endpoint, report);
         endpoint::check_limits(&raw, endpoint, report);
+        endpoint::check_addresses(endpoint, report);
         of_endpoints.push((endpoint::route(&raw, endpoint, report), relay::resolve(endpoint, report)));
         if endpoint.relay.is_none() {
             destination::check_events("[[endpoint]]", endpoint.events_at, endpoint::others(endpoint), report);
