@@ -1,6 +1,7 @@
 //! What is wrong with a configuration: the mistakes found in it, each with its place.
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::{env, fmt, io};
 
@@ -86,17 +87,21 @@ pub(crate) type Environment<'a> = &'a dyn Fn(&str) -> Result<String, env::VarErr
 /// What every step of reading shares: the text, the environment and the mistakes found so far.
 pub(super) struct Report<'a> {
     text: &'a str,
+    /// Where each line begins: a file may have thousands of lines and of mistakes.
+    line_starts: Vec<usize>,
     pub(super) environment: Environment<'a>,
     // A cell, so that the many small readers need no exclusive borrow of what they share.
     mistakes: RefCell<Vec<Mistake>>,
     warnings: RefCell<Vec<Mistake>>,
-    broken_lines: RefCell<Vec<usize>>,
+    broken_lines: RefCell<BTreeSet<usize>>,
 }
 
 impl<'a> Report<'a> {
     pub(super) fn new(text: &'a str, environment: Environment<'a>) -> Report<'a> {
+        let behind_ends = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(at, _)| at + 1);
         Report {
             text,
+            line_starts: std::iter::once(0).chain(behind_ends).collect(),
             environment,
             mistakes: RefCell::default(),
             warnings: RefCell::default(),
@@ -122,7 +127,7 @@ impl<'a> Report<'a> {
     /// would be wrong about what was meant, so this stays its only mistake.
     pub(super) fn broken_line(&self, at: usize, text: impl Into<String>) {
         self.mistake(at, text);
-        self.broken_lines.borrow_mut().push(self.line(at));
+        self.broken_lines.borrow_mut().insert(self.line(at));
     }
 
     /// The line of this byte of the text, from 1.
@@ -131,13 +136,13 @@ impl<'a> Report<'a> {
     }
 
     fn position(&self, at: usize) -> (usize, usize) {
+        let at = at.min(self.text.len());
+        let line = self.line_starts.partition_point(|start| *start <= at);
         // Bytes, because nobody promises that the parser's places are between characters.
-        let before = &self.text.as_bytes()[..at.min(self.text.len())];
-        let lines = before.split(|byte| *byte == b'\n');
-        let last = lines.clone().next_back().unwrap_or_default();
-        let last = last.strip_prefix("\u{feff}".as_bytes()).unwrap_or(last);
+        let before = &self.text.as_bytes()[self.line_starts[line - 1]..at];
+        let before = before.strip_prefix("\u{feff}".as_bytes()).unwrap_or(before);
         let starts_character = |byte: &&u8| **byte & 0xc0 != 0x80;
-        (lines.count(), last.iter().filter(starts_character).count() + 1)
+        (line, before.iter().filter(starts_character).count() + 1)
     }
 
     /// Ends the reading: the mistakes by position, each once.

@@ -26,6 +26,7 @@ pub use settings::{
     Settings, TlsSettings, Welcome, WhenFull,
 };
 pub(crate) use units::{write_duration, write_size};
+pub(crate) use variables::substitute;
 
 /// Reads a configuration file.
 ///

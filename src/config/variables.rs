@@ -23,7 +23,7 @@ pub(super) fn other_variable(written: &str) -> Option<(&str, &str)> {
 }
 
 /// Puts variables of the environment in the place of `${NAME}`; `$${` stands for `${`.
-pub(super) fn substitute(
+pub(crate) fn substitute(
     written: &str,
     environment: impl Fn(&str) -> Result<String, env::VarError>,
 ) -> Result<String, String> {

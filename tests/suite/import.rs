@@ -7,13 +7,16 @@ use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::mpsc::channel;
+use std::time::Instant;
 use std::{env, fs, thread};
+
+use serde_json::{Value, json};
 
 use tungstenite::handshake::server::{Request, Response};
 use tungstenite::{Message, WebSocket};
 use wsgate::internals::config;
 
-use super::harness::{DEADLINE, Gateway, process};
+use super::harness::{DEADLINE, Gateway, measured, process};
 
 fn import(arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_wsgate"));
@@ -97,8 +100,109 @@ fn a_file_that_cannot_be_read_or_written_is_named() {
     assert!(stderr(&output).contains("failed to write \"tests/import/none/wsgate.toml\": "), "{}", stderr(&output));
 }
 
+#[test]
+fn b36_a_file_that_is_there_is_overwritten_only_when_asked_for() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("wsgate.toml");
+    let path = file.to_str().unwrap();
+    fs::write(&file, "# mine\n").unwrap();
+    let output = import(&["tests/import/echo.json", "-o", path]);
+    assert_eq!(output.status.code(), Some(74));
+    assert!(stderr(&output).contains("is there already, and was not changed"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("--force"), "{}", stderr(&output));
+    assert_eq!(fs::read_to_string(&file).unwrap(), "# mine\n");
+    let output = import(&["tests/import/echo.json", "-o", path, "--force"]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert!(fs::read_to_string(&file).unwrap().starts_with("# Written by wsgate import"));
+    // An empty file, as mktemp makes it, and a device hold nothing.
+    fs::write(&file, "").unwrap();
+    for path in [path, "/dev/null"] {
+        let output = import(&["tests/import/echo.json", "-o", path]);
+        assert!(output.status.success(), "{path}: {}", stderr(&output));
+    }
+}
+
+#[test]
+fn b36_links_that_all_send_to_each_other_take_no_time() {
+    const CLIENTS: usize = 100;
+    let mut flows = Vec::new();
+    let outs: Vec<String> = (0..CLIENTS).map(|client| format!("o{client}")).collect();
+    for client in 0..CLIENTS {
+        let others: Vec<&String> =
+            outs.iter().enumerate().filter(|(own, _)| *own != client).map(|(_, out)| out).collect();
+        let id = format!("c{client}");
+        flows.push(json!({ "id": id, "type": "websocket-client", "path": format!("ws://{id}.example/") }));
+        flows.push(json!({ "id": format!("i{client}"), "type": "websocket in", "client": id, "wires": [others] }));
+        flows.push(json!({ "id": outs[client], "type": "websocket out", "client": id }));
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("flows.json");
+    fs::write(&file, Value::from(flows).to_string()).unwrap();
+    let started = Instant::now();
+    // It took minutes when each loop was a reading of the configuration.
+    let output = import(&[file.to_str().unwrap()]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let text = str::from_utf8(&output.stdout).unwrap();
+    assert_eq!(text.matches("\nallow_loop = true\n").count(), CLIENTS - 1);
+    assert_eq!(text.matches("\"link:").count(), CLIENTS * (CLIENTS - 1) * 2, "a destination and its comment each");
+    measured("B36", format_args!("{CLIENTS} links that all send to each other: {:.1?}", started.elapsed()));
+}
+
+#[test]
+fn b36_a_node_alone_is_imported() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("node.json");
+    let trigger = json!({
+        "parameters": { "path": "/in" }, "type": "CUSTOM.webSocketServer", "typeVersion": 1, "position": [0, 0],
+        "id": "1", "name": "Readings",
+    });
+    let listener = json!({ "id": "a", "type": "websocket-listener", "path": "/in", "wholemsg": "false" });
+    for (input, line) in [
+        (trigger.clone(), "listen = [\"n8n-8080\"]"),
+        (json!([trigger]), "listen = [\"n8n-8080\"]"),
+        (json!({ "nodes": [trigger], "connections": {} }), "listen = [\"n8n-8080\"]"),
+        (json!({ "data": [{ "nodes": [trigger], "connections": {} }] }), "listen = [\"n8n-8080\"]"),
+        (json!({ "workflowData": { "nodes": [trigger], "connections": {} } }), "listen = [\"n8n-8080\"]"),
+        (listener, "name = \"node-red\""),
+    ] {
+        fs::write(&file, input.to_string()).unwrap();
+        let output = import(&[file.to_str().unwrap()]);
+        assert!(output.status.success(), "{input}: {}", stderr(&output));
+        let text = str::from_utf8(&output.stdout).unwrap();
+        assert!(text.lines().any(|found| found == line) && text.contains("\npath = \"/in\"\n"), "{input}: {text}");
+    }
+}
+
 fn next(socket: &mut WebSocket<TcpStream>) -> String {
     socket.read().unwrap().into_text().unwrap().to_string()
+}
+
+fn connect(port: u16, path: &str) -> WebSocket<TcpStream> {
+    let stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    stream.set_read_timeout(Some(DEADLINE)).unwrap();
+    tungstenite::client(format!("ws://127.0.0.1:{port}{path}"), stream).unwrap().0
+}
+
+#[test]
+fn b35_the_clients_of_an_imported_trigger_see_no_addresses() {
+    let output = import(&["tests/import/n8n_trigger.json"]);
+    let mut text = str::from_utf8(&output.stdout).unwrap().to_owned();
+    for address in ["0.0.0.0:8080", "0.0.0.0:8090", "127.0.0.1:8079"] {
+        text = text.replace(address, "127.0.0.1:0");
+    }
+    // What the comment leaves to decide: the other clients get the messages too.
+    let text = text.replace("[\"endpoint:/n8n/readings\"]", "[\"endpoint:/n8n/readings\", \"others\"]");
+    let gateway = Gateway::start(&text);
+    let mut n8n = connect(gateway.port("n8n"), "/n8n/readings");
+    let (mut one, mut other) =
+        (connect(gateway.port("n8n-8090"), "/readings"), connect(gateway.port("n8n-8090"), "/readings"));
+    for client in [&mut one, &mut other] {
+        assert!(next(client).contains("\"welcome\""));
+    }
+    one.send(Message::text("17")).unwrap();
+    let got: Value = serde_json::from_str(&next(&mut n8n)).unwrap();
+    assert_eq!((&got["message"], &got["metadata"]["clientIp"]), (&json!(17), &json!("127.0.0.1")), "{got}");
+    assert_eq!(next(&mut other), "17");
 }
 
 #[test]
@@ -128,12 +232,7 @@ fn the_imported_echo_flow_runs_and_echoes() {
 
     let gateway = Gateway::start(str::from_utf8(&output.stdout).unwrap());
     let port = gateway.port("node-red");
-    let connect = || {
-        let stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
-        stream.set_read_timeout(Some(DEADLINE)).unwrap();
-        tungstenite::client(format!("ws://127.0.0.1:{port}/ws/echo"), stream).unwrap().0
-    };
-    let (mut one, mut other) = (connect(), connect());
+    let (mut one, mut other) = (connect(port, "/ws/echo"), connect(port, "/ws/echo"));
     one.send(Message::text("from one")).unwrap();
     other.send(Message::text("from the other")).unwrap();
     assert_eq!((next(&mut one), next(&mut other)), ("from one".to_owned(), "from the other".to_owned()));

@@ -4,11 +4,15 @@
 //! where it was made.
 
 mod export;
+mod flow_node;
 mod flows;
+mod loops;
 mod n8n;
+mod n8n_wires;
 mod node_red;
 mod node_red_options;
 mod plan;
+mod subflows;
 mod values;
 mod workflows;
 
@@ -38,7 +42,8 @@ The input is the JSON that 'Export' of Node-RED or 'Download' of n8n writes. Whe
 counterpart, for example for a wire through a function node, the configuration has a comment that
 begins with 'TO DECIDE'; standard error says how many there are. Set the environment variables that
 the flows use before you import: a setting whose variable is not set becomes a comment. The exit
-code is 65 if the file is neither of the two, or has no WebSocket node.";
+code is 65 if the file is neither of the two, or has no WebSocket node. A file that is there already
+is overwritten only with '--force'.";
 
 #[derive(Args)]
 pub(super) struct ImportArguments {
@@ -48,6 +53,9 @@ pub(super) struct ImportArguments {
     /// Write the configuration to this file instead of standard output
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
+    /// Overwrite the file of '--output' if it is there
+    #[arg(long, requires = "output")]
+    force: bool,
     /// Node-RED's setting httpNodeRoot: the prefix of the path of every listener
     #[arg(long, value_name = "PATH", default_value = "/")]
     root: String,
@@ -67,6 +75,15 @@ pub struct Imported {
 
 /// Translates a file and writes the configuration.
 pub(super) fn run(arguments: &ImportArguments) -> Result<(), Failure> {
+    if let Some(file) = arguments.output.as_deref().filter(|file| !arguments.force && holds_something(file)) {
+        return Err(Failure {
+            text: format!(
+                "{} is there already, and was not changed (write to another file, or add '--force' to overwrite it)",
+                shown(&file.to_string_lossy())
+            ),
+            exit_code: exit::IO,
+        });
+    }
     let from_input = arguments.file.as_os_str() == "-";
     let name = if from_input { "standard input".to_owned() } else { shown(&arguments.file.to_string_lossy()) };
     let json = if from_input { read_input() } else { fs::read(&arguments.file) };
@@ -95,6 +112,11 @@ pub(super) fn run(arguments: &ImportArguments) -> Result<(), Failure> {
     }
     tell(&summary);
     Ok(())
+}
+
+/// Whether writing to this file would lose what somebody has written. A pipe, a terminal and an empty file lose nothing.
+fn holds_something(file: &Path) -> bool {
+    fs::metadata(file).is_ok_and(|file| file.is_file() && file.len() > 0)
 }
 
 fn read_input() -> io::Result<Vec<u8>> {

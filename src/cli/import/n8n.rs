@@ -8,18 +8,26 @@ use serde_json::{Map, Value};
 
 use super::export::Surroundings;
 use super::plan::{Block, BlockKind, DECIDE, Plan};
-use super::values::{list, quoted, resolved, shown, slug, written};
-use super::workflows::{Role, URL, Workflow, WorkflowNode, is_expression, plain};
+use super::values::{list, quoted, shown, slug};
+use super::workflows::{ParameterText, Role, URL, Workflow, WorkflowNode};
 use crate::path::Pattern;
 use crate::url;
+
+/// The name of the listener that n8n connects to.
+pub(super) const CONSUMERS: &str = "n8n";
 
 /// The bounds of what is measured in seconds.
 const SECONDS_MAX: u64 = 24 * 60 * 60;
 
 /// Translates workflows.
-pub(super) fn plan(workflows: &[&Value], surroundings: Surroundings<'_>) -> Result<Plan, String> {
-    let mut import =
-        WorkflowImport { surroundings, plan: Plan::default(), ports: BTreeMap::new(), paths: BTreeSet::new() };
+pub(super) fn plan<'j>(workflows: &[&'j Value], surroundings: Surroundings<'j>) -> Result<Plan, String> {
+    let mut import = WorkflowImport {
+        surroundings,
+        plan: Plan::default(),
+        ports: BTreeMap::new(),
+        paths: BTreeSet::new(),
+        has_consumers: false,
+    };
     import
         .plan
         .notes
@@ -30,25 +38,36 @@ pub(super) fn plan(workflows: &[&Value], surroundings: Surroundings<'_>) -> Resu
          wsgate runs no workflows: n8n can connect to wsgate as a client and process the messages."
             .into(),
     );
-    for workflow in workflows {
-        import.workflow(workflow)?;
+    let read = workflows.iter().map(|workflow| import.workflow(workflow)).collect::<Result<Vec<_>, _>>()?;
+    for translated in &read {
+        import.connect(translated);
     }
     import.listeners();
     Ok(import.plan)
 }
 
-struct WorkflowImport<'j> {
+pub(super) struct WorkflowImport<'j> {
     surroundings: Surroundings<'j>,
-    plan: Plan,
+    pub(super) plan: Plan,
     /// The ports of the servers, each with the paths that n8n has on it.
     ports: BTreeMap<u16, Vec<String>>,
-    paths: BTreeSet<String>,
+    /// The paths of all endpoints.
+    pub(super) paths: BTreeSet<String>,
+    /// Whether n8n itself is to connect to an endpoint.
+    pub(super) has_consumers: bool,
 }
 
-impl WorkflowImport<'_> {
-    fn workflow(&mut self, json: &Value) -> Result<(), String> {
+/// A workflow, and the blocks of its nodes that are translated.
+pub(super) struct TranslatedWorkflow<'j> {
+    pub(super) workflow: Workflow<'j>,
+    pub(super) blocks: BTreeMap<usize, usize>,
+}
+
+impl<'j> WorkflowImport<'j> {
+    fn workflow(&mut self, json: &'j Value) -> Result<TranslatedWorkflow<'j>, String> {
         let workflow = Workflow::read(json)?;
-        let of = json["name"].as_str().map(|name| format!(" of the workflow {}", shown(name))).unwrap_or_default();
+        let name = json["name"].as_str().filter(|_| json["nodes"].is_array());
+        let of = name.map(|name| format!(" of the workflow {}", shown(name))).unwrap_or_default();
         let mut blocks: BTreeMap<usize, usize> = BTreeMap::new();
         if json["active"] == false && workflow.nodes.iter().any(|node| matches!(node.role, Role::Server | Role::Client))
         {
@@ -86,21 +105,17 @@ impl WorkflowImport<'_> {
             blocks.insert(index, self.plan.blocks.len());
             self.plan.blocks.push(block);
         }
-        for (node, block) in &blocks {
-            self.connect(&workflow, &blocks, *node, *block);
-        }
-        Ok(())
+        Ok(TranslatedWorkflow { workflow, blocks })
     }
 
     /// A parameter that is a number; what is said if it is none.
     fn number(&self, node: &WorkflowNode<'_>, keys: &[&'static str], default: u64, remarks: &mut Vec<String>) -> u64 {
         let Some(text) = node.parameters.text(keys) else { return default };
-        let value = resolved(&text, self.surroundings.environment).ok().filter(|value| !is_expression(value));
-        value.and_then(|value| value.trim().parse().ok()).unwrap_or_else(|| {
+        text.value(self.surroundings.environment).and_then(|value| value.trim().parse().ok()).unwrap_or_else(|| {
             remarks.push(format!(
                 "{DECIDE}{} is {} in n8n, which is not a number; {default} is the default.",
                 keys[0],
-                shown(&text)
+                shown(&text.in_n8n)
             ));
             default
         })
@@ -114,37 +129,16 @@ impl WorkflowImport<'_> {
             return Err(format!("{DECIDE}{}{of} is left out: its port {port} is not from 1 to 65535.", node.label()));
         };
         let default = if standalone { "/ws" } else { "/" };
-        let text = node.parameters.text(&["path"]).unwrap_or_else(|| default.to_owned());
-        let path = if text.starts_with('/') { text } else { format!("/{text}") };
-        let good = Pattern::parse(&path).is_ok_and(|pattern| pattern.names().next().is_none()) && !path.contains("${");
-        let path = if good {
-            path
-        } else {
-            comments.push(format!(
-                "{DECIDE}the path is {} in n8n, which wsgate cannot have: write the path.",
-                shown(&path)
-            ));
-            format!("/to-decide/{}", slug(node.name))
-        };
+        let path = self.path(node, default, &mut comments);
         let path = self.own_path(node, of, port, path, &mut comments)?;
         let mut block = Block::new(BlockKind::Endpoint, &path);
         block.comments = comments;
         block.set("listen", format!("[{}]", quoted(&listener(port))), &[]);
-        match standalone {
-            true => block.set(
-                "format",
-                quoted("message"),
-                &["This n8n package adds clientId, serverId and more to the message. The format \"message\" is the closest: \
-                   it has the client as _session."
-                    .to_owned()],
-            ),
-            false => block.set("format", quoted("n8n"), &[]),
-        }
         if !standalone {
             let welcome = node.parameters.get(&["welcome", "welcomeMessage"]);
             match welcome {
                 Some(Value::String(text)) if !text.is_empty() => {
-                    block.set("welcome", quoted(&written(&plain(text))), &[]);
+                    self.set_text(&mut block, "welcome", "welcome", &ParameterText::new(text), quoted);
                 }
                 Some(Value::Bool(false)) => block.set("welcome", "false", &[]),
                 _ => block.set("welcome", "true", &[]),
@@ -161,6 +155,25 @@ impl WorkflowImport<'_> {
         self.heartbeat(node, &mut block);
         self.rest(node, &mut block);
         Ok(block)
+    }
+
+    /// The path of a server as it is in n8n, or one that says that it is to be decided.
+    fn path(&self, node: &WorkflowNode<'_>, default: &str, comments: &mut Vec<String>) -> String {
+        let text = node.parameters.text(&["path"]).unwrap_or_else(|| ParameterText::new(default));
+        // An expression that begins with a variable may have the slash in it.
+        let value = text.value(self.surroundings.environment);
+        let path = value.map(|value| if value.starts_with('/') { value } else { format!("/{value}") });
+        let is_good = |path: &String| {
+            Pattern::parse(path).is_ok_and(|pattern| pattern.names().next().is_none()) && !path.contains("${")
+        };
+        path.filter(is_good).unwrap_or_else(|| {
+            comments.push(format!(
+                "{DECIDE}the path is {} in n8n, which wsgate cannot have or does not know: write the path, here and where \
+                 it is a destination.",
+                shown(&text.in_n8n)
+            ));
+            format!("/to-decide/{}", slug(node.name))
+        })
     }
 
     /// The path of a server among those that are there; an error if n8n would not start it there.
@@ -201,6 +214,8 @@ impl WorkflowImport<'_> {
         let seconds = self.number(node, &["heartbeatInterval"], 30, &mut remarks);
         match node.parameters.get(&["enableHeartbeat", "heartbeatEnabled", "heartbeat"]) {
             Some(Value::Bool(false)) => return block.set("heartbeat", quoted("off"), &[]),
+            Some(Value::String(text)) if text.starts_with('=') => remarks
+                .push(format!("{DECIDE}whether there is a heartbeat is {} in n8n; \"off\" disables it.", shown(text))),
             Some(Value::Number(number)) => return block.set("heartbeat", quoted(&format!("{number}s")), &remarks),
             _ => {}
         }
@@ -226,40 +241,41 @@ impl WorkflowImport<'_> {
             );
         }
         let address = node.parameters.text(URL);
-        match address {
-            Some(address) if !is_expression(&address) => block.set_url(Some(written(&address)), &[]),
-            address => {
-                let is = address.map_or_else(|| "not set".to_owned(), |address| shown(&address));
+        match address.as_ref().and_then(|address| address.written.clone()) {
+            Some(address) => block.set_url(Some(address), &[]),
+            None => {
+                let is = address.as_ref().map_or_else(|| "not set".to_owned(), |address| shown(&address.in_n8n));
                 block.set_url(None, &[format!("{DECIDE}the URL is {is} in n8n: write it here.")]);
             }
         }
-        let address = node.parameters.text(URL).unwrap_or_default();
-        let parsed =
-            resolved(&address, self.surroundings.environment).ok().and_then(|address| url::parse(&address).ok());
-        let subprotocols = node.parameters.text(&["subprotocol", "subprotocols", "protocol", "protocols"]);
-        if let Some(names) = subprotocols {
-            let mut offered: Vec<String> = Vec::new();
-            for name in names.split(',').map(|name| written(name.trim())).filter(|name| !name.is_empty()) {
-                if !offered.contains(&name) {
-                    offered.push(name);
+        let value = address.and_then(|address| address.value(self.surroundings.environment));
+        let parsed = value.and_then(|address| url::parse(&address).ok());
+        if let Some(names) = node.parameters.text(&["subprotocol", "subprotocols", "protocol", "protocols"]) {
+            self.set_text(&mut block, "subprotocols", "subprotocols", &names, |names| {
+                let mut offered: Vec<&str> = Vec::new();
+                for name in names.split(',').map(str::trim).filter(|name| !name.is_empty()) {
+                    if !offered.contains(&name) {
+                        offered.push(name);
+                    }
                 }
-            }
-            block.set("subprotocols", list(offered.iter().map(|name| &**name)), &[]);
+                list(offered)
+            });
         }
         self.headers(node, &mut block, parsed.is_some_and(|url| url.user.is_some()));
         if let Some(text) = node.parameters.text(&["initData", "initMessage"]) {
-            block.set("open_messages", format!("[{}]", quoted(&written(&text))), &[]);
+            self.set_text(&mut block, "open_messages", "initData", &text, |text| list([text]));
         }
         let mut remarks = Vec::new();
         let every = self.number(node, &["pingTimerSeconds", "pingInterval"], 60, &mut remarks);
         if let Some(text) = node.parameters.text(&["pingData", "pingMessage"]) {
-            block.set("ping_message", quoted(&written(&text)), &[]);
-            block.set("ping_every", quoted(&format!("{every}s")), &remarks);
+            if self.set_text(&mut block, "ping_message", "pingData", &text, quoted) {
+                block.set("ping_every", quoted(&format!("{every}s")), &remarks);
+            }
         }
         if let Some(attempts) = node.parameters.text(&["maxReConnectTimes"]) {
             block.comments.push(format!(
                 "n8n tries to reconnect {} times; to limit the attempts here, set backoff.attempts.",
-                shown(&attempts).trim_matches('"')
+                shown(&attempts.in_n8n).trim_matches('"')
             ));
         }
         let insecure = ["allowUnauthorizedCerts", "ignoreSsl", "ignoreSSLIssues"];
@@ -269,6 +285,26 @@ impl WorkflowImport<'_> {
         node.parameters.get(&["operation", "jsonParse", "returnDataType"]);
         self.rest(node, &mut block);
         block
+    }
+
+    /// Sets a key to a text of n8n, or says that only n8n knows it; whether the key is set.
+    fn set_text(
+        &self,
+        block: &mut Block,
+        key: &str,
+        in_n8n: &str,
+        text: &ParameterText,
+        value: impl FnOnce(&str) -> String,
+    ) -> bool {
+        match &text.written {
+            Some(written) => block.set(key, value(written), &[]),
+            None => block.comments.push(format!(
+                "{DECIDE}its {in_n8n} is {} in n8n, of which only a running workflow knows the value: write {key}, or do \
+                 without it.",
+                shown(&text.in_n8n)
+            )),
+        }
+        text.written.is_some()
     }
 
     fn headers(&self, node: &WorkflowNode<'_>, block: &mut Block, user_in_url: bool) {
@@ -300,17 +336,16 @@ impl WorkflowImport<'_> {
         };
         let mut names = BTreeSet::new();
         for (name, value) in pairs.into_iter().filter(|(name, value)| !name.is_empty() && !value.is_empty()) {
-            let value = plain(&value);
+            let value = ParameterText::new(&value).written;
             let is_name = name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'));
             let beside_user = user_in_url && name.eq_ignore_ascii_case("authorization");
-            if !is_name || !names.insert(name.to_ascii_lowercase()) || is_expression(&value) || beside_user {
-                block.comments.push(format!(
+            match value.filter(|_| is_name && !beside_user && names.insert(name.to_ascii_lowercase())) {
+                Some(value) => block.set(&format!("headers.{name}"), quoted(&value), &[]),
+                None => block.comments.push(format!(
                     "{DECIDE}the header {} is left out: write it as headers.NAME = \"value\".",
                     shown(&name)
-                ));
-                continue;
+                )),
             }
-            block.set(&format!("headers.{name}"), quoted(&written(&value)), &[]);
         }
     }
 
@@ -329,60 +364,6 @@ impl WorkflowImport<'_> {
         }
     }
 
-    /// Where what arrives at a node goes.
-    fn connect(&mut self, workflow: &Workflow<'_>, blocks: &BTreeMap<usize, usize>, node: usize, block: usize) {
-        let is_server = workflow.nodes[node].role == Role::Server;
-        // A response goes to the clients of a server; which, only the running workflow knows if there are several.
-        let servers: Vec<usize> =
-            blocks.keys().copied().filter(|node| workflow.nodes[*node].role == Role::Server).collect();
-        for next in workflow.next(node) {
-            let target = &workflow.nodes[next];
-            let (destination, remark) = match target.role {
-                Role::Response if is_server => {
-                    let to_all = target.parameters.values.values().any(|value| **value == "broadcast");
-                    (Some(if to_all { "broadcast" } else { "reply" }.to_owned()), None)
-                }
-                Role::Response => match servers[..] {
-                    [server] => (Some(format!("endpoint:{}", self.plan.blocks[blocks[&server]].name)), None),
-                    _ => (
-                        None,
-                        Some(format!(
-                            "{DECIDE}messages also go to {}: write \"endpoint:/path\" for the clients that should get them.",
-                            target.label()
-                        )),
-                    ),
-                },
-                Role::Client if next == node => (Some("reply".to_owned()), None),
-                Role::Client => (Some(format!("link:{}", self.plan.blocks[blocks[&next]].name)), None),
-                Role::Server | Role::Unknown | Role::Other => (
-                    None,
-                    Some(format!(
-                        "{DECIDE}messages also go to {}, but wsgate runs no workflows: let n8n connect to wsgate as a \
-                         client (as Node-RED does in docs/examples.md#questions-and-answers-with-a-node-red-flow), or add the destinations that \
-                         should get them to the list below.",
-                        target.label()
-                    )),
-                ),
-            };
-            match destination {
-                Some(destination) => self.plan.blocks[block].send_to(destination, remark),
-                None => self.plan.blocks[block].remark_on_to(remark),
-            }
-        }
-        let block = &mut self.plan.blocks[block];
-        if block.goes_nowhere() && is_server && !workflow.nodes[node].is_standalone() {
-            let remark = format!(
-                "{DECIDE}n8n's description says that messages are broadcast to all clients, but its code gives them \
-                 only to the workflow: write [] if other clients must not see them."
-            );
-            block.send_to("broadcast".to_owned(), Some(remark));
-        } else if block.goes_nowhere() {
-            block.remark_on_to(Some(
-                "No other WebSocket node gets these messages directly, so wsgate reads and discards them.".into(),
-            ));
-        }
-    }
-
     /// A listener for each port.
     fn listeners(&mut self) {
         for (at, port) in self.ports.keys().enumerate() {
@@ -398,6 +379,20 @@ impl WorkflowImport<'_> {
             block.set("address", quoted(&format!("0.0.0.0:{port}")), &[]);
             self.plan.blocks.insert(at, block);
         }
+        if self.has_consumers {
+            let mut block = Block::new(BlockKind::Listen, CONSUMERS);
+            block.comments.push(
+                "n8n connects here to get what clients send, with their addresses. Only this machine can reach it."
+                    .to_owned(),
+            );
+            block.set("address", quoted(&format!("127.0.0.1:{}", self.consumer_port())), &[]);
+            self.plan.blocks.insert(self.ports.len(), block);
+        }
+    }
+
+    /// A port that no trigger has, once all workflows are read.
+    pub(super) fn consumer_port(&self) -> u16 {
+        (8079..=u16::MAX).find(|port| !self.ports.contains_key(port)).unwrap_or(8079)
     }
 }
 
@@ -450,6 +445,36 @@ mod tests {
             for line in lines {
                 assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
             }
+        }
+    }
+
+    #[test]
+    fn b34_an_expression_that_only_n8n_knows_is_left_to_decide() {
+        for (parameters, expected, decides) in [
+            (json!({ "pingData": "=ping" }), "ping_message = \"ping\"", false),
+            (json!({ "pingData": "={{ $json.ping }}" }), "", true),
+            (json!({ "initData": "={{ $json.login }}" }), "", true),
+            (json!({ "initData": "login ${x}" }), "open_messages = [\"login $${x}\"]", false),
+            (json!({ "subprotocol": "={{ $json.protocol }}" }), "", true),
+            (json!({ "headers": { "X-A": "={{ $json.key }}", "X-B": "=b" } }), "headers.X-B = \"b\"", true),
+            (json!({ "url": "=ws://h.example/in" }), "url = \"ws://h.example/in\"", false),
+            (json!({ "url": "={{ $json.url }}" }), "url = \"ws://to-decide.invalid/\"", true),
+        ] {
+            let mut all = json!({ "url": "ws://h.example/" });
+            for (key, value) in parameters.as_object().unwrap() {
+                all[key] = value.clone();
+            }
+            let text = import(&json!({ "nodes": [node("C", "x.webSocketClient", &all)], "connections": {} }));
+            let settings = |text: &str| text.lines().filter(|line| !line.starts_with('#')).collect::<String>();
+            assert!(settings(&text).contains(expected) && !settings(&text).contains("$json"), "{parameters}: {text}");
+            assert_eq!(text.contains("TO DECIDE"), decides, "{parameters}: {text}");
+        }
+        for (path, expected) in
+            [("=/ping", "/ping"), ("={{ $json.path }}", "/to-decide/in"), ("={{ 'x' }}", "/to-decide/in")]
+        {
+            let trigger = node("In", "CUSTOM.webSocketServer", &json!({ "path": path }));
+            let text = import(&json!({ "nodes": [trigger], "connections": {} }));
+            assert!(text.contains(&format!("\npath = \"{expected}\"\n")), "{path}: {text}");
         }
     }
 

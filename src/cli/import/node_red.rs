@@ -5,10 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 
 use super::export::Surroundings;
-use super::flows::{FlowNode, Flows, WireEnd};
+use super::flow_node::FlowNode;
+use super::flows::{Flows, WireEnd};
 use super::node_red_options::NodeOptions;
 use super::plan::{Block, BlockKind, DECIDE, Plan};
-use super::values::{quoted, resolved, shown, slug, variable, written};
+use super::values::{quoted, resolved, shown, slug, written};
+use crate::config::substitute;
 use crate::path::{Pattern, percent_decoded};
 use crate::url;
 
@@ -54,14 +56,28 @@ impl FlowImport<'_> {
              flows, so they are not imported."
                 .into(),
         );
-        for tab in self.flows.nodes.iter().filter(|node| node.kind == "tab" && node.json["disabled"] == true) {
-            let on_it = |node: &&FlowNode<'_>| node.is_websocket() && node.json["z"].as_str() == Some(tab.id);
-            if self.flows.nodes.iter().any(|node| on_it(&node)) {
-                notes.push(format!("Left out with its WebSocket nodes: {}, which is disabled.", tab.label()));
+        let nodes = &self.flows.nodes;
+        let is_used =
+            |id: &str| nodes.iter().any(|node| node.unfolded && node.kind.strip_prefix("subflow:") == Some(id));
+        for flow in nodes {
+            let why = match flow.kind {
+                "tab" if flow.json["disabled"] == true => "is disabled",
+                "subflow" if !is_used(flow.id) => "no enabled flow uses",
+                _ => continue,
+            };
+            if nodes.iter().any(|node| node.is_websocket() && node.json["z"].as_str() == Some(flow.id)) {
+                notes.push(format!("Left out with its WebSocket nodes: {}, which {why}.", flow.label()));
             }
         }
-        for node in self.flows.nodes.iter().filter(|node| node.is_websocket() && node.json["d"] == true) {
+        for node in nodes.iter().filter(|node| node.is_websocket() && node.json["d"] == true) {
             notes.push(format!("Left out: {}, which is disabled.", node.label()));
+        }
+    }
+
+    /// Adds a paragraph at the top; the nodes of a subflow come once for each use of it.
+    fn note(&mut self, note: String) {
+        if !self.plan.notes.contains(&note) {
+            self.plan.notes.push(note);
         }
     }
 
@@ -80,11 +96,8 @@ impl FlowImport<'_> {
                 let start = text.get(..6).unwrap_or(text).to_ascii_lowercase();
                 start.starts_with("ws://") || start.starts_with("wss://")
             };
-            let dials = match &value {
-                Ok(value) if is_url(value) => true,
-                Ok(value) => node.kind == "websocket-client" && (value.contains("://") || variable(&address).is_some()),
-                Err(_) => node.kind == "websocket-client",
-            };
+            // Node-RED listens for a client whose address is no URL, which nobody has asked for.
+            let dials = node.kind == "websocket-client" || value.as_ref().is_ok_and(|value| is_url(value));
             if dials {
                 self.link(index, &address, value.ok());
             } else if let Err(note) = self.endpoint(index, &address, value, &mut paths) {
@@ -155,12 +168,25 @@ impl FlowImport<'_> {
                 return (path.clone(), path);
             }
         };
-        let decoded = percent_decoded(&wanted).and_then(|path| String::from_utf8(path.into_owned()).ok());
-        match decoded.filter(|decoded| *decoded != wanted) {
-            // Here a path is plain text, in Node-RED it is as it stands in the request.
-            Some(decoded) => (written(&decoded), decoded),
-            None => (written(root) + &under_root(&written(address))[root.len()..], wanted),
+        if address.is_empty() {
+            comments.push(format!("{DECIDE}its path is empty in Node-RED, which then listens on {}.", shown(&wanted)));
         }
+        let decoded = percent_decoded(&wanted).and_then(|path| String::from_utf8(path.into_owned()).ok());
+        if let Some(decoded) = decoded.filter(|decoded| *decoded != wanted) {
+            // Here a path is plain text, in Node-RED it is as it stands in the request.
+            return (written(&decoded), decoded);
+        }
+        // The value of a variable may begin with the slash, or the text in front of it may end with it.
+        let root = written(root);
+        let is_wanted =
+            |path: &String| substitute(path, self.surroundings.environment).is_ok_and(|value| value == wanted);
+        let with_slash = format!("{root}/{}", written(address.strip_prefix('/').unwrap_or(address)));
+        let path = [with_slash, root + &written(address)].into_iter().find(is_wanted);
+        let path = path.unwrap_or_else(|| {
+            comments.push(format!("The path is the value of {} during the import.", shown(address)));
+            written(&wanted)
+        });
+        (path, wanted)
     }
 
     fn link(&mut self, index: usize, address: &str, value: Option<String>) {
@@ -188,7 +214,14 @@ impl FlowImport<'_> {
         let name = self.plan.link_name(&wanted);
         let mut block = Block::new(BlockKind::Link, &name);
         block.comments.push(format!("{}.", node.label()));
-        block.set_url(Some(written(address)), &[]);
+        let mut remarks = Vec::new();
+        if parsed.is_none() {
+            remarks.push(
+                "Node-RED itself listens for a client whose address does not begin with ws:// or wss://. wsgate does not."
+                    .to_owned(),
+            );
+        }
+        block.set_url(Some(written(address)), &remarks);
         let options = self.options();
         options.format(node, &mut block);
         options.heartbeat(node, &mut block);
@@ -215,9 +248,7 @@ impl FlowImport<'_> {
                 continue;
             }
             let Some(own) = self.flows.node(node.config()).filter(|config| self.blocks.contains_key(config)) else {
-                self.plan
-                    .notes
-                    .push(format!("Left out: {}, whose listener or client is missing or left out.", node.label()));
+                self.note(format!("Left out: {}, whose listener or client is missing or left out.", node.label()));
                 continue;
             };
             if node.kind == "websocket out" {
@@ -300,11 +331,11 @@ impl FlowImport<'_> {
     fn sources(&mut self) {
         let fed: BTreeSet<usize> = (0..self.flows.nodes.len())
             .filter(|node| self.flows.nodes[*node].live)
-            .flat_map(|node| self.flows.next(node))
+            .flat_map(|node| self.flows.next(node).iter().copied())
             .collect();
         for index in 0..self.flows.nodes.len() {
             let node = &self.flows.nodes[index];
-            if !node.live || node.is_websocket() || fed.contains(&index) {
+            if !node.live || node.is_websocket() || node.unfolded || fed.contains(&index) {
                 continue;
             }
             let mut told = BTreeSet::new();
@@ -313,12 +344,15 @@ impl FlowImport<'_> {
                 let Some(block) = block.filter(|block| told.insert(**block)) else { continue };
                 let block = &mut self.plan.blocks[*block];
                 let whom = if block.kind == BlockKind::Link { "the remote" } else { "its clients" };
-                block.comments.push(format!(
+                let comment = format!(
                     "{DECIDE}{} sends to {whom} in Node-RED; wsgate itself sends no messages: use 'wsgate send', or let \
                      Node-RED connect to wsgate as a client and send them \
                      (docs/examples.md#questions-and-answers-with-a-node-red-flow).",
                     node.label()
-                ));
+                );
+                if !block.comments.contains(&comment) {
+                    block.comments.push(comment);
+                }
             }
         }
     }
@@ -358,6 +392,8 @@ mod tests {
             "YES" => Ok("true".to_owned()),
             "TEN" => Ok("10".to_owned()),
             "EMPTY" => Ok(String::new()),
+            "P" => Ok("/p".to_owned()),
+            "odd-name" => Ok("value".to_owned()),
             _ => Err(VarError::NotPresent),
         }
     }
@@ -373,7 +409,7 @@ mod tests {
     }
 
     /// The line of this block's destinations.
-    fn to<'t>(text: &'t str, block: &str) -> &'t str {
+    fn to_of<'t>(text: &'t str, block: &str) -> &'t str {
         let behind = text.split_once(&format!("\n{block}\n")).unwrap_or_else(|| panic!("no {block} in {text}")).1;
         behind.lines().find(|line| line.starts_with("to = ")).unwrap()
     }
@@ -416,7 +452,7 @@ mod tests {
             ("a", Some("msg.payload = 1; delete msg._session; return msg;"), "a", a, "to = []", false),
         ] {
             let text = wired(from, through, target);
-            assert_eq!(to(&text, block), expected, "{from} {through:?} {target}\n{text}");
+            assert_eq!(to_of(&text, block), expected, "{from} {through:?} {target}\n{text}");
             assert_eq!(text.contains("gets nothing from here"), drops, "{from} {through:?} {target}\n{text}");
         }
         assert!(wired("a", Some("return msg;"), "b").contains("go through function (f) to endpoint:/b"));
@@ -438,6 +474,114 @@ mod tests {
             let text = import_under(root, &json!([{ "id": "a", "type": "websocket-listener", "path": path }]));
             assert!(text.contains(&format!("\npath = \"{expected}\"\n")), "{root} {path}: {text}");
         }
+    }
+
+    #[test]
+    fn b32_a_path_that_is_a_variable_is_translated_or_left_to_decide() {
+        for (root, path, expected, decides) in [
+            ("/", "${P}", "${P}", false),
+            ("/red", "${P}", "/red${P}", false),
+            ("/", "$(P)", "${P}", false),
+            ("/", "/a${P}", "/a${P}", false),
+            ("/", "${YES}", "/${YES}", false),
+            ("/", "${EMPTY}", "/${EMPTY}", false),
+            ("/red", "${EMPTY}", "/red/${EMPTY}", false),
+            ("/", "", "/", true),
+            ("/", "${NOT}", "/to-decide/not", true),
+            ("/", "$(NOT)", "/to-decide/not", true),
+            ("/", "${my-plc}", "/to-decide/my-plc", true),
+            ("/", "${odd-name}", "/value", false),
+        ] {
+            let text = import_under(root, &json!([{ "id": "a", "type": "websocket-listener", "path": path }]));
+            assert!(text.contains(&format!("\npath = \"{expected}\"\n")), "{root} {path}: {text}");
+            assert_eq!(text.contains("TO DECIDE"), decides, "{root} {path}: {text}");
+        }
+    }
+
+    #[test]
+    fn b33_a_client_is_never_an_open_door() {
+        for (address, url, decides) in [
+            ("$(URL)", "${URL}", false),
+            ("$(NOT)", "ws://to-decide.invalid/", true),
+            ("", "ws://to-decide.invalid/", true),
+            ("192.0.2.7:9000/x", "ws://to-decide.invalid/", true),
+            ("/ws", "ws://to-decide.invalid/", true),
+            ("http://h.example/", "ws://to-decide.invalid/", true),
+            ("${my-plc}", "ws://to-decide.invalid/", true),
+        ] {
+            let text = import(&json!([
+                { "id": "c", "type": "websocket-client", "path": address },
+                { "id": "o", "type": "websocket out", "client": "c" },
+            ]));
+            assert!(text.contains(&format!("\nurl = \"{url}\"\n")), "{address}: {text}");
+            assert_eq!(text.contains("TO DECIDE"), decides, "{address}: {text}");
+            assert!(!text.contains("\n[[listen]]\n"), "{address}: {text}");
+        }
+    }
+
+    /// A use of a subflow whose nodes are these, between a listener's nodes.
+    fn through_subflow(user: Value, inner: Value, out: Value) -> String {
+        let mut flows = vec![
+            json!({ "id": "a", "type": "websocket-listener", "path": "/a" }),
+            json!({ "id": "b", "type": "websocket-listener", "path": "/b" }),
+            json!({ "id": "i", "type": "websocket in", "server": "a", "z": "t", "wires": [["u"]] }),
+            json!({ "id": "o", "type": "websocket out", "server": "b", "z": "t" }),
+            json!({ "id": "s", "type": "subflow", "name": "S", "in": [{ "wires": [{ "id": "x" }] }], "out": out }),
+        ];
+        flows.push(user);
+        flows.extend(inner.as_array().unwrap().iter().cloned());
+        import(&Value::from(flows))
+    }
+
+    #[test]
+    fn b36_a_wire_leads_through_a_subflow() {
+        let user = |extra: &str| json!({ "id": "u", "type": "subflow:s", "z": "t", "wires": [[], ["o"]], extra: true });
+        let own_out = json!([{ "id": "x", "z": "s", "type": "websocket out", "server": "b" }]);
+        let passes = json!([{ "id": "x", "z": "s", "type": "junction", "wires": [[]] }]);
+        let exit = json!([{ "wires": [] }, { "wires": [{ "id": "x", "port": 0 }] }]);
+        let straight = json!([{ "wires": [] }, { "wires": [{ "id": "s", "port": 0 }] }]);
+        let changes = json!([{ "id": "x", "z": "s", "type": "function", "func": "return msg", "wires": [[]] }]);
+        for (what, text, to, said) in [
+            ("an out inside", through_subflow(user("x"), own_out.clone(), json!([])), "to = [\"endpoint:/b\"]", ""),
+            ("a disabled use", through_subflow(user("d"), own_out, json!([])), "to = []", "which no enabled flow uses"),
+            ("out at its end", through_subflow(user("x"), passes, exit.clone()), "to = [\"endpoint:/b\"]", ""),
+            ("nothing between", through_subflow(user("x"), json!([]), straight), "to = [\"endpoint:/b\"]", ""),
+            (
+                "a function inside",
+                through_subflow(user("x"), changes, exit),
+                "to = []",
+                "go through function (x) to endpoint:/b",
+            ),
+        ] {
+            assert_eq!(to_of(&text, "path = \"/a\""), to, "{what}: {text}");
+            assert!(text.replace("\n# ", " ").contains(said), "{what}: {text}");
+        }
+    }
+
+    #[test]
+    fn b36_subflows_in_subflows_are_bounded() {
+        let surroundings = Surroundings { root: "/", port: 1880, environment: &environment };
+        let import = |flows: Value| {
+            let flows = flows.to_string();
+            super::super::translate_in(flows.as_bytes(), surroundings, Path::new("")).map(|imported| imported.text)
+        };
+        let mut flows = vec![
+            json!({ "id": "a", "type": "websocket-listener", "path": "/a" }),
+            json!({ "id": "i", "type": "websocket in", "server": "a", "wires": [["u"]] }),
+            json!({ "id": "u", "type": "subflow:s0", "wires": [] }),
+        ];
+        // Each uses the next one twice.
+        for level in 0..20 {
+            let (own, next) = (format!("s{level}"), format!("subflow:s{}", level + 1));
+            flows.push(json!({ "id": own, "type": "subflow", "in": [], "out": [] }));
+            for use_of in ["a", "b"] {
+                flows.push(json!({ "id": format!("{own}{use_of}"), "type": next, "z": own, "x": 1, "wires": [] }));
+            }
+        }
+        assert!(import(Value::from(flows.clone())).unwrap_err().contains("come to more than 20000 nodes"));
+        flows.truncate(4);
+        flows.push(json!({ "id": "again", "type": "subflow:s0", "z": "s0", "x": 1, "wires": [] }));
+        assert!(import(Value::from(flows)).unwrap_err().contains("its subflow \"s0\" contains itself"));
     }
 
     #[test]
@@ -482,7 +626,7 @@ mod tests {
             { "id": "o", "type": "websocket out", "server": "a" },
             { "id": "o2", "type": "websocket out", "d": true, "server": "a" },
         ]));
-        assert_eq!(to(&text, "path = \"/a\""), "to = []");
+        assert_eq!(to_of(&text, "path = \"/a\""), "to = []");
         assert!(
             text.contains("tab \"off\" (t), which is disabled") && text.contains("in (i2), which is disabled"),
             "{text}"
@@ -499,7 +643,7 @@ mod tests {
             { "id": "f", "type": "function", "func": "return msg", "wires": [["f", "j"]] },
             { "id": "o", "type": "websocket out", "server": "a" },
         ]));
-        assert_eq!(to(&text, "path = \"/a\""), "to = [\"reply\"]");
+        assert_eq!(to_of(&text, "path = \"/a\""), "to = [\"reply\"]");
     }
 
     #[test]
@@ -508,7 +652,7 @@ mod tests {
             { "id": "c", "type": "websocket-client", "path": "ws://h.example/" },
             { "id": "o", "type": "websocket out", "client": "c" },
         ]));
-        assert_eq!(to(&text, "path = \"/\""), "to = []");
+        assert_eq!(to_of(&text, "path = \"/\""), "to = []");
         assert!(!text.contains("\n[[listen]]\n"), "{text}");
     }
 

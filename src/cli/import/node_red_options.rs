@@ -2,9 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use super::flows::{FlowNode, Flows, text};
+use super::flow_node::{FlowNode, text};
+use super::flows::Flows;
 use super::plan::{Block, DECIDE};
-use super::values::{Environment, is_variable, list, quoted, resolved, shown, variable, written};
+use super::values::{Environment, foreign_variable, list, modern, quoted, resolved, shown, variable, written};
 
 /// The longest heartbeat that a link can have, in seconds.
 const HEARTBEAT_SECONDS_MAX: u64 = 24 * 60 * 60;
@@ -19,8 +20,8 @@ pub(super) struct NodeOptions<'a> {
 impl NodeOptions<'_> {
     /// A text with the variables of the flows in place; those of the environment stay.
     pub(super) fn value(&self, text: &str) -> String {
-        let known = variable(text).and_then(|name| self.flows.variables.get(name));
-        known.cloned().unwrap_or_else(|| text.to_owned())
+        let name = variable(text).or_else(|| foreign_variable(text));
+        name.and_then(|name| self.flows.variables.get(name)).cloned().unwrap_or_else(|| text.to_owned())
     }
 
     /// A text with all variables in place, as far as they are set, and what is to be said about it.
@@ -92,10 +93,8 @@ impl NodeOptions<'_> {
             let part = |key: &str| self.value(&text(&header[key]));
             let name = if part("keyType") == "other" { part("keyValue") } else { part("keyType") };
             let value = match &*part("valueType") {
-                "env" if is_variable(&text(&header["valueValue"])) => {
-                    self.value(&format!("${{{}}}", text(&header["valueValue"])))
-                }
-                "other" | "env" => part("valueValue"),
+                "env" => self.value(&modern(&format!("$({})", text(&header["valueValue"])))),
+                "other" => part("valueValue"),
                 kind => kind.to_owned(),
             };
             let value_here = resolved(&value, self.environment);
@@ -110,6 +109,15 @@ impl NodeOptions<'_> {
                 block.comments.push(format!(
                     "{DECIDE}the header {} of Node-RED is left out, because its name is not valid or is there twice.",
                     shown(&name)
+                ));
+                continue;
+            }
+            if let Some(variable) = foreign_variable(&value) {
+                block.comments.push(format!(
+                    "{DECIDE}the header {} is left out, because its value is the variable {}, and wsgate takes only letters, digits \
+                     and \"_\" in the name of a variable.",
+                    shown(&name),
+                    shown(variable)
                 ));
                 continue;
             }

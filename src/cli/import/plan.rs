@@ -1,8 +1,10 @@
 //! What will be written: tables with their comments, and how they become a configuration that `check` accepts.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
 
+use super::loops::to_allow;
 use super::values::{Environment, list, quoted};
 use crate::config::{self, ConfigError, Mistake};
 
@@ -114,6 +116,14 @@ impl Block {
         self.entries.iter().any(|entry| entry.key == key && !entry.off)
     }
 
+    fn allow_loop(&mut self, way: &str) {
+        let remark = format!(
+            "{DECIDE}a message can come back here: {way}. This is allowed, because the wires are like that; if \
+             messages do go round for ever, remove a destination."
+        );
+        self.set("allow_loop", "true", &[remark]);
+    }
+
     fn turn_off(&mut self, entry: usize, remark: &str) {
         let url = self.entries[entry].key == "url";
         let pair = match &*self.entries[entry].key {
@@ -157,7 +167,7 @@ impl Plan {
                 changed |= place.is_some_and(|place| self.amend(place, &mistake.text));
             }
             if others.is_empty() {
-                changed = loops.iter().any(|mistake| self.allow_loop(&mistake.text));
+                changed = self.allow_loops_of_links() || loops.iter().any(|mistake| self.allow_loop(&mistake.text));
             }
             if !changed {
                 return Err(error);
@@ -229,12 +239,29 @@ impl Plan {
             block.kind == BlockKind::Link && !block.has("allow_loop") && names().any(|name| name == block.name)
         });
         let Some(link) = link else { return false };
-        let remark = format!(
-            "{DECIDE}a message can come back here: {way}. This is allowed, because the wires are like that; if \
-             messages do go round for ever, remove a destination."
-        );
-        link.set("allow_loop", "true", &[remark]);
+        link.allow_loop(way);
         true
+    }
+
+    /// Allows all loops that lead only from link to link, at once: reading the configuration again for each would take
+    /// minutes where hundreds of links send to each other.
+    fn allow_loops_of_links(&mut self) -> bool {
+        let links: Vec<usize> =
+            (0..self.blocks.len()).filter(|block| self.blocks[*block].kind == BlockKind::Link).collect();
+        let destinations: BTreeMap<String, usize> =
+            links.iter().enumerate().map(|(at, link)| (format!("link:{}", self.blocks[*link].name), at)).collect();
+        let next = |link: &usize| match self.blocks[*link].has("allow_loop") {
+            true => Vec::new(),
+            false => self.blocks[*link].to.iter().filter_map(|to| destinations.get(to)).copied().collect(),
+        };
+        let to: Vec<Vec<usize>> = links.iter().map(next).collect();
+        let found = to_allow(&to);
+        for (link, way) in &found {
+            let names: Vec<String> =
+                way.iter().chain([link]).map(|link| format!("link:{}", self.blocks[links[*link]].name)).collect();
+            self.blocks[links[*link]].allow_loop(&names.join(" -> "));
+        }
+        !found.is_empty()
     }
 
     /// The text, and where each of its lines comes from.

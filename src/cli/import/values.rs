@@ -33,12 +33,34 @@ pub(super) fn written(text: &str) -> String {
 
 /// The text with its variables in place; the error is the name of one that is not set.
 pub(super) fn resolved(text: &str, environment: Environment<'_>) -> Result<String, String> {
+    if let Some(name) = foreign_variable(text) {
+        return environment(name).map_err(|_| name.to_owned());
+    }
     split(text)
         .map(|part| match part {
             Ok(name) => environment(name).map_err(|_| name.to_owned()),
             Err(literal) => Ok(literal.to_owned()),
         })
         .collect()
+}
+
+/// A text that is a variable as a whole, in the spelling that Node-RED has had first, as `${NAME}`; other texts stay.
+pub(super) fn modern(text: &str) -> String {
+    match text.strip_prefix("$(").and_then(|rest| rest.strip_suffix(')')).filter(|name| is_foreign_name(name)) {
+        Some(name) => format!("${{{name}}}"),
+        None => text.to_owned(),
+    }
+}
+
+/// The variable that a text is as a whole, if the configuration cannot name it: `${my-plc}`.
+pub(super) fn foreign_variable(text: &str) -> Option<&str> {
+    let name = text.strip_prefix("${").and_then(|rest| rest.strip_suffix('}'))?;
+    (is_foreign_name(name) && !is_variable(name)).then_some(name)
+}
+
+/// Whether Node-RED takes this for the name of a variable.
+fn is_foreign_name(name: &str) -> bool {
+    !name.is_empty() && !name.contains(|c: char| c.is_whitespace() || matches!(c, '{' | '}' | '(' | ')' | '$'))
 }
 
 /// The only variable that the text is made of.

@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value};
 
-use super::export::HOW_TO_EXPORT;
-use super::values::{is_variable, shown};
+use super::export::{HOW_TO_EXPORT, is_n8n_node};
+use super::values::{Environment, is_variable, shown};
+use crate::config::substitute;
 
 /// What a node is to wsgate.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -72,14 +73,14 @@ impl<'j> Parameters<'j> {
         keys.iter().find_map(|key| self.values.get(key).copied())
     }
 
-    /// The same as text that is not empty; an expression for a variable of the environment is that variable.
-    pub(super) fn text(&self, keys: &[&'static str]) -> Option<String> {
-        let text = match self.get(keys)? {
-            Value::String(text) => text.clone(),
-            value @ (Value::Number(_) | Value::Bool(_)) => value.to_string(),
-            _ => return None,
-        };
-        Some(plain(&text)).filter(|text| !text.is_empty())
+    /// The same as text that is not empty.
+    pub(super) fn text(&self, keys: &[&'static str]) -> Option<ParameterText> {
+        match self.get(keys)? {
+            Value::String(text) if text.is_empty() => None,
+            Value::String(text) => Some(ParameterText::new(text)),
+            value @ (Value::Number(_) | Value::Bool(_)) => Some(ParameterText::new(&value.to_string())),
+            _ => None,
+        }
     }
 
     pub(super) fn not_used(&self) -> Vec<&'j str> {
@@ -88,17 +89,52 @@ impl<'j> Parameters<'j> {
     }
 }
 
-/// `={{ $env.NAME }}` as `${NAME}`; other texts stay.
-pub(super) fn plain(text: &str) -> String {
-    let inner = text.strip_prefix("={{").and_then(|rest| rest.strip_suffix("}}")).map(str::trim);
-    match inner.and_then(|inner| inner.strip_prefix("$env.")).filter(|name| is_variable(name)) {
-        Some(name) => format!("${{{name}}}"),
-        None => text.to_owned(),
+/// A text of a workflow.
+pub(super) struct ParameterText {
+    /// As n8n has it.
+    pub(super) in_n8n: String,
+    /// As the configuration writes it; `None` if it is an expression of which only n8n knows the value.
+    pub(super) written: Option<String>,
+}
+
+impl ParameterText {
+    pub(super) fn new(text: &str) -> ParameterText {
+        let written = match text.strip_prefix('=') {
+            Some(expression) => evaluated(expression),
+            None => Some(literal(text)),
+        };
+        ParameterText { in_n8n: text.to_owned(), written }
+    }
+
+    /// The value, if its variables are set here.
+    pub(super) fn value(&self, environment: Environment<'_>) -> Option<String> {
+        substitute(self.written.as_deref()?, environment).ok()
     }
 }
 
-pub(super) fn is_expression(text: &str) -> bool {
-    text.starts_with('=')
+/// What stands outside of `{{ }}` in an expression is text, also a `${`.
+fn literal(text: &str) -> String {
+    text.replace("${", "$${")
+}
+
+/// An expression whose parts are text and variables of the environment.
+fn evaluated(expression: &str) -> Option<String> {
+    let mut written = String::new();
+    let mut rest = expression;
+    while let Some((text, behind)) = rest.split_once("{{") {
+        let (inner, after) = behind.split_once("}}")?;
+        let name = inner.trim().strip_prefix("$env")?;
+        let bracketed =
+            |quote: &str| name.strip_prefix('[')?.strip_prefix(quote)?.strip_suffix(']')?.strip_suffix(quote);
+        let name = name.strip_prefix('.').or_else(|| bracketed("'")).or_else(|| bracketed("\""))?;
+        if !is_variable(name) {
+            return None;
+        }
+        written.push_str(&format!("{}${{{name}}}", literal(text)));
+        rest = after;
+    }
+    written.push_str(&literal(rest));
+    Some(written)
 }
 
 fn role(kind: &str, parameters: &Parameters<'_>) -> Role {
@@ -128,7 +164,8 @@ pub(super) struct Workflow<'j> {
 impl<'j> Workflow<'j> {
     pub(super) fn read(json: &'j Value) -> Result<Workflow<'j>, String> {
         let mut nodes: Vec<WorkflowNode<'j>> = Vec::new();
-        for (index, json) in json["nodes"].as_array().into_iter().flatten().enumerate() {
+        let alone = is_n8n_node(json).then_some(json);
+        for (index, json) in json["nodes"].as_array().into_iter().flatten().chain(alone).enumerate() {
             let (Some(name), Some(kind)) = (json["name"].as_str(), json["type"].as_str()) else {
                 return Err(format!(
                     "node {} of a workflow has no \"name\" or no \"type\", so this is not a whole n8n workflow ({})",
@@ -159,6 +196,26 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn b34_an_expression_is_text_a_variable_or_not_known() {
+        for (text, written) in [
+            ("ping", Some("ping")),
+            ("=ping", Some("ping")),
+            ("", Some("")),
+            ("={{ $env.TOKEN }}", Some("${TOKEN}")),
+            ("=Bearer {{$env['TOKEN']}}!", Some("Bearer ${TOKEN}!")),
+            ("=wss://{{ $env[\"HOST\"] }}/{{ $env.PATH_2 }}", Some("wss://${HOST}/${PATH_2}")),
+            ("costs ${5} {{ }}", Some("costs $${5} {{ }}")),
+            ("={{ $json.url }}", None),
+            ("=ws://{{ $env.HOST }}:{{ $json.port }}/", None),
+            ("={{ $env.A + $env.B }}", None),
+            ("={{ $env.a-b }}", None),
+            ("={{ $env.A", None),
+        ] {
+            assert_eq!(ParameterText::new(text).written.as_deref(), written, "{text}");
+        }
+    }
 
     #[test]
     fn a_node_is_known_by_its_type_and_parameters() {
