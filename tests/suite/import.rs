@@ -4,7 +4,7 @@
 //! said where there is none. Run with `WSGATE_BLESS=1` to write the answers anew, then read the difference.
 
 use std::net::{TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 use std::sync::mpsc::channel;
 use std::time::Instant;
@@ -14,21 +14,28 @@ use serde_json::{Value, json};
 
 use tungstenite::handshake::server::{Request, Response};
 use tungstenite::{Message, WebSocket};
-use wsgate::internals::config;
 
 use super::harness::{DEADLINE, Gateway, measured, process};
 
-fn import(arguments: &[&str]) -> Output {
+/// Variables of the flows, as a machine may have them; `WSGATE_TEST_UNSET` and `wsgate-test-odd` are not set.
+const VARIABLES: [(&str, &str); 4] = [
+    ("WSGATE_TEST_PATH", "/plant/3"),
+    ("WSGATE_TEST_NAME", "plc"),
+    ("WSGATE_TEST_URL", "ws://plc.example/ws"),
+    ("WSGATE_TEST_EMPTY", ""),
+];
+
+pub(super) fn import(arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_wsgate"));
-    command.arg("import").args(arguments).stdin(Stdio::null());
+    command.arg("import").args(arguments).stdin(Stdio::null()).envs(VARIABLES);
     process::run(&mut command, DEADLINE)
 }
 
-fn stderr(output: &Output) -> &str {
+pub(super) fn stderr(output: &Output) -> &str {
     str::from_utf8(&output.stderr).unwrap()
 }
 
-fn inputs() -> Vec<PathBuf> {
+pub(super) fn inputs() -> Vec<PathBuf> {
     let directory = fs::read_dir("tests/import").expect("tests run in the directory of the package");
     let mut inputs: Vec<PathBuf> = directory.map(|entry| entry.unwrap().path()).collect();
     inputs.retain(|path| path.extension().is_some_and(|extension| extension == "json"));
@@ -39,7 +46,7 @@ fn inputs() -> Vec<PathBuf> {
 #[test]
 fn every_import_is_what_it_was_and_check_accepts_it() {
     let inputs = inputs();
-    assert!(inputs.len() >= 12, "only {} inputs", inputs.len());
+    assert!(inputs.len() >= 30, "only {} inputs", inputs.len());
     for input in inputs {
         let output = import(&[input.to_str().unwrap()]);
         let is_broken = input.file_name().unwrap().to_str().unwrap().starts_with("broken_");
@@ -54,8 +61,11 @@ fn every_import_is_what_it_was_and_check_accepts_it() {
         }
         assert_eq!(answer, fs::read_to_string(&expected).unwrap_or_default(), "what becomes of {}", input.display());
         if !is_broken {
-            let parsed = config::parse(answer, "imported", Path::new(""));
-            parsed.unwrap_or_else(|error| panic!("{}: {error}", input.display()));
+            let mut check = Command::new(env!("CARGO_BIN_EXE_wsgate"));
+            check.args(["check", "--config"]).arg(&expected).envs(VARIABLES);
+            let checked = process::run(&mut check, DEADLINE);
+            assert!(checked.status.success(), "{}: {}", input.display(), stderr(&checked));
+            assert!(checked.stderr.is_empty(), "{}: {}", input.display(), stderr(&checked));
             let said = format!("{} thing", answer.matches("# TO DECIDE: ").count());
             let none = stderr(&output).contains("nothing is left to decide");
             assert!(stderr(&output).contains(&said) || none, "{}: {}", input.display(), stderr(&output));

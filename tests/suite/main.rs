@@ -16,6 +16,7 @@ mod documents;
 mod formats;
 mod heartbeat;
 mod import;
+mod import_destinations;
 mod limits;
 mod lines;
 mod links;

@@ -61,6 +61,23 @@ impl<'j> Flows<'j> {
         &self.nodes[node].next
     }
 
+    /// The nodes to which something leads, also from nodes that do not run: these only pass on what they get.
+    pub(super) fn fed(&self) -> BTreeSet<&'j str> {
+        let lists = |json: &'j Value, key: &str| json[key].as_array().into_iter().flatten();
+        let mut fed = BTreeSet::new();
+        for FlowNode { kind, json, .. } in &self.nodes {
+            fed.extend(lists(json, "wires").filter_map(Value::as_array).flatten().filter_map(Value::as_str));
+            if matches!(*kind, "link out" | "link call") {
+                fed.extend(lists(json, "links").filter_map(Value::as_str));
+            }
+            if *kind == "subflow" {
+                let entries = lists(json, "in").filter_map(|port| port["wires"].as_array()).flatten();
+                fed.extend(entries.filter_map(|wire| wire["id"].as_str()));
+            }
+        }
+        fed
+    }
+
     /// Every `websocket out` that messages from this node reach, whatever they pass.
     pub(super) fn outs_behind(&self, start: usize) -> Vec<usize> {
         let (mut seen, mut rest, mut outs) = (BTreeSet::from([start]), vec![start], Vec::new());

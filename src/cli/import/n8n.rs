@@ -251,7 +251,7 @@ impl<'j> WorkflowImport<'j> {
         let value = address.and_then(|address| address.value(self.surroundings.environment));
         let parsed = value.and_then(|address| url::parse(&address).ok());
         if let Some(names) = node.parameters.text(&["subprotocol", "subprotocols", "protocol", "protocols"]) {
-            self.set_text(&mut block, "subprotocols", "subprotocols", &names, |names| {
+            self.set_text(&mut block, "subprotocols", "subprotocol", &names, |names| {
                 let mut offered: Vec<&str> = Vec::new();
                 for name in names.split(',').map(str::trim).filter(|name| !name.is_empty()) {
                     if !offered.contains(&name) {

@@ -9,7 +9,7 @@ use super::flow_node::FlowNode;
 use super::flows::{Flows, WireEnd};
 use super::node_red_options::NodeOptions;
 use super::plan::{Block, BlockKind, DECIDE, Plan};
-use super::values::{quoted, resolved, shown, slug, written};
+use super::values::{foreign_variable, quoted, resolved, shown, slug, written};
 use crate::config::substitute;
 use crate::path::{Pattern, percent_decoded};
 use crate::url;
@@ -92,10 +92,6 @@ impl FlowImport<'_> {
             // It is the text that decides which of the two a node is, not its type.
             let address = self.options().value(&node.text("path"));
             let value = resolved(&address, self.surroundings.environment);
-            let is_url = |text: &str| {
-                let start = text.get(..6).unwrap_or(text).to_ascii_lowercase();
-                start.starts_with("ws://") || start.starts_with("wss://")
-            };
             // Node-RED listens for a client whose address is no URL, which nobody has asked for.
             let dials = node.kind == "websocket-client" || value.as_ref().is_ok_and(|value| is_url(value));
             if dials {
@@ -214,14 +210,22 @@ impl FlowImport<'_> {
         let name = self.plan.link_name(&wanted);
         let mut block = Block::new(BlockKind::Link, &name);
         block.comments.push(format!("{}.", node.label()));
-        let mut remarks = Vec::new();
-        if parsed.is_none() {
-            remarks.push(
-                "Node-RED itself listens for a client whose address does not begin with ws:// or wss://. wsgate does not."
-                    .to_owned(),
-            );
+        match (foreign_variable(address), &value) {
+            (Some(name), _) => block.set_url(
+                None,
+                &[format!(
+                    "{DECIDE}the URL is the variable {} in Node-RED, and wsgate takes only letters, digits and \"_\" in the name \
+                     of a variable: write the URL, or a variable of another name.",
+                    shown(name)
+                )],
+            ),
+            (None, Some(value)) if !is_url(value) => {
+                let remark = "Node-RED itself listens for a client whose address does not begin with ws:// or wss://. \
+                              wsgate does not.";
+                block.set_url(Some(written(address)), &[remark.to_owned()]);
+            }
+            _ => block.set_url(Some(written(address)), &[]),
         }
-        block.set_url(Some(written(address)), &remarks);
         let options = self.options();
         options.format(node, &mut block);
         options.heartbeat(node, &mut block);
@@ -329,13 +333,10 @@ impl FlowImport<'_> {
 
     /// What is sent without a message that came in.
     fn sources(&mut self) {
-        let fed: BTreeSet<usize> = (0..self.flows.nodes.len())
-            .filter(|node| self.flows.nodes[*node].live)
-            .flat_map(|node| self.flows.next(node).iter().copied())
-            .collect();
+        let fed = self.flows.fed();
         for index in 0..self.flows.nodes.len() {
             let node = &self.flows.nodes[index];
-            if !node.live || node.is_websocket() || node.unfolded || fed.contains(&index) {
+            if !node.live || node.is_websocket() || node.unfolded || fed.contains(node.id) {
                 continue;
             }
             let mut told = BTreeSet::new();
@@ -372,6 +373,12 @@ impl FlowImport<'_> {
         block.set("address", quoted(&format!("0.0.0.0:{}", self.surroundings.port)), &[]);
         self.plan.blocks.insert(0, block);
     }
+}
+
+/// Whether Node-RED dials this address.
+fn is_url(address: &str) -> bool {
+    let start = address.get(..6).unwrap_or(address).to_ascii_lowercase();
+    start.starts_with("ws://") || start.starts_with("wss://")
 }
 
 #[cfg(test)]
