@@ -3,9 +3,13 @@
 //! In two steps: `raw/` reads what is written, value by value; `relations/` judges what the values mean together and puts
 //! the thing itself in the place of its name. Neither stops at a mistake, so that you see all of them at once.
 
+mod aliases;
+mod foreign;
+mod measures;
 mod mistake;
 mod raw;
 mod relations;
+mod remedy;
 mod section;
 mod settings;
 mod syntax;

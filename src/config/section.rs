@@ -4,17 +4,13 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::RangeInclusive;
-use std::time::Duration;
 
 use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
 
 use super::mistake::Report;
-use super::units::{parse_duration, parse_size, write_duration, write_size};
 use super::variables::{other_variable, substitute};
-
-/// Every duration is at most this, so that a point in time plus a duration always exists.
-const DURATION_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+use super::{aliases, remedy};
 
 /// The keys that a table may hold.
 pub(super) struct Keys {
@@ -45,7 +41,7 @@ impl<'a> Section<'a> {
         for key in entries.keys() {
             let name: &str = key.get_ref();
             if !keys.keys.iter().any(|(known, _)| *known == name) {
-                report.mistake(key.span().start, unknown_key(name, keys, all));
+                report.mistake(key.span().start, unknown_key(name, keys, all, entries));
             }
         }
         Section { report, keys, entries, at }
@@ -79,8 +75,11 @@ impl<'a> Section<'a> {
     }
 }
 
-fn unknown_key(name: &str, keys: &Keys, all: &[&Keys]) -> String {
+fn unknown_key(name: &str, keys: &Keys, all: &[&Keys], entries: &DeTable<'_>) -> String {
     let what = format!("unknown key {name:?} in {}", keys.table);
+    if let Some(advice) = aliases::advice(keys.table, name, entries) {
+        return format!("{what}: {advice}");
+    }
     if let Some(other) = all.iter().find(|other| other.keys.iter().any(|(known, _)| *known == name)) {
         return format!("{what}: did you mean to put it under {}?", other.table);
     }
@@ -106,9 +105,9 @@ pub(super) fn nearest<'n>(name: &str, known: impl Iterator<Item = &'n str>) -> O
 pub(super) struct Value<'a> {
     report: &'a Report<'a>,
     table: &'static str,
-    key: &'a str,
-    example: &'static str,
-    value: &'a Spanned<DeValue<'a>>,
+    pub(super) key: &'a str,
+    pub(super) example: &'static str,
+    pub(super) value: &'a Spanned<DeValue<'a>>,
 }
 
 /// A string of the file.
@@ -157,7 +156,20 @@ impl<'a> Value<'a> {
         self.report.warning(at, format!("{:?} in {} {text}", self.key, self.table));
     }
 
-    fn wrong_type(&self, value: &Spanned<DeValue<'a>>, expected: &str) {
+    pub(super) fn wrong_type(&self, value: &Spanned<DeValue<'a>>, expected: &str) {
+        let line = format!("for example {} = {}", self.key, self.example);
+        self.not_expected(value, expected, &line);
+    }
+
+    /// A mistake about a value of the wrong type, with the value to write if it is clear what was meant.
+    pub(super) fn wrong_type_or(&self, expected: &str, meant: Option<String>) {
+        match meant {
+            Some(meant) => self.not_expected(self.value, expected, &format!("{} = {meant}", self.key)),
+            None => self.wrong_type(self.value, expected),
+        }
+    }
+
+    fn not_expected(&self, value: &Spanned<DeValue<'a>>, expected: &str, line: &str) {
         let found = match value.get_ref() {
             DeValue::String(_) => "a string",
             DeValue::Integer(_) => "an integer",
@@ -167,15 +179,26 @@ impl<'a> Value<'a> {
             DeValue::Array(_) => "a list",
             DeValue::Table(_) => "a table",
         };
-        let text = format!("must be {expected}, not {found}: write for example {} = {}", self.key, self.example);
-        self.mistake_at(value.span().start, text);
+        self.mistake_at(value.span().start, format!("must be {expected}, not {found}: write {line}"));
+    }
+
+    /// The value as it stands in the file, without its quotes; a list or a table has none.
+    pub(super) fn bare(&self) -> Option<String> {
+        match self.value.get_ref() {
+            DeValue::String(text) => Some(text.to_string()),
+            DeValue::Integer(integer) => Some(integer.to_string()),
+            DeValue::Float(float) => Some(float.to_string()),
+            DeValue::Boolean(boolean) => Some(boolean.to_string()),
+            _ => None,
+        }
     }
 
     /// `true` or `false`.
     pub(super) fn boolean(&self) -> Option<bool> {
         let value = self.value.get_ref().as_bool();
         if value.is_none() {
-            self.wrong_type(self.value, "true or false");
+            let meant = self.bare().and_then(|written| remedy::boolean(&written)).map(str::to_owned);
+            self.wrong_type_or("true or false", meant);
         }
         value
     }
@@ -193,7 +216,8 @@ impl<'a> Value<'a> {
     /// An integer within the bounds.
     pub(super) fn integer(&self, bounds: RangeInclusive<usize>) -> Option<usize> {
         let DeValue::Integer(integer) = self.value.get_ref() else {
-            self.wrong_type(self.value, "an integer");
+            let digits = self.bare().filter(|text| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()));
+            self.wrong_type_or("an integer", digits);
             return None;
         };
         let number = usize::from_str_radix(integer.as_str(), integer.radix()).ok().filter(|n| bounds.contains(n));
@@ -201,75 +225,6 @@ impl<'a> Value<'a> {
             self.mistake(format_args!("is {integer}, but must be from {} to {}", bounds.start(), bounds.end()));
         }
         number
-    }
-
-    /// A size in bytes within the bounds: `"64KiB"`, or a bare integer.
-    pub(super) fn size(&self, bounds: RangeInclusive<usize>) -> Option<usize> {
-        let (bytes, written) = match self.value.get_ref() {
-            DeValue::Integer(integer) => {
-                (u64::from_str_radix(integer.as_str(), integer.radix()).ok(), integer.to_string())
-            }
-            DeValue::String(_) => {
-                let text = self.text()?;
-                let bytes = parse_size(&text.value);
-                if bytes.is_none() {
-                    self.mistake(format_args!(
-                        "is {:?}, which is no size: write a whole number of bytes or of KiB, MiB or GiB, for example \
-                         {} = {}",
-                        text.written, self.key, self.example
-                    ));
-                    return None;
-                }
-                (bytes, format!("{:?}", text.written))
-            }
-            _ => {
-                self.wrong_type(self.value, "a size");
-                return None;
-            }
-        };
-        let size = bytes.and_then(|bytes| usize::try_from(bytes).ok()).filter(|size| bounds.contains(size));
-        if size.is_none() {
-            let (least, most) = (write_size(*bounds.start() as u64), write_size(*bounds.end() as u64));
-            self.mistake(format_args!("is {written}, but must be from {least} to {most}"));
-        }
-        size
-    }
-
-    /// A duration: `"30s"`.
-    pub(super) fn duration(&self) -> Option<Duration> {
-        if self.value.get_ref().as_str() == Some("off") {
-            self.mistake(format_args!("cannot be off: write for example {} = {}", self.key, self.example));
-            return None;
-        }
-        self.duration_or_off()?
-    }
-
-    /// A duration, or `"off"`, which is `Some(None)`.
-    pub(super) fn duration_or_off(&self) -> Option<Option<Duration>> {
-        if !self.is_string() {
-            self.wrong_type(self.value, "a duration");
-            return None;
-        }
-        let text = self.text()?;
-        if text.value == "off" {
-            return Some(None);
-        }
-        let Some(duration) = parse_duration(&text.value) else {
-            self.mistake(format_args!(
-                "is {:?}, which is no duration: write a whole number of ms, s, m or h, for example {} = {}",
-                text.written, self.key, self.example
-            ));
-            return None;
-        };
-        if duration.is_zero() || duration > DURATION_MAX {
-            self.mistake(format_args!(
-                "is {:?}, but must be from 1ms to {}",
-                text.written,
-                write_duration(DURATION_MAX)
-            ));
-            return None;
-        }
-        Some(Some(duration))
     }
 
     /// One of a few words.
@@ -280,7 +235,7 @@ impl<'a> Value<'a> {
     /// Some of a few words, each once: a list of them, or one word.
     pub(super) fn choices<T: Copy + Ord>(&self, choices: &[(&str, T)]) -> Option<BTreeSet<T>> {
         let mut chosen = BTreeSet::new();
-        for text in self.texts()? {
+        for text in self.words()? {
             if self.chosen(&text, choices).is_some_and(|value| !chosen.insert(value)) {
                 self.mistake_at(text.at, format_args!("has {:?} twice: remove one", text.written));
             }
@@ -306,6 +261,15 @@ impl<'a> Value<'a> {
         self.text_of(self.value)
     }
 
+    /// A string; `meant` is what to write for an integer in its place.
+    pub(super) fn text_or(&self, meant: impl FnOnce(&str) -> String) -> Option<Text> {
+        if let DeValue::Integer(integer) = self.value.get_ref() {
+            self.wrong_type_or("a string", Some(meant(&integer.to_string())));
+            return None;
+        }
+        self.text()
+    }
+
     /// A list of strings, or one string that stands for a list of one. Entries that are wrong are
     /// reported and left out.
     pub(super) fn texts(&self) -> Option<Vec<Text>> {
@@ -317,6 +281,15 @@ impl<'a> Value<'a> {
                 None
             }
         }
+    }
+
+    /// The same for words that have no commas and blanks in them: one string with some was meant as a list.
+    pub(super) fn words(&self) -> Option<Vec<Text>> {
+        if let Some(list) = self.value.get_ref().as_str().and_then(remedy::list) {
+            self.mistake(format_args!("is one string, but was probably meant as a list: write {} = {list}", self.key));
+            return None;
+        }
+        self.texts()
     }
 
     /// Whether a list without entries stands here.
@@ -374,8 +347,16 @@ impl<'a> Value<'a> {
     pub(super) fn section(&self, keys: &'static Keys) -> Option<Section<'a>> {
         match self.value.get_ref() {
             DeValue::Table(entries) => Some(Section::new(self.report, keys, &[], entries, self.at())),
-            _ => {
-                self.wrong_type(self.value, "a table");
+            value => {
+                let first = keys.keys.first().filter(|_| value.is_str() || value.is_integer());
+                // What stands before an @ may be a password.
+                let written = self.bare().filter(|written| !written.contains(|c: char| c.is_control() || c == '@'));
+                let meant = first.zip(written).filter(|((_, example), _)| example.starts_with('"') == value.is_str());
+                let meant = meant.map(|((key, _), written)| match value.is_str() {
+                    true => format!("{{ {key} = {written:?} }}"),
+                    false => format!("{{ {key} = {written} }}"),
+                });
+                self.wrong_type_or("a table", meant);
                 None
             }
         }

@@ -3,6 +3,7 @@
 use toml::Spanned;
 use toml::de::{DeTable, Error};
 
+use super::foreign;
 use super::mistake::Report;
 
 /// Parses the text as far as it goes. `None` after a mistake that hides what follows it, such as
@@ -10,6 +11,10 @@ use super::mistake::Report;
 pub(super) fn parse<'a>(text: &'a str, report: &Report<'_>) -> Option<Spanned<DeTable<'a>>> {
     let (table, mut errors) = DeTable::parse_recoverable(text);
     let place = |error: &Error| error.span().map_or(0, |span| span.start);
+    if let (Some(first), Some(advice)) = (errors.iter().map(place).min(), foreign::file(text)) {
+        report.broken_line(first, advice);
+        return None;
+    }
     // Of the mistakes of a line, a list that did not end above explains the others.
     errors.sort_by_key(|error| (report.line(place(error)), !is_in_list(error), place(error)));
     let mut readable = true;
@@ -45,9 +50,25 @@ fn is_in_list(error: &Error) -> bool {
 fn explain(text: &str, error: &Error) -> String {
     let message = error.message();
     let line = line_before(text, error.span().unwrap_or(0..0).start);
-    explain_value(text, error)
+    explain_line(text, error)
+        .or_else(|| explain_value(text, error))
         .or_else(|| explain_unclosed(error, line))
         .unwrap_or_else(|| format!("this is not TOML: {message}"))
+}
+
+/// Whether the parser expected something else than what begins here.
+fn is_foreign(error: &Error) -> bool {
+    let beginnings = ["invalid unquoted key", "key with no value", "unexpected key or value", "extra `=`"];
+    beginnings.iter().any(|beginning| error.message().starts_with(beginning))
+}
+
+/// The line to write, if this one is written as in another format.
+fn explain_line(text: &str, error: &Error) -> Option<String> {
+    let at = error.span()?.start;
+    let start = at - line_before(text, at).len();
+    let line = text.get(start..)?.lines().next()?;
+    let behind = || is_foreign(error).then(|| foreign::line(line, at - start)).flatten();
+    foreign::comment_behind(line).or_else(behind)
 }
 
 /// The line up to this byte of the text.
@@ -74,6 +95,16 @@ fn explain_value(text: &str, error: &Error) -> Option<String> {
             return Some(format!("{there:?} is not known: write {lower}"));
         }
         let word = there.split([' ', '\t', '"', '#']).next().unwrap_or_default();
+        let as_boolean = [("yes", "true"), ("on", "true"), ("no", "false"), ("none", "\"off\""), ("null", "\"off\"")];
+        if let Some((_, value)) = as_boolean.iter().find(|(known, _)| known.eq_ignore_ascii_case(word)) {
+            return Some(format!("the text {word:?} has no quotes: write {value}, or {word:?} if it is a text"));
+        }
+        let unit = there.get(word.len()..).map(str::trim_start).and_then(|rest| rest.split([' ', '\t', '#']).next());
+        if let Some(unit) = unit.filter(|unit| unit.chars().all(char::is_alphabetic) && !unit.is_empty())
+            && word.bytes().all(|b| b.is_ascii_digit())
+        {
+            return Some(format!("the text \"{word} {unit}\" has no quotes: write \"{word}{unit}\""));
+        }
         return Some(format!("the text {word:?} has no quotes: write {word:?}"));
     }
     if starts("invalid boolean") {
@@ -169,7 +200,12 @@ mod tests {
             ("a = 01", true, "this is no number"),
             ("a = 1\na = 2", true, "\"a\" is in this table twice"),
             ("[a]\n[a]", true, "[a] is in this file twice"),
-            ("a: 3", false, "this is not TOML: invalid unquoted key"),
+            ("a: 3", false, "this is not TOML: write a = 3"),
+            ("a = 1 // x", true, "a comment begins with \"#\": write a = 1 # x"),
+            ("{ \"a\": 1 }", false, "this is JSON"),
+            ("a = 1\nx y", false, "this is not TOML: write x = \"y\""),
+            ("a = yes", true, "the text \"yes\" has no quotes: write true, or \"yes\" if it is a text"),
+            ("a = 30 s", true, "the text \"30 s\" has no quotes: write \"30s\""),
             ("hello", false, "a key needs a value"),
             ("[x\na = 1", false, "the name of this table does not end: add the missing \"]\""),
             ("[[x]\na = 1", false, "the name of this table does not end: add the missing \"]]\""),

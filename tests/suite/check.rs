@@ -147,3 +147,67 @@ fn b29_serve_logs_the_warnings_of_check() {
     let gateway = Gateway::start(&format!("{LISTENERS}{link}"));
     gateway.wait_for_log("warning: \"X-Key\" in headers of [[link]] holds \"$TOKEN\"");
 }
+
+/// The message about this text, which has one mistake.
+fn mistake(directory: &TempDir, text: &str) -> String {
+    let output = wsgate("check", directory, text);
+    assert_eq!(output.status.code(), Some(78), "{text}: {}", stderr(&output));
+    assert!(stderr(&output).contains("\n1 mistake found"), "{text}: {}", stderr(&output));
+    stderr(&output).lines().next().unwrap().to_owned()
+}
+
+#[test]
+fn b30_the_remedy_is_the_line_to_write() {
+    let directory = tempfile::tempdir().unwrap();
+    for (table, wrong, right) in [
+        ("[[endpoint]]", "heartbeat = false", "heartbeat = \"off\""),
+        ("[[endpoint]]", "heartbeat = 0", "heartbeat = \"off\""),
+        ("[[endpoint]]", "heartbeat = \"never\"", "heartbeat = \"off\""),
+        ("[[endpoint]]", "heartbeat = 30", "heartbeat = \"30s\""),
+        ("[[endpoint]]", "heartbeat = \"30 sec\"", "heartbeat = \"30s\""),
+        ("[[endpoint]]", "heartbeat: 30s", "heartbeat = \"30s\""),
+        ("[[endpoint]]", "heartbeat = \"0s\"", "heartbeat = \"off\""),
+        ("[gateway]", "close_timeout = 5000", "close_timeout = \"5s\""),
+        ("[[endpoint]]", "max_message = \"64k\"", "max_message = \"64KiB\""),
+        ("[[endpoint]]", "max_connections = \"100\"", "max_connections = 100"),
+        ("[[endpoint]]", "welcome: true", "welcome = true"),
+        ("[[endpoint]]", "origins = [\"*\"]", "origins = \"any\""),
+        ("[[endpoint]]", "origins = \"*\"", "origins = \"any\""),
+        ("[[endpoint]]", "origins = \"https://a.example/x\"", "origins = [\"https://a.example\"]"),
+        ("[[endpoint]]", "subprotocols = \"mqtt, ocpp1.6\"", "subprotocols = [\"mqtt\", \"ocpp1.6\"]"),
+        ("[[endpoint]]", "to = \"reply, others\"", "to = [\"reply\", \"others\"]"),
+        ("[[endpoint]]", "events = \"connect,error\"", "events = [\"connect\", \"error\"]"),
+        ("[[endpoint]]", "relay = \"ws://127.0.0.1:9000/dev\"", "relay = { url = \"ws://127.0.0.1:9000/dev\" }"),
+        ("[[endpoint]]", "queue = 100", "queue = { messages = 100 }"),
+        ("[[endpoint]]", "max_payload = 65536", "max_message = \"1MiB\""),
+        ("[[listen]]", "port = 8080", "address = \"127.0.0.1:8080\""),
+        ("[[listen]]", "address = 8080", "address = \"127.0.0.1:8080\""),
+        ("[[listen]]", "address = \":8080\"", "address = \"0.0.0.0:8080\""),
+        ("[[endpoint]]", "path = \"/x\" // the path", "path = \"/x\" # the path"),
+        ("[[endpoint]]", "path = \"/x\";", "path = \"/x\""),
+        ("[[endpoint]]", "// the path", "# the path"),
+        ("[[endpoint]]", "address_sessions = \"no\"", "address_sessions = false"),
+    ] {
+        let told = mistake(&directory, &format!("{table}\n{wrong}\n"));
+        assert!(told.starts_with("wsgate.toml:2:") && told.contains(&format!("write {right}")), "{wrong}: {told}");
+        let output = wsgate("check", &directory, &format!("{table}\n{right}\n"));
+        assert!(output.status.success(), "{right}: {}", stderr(&output));
+    }
+    for (text, words) in [
+        ("[[listen]]\nhost = \"0.0.0.0\"\nname = \"a\"\n", "write address = \"0.0.0.0:8080\""),
+        ("port = 9000\n", "write address = \"127.0.0.1:9000\" under [[listen]]"),
+        ("[[endpoint]]\nauth = { user = \"a\", password = \"b\" }\n", "let a proxy in front of wsgate do that"),
+        ("[auth]\nuser = \"a\"\n", "let a proxy in front of wsgate do that"),
+        (
+            "{ \"listen\": [{ \"address\": \"127.0.0.1:1\" }] }",
+            "write [[listen]], on the next line address = \"127.0.0.1:1\"",
+        ),
+        (
+            "listen:\n  - address: 127.0.0.1:1\nendpoint:\n  - path: /\n",
+            "write [[listen]], on the next line address = \"127.0.0.1:1\"",
+        ),
+    ] {
+        let told = mistake(&directory, text);
+        assert!(told.contains(words), "{text}: {told}");
+    }
+}

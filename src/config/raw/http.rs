@@ -95,7 +95,7 @@ fn header_value(value: &Value<'_>, base_dir: &Path, keys: &DialKeys) -> Option<S
 /// The names of headers that a relay passes on, each with its place.
 pub(super) fn header_names(value: &Value<'_>) -> Vec<(String, usize)> {
     let mut names: Vec<(String, usize)> = Vec::new();
-    for text in value.texts().unwrap_or_default() {
+    for text in value.words().unwrap_or_default() {
         if let Some(problem) = header_problem(&text.value, true) {
             value.mistake_at(text.at, format_args!("has {:?}, which {problem}", text.written));
         } else if names.iter().any(|(name, _)| name.eq_ignore_ascii_case(&text.value)) {
@@ -123,7 +123,7 @@ pub(super) fn own_origin(value: &Value<'_>) -> Option<String> {
 
 pub(super) fn subprotocols(value: &Value<'_>) -> Option<Vec<String>> {
     let mut subprotocols = Vec::new();
-    for text in value.texts()? {
+    for text in value.words()? {
         if !is_token(&text.value) {
             value.mistake_at(
                 text.at,
@@ -142,15 +142,17 @@ pub(super) fn subprotocols(value: &Value<'_>) -> Option<Vec<String>> {
 }
 
 pub(super) fn origins(value: &Value<'_>) -> Option<Origins> {
+    if value.is_boolean() {
+        let meant = if value.boolean()? { "\"any\"" } else { "[]" };
+        value.mistake(format_args!("must be \"same\", \"any\" or a list: write origins = {meant}"));
+        return None;
+    }
     if value.is_string() {
         let text = value.text()?;
         match &*text.value {
             "same" => return Some(Origins::Same),
             "any" => return Some(Origins::Any),
-            _ => value.mistake(format_args!(
-                "cannot be {:?}: write \"same\", \"any\" or a list, for example origins = [\"https://dash.example\"]",
-                text.written
-            )),
+            _ => value.mistake(format_args!("cannot be {:?}: {}", text.written, origins_advice(&text.written))),
         }
         return None;
     }
@@ -160,15 +162,53 @@ pub(super) fn origins(value: &Value<'_>) -> Option<Origins> {
             Some(origin) => origins.push(origin),
             None => value.mistake_at(
                 text.at,
-                format_args!(
-                    "has {:?}, which is no origin: write scheme://host or scheme://host:port, without a path, for \
-                     example \"https://dash.example\"",
-                    text.written
-                ),
+                format_args!("has {:?}, which is no origin: {}", text.written, origin_advice(&text.written)),
             ),
         }
     }
     Some(Origins::List(origins))
+}
+
+/// What to write for all of `origins`.
+fn origins_advice(written: &str) -> String {
+    match &*written.to_ascii_lowercase() {
+        "*" | "all" | "everyone" => return "write origins = \"any\"".to_owned(),
+        "none" | "off" | "" => return "write origins = []".to_owned(),
+        _ => {}
+    }
+    let meant: Option<Vec<String>> = written.split(',').map(|text| meant_origin(text.trim())).collect();
+    match meant {
+        Some(meant) => format!("write origins = {meant:?}"),
+        None => "write \"same\", \"any\" or a list, for example origins = [\"https://dash.example\"]".to_owned(),
+    }
+}
+
+/// What to write for one of them.
+fn origin_advice(written: &str) -> String {
+    match written {
+        "*" => "write origins = \"any\", without a list".to_owned(),
+        "any" | "same" => format!("write origins = {written:?}, without a list"),
+        _ => meant_origin(written).map_or_else(
+            || {
+                "write scheme://host or scheme://host:port, without a path, for example \"https://dash.example\""
+                    .to_owned()
+            },
+            |meant| format!("write {meant:?}"),
+        ),
+    }
+}
+
+/// The origin of the page at a URL, or of a host alone.
+fn meant_origin(text: &str) -> Option<String> {
+    let (scheme, rest) = text.split_once("://").unwrap_or(("https", text));
+    let scheme = match scheme {
+        "ws" => "http",
+        "wss" => "https",
+        scheme => scheme,
+    };
+    let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    // A word alone is no host that pages come from.
+    origin(&format!("{scheme}://{host}")).filter(|_| host.contains(['.', ':']) || host == "localhost")
 }
 
 /// `scheme://host[:port]` as browsers send it: lower case, without the port that the scheme implies.
@@ -199,6 +239,29 @@ fn origin(text: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn b30_an_origin_that_was_meant_is_found() {
+        for (written, advice) in [
+            ("*", "write origins = \"any\""),
+            ("https://a.example", "write origins = [\"https://a.example\"]"),
+            ("a.example, https://b.example/x", "write origins = [\"https://a.example\", \"https://b.example\"]"),
+            ("wss://a.example:8443/ws", "write origins = [\"https://a.example:8443\"]"),
+            ("none", "write origins = []"),
+            ("some", "write \"same\", \"any\" or a list"),
+        ] {
+            assert!(origins_advice(written).starts_with(advice), "{written}: {}", origins_advice(written));
+        }
+        for (written, advice) in [
+            ("*", "write origins = \"any\", without a list"),
+            ("any", "write origins = \"any\", without a list"),
+            ("https://a.example/", "write \"https://a.example\""),
+            ("a.example:3000", "write \"https://a.example:3000\""),
+            ("https://*.example", "write scheme://host"),
+        ] {
+            assert!(origin_advice(written).starts_with(advice), "{written}: {}", origin_advice(written));
+        }
+    }
 
     #[test]
     fn an_origin_is_brought_into_the_form_that_browsers_send() {

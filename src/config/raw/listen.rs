@@ -1,8 +1,9 @@
 //! `[[listen]]`.
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
+use crate::config::remedy;
 use crate::config::section::{Keys, Section, Text, Value};
 use crate::config::settings::{ListenAddress, ListenerSettings};
 
@@ -36,7 +37,7 @@ pub(super) fn listener(section: &Section<'_>, base_dir: &Path) -> RawListener {
     let mut address_at = section.at;
     if let Some(value) = section.get("address") {
         address_at = value.at();
-        let text = value.text();
+        let text = value.text_or(|port| remedy::address(None, Some(port)));
         let address = text.as_ref().and_then(|text| listen_address(&value, text, base_dir));
         valid &= address.is_some();
         // The name is what was written, not how we would write it.
@@ -86,16 +87,51 @@ fn listen_address(value: &Value<'_>, text: &Text, base_dir: &Path) -> Option<Lis
     if let Ok(address) = text.value.parse::<SocketAddr>() {
         return Some(ListenAddress::Tcp(address));
     }
-    let advice = match text.value.rsplit_once(':') {
-        _ if text.value.parse::<Ipv4Addr>().is_ok() => format!("a port is missing, write \"{written}:8080\""),
-        _ if text.value.parse::<Ipv6Addr>().is_ok() => format!("write \"[{written}]:8080\""),
-        _ if text.value.contains("//") => "write the IP address and the port only, \"127.0.0.1:8080\"".to_owned(),
-        Some((_, port)) if port.parse::<u16>().is_err() => "the port is a number up to 65535".to_owned(),
-        Some(("" | "*", port)) => format!("write \"0.0.0.0:{port}\" for every IPv4 address of this machine"),
-        Some(("localhost", port)) => format!("names are not looked up, write \"127.0.0.1:{port}\" or \"[::1]:{port}\""),
-        Some(_) => "names are not looked up, write the IP address".to_owned(),
-        None => "write an IP address and a port, \"127.0.0.1:8080\", or \"unix:/path/of/socket\"".to_owned(),
-    };
+    let advice = advice_on(&text.value, written);
     value.mistake(format_args!("is {written:?}, which is no address to listen on: {advice}"));
     None
+}
+
+/// What to write instead of this text, which no variable may have changed.
+fn advice_on(value: &str, written: &str) -> String {
+    let line = |host: Option<&str>, port: Option<&str>| format!("write address = {}", remedy::address(host, port));
+    let bare = value.split_once("//").map_or(value, |(_, rest)| rest.split('/').next().unwrap_or_default());
+    let is_port = |text: &str| text.parse::<u16>().is_ok();
+    match bare.rsplit_once(':') {
+        _ if value != written => "write an IP address and a port, \"127.0.0.1:8080\"".to_owned(),
+        _ if bare.parse::<IpAddr>().is_ok() => format!("a port is missing, {}", line(Some(bare), None)),
+        None if is_port(bare) => line(None, Some(bare)),
+        Some((_, port)) if !is_port(port) => "the port is a number up to 65535".to_owned(),
+        Some((host @ ("" | "*" | "localhost"), port)) => {
+            line(Some(if host.is_empty() { "*" } else { host }), Some(port))
+        }
+        Some((host, port)) if host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok() => line(Some(host), Some(port)),
+        None if bare == "localhost" => line(None, None),
+        Some(_) => "names are not looked up, write the IP address".to_owned(),
+        None => "write an IP address and a port, \"127.0.0.1:8080\", or \"unix:/path/of/socket\"".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn b30_an_address_that_was_meant_is_found() {
+        for (text, advice) in [
+            ("8080", "write address = \"127.0.0.1:8080\""),
+            (":8080", "write address = \"0.0.0.0:8080\""),
+            ("*:80", "write address = \"0.0.0.0:80\""),
+            ("localhost:80", "write address = \"127.0.0.1:80\""),
+            ("localhost", "write address = \"127.0.0.1:8080\""),
+            ("0.0.0.0", "a port is missing, write address = \"0.0.0.0:8080\""),
+            ("::1", "a port is missing, write address = \"[::1]:8080\""),
+            ("ws://10.0.0.7:80/x", "write address = \"10.0.0.7:80\""),
+            ("plc.local:80", "names are not looked up"),
+            ("1.2.3.4:99999", "the port is a number"),
+            ("here", "write an IP address and a port"),
+        ] {
+            assert!(advice_on(text, text).starts_with(advice), "{text}: {}", advice_on(text, text));
+        }
+    }
 }

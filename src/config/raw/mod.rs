@@ -18,6 +18,7 @@ use std::path::Path;
 
 use toml::de::{DeTable, DeValue};
 
+use super::aliases;
 use super::mistake::Report;
 use super::section::{Keys, Value, nearest};
 use super::settings::GatewaySettings;
@@ -56,7 +57,7 @@ pub(super) fn read<'a>(root: &'a DeTable<'a>, base_dir: &Path, report: &'a Repor
     for (key, value) in root {
         let name: &str = key.get_ref();
         if !ROOT.keys.iter().any(|(known, _)| *known == name) {
-            report.mistake(key.span().start, unknown_at_top(name, is_table(value.get_ref())));
+            report.mistake(key.span().start, unknown_at_top(name, is_table(value.get_ref()), root));
         }
     }
     let value = |key: &'static str| Value::of_file(report, &ROOT, root, key);
@@ -83,9 +84,12 @@ fn is_table(value: &DeValue<'_>) -> bool {
     }
 }
 
-fn unknown_at_top(name: &str, is_table: bool) -> String {
+fn unknown_at_top(name: &str, is_table: bool, root: &DeTable<'_>) -> String {
     if !is_table {
         let what = format!("unknown key {name:?} before the first table");
+        if let Some(advice) = aliases::advice("file", name, root) {
+            return format!("{what}: {advice}");
+        }
         return match TABLES.iter().find(|table| table.keys.iter().any(|(known, _)| *known == name)) {
             Some(table) => format!("{what}: did you mean to put it under {}?", table.table),
             None => format!("{what}: remove it, or put it under the table that it belongs to"),
@@ -98,6 +102,9 @@ fn unknown_at_top(name: &str, is_table: bool) -> String {
         return format!("this build has no {name:?}: remove the table");
     }
     let what = format!("unknown table {name:?}");
+    if let Some(advice) = aliases::table_advice(name) {
+        return format!("{what}: {advice}");
+    }
     let meant = nearest(name, ROOT.keys.iter().map(|(known, _)| *known))
         .and_then(|near| ROOT.keys.iter().find(|(known, _)| *known == near));
     match meant {

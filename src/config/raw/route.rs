@@ -92,7 +92,7 @@ pub(super) fn link_route(value: &Value<'_>) -> Route<RawLinkDestination> {
 fn route<D: PartialEq>(value: &Value<'_>, read: impl Fn(&Text) -> Option<D>) -> Route<D> {
     let mut all_good = true;
     let mut to: Vec<(D, Text)> = Vec::new();
-    for text in value.texts().unwrap_or_default() {
+    for text in value.words().unwrap_or_default() {
         let Some(destination) = read(&text) else {
             all_good = false;
             continue;
