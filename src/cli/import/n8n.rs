@@ -267,10 +267,10 @@ impl<'j> WorkflowImport<'j> {
         }
         let mut remarks = Vec::new();
         let every = self.number(node, &["pingTimerSeconds", "pingInterval"], 60, &mut remarks);
-        if let Some(text) = node.parameters.text(&["pingData", "pingMessage"]) {
-            if self.set_text(&mut block, "ping_message", "pingData", &text, quoted) {
-                block.set("ping_every", quoted(&format!("{every}s")), &remarks);
-            }
+        if let Some(text) = node.parameters.text(&["pingData", "pingMessage"])
+            && self.set_text(&mut block, "ping_message", "pingData", &text, quoted)
+        {
+            block.set("ping_every", quoted(&format!("{every}s")), &remarks);
         }
         if let Some(attempts) = node.parameters.text(&["maxReConnectTimes"]) {
             block.comments.push(format!(

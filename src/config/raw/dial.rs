@@ -160,8 +160,8 @@ fn is_proxy(text: &str) -> bool {
 }
 
 fn tls(section: &Section<'_>, base_dir: &Path) -> DialTls {
-    let mut tls = DialTls::default();
-    tls.ca = section.get("ca").and_then(|value| certificates(&value, base_dir)).map(|(file, _)| file);
+    let ca = section.get("ca").and_then(|value| certificates(&value, base_dir)).map(|(file, _)| file);
+    let mut tls = DialTls { ca, ..DialTls::default() };
     if section.get("certificate").is_some() || section.get("private_key").is_some() {
         tls.identity = identity(section, base_dir);
     }
