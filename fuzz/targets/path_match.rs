@@ -70,7 +70,7 @@ fn is_pattern(text: &str) -> bool {
     let mut names: Vec<&str> = Vec::new();
     for segment in segments(text) {
         if !segment.contains('{') && !segment.contains('}') {
-            if segment == "." || segment == ".." {
+            if segment == "." || segment == ".." || segment.contains('*') || is_foreign(segment) {
                 return false;
             }
             continue;
@@ -85,6 +85,22 @@ fn is_pattern(text: &str) -> bool {
         names.push(segment);
     }
     true
+}
+
+/// Whether a segment is a parameter in the manner of another program: `:id`, `<int:id>`, `[id]`.
+fn is_foreign(segment: &str) -> bool {
+    let name = if let Some(name) = segment.strip_prefix(':') {
+        name.trim_end_matches('+')
+    } else if segment.starts_with('<') && segment.ends_with('>') {
+        segment[1..segment.len() - 1].rsplit(':').next().unwrap_or_default()
+    } else if segment.starts_with('[') && segment.ends_with(']') {
+        &segment[1..segment.len() - 1]
+    } else {
+        return false;
+    };
+    let mut characters = name.chars();
+    characters.next().is_some_and(|c| c.is_ascii_alphabetic())
+        && characters.all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-')
 }
 
 /// The values of a valid pattern's parameters, if it matches.

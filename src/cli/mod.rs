@@ -81,7 +81,7 @@ const CHECK_HELP: &str = "\
 Examples:
   wsgate check --config /etc/wsgate.toml && systemctl restart wsgate
 
-The exit code is 0 if the file is valid, and 78 if it is not.";
+The exit code is 0 if the file is valid, also with warnings, and 78 if it is not.";
 
 #[derive(Args)]
 struct ConfigArguments {
