@@ -562,6 +562,18 @@ mod tests {
     }
 
     #[test]
+    fn c2_a_full_queue_knows_what_it_may_drop_without_looking_at_it() {
+        let bounds = QueueSettings { messages: 65_536, bytes: 1 << 30, when_full: WhenFull::DropOldest };
+        let mut queue = Queue::default();
+        (0..bounds.messages).for_each(|_| queue.push(frame(1, 10, 1)));
+        for _ in 0..1000 {
+            assert_eq!(queue.offer(&frame(2, 20, 1), &bounds), Offer::Dropped(1));
+        }
+        let bytes = 10 * (bounds.messages - 1000) + 20 * 1000;
+        assert_eq!((queue.waiting.messages, queue.waiting.bytes), (bounds.messages, bytes));
+    }
+
+    #[test]
     fn what_is_forgotten_is_counted_and_what_is_taken_is_not() {
         let message = Frame::joined(bytes::Bytes::from_static(b"xx"), 3);
         let mut queue = Queue::default();
