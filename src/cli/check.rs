@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use super::exit;
 use crate::config::{
-    self, ConfigError, Destination, DialSettings, EndpointSettings, EventKind, Format, LinkDestination, LinkSettings,
-    ListenerSettings, Origins, OutletPolicy, Proxy, Settings, Welcome, write_duration, write_size,
+    self, AtCapacity, ConfigError, Destination, DialSettings, EndpointSettings, EventKind, Format, LinkDestination,
+    LinkSettings, ListenerSettings, Origins, OutletPolicy, Proxy, Settings, Welcome, write_duration, write_size,
 };
 
 /// Prints what the configuration means and returns 0, with warnings on stderr if there are some, or prints its mistakes
@@ -102,8 +102,10 @@ fn describe_endpoint(endpoint: &EndpointSettings, all: &Settings) -> String {
     }
     let _ = write!(
         text,
-        "; at most {}, {} a message",
+        "; at most {}{}{}, {} a message",
         count(endpoint.max_connections, "client"),
+        endpoint.max_room_connections.map(|most| format!(", {most} in a room")).unwrap_or_default(),
+        if endpoint.at_capacity == AtCapacity::Replace { ", a new one replaces the oldest" } else { "" },
         write_size(endpoint.max_message as u64)
     );
     describe_heartbeat(&mut text, endpoint.heartbeat);

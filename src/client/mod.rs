@@ -29,11 +29,7 @@ pub fn run(shared: &Arc<Shared>, incoming: Incoming, from: &str) {
         Err(Rejected::Refused(refusal)) => {
             info!("client {id} ({from}): refused with {}: {}", refusal.status, refusal.reason);
         }
-        Err(Rejected::AtCapacity(limit)) => {
-            info!(
-                "client {id} ({from}): closed with 1013: its endpoint has {limit} clients, as `max_connections` says"
-            );
-        }
+        Err(Rejected::AtCapacity(full)) => info!("client {id} ({from}): closed with 1013: {full}"),
         Err(Rejected::Gone(why)) => debug!("client {id} ({from}): {why}"),
     }
 }
@@ -180,8 +176,9 @@ mod tests {
         let (other, others) = arrive_at(&shared, 8);
         let (connections, places) = (&shared.connections, &shared.endpoints[0].places);
         let open = |client: &Arc<Client>| {
-            let permits = [connections.try_acquire().unwrap(), places.try_acquire().unwrap()];
-            let registration = shared.registry.register(Arc::clone(client), permits).unwrap();
+            let (place, _) = places.take(&client.room.path, client.id()).unwrap();
+            let connection = connections.try_acquire().unwrap();
+            let registration = shared.registry.register(Arc::clone(client), connection, place).unwrap();
             Admitted { registration, subprotocol: None, handshaken: Handshaken::default(), reached: None }
         };
         let (panicking, going_on) = (open(&client), open(&other));

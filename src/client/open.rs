@@ -6,6 +6,8 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use log::info;
+
 use crate::client::admission::{self, Admission};
 use crate::config::{AtCapacity, EventKind, Welcome};
 use crate::connection::frame::{Frame, Role};
@@ -23,6 +25,7 @@ use crate::message::{Kind, Message, Origin};
 use crate::permits::Permit;
 use crate::relay::reach::{ClientRequest, ReachError, Reached, reach};
 use crate::shared::members::Step;
+use crate::shared::places::{Full, Place};
 use crate::shared::publisher::Publisher;
 use crate::shared::registry::{Client, Registration};
 use crate::shared::{Endpoint, Shared};
@@ -65,8 +68,8 @@ pub struct Admitted {
 pub enum Rejected {
     /// It was told so, with this status and reason.
     Refused(Refusal),
-    /// It was let in only to be closed with 1013: the endpoint is full.
-    AtCapacity(usize),
+    /// It was let in only to be closed with 1013: there is no place for it.
+    AtCapacity(Full),
     /// It ended before it had asked for anything, or the connection failed.
     Gone(String),
 }
@@ -97,19 +100,21 @@ pub fn open(shared: &Arc<Shared>, mut incoming: Incoming) -> Result<Admitted, Re
         return refuse(&mut incoming.stream, stopping());
     }
     let endpoint = &shared.endpoints[admission.room.endpoint()];
-    let Some(place) = endpoint.places.try_acquire() else {
-        return Err(at_capacity(&mut incoming.stream, &admission, endpoint));
-    };
+    let place = take_place(&mut incoming, &admission, endpoint)?;
     let reached = match (&endpoint.dialer, &endpoint.settings.relay) {
         (Some(dialer), Some(relay)) => {
             // It has done its part. However many wait for a slow upstream, their endpoint bounds them, and
             // clients of other endpoints get in meanwhile.
             incoming.handshake = None;
+            place.waits_on(|| incoming.stream.socket.as_fd().try_clone_to_owned().ok());
             let is_tls = incoming.stream.is_tls();
             let (socket, room, from) = (incoming.stream.socket.as_fd(), &admission.room, incoming.address);
             let asked = ClientRequest { socket, head: &bytes, request: &request, room, from, is_tls };
             match reach(shared, dialer, relay, &asked) {
                 Ok(reached) => Some(reached),
+                Err(ReachError::Gone) if place.is_replaced() => {
+                    return refuse(&mut incoming.stream, Refusal::new(503, "a newer client has taken its place"));
+                }
                 Err(ReachError::Gone) => {
                     return Err(Rejected::Gone("it left before its upstream had answered".to_owned()));
                 }
@@ -131,6 +136,19 @@ pub fn open(shared: &Arc<Shared>, mut incoming: Incoming) -> Result<Admitted, Re
     Ok(Admitted { reached, ..admitted })
 }
 
+/// Takes a place on the endpoint and in the room, perhaps that of an old client, which does not have to agree.
+fn take_place(incoming: &mut Incoming, admission: &Admission<'_>, endpoint: &Endpoint) -> Result<Place, Rejected> {
+    let (place, replaced) = match endpoint.places.take(&admission.room, incoming.id) {
+        Ok(taken) => taken,
+        Err(full) => return Err(at_capacity(&mut incoming.stream, admission, endpoint, full)),
+    };
+    if let Some(replaced) = replaced {
+        info!("client {}: its place is given to client {}", replaced.id(), incoming.id);
+        replaced.close();
+    }
+    Ok(place)
+}
+
 /// Makes a client of an admitted connection and has it join its room.
 fn enter(
     shared: &Arc<Shared>,
@@ -138,7 +156,7 @@ fn enter(
     admission: Admission<'_>,
     endpoint: &Endpoint,
     user_agent: Option<Arc<str>>,
-    place: Permit,
+    place: Place,
     behind: Vec<u8>,
 ) -> Result<Admitted, Rejected> {
     let Incoming { id, stream, address, connection, handshake, .. } = incoming;
@@ -151,7 +169,7 @@ fn enter(
     let origin = Origin { session: id, client_ip: address, user_agent, subprotocol, connected_at };
     let (room, publisher) = (shared.rooms.open(&admission.room), Publisher::of_sender(&shared.budget));
     let client = Arc::new(Client { room, publisher, peer, origin });
-    let Some(registration) = shared.registry.register(Arc::clone(&client), [connection, place]) else {
+    let Some(registration) = shared.registry.register(Arc::clone(&client), connection, place) else {
         let refusal = stopping();
         client.outbox().enqueue(Frame::joined(refusal.to_http().into(), 0));
         client.outbox().flush();
@@ -170,6 +188,7 @@ fn enter(
     tell_of_client(shared, &client, EventKind::Connect, connected);
     shared.step(&client.peer, &client.publisher, &client.room, Step::Join(Arc::clone(client.outbox())));
     client.outbox().flush();
+    registration.place().open(client.outbox());
     drop(handshake);
     let handshaken = Handshaken { is_tls, behind, is_session_ended };
     Ok(Admitted { registration, subprotocol: admission.subprotocol, handshaken, reached: None })
@@ -187,21 +206,25 @@ fn welcome(welcome: &Welcome, now: SystemTime) -> Option<Message> {
     }
 }
 
-/// What the client beyond its endpoint's limit gets, as the endpoint says.
-fn at_capacity(stream: &mut Stream, admission: &Admission<'_>, endpoint: &Endpoint) -> Rejected {
+/// What the client gets for which there is no place, as the endpoint says.
+fn at_capacity(stream: &mut Stream, admission: &Admission<'_>, endpoint: &Endpoint, full: Full) -> Rejected {
+    let (what, reason) = match full {
+        Full::Room(_) => ("room", "Room at capacity"),
+        Full::Endpoint(_) | Full::Leaving(_) => ("endpoint", "Server at capacity"),
+    };
     match endpoint.settings.at_capacity {
-        AtCapacity::Refuse => {
-            let refusal = Refusal::new(503, "this endpoint is at capacity");
+        AtCapacity::Refuse | AtCapacity::Replace => {
+            let refusal = Refusal::new(503, format!("this {what} is at capacity"));
             answer(stream, &refusal.to_http());
             Rejected::Refused(refusal)
         }
         AtCapacity::Close => {
             let mut bytes = request::accept(admission.key, admission.subprotocol.as_deref());
-            for slice in Frame::close(Role::Server, Some(1013), "Server at capacity").slices(0) {
+            for slice in Frame::close(Role::Server, Some(1013), reason).slices(0) {
                 bytes.extend_from_slice(&slice);
             }
             answer(stream, &bytes);
-            Rejected::AtCapacity(endpoint.places.limit())
+            Rejected::AtCapacity(full)
         }
     }
 }

@@ -227,6 +227,19 @@ impl<'a> Value<'a> {
         number
     }
 
+    /// An integer within the bounds, or `"off"`, which is `Some(None)`.
+    pub(super) fn integer_or_off(&self, bounds: RangeInclusive<usize>) -> Option<Option<usize>> {
+        let written = self.bare();
+        if written.as_deref() == Some("off") {
+            return Some(None);
+        }
+        if written.is_some_and(|written| remedy::is_off(&written)) {
+            self.wrong_type_or("an integer or \"off\"", Some("\"off\"".to_owned()));
+            return None;
+        }
+        self.integer(bounds).map(Some)
+    }
+
     /// One of a few words.
     pub(super) fn choice<T: Copy>(&self, choices: &[(&str, T)]) -> Option<T> {
         self.chosen(&self.text()?, choices)

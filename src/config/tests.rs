@@ -495,6 +495,7 @@ fn every_option_reaches_its_field() {
         welcome = "hello"
         subprotocols = ["b", "a"]
         max_connections = 12000
+        max_room_connections = 4
         at_capacity = "refuse"
         max_message = 65536
         heartbeat = "5m"
@@ -550,6 +551,7 @@ fn every_option_reaches_its_field() {
                 welcome: Welcome::Text("hello".into()),
                 subprotocols: vec!["b".into(), "a".into()],
                 max_connections: 12_000,
+                max_room_connections: Some(4),
                 at_capacity: AtCapacity::Refuse,
                 max_message: 65_536,
                 heartbeat: Some(Duration::from_secs(300)),
@@ -669,6 +671,8 @@ fn bounds_are_inclusive() {
         ("[gateway]\nclient_stack = ", ["\"128KiB\"", "\"64MiB\""], ["131071", "67108865"]),
         ("[gateway]\nclose_timeout = ", ["\"1ms\"", "\"24h\""], ["\"0s\"", "\"86401s\""]),
         ("[[endpoint]]\nmax_connections = ", ["1", "10000"], ["0", "10001"]),
+        ("[[endpoint]]\nmax_room_connections = ", ["1", "\"off\""], ["0", "101"]),
+        ("[[endpoint]]\nmax_room_connections = ", ["2", "100"], ["\"never\"", "false"]),
         ("[[endpoint]]\nmax_message = ", ["1", "\"1GiB\""], ["0", "1073741825"]),
         ("[[endpoint]]\nheartbeat = ", ["\"1ms\"", "\"off\""], ["\"0ms\"", "\"25h\""]),
         ("[[endpoint]]\nqueue.messages = ", ["2", "16777216"], ["1", "16777217"]),

@@ -6,6 +6,7 @@ pub mod fanout;
 pub mod link;
 pub mod members;
 pub mod outlet;
+pub mod places;
 pub mod profile;
 pub mod publisher;
 pub mod registry;
@@ -36,6 +37,7 @@ use crate::shared::credit::Budget;
 use crate::shared::link::Link;
 use crate::shared::members::Step;
 use crate::shared::outlet::Outlets;
+use crate::shared::places::Places;
 use crate::shared::profile::Profile;
 use crate::shared::publisher::Publisher;
 use crate::shared::registry::Registry;
@@ -93,7 +95,7 @@ pub struct Shared {
 pub struct Endpoint {
     pub settings: EndpointSettings,
     /// The places for its clients.
-    pub places: Arc<Semaphore>,
+    pub places: Arc<Places>,
     /// What holds for their connections.
     pub profile: Profile,
     /// How to reach the server that its clients are relayed to, if they are.
@@ -212,7 +214,7 @@ impl Endpoint {
         Endpoint {
             dialer,
             events_dropped: AtomicU64::new(0),
-            places: Semaphore::new(settings.max_connections),
+            places: Places::new(settings),
             profile: Profile::of_endpoint(settings, close_timeout),
             settings: settings.clone(),
         }

@@ -9,6 +9,7 @@ use crate::connection::peer::Peer;
 use crate::id::Id;
 use crate::message::Origin;
 use crate::permits::Permit;
+use crate::shared::places::Place;
 use crate::shared::publisher::Publisher;
 use crate::shared::rooms::LiveRoom;
 use crate::sync::{Mutex, MutexGuard, Signal};
@@ -58,19 +59,20 @@ pub struct Registration {
     registry: Arc<Registry>,
     client: Arc<Client>,
     /// Held for as long as the client counts: in the gateway and on its endpoint.
-    _permits: [Permit; 2],
+    _connection: Permit,
+    place: Place,
 }
 
 impl Registry {
     /// Enters a client, unless the registry is closed. Whoever was let in before it closed is there
     /// to be waited for.
-    pub fn register(self: &Arc<Self>, client: Arc<Client>, permits: [Permit; 2]) -> Option<Registration> {
+    pub fn register(self: &Arc<Self>, client: Arc<Client>, connection: Permit, place: Place) -> Option<Registration> {
         let mut state = self.lock();
         if state.closed {
             return None;
         }
         state.clients.insert(client.id(), Arc::clone(&client));
-        Some(Registration { registry: Arc::clone(self), client, _permits: permits })
+        Some(Registration { registry: Arc::clone(self), client, _connection: connection, place })
     }
 
     /// Lets nobody in any more.
@@ -117,6 +119,11 @@ impl Registration {
     /// The client.
     pub fn client(&self) -> &Arc<Client> {
         &self.client
+    }
+
+    /// Its place on its endpoint.
+    pub fn place(&self) -> &Place {
+        &self.place
     }
 }
 

@@ -28,6 +28,7 @@ mod real_clients;
 mod regression;
 mod relay;
 mod relay_hold;
+mod replace;
 mod service;
 mod soak;
 mod standard_error;

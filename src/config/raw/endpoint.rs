@@ -23,6 +23,7 @@ pub(crate) static ENDPOINT: Keys = Keys {
         ("welcome", "false"),
         ("subprotocols", "[\"chat.v1\"]"),
         ("max_connections", "100"),
+        ("max_room_connections", "1"),
         ("at_capacity", "\"close\""),
         ("max_message", "\"1MiB\""),
         ("heartbeat", "\"30s\""),
@@ -54,6 +55,10 @@ pub(crate) struct RawEndpoint {
     pub(crate) to: Option<Vec<(RawDestination, Text)>>,
     /// The place of `max_connections` if it is written.
     pub(crate) max_connections_at: Option<usize>,
+    /// The place of `max_room_connections` if it is written.
+    pub(crate) max_room_connections_at: Option<usize>,
+    /// The place of `at_capacity` if it is written.
+    pub(crate) at_capacity_at: Option<usize>,
     /// The place of `pong_timeout` if it is written.
     pub(crate) pong_timeout_at: Option<usize>,
     /// The place of `address_sessions` if it is true, and the format is what was meant.
@@ -90,7 +95,8 @@ pub(super) fn endpoint(section: &Section<'_>, base_dir: &Path) -> RawEndpoint {
     section.read("welcome", &mut settings.welcome, |v| welcome(&v));
     section.read("subprotocols", &mut settings.subprotocols, |v| subprotocols(&v));
     section.read("max_connections", &mut settings.max_connections, |v| v.integer(CONNECTIONS));
-    let capacities = [("close", AtCapacity::Close), ("refuse", AtCapacity::Refuse)];
+    section.read("max_room_connections", &mut settings.max_room_connections, |v| v.integer_or_off(CONNECTIONS));
+    let capacities = [("close", AtCapacity::Close), ("refuse", AtCapacity::Refuse), ("replace", AtCapacity::Replace)];
     section.read("at_capacity", &mut settings.at_capacity, |v| v.choice(&capacities));
     section.read("max_message", &mut settings.max_message, |v| v.size(MAX_MESSAGE));
     section.read("heartbeat", &mut settings.heartbeat, |v| v.duration_or_off());
@@ -113,6 +119,8 @@ pub(super) fn endpoint(section: &Section<'_>, base_dir: &Path) -> RawEndpoint {
         listen,
         to,
         max_connections_at: section.get("max_connections").map(|value| value.at()),
+        max_room_connections_at: section.get("max_room_connections").map(|value| value.at()),
+        at_capacity_at: section.get("at_capacity").map(|value| value.at()),
         pong_timeout_at: section.get("pong_timeout").map(|value| value.at()),
         address_sessions_at: addresses.map(|value| value.at()),
         events_at: events.map(|value| value.at()),

@@ -5,7 +5,7 @@ use crate::config::raw::Raw;
 use crate::config::raw::endpoint::RawEndpoint;
 use crate::config::raw::route::RawDestination;
 use crate::config::section::{Text, nearest};
-use crate::config::settings::{Destination, EndpointId, Format};
+use crate::config::settings::{AtCapacity, Destination, EndpointId, Format};
 use crate::path::Pattern;
 
 use super::{destination, heartbeat};
@@ -34,6 +34,35 @@ pub(super) fn check_limits(raw: &Raw, endpoint: &RawEndpoint, report: &Report<'_
             format!(
                 "\"max_connections\" in [[endpoint]] is {here}, but the whole gateway takes {all}: lower it, or raise \
                  max_connections under [gateway]"
+            ),
+        );
+    }
+}
+
+/// Checks what is said about clients for which there is no place.
+pub(super) fn check_capacity(raw: &Raw, endpoint: &RawEndpoint, report: &Report<'_>) {
+    let (most, all) = (endpoint.settings.max_connections, raw.gateway.max_connections);
+    if let (Some(at), Some(in_room)) = (endpoint.max_room_connections_at, endpoint.settings.max_room_connections)
+        && in_room > most
+    {
+        report.mistake(
+            at,
+            format!(
+                "\"max_room_connections\" in [[endpoint]] is {in_room}, but all of its rooms together take {most}: lower \
+                 it, or write max_connections = {in_room} or more"
+            ),
+        );
+    }
+    if let (Some(at), AtCapacity::Replace) = (endpoint.at_capacity_at, endpoint.settings.at_capacity)
+        && most == all
+    {
+        report.mistake(
+            at,
+            format!(
+                "\"at_capacity\" in [[endpoint]] cannot replace a client, because the whole gateway takes {all} \
+                 connections, as many as this endpoint, and refuses the next one before it is read: write \
+                 max_connections = {} under [gateway]",
+                all.saturating_add(1)
             ),
         );
     }

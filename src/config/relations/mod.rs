@@ -24,6 +24,7 @@ pub(super) fn resolve(raw: Raw, report: &Report<'_>) -> Settings {
         endpoint::check_shape(&raw.endpoints[..i], endpoint, report);
         listeners::check_names(&raw.listeners, endpoint, report);
         endpoint::check_limits(&raw, endpoint, report);
+        endpoint::check_capacity(&raw, endpoint, report);
         endpoint::check_addresses(endpoint, report);
         of_endpoints.push((endpoint::route(&raw, endpoint, report), relay::resolve(endpoint, report)));
         if endpoint.relay.is_none() {

@@ -27,7 +27,9 @@ pub struct EndpointSettings {
     pub subprotocols: Vec<String>,
     /// Clients at once on this endpoint. Default 100.
     pub max_connections: usize,
-    /// What the client beyond `max_connections` gets.
+    /// Clients at once in each of its rooms; `None` is no limit but `max_connections`.
+    pub max_room_connections: Option<usize>,
+    /// What the client beyond `max_connections` or `max_room_connections` gets.
     pub at_capacity: AtCapacity,
     /// Bytes of one message, fragments together; more is 1009. Default 1 MiB.
     pub max_message: usize,
@@ -60,6 +62,7 @@ impl Default for EndpointSettings {
             welcome: Welcome::default(),
             subprotocols: Vec::new(),
             max_connections: 100,
+            max_room_connections: None,
             at_capacity: AtCapacity::default(),
             max_message: 1 << 20,
             heartbeat: Some(Duration::from_secs(30)),
@@ -115,14 +118,16 @@ pub enum Welcome {
     Text(String),
 }
 
-/// What the client beyond an endpoint's `max_connections` gets.
+/// What the client beyond an endpoint's `max_connections` or `max_room_connections` gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum AtCapacity {
-    /// 101, then Close 1013 "Server at capacity".
+    /// 101, then Close 1013.
     #[default]
     Close,
     /// 503 with Retry-After.
     Refuse,
+    /// The place of the client that has been connected for the longest time, which is closed with 1008 "Replaced".
+    Replace,
 }
 
 /// Which `Origin` headers an endpoint accepts; a request without one is no browser and is accepted.

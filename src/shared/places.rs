@@ -1,0 +1,281 @@
+//! The places for the clients of an endpoint and of each of its rooms. Where a new client may replace an old one, they
+//! are known in the order of their age.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::fmt;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use crate::config::{AtCapacity, EndpointSettings};
+use crate::connection::outbox::Outbox;
+use crate::id::Id;
+use crate::route::Room;
+use crate::sync::{Mutex, MutexGuard};
+
+/// Replaced clients that may still answer their Close. With one more, the one that was replaced first is cut.
+const CLOSING_MAX: usize = 64;
+
+/// Replaced clients whose thread has not ended, cut or not. With so many, the next client is refused.
+const LEAVING_MAX: usize = 256;
+
+/// See the module's documentation. A place belongs to one client at a time, but a client that was replaced keeps its
+/// [`Place`] until its thread ends.
+#[derive(Debug)]
+pub struct Places {
+    limit: usize,
+    room_limit: Option<usize>,
+    replaces: bool,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    in_use: usize,
+    /// How many have come so far: the age of the next one.
+    next: u64,
+    /// Who has a place, the longest first; empty where nobody is replaced.
+    holders: BTreeMap<u64, Holder>,
+    /// Who has a place in which room; empty without a limit of rooms.
+    rooms: HashMap<Room, BTreeSet<u64>>,
+    /// Who was replaced and may still answer its Close, in that order. At most [`CLOSING_MAX`].
+    closing: VecDeque<(u64, Holder)>,
+    /// Who was replaced and cut, and whose thread has not ended yet. Together at most [`LEAVING_MAX`].
+    cut: BTreeSet<u64>,
+}
+
+/// A client that has a place, or had one.
+#[derive(Debug, Clone)]
+struct Holder {
+    id: Id,
+    /// Its room, where rooms have a limit.
+    room: Option<Room>,
+    stage: Stage,
+}
+
+#[derive(Debug, Clone)]
+enum Stage {
+    /// Its handshake is not done. The socket is there if it waits for its upstream, which can be interrupted.
+    Opening(Option<Arc<OwnedFd>>),
+    /// It is connected.
+    Open(Arc<Outbox>),
+}
+
+/// Why there is no place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Full {
+    /// The endpoint has as many clients as this, its limit.
+    Endpoint(usize),
+    /// The room has as many clients as this, its limit.
+    Room(usize),
+    /// So many clients were replaced and have not ended yet.
+    Leaving(usize),
+}
+
+/// A client's place; dropping it, also by a panic, gives it back.
+#[derive(Debug)]
+pub struct Place {
+    places: Arc<Places>,
+    room: Option<Room>,
+    age: u64,
+}
+
+/// A client that has lost its place to a new one. It has to be told, without any lock.
+#[derive(Debug)]
+#[must_use]
+pub struct Replaced {
+    closed: Holder,
+    cut: Option<Holder>,
+}
+
+impl Places {
+    /// The places of an endpoint, all of them free.
+    pub fn new(settings: &EndpointSettings) -> Arc<Places> {
+        Arc::new(Places {
+            limit: settings.max_connections,
+            room_limit: settings.max_room_connections,
+            replaces: settings.at_capacity == AtCapacity::Replace,
+            state: Mutex::default(),
+        })
+    }
+
+    /// Takes a place for a client of this room, perhaps that of the client that has been there for the longest time.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn take(self: &Arc<Self>, room: &Room, id: Id) -> Result<(Place, Option<Replaced>), Full> {
+        let mut state = self.state.lock();
+        let in_room = self.room_limit.map(|limit| (limit, state.rooms.get(room)));
+        let full = match in_room {
+            Some((limit, Some(ages))) if ages.len() >= limit => Some((Full::Room(limit), ages.first().copied())),
+            _ if state.in_use >= self.limit => Some((Full::Endpoint(self.limit), state.holders.keys().next().copied())),
+            _ => None,
+        };
+        let replaced = match full {
+            None => None,
+            Some((full, _)) if !self.replaces => return Err(full),
+            Some((_, None)) => unreachable!("where clients are replaced, each that has a place is known"),
+            Some(_) if state.closing.len() + state.cut.len() >= LEAVING_MAX => return Err(Full::Leaving(LEAVING_MAX)),
+            Some((_, Some(oldest))) => Some(state.replace(oldest)),
+        };
+        let age = state.next;
+        state.next += 1;
+        state.in_use += 1;
+        let room = self.room_limit.map(|_| room.clone());
+        if self.replaces {
+            state.holders.insert(age, Holder { id, room: room.clone(), stage: Stage::Opening(None) });
+        }
+        if let Some(room) = &room {
+            state.rooms.entry(room.clone()).or_default().insert(age);
+        }
+        Ok((Place { places: Arc::clone(self), room, age }, replaced))
+    }
+
+    /// How many clients have a place.
+    pub fn in_use(&self) -> usize {
+        self.state.lock().in_use
+    }
+}
+
+impl State {
+    /// Takes the place of a client, which is closing from now on.
+    fn replace(&mut self, age: u64) -> Replaced {
+        let closed = self.holders.remove(&age).expect("it has a place");
+        self.free(age, closed.room.as_ref());
+        self.closing.push_back((age, closed.clone()));
+        let cut = if self.closing.len() > CLOSING_MAX { self.closing.pop_front() } else { None };
+        let cut = cut.map(|(age, holder)| {
+            self.cut.insert(age);
+            holder
+        });
+        Replaced { closed, cut }
+    }
+
+    /// A client's thread has ended. `is_known` says that those who have a place are known.
+    fn leave(&mut self, age: u64, room: Option<&Room>, is_known: bool) {
+        if is_known && self.holders.remove(&age).is_none() {
+            // It was replaced.
+            if !self.cut.remove(&age) {
+                self.closing.retain(|(other, _)| *other != age);
+            }
+            return;
+        }
+        self.free(age, room);
+    }
+
+    fn free(&mut self, age: u64, room: Option<&Room>) {
+        self.in_use -= 1;
+        let Some(room) = room else { return };
+        if let Some(ages) = self.rooms.get_mut(room) {
+            ages.remove(&age);
+            if ages.is_empty() {
+                self.rooms.remove(room);
+            }
+        }
+    }
+}
+
+impl Place {
+    /// While the client waits for its upstream, its socket is shut down for reading if it is replaced, which ends
+    /// the wait.
+    pub fn waits_on(&self, socket: impl FnOnce() -> Option<OwnedFd>) {
+        if self.places.replaces {
+            self.set_stage(Stage::Opening(socket().map(Arc::new)));
+        }
+    }
+
+    /// The client is connected from now on. If it was replaced meanwhile, it is closed.
+    pub fn open(&self, outbox: &Arc<Outbox>) {
+        if !self.places.replaces {
+            return;
+        }
+        let stage = Stage::Open(Arc::clone(outbox));
+        match self.set_stage(stage.clone()) {
+            Standing::Has => {}
+            Standing::Replaced => stage.close(),
+            Standing::Cut => stage.cut(),
+        }
+    }
+
+    /// Whether another client has the place now.
+    pub fn is_replaced(&self) -> bool {
+        self.places.replaces && !self.lock().holders.contains_key(&self.age)
+    }
+
+    fn set_stage(&self, stage: Stage) -> Standing {
+        let mut state = self.lock();
+        if let Some(holder) = state.holders.get_mut(&self.age) {
+            holder.stage = stage;
+            return Standing::Has;
+        }
+        match state.closing.iter_mut().find(|(age, _)| *age == self.age) {
+            Some((_, holder)) => {
+                holder.stage = stage;
+                Standing::Replaced
+            }
+            None => Standing::Cut,
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.places.state.lock()
+    }
+}
+
+/// How a client stands that once took a place.
+enum Standing {
+    Has,
+    Replaced,
+    Cut,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.lock().leave(self.age, self.room.as_ref(), self.places.replaces);
+    }
+}
+
+impl Replaced {
+    /// The client that was replaced.
+    pub fn id(&self) -> Id {
+        self.closed.id
+    }
+
+    /// Closes it with 1008 "Replaced", without waiting for it. If too many are closing already, the first of them is cut.
+    pub fn close(self) {
+        self.closed.stage.close();
+        if let Some(holder) = self.cut {
+            holder.stage.cut();
+        }
+    }
+}
+
+impl Stage {
+    fn close(&self) {
+        match self {
+            Stage::Open(outbox) => outbox.close(Some(1008), "Replaced"),
+            Stage::Opening(Some(socket)) => {
+                // It fails if the client has left.
+                let _ = rustix::net::shutdown(socket, rustix::net::Shutdown::Read);
+            }
+            Stage::Opening(None) => {}
+        }
+    }
+
+    fn cut(&self) {
+        // One that is opening hears of it when it has opened.
+        if let Stage::Open(outbox) = self {
+            outbox.close(Some(1008), "Replaced");
+            outbox.abort("Replaced");
+        }
+    }
+}
+
+impl fmt::Display for Full {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Full::Endpoint(limit) => write!(f, "its endpoint has {limit} clients, as `max_connections` says"),
+            Full::Room(limit) => write!(f, "its room has {limit} clients, as `max_room_connections` says"),
+            Full::Leaving(count) => write!(f, "{count} clients of its endpoint were replaced and have not ended yet"),
+        }
+    }
+}
