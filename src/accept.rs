@@ -45,15 +45,15 @@ pub fn run(shared: &Arc<Shared>, listener: &Listener, mut handle: Option<Watchdo
         }
         match accepted {
             Ok((socket, peer)) => {
-                trouble.is_over(&listener.name);
+                trouble.is_over(&listener.settings.name);
                 if let Err((socket, why)) = admit(shared, listener, socket, &peer) {
-                    refusals.log(&listener.name, &why);
+                    refusals.log(&listener.settings.name, &why);
                     if let Some(socket) = socket {
                         refuse_with_503(shared, socket, listener);
                     }
                 }
             }
-            Err(error) if is_exhaustion(&error) => trouble.pause(&listener.name, &error),
+            Err(error) if is_exhaustion(&error) => trouble.pause(&listener.settings.name, &error),
             // The connection ended before it was accepted, or a signal came: the next one is another.
             Err(_) => {}
         }
@@ -96,7 +96,7 @@ fn admit(
         id,
         stream: Stream::new(socket, listener.tls.clone()),
         address: peer.as_socket().map(|address| address.ip()),
-        listener: Arc::clone(&listener.name),
+        listener: Arc::clone(&listener.settings),
         connection,
         handshake: Some(handshake),
     };

@@ -194,9 +194,9 @@ impl Gateway {
         let (accepting, shared) = (Arc::clone(&listener), Arc::clone(&self.shared));
         let handle = watchdog.map(Watchdog::handle);
         let thread = spawn_vital(&format!("accept {bound}"), move || accept::run(&shared, &accepting, handle))?;
-        let (name, secured) = (&listener.name, if listener.tls.is_some() { " (TLS)" } else { "" });
+        let (name, secured) = (&listener.settings.name, if listener.tls.is_some() { " (TLS)" } else { "" });
         info!("listener \"{name}\": accepting on {bound}{secured}");
-        if !listener.is_local() {
+        if !listener.settings.address.is_local() {
             warn!(
                 "listener \"{name}\": {bound} can be reached from other machines, and nothing authenticates the clients"
             );

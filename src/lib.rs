@@ -65,8 +65,8 @@ pub mod internals {
     pub mod client { pub use crate::client::admission::admit; }
     pub mod clock { pub use crate::clock::{Clock, Ticks}; }
     pub mod config { pub use crate::config::{
-        ConfigError, DialSettings, EndpointId, EndpointSettings, Format, LinkId, Origins, Proxy, QueueSettings, Settings,
-        TlsSettings, WhenFull, parse,
+        ConfigError, DialSettings, EndpointId, EndpointSettings, Format, LinkId, ListenerSettings, Origins, Proxy, QueueSettings,
+        Settings, TlsSettings, WhenFull, parse,
     }; }
     pub mod connection {
         pub mod ending { pub use crate::connection::ending::{Ending, Totals}; }

@@ -19,12 +19,11 @@ const BACKLOG: i32 = 4096;
 /// A bound listener.
 #[derive(Debug)]
 pub struct Listener {
-    /// Its name in the configuration.
-    pub name: Arc<str>,
+    /// As configured.
+    pub settings: Arc<ListenerSettings>,
     pub socket: Socket,
     /// Its TLS, if it has any.
     pub tls: Option<SslContext>,
-    address: ListenAddress,
 }
 
 /// Why there is no listener.
@@ -50,20 +49,15 @@ impl Listener {
         let tls = load_tls(settings)?;
         let address = &settings.address;
         let socket = bind_socket(address).map_err(|cause| ListenError::Bind { address: address.to_string(), cause })?;
-        Ok(Listener { name: settings.name.as_str().into(), socket, tls, address: address.clone() })
+        Ok(Listener { settings: Arc::new(settings.clone()), socket, tls })
     }
 
     /// The configured address with the port that was bound.
     pub fn bound_address(&self) -> String {
-        match (&self.address, self.socket.local_addr().ok().and_then(|bound| bound.as_socket())) {
+        match (&self.settings.address, self.socket.local_addr().ok().and_then(|bound| bound.as_socket())) {
             (ListenAddress::Tcp(_), Some(bound)) => bound.to_string(),
-            _ => self.address.to_string(),
+            _ => self.settings.address.to_string(),
         }
-    }
-
-    /// Whether only this machine can reach it.
-    pub fn is_local(&self) -> bool {
-        self.address.is_local()
     }
 
     /// Ends every present and future `accept`.
@@ -75,7 +69,7 @@ impl Listener {
 impl Drop for Listener {
     /// The socket file goes with the listener.
     fn drop(&mut self) {
-        if let ListenAddress::Unix(path) = &self.address {
+        if let ListenAddress::Unix(path) = &self.settings.address {
             let _ = std::fs::remove_file(path);
         }
     }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use libfuzzer_sys::fuzz_target;
 use wsgate::internals::client::admit;
-use wsgate::internals::config::{EndpointSettings, Origins};
+use wsgate::internals::config::{EndpointSettings, ListenerSettings, Origins};
 use wsgate::internals::connection::handshake::{Head, HeadError, Stream};
 use wsgate::internals::connection::socket::Socket;
 use wsgate::internals::http::refusal::Refusal;
@@ -28,7 +28,7 @@ const STATUSES: [u16; 7] = [400, 403, 404, 405, 426, 431, 505];
 static ENDPOINTS: LazyLock<Vec<EndpointSettings>> = LazyLock::new(|| {
     let subprotocols = vec!["chat.v1".to_owned(), "x".to_owned()];
     let pattern = |text| Pattern::parse(text).expect("a good path");
-    let origins = Origins::List(vec!["https://dash.example".to_owned()]);
+    let origins = Origins::List { same: false, others: vec!["https://dash.example".to_owned()] };
     vec![
         EndpointSettings { subprotocols, ..EndpointSettings::default() },
         EndpointSettings { path: pattern("/rooms/{room}"), origins, ..EndpointSettings::default() },
@@ -79,7 +79,7 @@ fn judged(head: &[u8]) {
     };
     sound(head, &request);
     let endpoints: Vec<_> = ENDPOINTS.iter().collect();
-    let admission = match admit(&request, &ROUTES, &endpoints, "main") {
+    let admission = match admit(&request, &ROUTES, &endpoints, &ListenerSettings::default()) {
         Ok(admission) => admission,
         Err(refusal) => return refused(&refusal),
     };

@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use super::exit;
 use crate::config::{
-    self, AtCapacity, ConfigError, Destination, DialSettings, EndpointSettings, EventKind, Format, LinkDestination,
-    LinkSettings, ListenerSettings, Origins, OutletPolicy, Proxy, Settings, Welcome, write_duration, write_size,
+    self, AtCapacity, ConfigError, Destination, DialSettings, EndpointSettings, EventKind, Format, Hosts,
+    LinkDestination, LinkSettings, ListenerSettings, Origins, OutletPolicy, Proxy, Settings, Welcome, write_duration,
+    write_size,
 };
 
 /// Prints what the configuration means and returns 0, with warnings on stderr if there are some, or prints its mistakes
@@ -69,13 +70,17 @@ fn count(number: usize, thing: &str) -> String {
 }
 
 fn describe_listener(listener: &ListenerSettings) -> String {
-    let ListenerSettings { name, address, tls } = listener;
+    let ListenerSettings { name, address, tls, hosts } = listener;
     let protocol = if tls.is_some() { "TLS" } else { "plain" };
     let reach =
         if address.is_local() { "this machine only" } else { "reachable from the network, without authentication" };
     let address = address.to_string();
     let called = if *name == address { String::new() } else { format!(" {name:?}") };
-    format!("  listener{called} {address}: {protocol}, {reach}\n")
+    let names = match hosts {
+        Hosts::Named(names) if !names.is_empty() => format!(", as the host {}", names.join(" or ")),
+        _ => String::new(),
+    };
+    format!("  listener{called} {address}: {protocol}, {reach}{names}\n")
 }
 
 fn describe_endpoint(endpoint: &EndpointSettings, all: &Settings) -> String {
@@ -110,10 +115,13 @@ fn describe_endpoint(endpoint: &EndpointSettings, all: &Settings) -> String {
     );
     describe_heartbeat(&mut text, endpoint.heartbeat);
     text.push_str(&match &endpoint.origins {
-        Origins::Same => String::new(),
         Origins::Any => ", every web page may connect".to_owned(),
-        Origins::List(origins) if origins.is_empty() => ", no web page may connect".to_owned(),
-        Origins::List(origins) => format!(", web pages of {} may connect", origins.join(" and ")),
+        Origins::List { same: true, others } if others.is_empty() => String::new(),
+        Origins::List { same: false, others } if others.is_empty() => ", no web page may connect".to_owned(),
+        Origins::List { same, others } => {
+            let origins = same.then_some("the same host").into_iter().chain(others.iter().map(String::as_str));
+            format!(", web pages of {} may connect", origins.collect::<Vec<_>>().join(" and "))
+        }
     });
     if endpoint.address_sessions {
         text.push_str(", clients may address each other");

@@ -3,6 +3,7 @@
 
 pub mod admission;
 pub mod open;
+mod origin;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 use log::info;
 
 use crate::client::admission::{self, Admission};
-use crate::config::{AtCapacity, EventKind, Welcome};
+use crate::config::{AtCapacity, EventKind, ListenerSettings, Welcome};
 use crate::connection::frame::{Frame, Role};
 use crate::connection::handshake::{Head, HeadError, Stream};
 use crate::connection::peer::Name;
@@ -42,8 +42,8 @@ pub struct Incoming {
     pub stream: Stream,
     /// The peer's address; `None` on a Unix socket.
     pub address: Option<IpAddr>,
-    /// The name of the listener it came through.
-    pub listener: Arc<str>,
+    /// The listener it came through.
+    pub listener: Arc<ListenerSettings>,
     /// It counts as a connection.
     pub connection: Permit,
     /// It counts as a handshake, until it has said all that it has to say.

@@ -25,9 +25,9 @@ pub(crate) use mistake::Environment;
 
 pub use mistake::{ConfigError, Mistake};
 pub use settings::{
-    AtCapacity, Destination, DialSettings, DialTls, EndpointId, EndpointSettings, EventKind, Format, LinkDestination,
-    LinkId, LinkSettings, ListenAddress, ListenerSettings, Origins, OutletPolicy, Proxy, QueueSettings, RelaySettings,
-    Settings, TlsSettings, Welcome, WhenFull,
+    AtCapacity, Destination, DialSettings, DialTls, EndpointId, EndpointSettings, EventKind, Format, Hosts,
+    LinkDestination, LinkId, LinkSettings, ListenAddress, ListenerSettings, Origins, OutletPolicy, Proxy,
+    QueueSettings, RelaySettings, Settings, TlsSettings, Welcome, WhenFull,
 };
 pub(crate) use units::{write_duration, write_size};
 pub(crate) use variables::substitute;

@@ -152,7 +152,8 @@ impl<'a> Value<'a> {
         self.warning_at(self.at(), text);
     }
 
-    fn warning_at(&self, at: usize, text: impl fmt::Display) {
+    /// The same about a part of the value.
+    pub(super) fn warning_at(&self, at: usize, text: impl fmt::Display) {
         self.report.warning(at, format!("{:?} in {} {text}", self.key, self.table));
     }
 

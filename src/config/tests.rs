@@ -484,6 +484,7 @@ fn every_option_reaches_its_field() {
         level = "debug"
         [[listen]]
         address = "[::1]:0"
+        hosts = ["Gate.example", "*.plant.example"]
         [[listen]]
         address = "unix:run/ws.sock"
         name = "local"
@@ -503,7 +504,7 @@ fn every_option_reaches_its_field() {
         message_timeout = "off"
         write_timeout = "off"
         queue = { messages = 2, bytes = 1024, when_full = "disconnect" }
-        origins = ["https://Dash.example:443"]
+        origins = ["same", "https://Dash.example:443", "null"]
         address_sessions = true
         [[endpoint]]
         path = "/dash/{room}"
@@ -532,8 +533,13 @@ fn every_option_reaches_its_field() {
     assert_eq!(
         settings.listeners,
         [
-            ListenerSettings { name: "[::1]:0".into(), address: ListenAddress::Tcp(tcp), tls: None },
-            ListenerSettings { name: "local".into(), address: ListenAddress::Unix(unix), tls: None },
+            ListenerSettings {
+                name: "[::1]:0".into(),
+                address: ListenAddress::Tcp(tcp),
+                tls: None,
+                hosts: Hosts::Named(vec!["gate.example".into(), "*.plant.example".into()]),
+            },
+            ListenerSettings { name: "local".into(), address: ListenAddress::Unix(unix), tls: None, hosts: Hosts::Any },
         ]
     );
     assert_eq!(
@@ -559,7 +565,7 @@ fn every_option_reaches_its_field() {
                 message_timeout: None,
                 write_timeout: None,
                 queue: QueueSettings { messages: 2, bytes: 1024, when_full: WhenFull::Disconnect },
-                origins: Origins::List(vec!["https://dash.example".into()]),
+                origins: Origins::List { same: true, others: vec!["https://dash.example".into(), "null".into()] },
                 address_sessions: true,
                 relay: None,
                 events: Default::default(),
@@ -617,7 +623,7 @@ fn a_value_of_the_environment_is_used_and_never_shown() {
         listen = ["${SECRET}"]
         to = ["${SECRET}", "link:${SECRET}"]
         subprotocols = ["${SECRET} "]
-        origins = ["${SECRET}"]
+        origins = ["${SECRET} "]
         queue = { when_full = "${SECRET}" }
         [[endpoint]]
         listen = ["x${UNSET}"]

@@ -142,6 +142,29 @@ fn b29_what_is_probably_not_meant_is_a_warning_with_the_form_to_write() {
 }
 
 #[test]
+fn b1_an_origin_that_no_browser_sends_is_a_warning_with_that_of_a_page() {
+    let directory = tempfile::tempdir().unwrap();
+    for (origin, meant) in [
+        ("https://dash.example/app", "https://dash.example"),
+        ("wss://dash.example:8443", "https://dash.example:8443"),
+        ("dash.example", "https://dash.example"),
+    ] {
+        let output = wsgate("check", &directory, &format!("[[endpoint]]\norigins = [\"same\", {origin:?}]\n"));
+        let told = stderr(&output);
+        assert!(output.status.success() && told.lines().count() == 1, "{told}");
+        let warning = format!(
+            "wsgate.toml:2:20: warning: \"origins\" in [[endpoint]] has {origin:?}, which some devices send, but no browser: \
+             for a web page write {meant:?}"
+        );
+        assert_eq!(told.trim_end(), warning);
+    }
+    for origin in ["https://dash.example/", "null", "file://", "chrome-extension://abc", "http://localhost:3000"] {
+        let output = wsgate("check", &directory, &format!("[[endpoint]]\norigins = [{origin:?}]\n"));
+        assert!(output.status.success() && output.stderr.is_empty(), "{origin}: {}", stderr(&output));
+    }
+}
+
+#[test]
 fn b29_serve_logs_the_warnings_of_check() {
     let link = "[[link]]\nname = \"a\"\nurl = \"ws://127.0.0.1:1/\"\nheaders = { X-Key = \"$TOKEN\" }\n";
     let gateway = Gateway::start(&format!("{LISTENERS}{link}"));

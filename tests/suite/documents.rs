@@ -15,7 +15,7 @@ use super::harness::{DEADLINE, Gateway, Remote};
 const README: &str = include_str!("../../README.md");
 const CONTRIBUTING: &str = include_str!("../../CONTRIBUTING.md");
 
-const DOCUMENTS: [(&str, &str); 9] = [
+const DOCUMENTS: [(&str, &str); 11] = [
     ("README.md", README),
     ("CONTRIBUTING.md", CONTRIBUTING),
     ("docs/examples.md", include_str!("../../docs/examples.md")),
@@ -23,6 +23,8 @@ const DOCUMENTS: [(&str, &str); 9] = [
     ("docs/relays.md", include_str!("../../docs/relays.md")),
     ("docs/events.md", include_str!("../../docs/events.md")),
     ("docs/node-red-n8n.md", include_str!("../../docs/node-red-n8n.md")),
+    ("docs/origins.md", include_str!("../../docs/origins.md")),
+    ("docs/proxies.md", include_str!("../../docs/proxies.md")),
     ("docs/operations.md", include_str!("../../docs/operations.md")),
     ("docs/benchmarks.md", include_str!("../../docs/benchmarks.md")),
 ];
@@ -245,6 +247,7 @@ fn the_defaults_that_it_names_are_those_of_check() {
     for named in ["127.0.0.1:8080", "broadcast"] {
         assert!(README.contains(named) && summary.contains(named), "{named}: {summary}");
     }
+    assert!(block_with("js", "new WebSocket").contains("\"ws://localhost:8080/\""));
 }
 
 /// A connection to a path, whose every wait has a deadline.

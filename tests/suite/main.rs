@@ -24,6 +24,7 @@ mod links_down;
 mod links_slow;
 mod links_stop;
 mod node_red;
+mod origins;
 mod real_clients;
 mod regression;
 mod relay;

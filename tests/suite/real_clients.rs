@@ -74,7 +74,7 @@ fn relay_to(port: u16) -> String {
     );
     for path in ["/echo", "/broadcast", "/proto"] {
         config += &format!(
-            "\n[[endpoint]]\npath = \"{path}\"\norigins = \"any\"\n\
+            "\n[[endpoint]]\npath = \"{path}\"\n\
              relay = {{ url = \"ws://127.0.0.1:{port}{path}\", proxy = \"off\" }}\n"
         );
     }
@@ -96,22 +96,19 @@ fn config(deliverers: usize) -> String {
         address = "127.0.0.1:0"
         tls = {{ certificate = "cert.pem", private_key = "key.pem" }}
 
-        # The browser's page comes from another port, which makes it another origin.
+        # The browser's page comes from another port of this machine.
         [[endpoint]]
         path = "/echo"
         to = ["reply"]
-        origins = "any"
 
         [[endpoint]]
         path = "/broadcast"
         to = ["broadcast"]
-        origins = "any"
 
         [[endpoint]]
         path = "/proto"
         to = ["reply"]
         subprotocols = ["chat.v2", "chat.v1"]
-        origins = "any"
         "#
     )
 }

@@ -32,8 +32,9 @@ const CIRCLES: [(&str, &str); 1] = [
 ];
 
 /// Rules: values in, value out. They know no socket, no clock and no log, also not for the sake of a type.
-const RULES: [&str; 9] = [
+const RULES: [&str; 10] = [
     "client/admission.rs",
+    "client/origin.rs",
     "route.rs",
     "events/json.rs",
     "connection/keepalive.rs",

@@ -8,7 +8,8 @@ use crate::config::settings::{AtCapacity, EndpointSettings, QueueSettings, Welco
 use crate::path::Pattern;
 
 use super::bounds::{CONNECTIONS, MAX_MESSAGE, QUEUE_BYTES, QUEUE_MESSAGES};
-use super::http::{origins, subprotocols};
+use super::http::subprotocols;
+use super::origins::origins;
 use super::relay::{RELAY, RawRelay, relay};
 use super::route::{RawDestination, endpoint_route};
 use super::words::{EVENTS, FORMATS};

@@ -1,4 +1,5 @@
-//! The keys about the head of a request: headers, subprotocols and origins, as they are written in the file.
+//! The keys about the head of a request: headers, subprotocols and our own origin, as they are written in
+//! the file.
 
 use std::fs;
 use std::net::Ipv6Addr;
@@ -6,7 +7,6 @@ use std::path::Path;
 
 use crate::config::mistake::cause;
 use crate::config::section::Value;
-use crate::config::settings::Origins;
 use crate::http::token::{Reserved, is_token, reserved, split_port};
 use crate::secret::Secret;
 
@@ -141,78 +141,8 @@ pub(super) fn subprotocols(value: &Value<'_>) -> Option<Vec<String>> {
     Some(subprotocols)
 }
 
-pub(super) fn origins(value: &Value<'_>) -> Option<Origins> {
-    if value.is_boolean() {
-        let meant = if value.boolean()? { "\"any\"" } else { "[]" };
-        value.mistake(format_args!("must be \"same\", \"any\" or a list: write origins = {meant}"));
-        return None;
-    }
-    if value.is_string() {
-        let text = value.text()?;
-        match &*text.value {
-            "same" => return Some(Origins::Same),
-            "any" => return Some(Origins::Any),
-            _ => value.mistake(format_args!("cannot be {:?}: {}", text.written, origins_advice(&text.written))),
-        }
-        return None;
-    }
-    let mut origins = Vec::new();
-    for text in value.texts()? {
-        match origin(&text.value) {
-            Some(origin) => origins.push(origin),
-            None => value.mistake_at(
-                text.at,
-                format_args!("has {:?}, which is no origin: {}", text.written, origin_advice(&text.written)),
-            ),
-        }
-    }
-    Some(Origins::List(origins))
-}
-
-/// What to write for all of `origins`.
-fn origins_advice(written: &str) -> String {
-    match &*written.to_ascii_lowercase() {
-        "*" | "all" | "everyone" => return "write origins = \"any\"".to_owned(),
-        "none" | "off" | "" => return "write origins = []".to_owned(),
-        _ => {}
-    }
-    let meant: Option<Vec<String>> = written.split(',').map(|text| meant_origin(text.trim())).collect();
-    match meant {
-        Some(meant) => format!("write origins = {meant:?}"),
-        None => "write \"same\", \"any\" or a list, for example origins = [\"https://dash.example\"]".to_owned(),
-    }
-}
-
-/// What to write for one of them.
-fn origin_advice(written: &str) -> String {
-    match written {
-        "*" => "write origins = \"any\", without a list".to_owned(),
-        "any" | "same" => format!("write origins = {written:?}, without a list"),
-        _ => meant_origin(written).map_or_else(
-            || {
-                "write scheme://host or scheme://host:port, without a path, for example \"https://dash.example\""
-                    .to_owned()
-            },
-            |meant| format!("write {meant:?}"),
-        ),
-    }
-}
-
-/// The origin of the page at a URL, or of a host alone.
-fn meant_origin(text: &str) -> Option<String> {
-    let (scheme, rest) = text.split_once("://").unwrap_or(("https", text));
-    let scheme = match scheme {
-        "ws" => "http",
-        "wss" => "https",
-        scheme => scheme,
-    };
-    let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
-    // A word alone is no host that pages come from.
-    origin(&format!("{scheme}://{host}")).filter(|_| host.contains(['.', ':']) || host == "localhost")
-}
-
 /// `scheme://host[:port]` as browsers send it: lower case, without the port that the scheme implies.
-fn origin(text: &str) -> Option<String> {
+pub(super) fn origin(text: &str) -> Option<String> {
     let text = text.to_ascii_lowercase();
     let (scheme, authority) = text.split_once("://")?;
     let in_scheme = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.');
@@ -239,29 +169,6 @@ fn origin(text: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn b30_an_origin_that_was_meant_is_found() {
-        for (written, advice) in [
-            ("*", "write origins = \"any\""),
-            ("https://a.example", "write origins = [\"https://a.example\"]"),
-            ("a.example, https://b.example/x", "write origins = [\"https://a.example\", \"https://b.example\"]"),
-            ("wss://a.example:8443/ws", "write origins = [\"https://a.example:8443\"]"),
-            ("none", "write origins = []"),
-            ("some", "write \"same\", \"any\" or a list"),
-        ] {
-            assert!(origins_advice(written).starts_with(advice), "{written}: {}", origins_advice(written));
-        }
-        for (written, advice) in [
-            ("*", "write origins = \"any\", without a list"),
-            ("any", "write origins = \"any\", without a list"),
-            ("https://a.example/", "write \"https://a.example\""),
-            ("a.example:3000", "write \"https://a.example:3000\""),
-            ("https://*.example", "write scheme://host"),
-        ] {
-            assert!(origin_advice(written).starts_with(advice), "{written}: {}", origin_advice(written));
-        }
-    }
 
     #[test]
     fn an_origin_is_brought_into_the_form_that_browsers_send() {

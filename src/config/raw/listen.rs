@@ -5,8 +5,9 @@ use std::path::Path;
 
 use crate::config::remedy;
 use crate::config::section::{Keys, Section, Text, Value};
-use crate::config::settings::{ListenAddress, ListenerSettings};
+use crate::config::settings::{Hosts, ListenAddress, ListenerSettings};
 
+use super::origins::hosts;
 use super::tls::{TLS, identity};
 
 /// What the kernel takes as the path of a Unix socket, its closing zero byte left out.
@@ -17,6 +18,7 @@ pub(crate) static LISTEN: Keys = Keys {
     keys: &[
         ("address", "\"127.0.0.1:8080\""),
         ("name", "\"main\""),
+        ("hosts", "[\"gate.example\"]"),
         ("tls", "{ certificate = \"server.pem\", private_key = \"server.key\" }"),
     ],
 };
@@ -44,6 +46,8 @@ pub(super) fn listener(section: &Section<'_>, base_dir: &Path) -> RawListener {
         settings.name = text.map_or(settings.name, |text| text.value);
         settings.address = address.unwrap_or(settings.address);
     }
+    settings.hosts = Hosts::default_of(&settings.address);
+    section.read("hosts", &mut settings.hosts, |v| hosts(&v));
     let mut name_at = address_at;
     if let Some(value) = section.get("name") {
         name_at = value.at();

@@ -9,6 +9,7 @@ pub(super) mod gateway;
 mod http;
 pub(super) mod link;
 pub(super) mod listen;
+mod origins;
 pub(super) mod relay;
 pub(super) mod route;
 pub(super) mod tls;

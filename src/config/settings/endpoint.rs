@@ -131,13 +131,21 @@ pub enum AtCapacity {
 }
 
 /// Which `Origin` headers an endpoint accepts; a request without one is no browser and is accepted.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origins {
-    /// The origin's host and port are those of the Host header.
-    #[default]
-    Same,
-    /// Exactly these, lower case, as browsers send them: `https://dash.example`.
-    List(Vec<String>),
+    /// These alone.
+    List {
+        /// Those whose host and port are those of the Host header.
+        same: bool,
+        /// Exactly these, in the form of [`canonical`](crate::http::origin::canonical): `https://dash.example`.
+        others: Vec<String>,
+    },
     /// Every page may connect.
     Any,
+}
+
+impl Default for Origins {
+    fn default() -> Origins {
+        Origins::List { same: true, others: Vec::new() }
+    }
 }

@@ -13,12 +13,46 @@ pub struct ListenerSettings {
     pub address: ListenAddress,
     /// TLS instead of plain, if set.
     pub tls: Option<TlsSettings>,
+    /// The names that are the same host as a page's, if a request's Host has them. Default: that of the address.
+    pub hosts: Hosts,
 }
 
 impl Default for ListenerSettings {
     fn default() -> ListenerSettings {
         let address = SocketAddr::from(([127, 0, 0, 1], 8080));
-        ListenerSettings { name: address.to_string(), address: ListenAddress::Tcp(address), tls: None }
+        let (name, address) = (address.to_string(), ListenAddress::Tcp(address));
+        ListenerSettings { name, hosts: Hosts::default_of(&address), address, tls: None }
+    }
+}
+
+/// The names in a request's Host that can be the same host as that of a page; addresses and `localhost` always can.
+/// Whoever owns a name can have it lead to this machine, and so to a gateway that only this machine can reach.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Hosts {
+    /// These alone, in lower case; `*.plant.example` is every name that ends so.
+    Named(Vec<String>),
+    /// Every name.
+    Any,
+}
+
+impl Hosts {
+    /// No name where a browser of this machine could be led to; every name elsewhere, also on a Unix socket, which no
+    /// browser reaches without a proxy.
+    pub fn default_of(address: &ListenAddress) -> Hosts {
+        match address {
+            ListenAddress::Tcp(address) if address.ip().to_canonical().is_loopback() => Hosts::Named(Vec::new()),
+            _ => Hosts::Any,
+        }
+    }
+
+    /// Whether the name is one of these, in any case.
+    pub fn contains(&self, name: &str) -> bool {
+        let Hosts::Named(names) = self else { return true };
+        let name = name.to_ascii_lowercase();
+        names.iter().any(|known| match known.strip_prefix('*') {
+            Some(end) => name.len() > end.len() && name.ends_with(end),
+            None => *known == name,
+        })
     }
 }
 
@@ -35,7 +69,7 @@ impl ListenAddress {
     /// Whether only this machine can reach it.
     pub fn is_local(&self) -> bool {
         match self {
-            ListenAddress::Tcp(address) => address.ip().is_loopback(),
+            ListenAddress::Tcp(address) => address.ip().to_canonical().is_loopback(),
             ListenAddress::Unix(_) => true,
         }
     }

@@ -15,7 +15,7 @@ pub use dial::{DialSettings, DialTls, Proxy};
 pub use endpoint::{AtCapacity, EndpointSettings, Origins, QueueSettings, Welcome, WhenFull};
 pub use gateway::GatewaySettings;
 pub use link::{BackoffSettings, LinkQueueSettings, LinkSettings, OutletPolicy};
-pub use listener::{ListenAddress, ListenerSettings, TlsSettings};
+pub use listener::{Hosts, ListenAddress, ListenerSettings, TlsSettings};
 pub use relay::RelaySettings;
 pub use route::{Destination, EndpointId, EventKind, Format, LinkDestination, LinkId};
 
