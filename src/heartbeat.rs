@@ -12,6 +12,10 @@ use crate::connection::peer::Peer;
 use crate::shared::Shared;
 use crate::system::malloc;
 
+/// Visits of peers that have left that may be kept, beside a few for each connection. Such a visit may be a day away, and
+/// what is left of the peer stays in memory until then.
+const STALE_MAX: usize = 1024;
+
 /// Runs until `stop` is disconnected.
 pub fn run(shared: &Shared, stop: &Receiver<()>) {
     let ticks = crossbeam_channel::tick(TICK);
@@ -35,6 +39,10 @@ fn sweep(shared: &Shared, now: Ticks) {
     for peer in shared.visits.take_due(now) {
         let Some(next) = peer.upgrade().and_then(|peer| visit(shared, &peer, now)) else { continue };
         shared.visits.add_at(next, peer);
+    }
+    // A relayed client has two.
+    if shared.visits.len() > 3 * shared.connections.in_use() + STALE_MAX {
+        shared.visits.retain(|peer| peer.strong_count() > 0);
     }
 }
 
@@ -64,5 +72,40 @@ fn visit(shared: &Shared, peer: &Arc<Peer>, now: Ticks) -> Option<Ticks> {
             peer.outbox.close(Some(1008), "Message not complete in time");
             None
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+    use crate::config::Settings;
+    use crate::connection::peer::Name;
+    use crate::connection::poller::Poller;
+    use crate::connection::socket::Socket;
+    use crate::shared::rooms::Rooms;
+
+    #[test]
+    fn c15_of_peers_that_have_left_little_is_kept_however_late_they_would_be_visited() {
+        let poller = Arc::new(Poller::new().unwrap());
+        let stop = rustix::event::eventfd(0, rustix::event::EventfdFlags::empty()).unwrap();
+        let shared = Shared::new(Settings::default(), vec![None], Rooms::new().0, poller, Arc::new(stop));
+        let profile = &shared.endpoints[0].profile;
+        let peer = |id: u64| {
+            let (ours, _) = UnixStream::pair().unwrap();
+            shared.add_peer(Name::Client, id.into(), Socket::new(ours), None, profile)
+        };
+        let here = peer(1);
+        for id in 2..5 * STALE_MAX as u64 {
+            drop(peer(id));
+        }
+        // As if all had been visited once, and were to be visited next in a day.
+        for visit in shared.visits.take_due(Ticks::MAX) {
+            shared.visits.add_at(shared.clock.now() + 172_800, visit);
+        }
+        sweep(&shared, shared.clock.tick());
+        assert_eq!(shared.visits.len(), 1, "more is kept than that of the peer that is here");
+        assert_eq!(shared.visits.take_due(Ticks::MAX)[0].upgrade().map(|peer| peer.id()), Some(here.id()));
     }
 }
