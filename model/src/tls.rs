@@ -44,8 +44,8 @@ impl Session {
         self.outgoing.extend_from_slice(&[GOODBYE, 0]);
     }
 
-    pub fn has_outgoing(&self) -> bool {
-        !self.outgoing.is_empty()
+    pub fn outgoing(&self) -> usize {
+        self.outgoing.len()
     }
 
     pub fn take_outgoing(&mut self) -> Vec<u8> {

@@ -156,7 +156,7 @@ impl Stream {
             }
             if done.map_err(HeadError::Tls)? {
                 let mut input = Vec::new();
-                decrypt_all(session, &[], &mut input)?;
+                decrypt_all(&self.socket, session, &[], &mut input)?;
                 return Ok(input);
             }
             cipher.clear();
@@ -191,7 +191,7 @@ impl Stream {
             if count == 0 {
                 return Ok(0);
             }
-            let decrypted = decrypt_all(session, &cipher[..count], input)?;
+            let decrypted = decrypt_all(&self.socket, session, &cipher[..count], input)?;
             if decrypted > 0 || session.is_ended_by_peer() {
                 return Ok(decrypted);
             }
@@ -224,17 +224,21 @@ fn recv_behind(socket: &Socket, input: &mut Vec<u8>, deadline: Instant) -> Resul
     count
 }
 
-fn decrypt_all(session: &mut Session, cipher: &[u8], input: &mut Vec<u8>) -> Result<usize, HeadError> {
+/// Decrypts all of `cipher`, and writes what the session says in return. Nothing else was written before, so the socket
+/// takes it, unless the peer reads nothing of what it asks for.
+fn decrypt_all(socket: &Socket, session: &mut Session, cipher: &[u8], input: &mut Vec<u8>) -> Result<usize, HeadError> {
     let before = input.len();
     let mut plain = vec![0; CHUNK];
     let mut cipher = cipher;
-    loop {
-        match session.read(cipher, &mut plain).map_err(HeadError::Tls)? {
-            Decrypted::Plain(count) => input.extend_from_slice(&plain[..count]),
-            Decrypted::NeedMore | Decrypted::Closed => return Ok(input.len() - before),
-        }
+    while let Decrypted::Plain(count) = session.read(cipher, &mut plain).map_err(HeadError::Tls)? {
+        input.extend_from_slice(&plain[..count]);
         cipher = &[];
     }
+    let outgoing = session.take_outgoing();
+    if !outgoing.is_empty() && socket.send_now(&outgoing).map_err(HeadError::Io)? < outgoing.len() {
+        return Err(HeadError::Io(io::Error::other("it does not read what its TLS session asks for")));
+    }
+    Ok(input.len() - before)
 }
 
 /// Whether a TLS handshake record is all there. What is no such record never gets whole: it is for the session to

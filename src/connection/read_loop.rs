@@ -10,7 +10,7 @@ use bytes::Bytes;
 use super::buffer_pool::BufferPool;
 use super::frame::{Control, Frame, LARGE, Role, append_control};
 use super::outbox::Outbox;
-use super::peer::Peer;
+use super::peer::{BlockedOn, Peer};
 use super::reader::{Close, Reader, Sink, Violation};
 use super::tls::Decrypted;
 use crate::message::{Kind, Message};
@@ -235,15 +235,21 @@ impl<'a> ReadLoop<'a> {
         let mut plain = vec![0; bytes.len().min(PLAIN)];
         let mut cipher = &*bytes;
         loop {
-            match self.peer.outbox.decrypt(cipher, &mut plain) {
-                Ok(Decrypted::Plain(count)) => {
+            let (decrypted, is_behind) = match self.peer.outbox.decrypt(cipher, &mut plain) {
+                Ok(read) => read,
+                Err(error) => return self.lost("TLS failed", &error),
+            };
+            if is_behind {
+                self.peer.while_blocked_on(BlockedOn::Outbox, || self.peer.outbox.wait_for_session());
+            }
+            match decrypted {
+                Decrypted::Plain(count) => {
                     if self.consume(&mut plain[..count], handler) == Flow::End {
                         return Flow::End;
                     }
                 }
-                Ok(Decrypted::NeedMore) => return Flow::Go,
-                Ok(Decrypted::Closed) => return self.ended_by_peer(TLS_ENDED),
-                Err(error) => return self.lost("TLS failed", &error),
+                Decrypted::NeedMore => return Flow::Go,
+                Decrypted::Closed => return self.ended_by_peer(TLS_ENDED),
             }
             cipher = &[];
         }

@@ -13,6 +13,9 @@ use super::tls::Session;
 /// How much is encrypted ahead of the socket: one TLS record.
 const SEAL_BYTES: usize = 16 << 10;
 
+/// How much the session itself may have to say, such as answers to key updates, before its peer is not read any more.
+const SESSION_BYTES: usize = 16 << 10;
+
 /// The most frames in one record.
 const SEAL_FRAMES: usize = 64;
 
@@ -49,7 +52,12 @@ impl RecordWriter {
 
     /// Whether something of the session's waits to be written.
     pub fn has_work(&self) -> bool {
-        !self.sealed.bytes.is_empty() || self.session.has_outgoing()
+        !self.sealed.bytes.is_empty() || self.session.outgoing() > 0
+    }
+
+    /// Whether the session has so much to say that more would be piled up.
+    pub fn is_behind(&self) -> bool {
+        self.session.outgoing() > SESSION_BYTES
     }
 
     /// What to write next: what is left of the last record, else the next batch, else what the

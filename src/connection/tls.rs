@@ -96,6 +96,10 @@ fn context_of(chain: &[X509], key: &PKey<Private>) -> Result<SslContext, ErrorSt
     Ok(builder.build().into_context())
 }
 
+/// The most ciphertext that may come without a byte of plaintext in it. A record has 16 KiB, so this is nothing but
+/// empty records, key updates or refused renegotiations, each of which costs us more than the peer.
+const BARREN_MAX: usize = 64 << 10;
+
 /// What a read of the TLS session gave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Decrypted {
@@ -111,6 +115,14 @@ pub enum Decrypted {
 #[derive(Debug)]
 pub struct Session {
     stream: MemoryStream,
+    /// The ciphertext that has come since the last plaintext.
+    barren: usize,
+}
+
+impl From<MemoryStream> for Session {
+    fn from(stream: MemoryStream) -> Session {
+        Session { stream, barren: 0 }
+    }
 }
 
 /// A TLS stream over memory, of either library. Which one it is never changes, so a processor predicts the branch.
@@ -149,7 +161,7 @@ impl Session {
     /// The session of a client, before its handshake.
     pub fn new(context: &SslContext) -> Result<Session, ErrorStack> {
         let stream = SslStream::new(Ssl::new(context)?, Buffers::default())?;
-        Ok(Session { stream: MemoryStream::Accepted(stream) })
+        Ok(MemoryStream::Accepted(stream).into())
     }
 
     /// Goes on with the handshake of a client after `cipher` has arrived; `true` once it is done. Whatever the
@@ -176,8 +188,12 @@ impl Session {
     }
 
     /// Feeds `cipher` in and decrypts into `plain`, which has room.
+    ///
+    /// # Errors
+    /// The session is broken, or much has come that is no data.
     pub fn read(&mut self, cipher: &[u8], plain: &mut [u8]) -> io::Result<Decrypted> {
         self.stream.buffers_mut().incoming.extend_from_slice(cipher);
+        self.barren += cipher.len();
         if self.stream.buffers().is_drained() && !self.stream.has_plain() {
             // Asking would only be answered with "feed me", at the price of half a decryption.
             self.stream.buffers_mut().release();
@@ -200,8 +216,14 @@ impl Session {
                 Err(error) => Err(io::Error::new(io::ErrorKind::InvalidData, error.to_string())),
             },
         };
-        if matches!(decrypted, Ok(Decrypted::NeedMore)) {
-            self.stream.buffers_mut().release();
+        match decrypted {
+            Ok(Decrypted::Plain(_)) => self.barren = 0,
+            Ok(Decrypted::NeedMore) if self.barren > BARREN_MAX => {
+                let text = format!("{} KiB of key updates or empty records without data", BARREN_MAX >> 10);
+                return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+            }
+            Ok(Decrypted::NeedMore) => self.stream.buffers_mut().release(),
+            _ => {}
         }
         decrypted
     }
@@ -245,9 +267,9 @@ impl Session {
         }
     }
 
-    /// Whether there is ciphertext to be sent.
-    pub fn has_outgoing(&self) -> bool {
-        !self.stream.buffers().outgoing.is_empty()
+    /// How much ciphertext is to be sent.
+    pub fn outgoing(&self) -> usize {
+        self.stream.buffers().outgoing.len()
     }
 
     /// The ciphertext to be sent next; all of it, in order.
@@ -311,7 +333,7 @@ impl DialHandshake {
         match result {
             Ok(mut stream) => {
                 stream.get_mut().unsent_sink = None;
-                Ok(DialStep::Done(Session { stream: MemoryStream::Dialled(stream) }))
+                Ok(DialStep::Done(MemoryStream::Dialled(stream).into()))
             }
             Err(native_tls::HandshakeError::WouldBlock(half)) => Ok(DialStep::Waits(DialHandshake { half })),
             Err(native_tls::HandshakeError::Failure(error)) => {
@@ -441,7 +463,7 @@ mod tests {
     /// Feeds what `from` has to say to `to`, in pieces of `step` bytes, and returns what it decrypts.
     fn carry(from: &mut Session, to: &mut Session, step: usize) -> Vec<u8> {
         let cipher = from.take_outgoing();
-        assert!(!from.has_outgoing());
+        assert_eq!(from.outgoing(), 0);
         let (mut all, mut plain) = (Vec::new(), [0; 1000]);
         for piece in cipher.chunks(step) {
             let mut piece = piece;
@@ -463,7 +485,7 @@ mod tests {
             for step in [1000, 17, usize::MAX] {
                 let data: Vec<u8> = (0..len).map(|index| (index % 251) as u8).collect();
                 dialled.seal(&data).unwrap();
-                assert!(dialled.has_outgoing());
+                assert!(dialled.outgoing() > 0);
                 assert!(carry(&mut dialled, &mut accepted, step) == data, "{len} bytes to the accepted one");
                 accepted.seal(&data).unwrap();
                 assert!(carry(&mut accepted, &mut dialled, step) == data, "{len} bytes to the dialled one");
@@ -506,7 +528,7 @@ mod tests {
             carry(&mut other, &mut one, usize::MAX);
             one.seal(b"last").unwrap();
             one.say_goodbye();
-            assert!(one.has_outgoing());
+            assert!(one.outgoing() > 0);
             let (cipher, mut plain) = (one.take_outgoing(), [0; 100]);
             assert_eq!(other.read(&cipher, &mut plain).unwrap(), Decrypted::Plain(4));
             assert_eq!(other.read(&[], &mut plain).unwrap(), Decrypted::Closed);

@@ -266,7 +266,7 @@ impl Read for Wire {
             // It may have to answer something, an alert for one. That goes out before the next wait, and not now: a wait that
             // ends in vain would lose what was decrypted.
             if let Some(session) = &mut self.session
-                && session.has_outgoing()
+                && session.outgoing() > 0
             {
                 self.sealed.append(&mut session.take_outgoing());
             }

@@ -17,6 +17,7 @@ mod formats;
 mod heartbeat;
 mod import;
 mod import_destinations;
+mod key_updates;
 mod limits;
 mod lines;
 mod links;

@@ -338,14 +338,22 @@ impl Outbox {
     /// Feeds received ciphertext to the TLS session, as much as `cipher` holds, and decrypts into
     /// `plain`. What the session wants to say in return is written. Call it with an empty `cipher`
     /// until it needs more.
-    pub fn decrypt(self: &Arc<Self>, cipher: &[u8], plain: &mut [u8]) -> io::Result<Decrypted> {
+    pub fn decrypt(self: &Arc<Self>, cipher: &[u8], plain: &mut [u8]) -> io::Result<(Decrypted, bool)> {
         let mut state = self.lock();
         let tls = state.tls.as_mut().expect("only a TLS client decrypts");
         let result = tls.session.read(cipher, plain);
-        if tls.session.has_outgoing() {
-            self.write(state, None);
+        if tls.session.outgoing() == 0 {
+            return result.map(|decrypted| (decrypted, false));
         }
-        result
+        self.write(state, None);
+        result.map(|decrypted| (decrypted, self.lock().is_session_behind()))
+    }
+
+    /// Waits, in its own thread, until the peer has taken most of what its TLS session has to say: one that asks for
+    /// more and reads nothing of it is not read either. The wait ends with the connection, too.
+    pub fn wait_for_session(&self) {
+        let must_wait = |state: &State| state.stage < Stage::Closed && state.is_session_behind();
+        self.changed.wait_while(&self.state, self.lock(), must_wait, || false);
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

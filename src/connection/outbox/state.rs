@@ -153,6 +153,11 @@ impl State {
     /// The first reason for the end stays.
     pub(super) fn end_with(&mut self, code: u16, reason: &str, cause: EndCause, deadline: Ticks) {
         if self.end.is_none() {
+    /// Whether the TLS session, if there is one, has more to say than may pile up.
+    pub(super) fn is_session_behind(&self) -> bool {
+        self.tls.as_ref().is_some_and(|tls| tls.is_behind())
+    }
+
             self.end = Some(Box::new(End { ending: Ending { code, reason: reason.to_owned(), cause }, deadline }));
         }
     }
