@@ -233,7 +233,7 @@ impl Gateway {
     fn stop_clients(&self, drain: Duration, deadline: Instant) {
         let registry = &self.shared.registry;
         info!("stopping: closing {} clients, for at most {drain:?}", registry.len());
-        self.shared.rooms.stop(clock::ticks(drain));
+        self.shared.rooms.stop(self.shared.clock.now().saturating_add(clock::ticks(drain)));
         let left = registry.wait_empty(deadline);
         if left > 0 {
             warn!("stopping: {left} clients did not close in time: their connections are cut");

@@ -23,7 +23,7 @@ pub struct Poller {
     epoll: OwnedFd,
     wake: OwnedFd,
     stalled: Mutex<HashMap<u64, Arc<Outbox>>>,
-    closing: Mutex<Vec<Arc<Outbox>>>,
+    closing: Mutex<HashMap<u64, Arc<Outbox>>>,
 }
 
 impl Poller {
@@ -57,7 +57,7 @@ impl Poller {
 
     /// Has the heartbeat look at `outbox` every tick until it has ended.
     pub(super) fn closing(&self, outbox: &Arc<Outbox>) {
-        self.closing.lock().push(Arc::clone(outbox));
+        self.closing.lock().insert(outbox.id().as_u64(), Arc::clone(outbox));
     }
 
     /// Blocks until stalled outboxes can go on, or until [`wake`](Poller::wake).
@@ -84,9 +84,12 @@ impl Poller {
         for outbox in stalled {
             outbox.check_write_deadline(now);
         }
-        let closing = std::mem::take(&mut *self.closing.lock());
-        let mut left: Vec<_> = closing.into_iter().filter(|outbox| outbox.check_close_deadline(now)).collect();
-        self.closing.lock().append(&mut left);
+        let closing: Vec<_> = self.closing.lock().values().map(Arc::clone).collect();
+        for outbox in closing {
+            if !outbox.check_close_deadline(now) {
+                self.closing.lock().remove(&outbox.id().as_u64());
+            }
+        }
     }
 
     /// Whether nobody waits for a socket.
@@ -95,8 +98,12 @@ impl Poller {
         self.stalled.lock().is_empty()
     }
 
-    /// Forgets an outbox whose client has ended.
+    /// Forgets an outbox whose client has ended: here it would keep its socket open until the heartbeat comes.
     pub(super) fn forget(&self, outbox: &Outbox) {
-        self.stalled.lock().remove(&outbox.id().as_u64());
+        let id = outbox.id().as_u64();
+        let stalled = self.stalled.lock().remove(&id);
+        let closing = self.closing.lock().remove(&id);
+        // Without a lock, since the last one to let go closes the socket.
+        drop((stalled, closing));
     }
 }

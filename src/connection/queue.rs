@@ -287,6 +287,21 @@ impl Queue {
         forgotten
     }
 
+    /// Drops the messages that are queued, but for what is begun, and says how many they were. Control frames stay.
+    pub fn drop_messages(&mut self) -> usize {
+        let begun = usize::from(self.front_written > 0);
+        let mut dropped = 0;
+        for (at, frame) in std::mem::take(&mut self.waiting).frames.into_iter().enumerate() {
+            if at < begun || frame.messages() == 0 {
+                self.waiting.push_back(frame);
+            } else {
+                self.uncount(&frame);
+                dropped += frame.messages();
+            }
+        }
+        dropped
+    }
+
     /// Takes out what is queued and counts it no more: the first frame without what is written of it,
     /// but no WebSocket frame in part. Says how many messages of that one are written.
     pub fn unsent(&mut self) -> (Vec<Frame>, usize) {

@@ -310,7 +310,7 @@ impl<'a> ReadLoop<'a> {
     #[inline(never)]
     fn closed_by_peer(&mut self, close: Close) -> Flow {
         let outbox = &self.peer.outbox;
-        outbox.close(close.code, &close.reason);
+        outbox.answer_close(close.code, &close.reason);
         outbox.wait_closed();
         self.discard_leftovers();
         self.close = Some(close);

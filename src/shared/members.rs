@@ -23,8 +23,8 @@ pub enum Step {
     To(Arc<Outbox>, Frame),
     /// The gateway stops: every client is closed with 1001.
     Stop {
-        /// How long writing what is queued may take.
-        within: Ticks,
+        /// When those are cut who have not closed by then.
+        deadline: Ticks,
     },
 }
 
@@ -59,18 +59,18 @@ impl Members {
         self.places.get(&id).copied()
     }
 
-    /// Does a step. `stopping` is how long a client that joins has, if the gateway stops.
+    /// Does a step. `stopping` is when a client that joins is cut, if the gateway stops.
     pub fn step(&mut self, step: Step, stopping: Option<Ticks>) {
         match step {
             Step::Join(outbox) => {
-                if let Some(within) = stopping {
-                    close_for_stop(&outbox, within);
+                if let Some(deadline) = stopping {
+                    close_for_stop(&outbox, deadline);
                 }
                 self.add(outbox);
             }
             Step::Leave(id) => self.remove(id),
             Step::To(outbox, frame) => deliver_to(&outbox, &[frame]),
-            Step::Stop { within } => self.outboxes.iter().for_each(|outbox| close_for_stop(outbox, within)),
+            Step::Stop { deadline } => self.outboxes.iter().for_each(|outbox| close_for_stop(outbox, deadline)),
         }
     }
 
@@ -103,6 +103,6 @@ impl Members {
     }
 }
 
-fn close_for_stop(outbox: &Arc<Outbox>, within: Ticks) {
-    outbox.close_within(Some(1001), "Server shutting down", within);
+fn close_for_stop(outbox: &Arc<Outbox>, deadline: Ticks) {
+    outbox.close_by(Some(1001), "Server shutting down", deadline);
 }

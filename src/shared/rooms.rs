@@ -42,7 +42,7 @@ pub enum Ready {
 pub struct Rooms {
     live: Mutex<HashMap<Room, Weak<LiveRoom>>>,
     ready: Sender<Ready>,
-    /// Set once the gateway stops: a client that joins now is closed within this time.
+    /// Set once the gateway stops: when a client that joins now is cut.
     stopping: OnceLock<Ticks>,
     has_ended: AtomicBool,
 }
@@ -71,17 +71,18 @@ impl Rooms {
         self.live.lock().get(room).and_then(Weak::upgrade)
     }
 
-    /// Closes every client, also one that joins later, behind what waits in its room.
-    pub fn stop(&self, within: Ticks) {
+    /// Closes every client, also one that joins later, behind what waits in its room. Those that are not closed at the
+    /// deadline are cut.
+    pub fn stop(&self, deadline: Ticks) {
         // Set before the rooms are looked at: a client that joins meanwhile sees it, or is found.
-        if self.stopping.set(within).is_err() {
+        if self.stopping.set(deadline).is_err() {
             return;
         }
         let live: Vec<_> = self.live.lock().values().filter_map(Weak::upgrade).collect();
-        live.iter().for_each(|room| room.push(Item::Step(Step::Stop { within }, None)));
+        live.iter().for_each(|room| room.push(Item::Step(Step::Stop { deadline }, None)));
     }
 
-    /// How long a client that joins now has until it is cut, if the gateway stops.
+    /// When a client that joins now is cut, if the gateway stops.
     fn stopping(&self) -> Option<Ticks> {
         self.stopping.get().copied()
     }
@@ -156,7 +157,7 @@ impl LiveRoom {
         self.path.endpoint()
     }
 
-    /// How long a client that joins now has until it is cut, if the gateway stops.
+    /// When a client that joins now is cut, if the gateway stops.
     pub fn stopping(&self) -> Option<Ticks> {
         self.rooms.stopping()
     }

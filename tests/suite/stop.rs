@@ -62,6 +62,42 @@ fn a_stop_delivers_what_was_queued_and_then_says_goodbye() {
 }
 
 #[test]
+fn c14_a_client_that_reads_too_slowly_for_its_queue_still_gets_the_goodbye() {
+    const MESSAGES: usize = 640;
+    const SIZE: usize = 16 << 10;
+    let mut gateway = Gateway::start(&format!("[gateway]\ndrain_timeout = \"3s\"\n{ROOM}{LISTENERS}"));
+    let mut slow = gateway.narrow_client(Wire::Plain, "/");
+    let id = gateway.id_of(&slow);
+    let mut publisher = gateway.client(Wire::Plain, "/");
+    for _ in 0..MESSAGES {
+        publisher.send(&masked(0x82, &[b'x'; SIZE]));
+        publisher.message();
+    }
+    gateway.signal(Signal::TERM);
+    gateway.wait_for_log("stopping: closing 2 clients");
+    // About 2 MB a second, for 10 MB.
+    let mut heard = 0;
+    let close = loop {
+        let frame = slow.message();
+        if frame.first == 0x88 {
+            break frame;
+        }
+        heard += 1;
+        pass(Duration::from_millis(8));
+    };
+    assert_eq!(close, Frame::close(GOODBYE.0, GOODBYE.1));
+    slow.send(&masked(0x88, &close.payload[..2]));
+    slow.end();
+    assert_eq!(gateway.wait().code(), Some(0));
+    let log = gateway.whole_log();
+    let lines: Vec<_> = log.iter().filter(|line| line.contains(&format!("client {id}: "))).collect();
+    let says = |text: &str| assert!(lines.iter().any(|line| line.contains(text)), "{text}: {lines:?}");
+    says("code 1001, reason 'Server shutting down'");
+    says(&format!("{} messages were still queued for it and are lost", MESSAGES - heard));
+    measured("C14", format!("{heard} of {MESSAGES} messages, then 1001"));
+}
+
+#[test]
 fn either_signal_stops_within_the_drain_time_whatever_clients_do() {
     for signal in [Signal::TERM, Signal::INT] {
         let mut gateway = Gateway::start(&format!("[gateway]\ndrain_timeout = \"1s\"\n{ROOM}{LISTENERS}"));

@@ -25,7 +25,7 @@ use crate::config::QueueSettings;
 use crate::id::Id;
 use crate::sync::{Arc, Mutex, MutexGuard, Signal};
 pub use state::Delivery;
-use state::{Stage, State};
+use state::{End, Stage, State};
 
 /// The bounds and deadlines of an outbox.
 #[derive(Debug, Clone, Copy)]
@@ -203,39 +203,51 @@ impl Outbox {
     }
 
     /// Ends the connection in order: the Close goes out behind what is queued, then our direction
-    /// is shut down. The close deadline runs from now. Without a code the Close is empty, as the
-    /// answer to an empty one is.
+    /// is shut down. The close deadline runs from now; shortly before it, what is still queued is
+    /// given up for the Close. Without a code the Close is empty.
     pub fn close(self: &Arc<Self>, code: Option<u16>, reason: &str) {
-        self.close_within(code, reason, self.limits.close_timeout);
+        self.close_by(code, reason, self.clock.now().saturating_add(self.limits.close_timeout));
     }
 
     /// As [`close`](Outbox::close), with a deadline of its own.
-    pub fn close_within(self: &Arc<Self>, code: Option<u16>, reason: &str, within: Ticks) {
-        self.end(Some(Frame::close(self.role, code, reason)), code.unwrap_or(1005), reason, within);
+    pub fn close_by(self: &Arc<Self>, code: Option<u16>, reason: &str, deadline: Ticks) {
+        self.end(Some(Frame::close(self.role, code, reason)), code.unwrap_or(1005), reason, deadline, false);
+    }
+
+    /// As [`close`](Outbox::close), in answer to the peer's own Close.
+    pub fn answer_close(self: &Arc<Self>, code: Option<u16>, reason: &str) {
+        let deadline = self.clock.now().saturating_add(self.limits.close_timeout);
+        self.end(Some(Frame::close(self.role, code, reason)), code.unwrap_or(1005), reason, deadline, true);
     }
 
     /// Ends the connection of a peer that has said its last word without a Close, but may still read:
     /// what is queued is written, within the close deadline, and no Close behind it.
     pub fn finish_writing(self: &Arc<Self>, reason: &str) {
-        self.end(None, 1006, reason, self.limits.close_timeout);
+        let deadline = self.clock.now().saturating_add(self.limits.close_timeout);
+        self.end(None, 1006, reason, deadline, true);
     }
 
-    fn end(self: &Arc<Self>, last: Option<Frame>, code: u16, reason: &str, within: Ticks) {
+    fn end(self: &Arc<Self>, last: Option<Frame>, code: u16, reason: &str, deadline: Ticks, is_answer: bool) {
         let mut state = self.lock();
         if state.stage != Stage::Open {
             return;
         }
         state.stage = Stage::Closing;
         last.into_iter().for_each(|frame| state.queue.push(frame));
-        state.end_with(code, reason, EndCause::Ended, self.clock.now().saturating_add(within));
+        let ending = Ending { code, reason: reason.to_owned(), cause: EndCause::Ended };
+        state.end_with(End::new(ending, self.clock.now(), deadline, is_answer));
         self.changed.notify_all();
         self.write(state, None);
         self.poller.closing(self);
+        // The connection may have ended in between, and nobody would forget it before the heartbeat comes.
+        if self.is_aborted() {
+            self.poller.forget(self);
+        }
     }
 
     /// Ends the connection at once, without a Close: for peers that are gone.
     pub fn abort(&self, reason: &str) {
-        self.abort_locked(self.lock(), reason);
+        self.cut_locked(self.lock(), reason, EndCause::Ended);
     }
 
     /// As [`abort`](Outbox::abort), because a read or write failed. TCP fails them too when the peer's kernel takes
@@ -314,29 +326,35 @@ impl Outbox {
 
     /// Cuts a stalled outbox of which the kernel has taken nothing for the write timeout.
     pub(super) fn check_write_deadline(&self, now: Ticks) {
-        let mut state = self.lock();
+        let state = self.lock();
         let Some(timeout) = self.limits.write_timeout else { return };
         if state.stalled && now.saturating_sub(state.progress) >= timeout {
-            state.end_with(1006, "Too slow: nothing was taken within the write timeout", EndCause::WriteTimeout, 0);
-            self.abort_locked(state, "");
+            let reason = "Too slow: nothing was taken within the write timeout";
+            self.cut_locked(state, reason, EndCause::WriteTimeout);
         }
     }
 
-    /// Cuts a closing outbox that is over its deadline; says whether it has to be watched further.
-    pub(super) fn check_close_deadline(&self, now: Ticks) -> bool {
-        let state = self.lock();
+    /// Cuts a closing outbox that is over its deadline, and hurries one that is near it; says whether it has to be
+    /// watched further.
+    pub(super) fn check_close_deadline(self: &Arc<Self>, now: Ticks) -> bool {
+        let mut state = self.lock();
         if state.stage == Stage::Aborted {
             return false;
         }
-        let over = state.end.as_ref().is_some_and(|end| now >= end.deadline);
-        if over {
-            self.abort_locked(state, "over its close deadline");
+        let Some(end) = &state.end else { return true };
+        if now >= end.deadline {
+            self.cut_locked(state, "over its close deadline", EndCause::Ended);
+            return false;
         }
-        !over
+        if now >= end.hurry_at && state.stage == Stage::Closing {
+            state.hurry();
+        }
+        true
     }
 
     /// Feeds received ciphertext to the TLS session, as much as `cipher` holds, and decrypts into
-    /// `plain`. What the session wants to say in return is written. Call it with an empty `cipher`
+    /// `plain`. What the session wants to say in return is written; says whether so much of it is left that
+    /// [`wait_for_session`](Outbox::wait_for_session) has to come before the next read. Call it with an empty `cipher`
     /// until it needs more.
     pub fn decrypt(self: &Arc<Self>, cipher: &[u8], plain: &mut [u8]) -> io::Result<(Decrypted, bool)> {
         let mut state = self.lock();
@@ -360,18 +378,14 @@ impl Outbox {
         self.state.lock()
     }
 
-    fn fail_locked(&self, mut state: MutexGuard<'_, State>, failed: &str, error: &io::Error) {
+    fn fail_locked(&self, state: MutexGuard<'_, State>, failed: &str, error: &io::Error) {
         let is_late = error.kind() == io::ErrorKind::TimedOut;
         let cause = if is_late { EndCause::WriteTimeout } else { EndCause::Ended };
-        state.end_with(1006, &format!("{failed}: {error}"), cause, 0);
-        self.abort_locked(state, "");
+        self.cut_locked(state, &format!("{failed}: {error}"), cause);
     }
 
-    /// The reason is that of the end, if there is none yet.
-    fn abort_locked(&self, mut state: MutexGuard<'_, State>, reason: &str) {
-        state.end_with(1006, reason, EndCause::Ended, 0);
-        state.stage = Stage::Aborted;
-        state.forget_queued();
+    fn cut_locked(&self, mut state: MutexGuard<'_, State>, reason: &str, cause: EndCause) {
+        state.cut(reason, cause);
         drop(state);
         self.socket.shutdown_both();
         self.changed.notify_all();

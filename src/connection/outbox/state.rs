@@ -67,7 +67,34 @@ pub(super) enum Stage {
 #[derive(Debug)]
 pub(super) struct End {
     pub(super) ending: Ending,
+    /// When the connection is cut.
     pub(super) deadline: Ticks,
+    /// When what is queued is given up for the Close.
+    pub(super) hurry_at: Ticks,
+    /// The peer has sent its Close, and ours is the answer: that it may not leave changes nothing.
+    pub(super) is_answer: bool,
+}
+
+/// How long before its deadline a connection gives up what is queued, so that the peer still learns why it ends. A
+/// deadline that is nearer than twice that is halved.
+const HURRY: Ticks = 3;
+
+impl End {
+    /// One that is over at `deadline`.
+    pub(super) fn new(ending: Ending, now: Ticks, deadline: Ticks, is_answer: bool) -> End {
+        let span = deadline.saturating_sub(now);
+        let hurry_at = deadline.saturating_sub(HURRY.min(span.div_ceil(2)));
+        End { ending, deadline, hurry_at, is_answer }
+    }
+
+    /// The connection was cut before our Close left: the peer has none.
+    fn lose_close(&mut self) {
+        let Ending { code, reason, .. } = &mut self.ending;
+        if *code != 1006 && !self.is_answer {
+            *reason = format!("{reason} (the Close with {code} never left)");
+            *code = 1006;
+        }
+    }
 }
 
 /// What a writer carries to the kernel while the lock is free.
@@ -126,6 +153,11 @@ impl State {
         self.queue.has_waiting() || self.tls.as_ref().is_some_and(|tls| tls.has_work())
     }
 
+    /// Whether the TLS session, if there is one, has more to say than may pile up.
+    pub(super) fn is_session_behind(&self) -> bool {
+        self.tls.as_ref().is_some_and(|tls| tls.is_behind())
+    }
+
     /// Gives up what is queued or sealed: the connection has ended. What a writer carries is
     /// accounted when it comes back.
     pub(super) fn forget_queued(&mut self) {
@@ -151,14 +183,29 @@ impl State {
     }
 
     /// The first reason for the end stays.
-    pub(super) fn end_with(&mut self, code: u16, reason: &str, cause: EndCause, deadline: Ticks) {
+    pub(super) fn end_with(&mut self, end: End) {
         if self.end.is_none() {
-    /// Whether the TLS session, if there is one, has more to say than may pile up.
-    pub(super) fn is_session_behind(&self) -> bool {
-        self.tls.as_ref().is_some_and(|tls| tls.is_behind())
+            self.end = Some(Box::new(end));
+        }
     }
 
-            self.end = Some(Box::new(End { ending: Ending { code, reason: reason.to_owned(), cause }, deadline }));
+    /// The connection is cut for this reason, if it has no other.
+    pub(super) fn cut(&mut self, reason: &str, cause: EndCause) {
+        self.end_with(End::new(Ending { code: 1006, reason: reason.to_owned(), cause }, 0, 0, false));
+        if self.stage == Stage::Closing
+            && let Some(end) = &mut self.end
+        {
+            end.lose_close();
+        }
+        self.stage = Stage::Aborted;
+        self.forget_queued();
+    }
+
+    /// Gives up the messages that wait in front of the Close, for a peer that has not read them in time. They count as
+    /// lost.
+    pub(super) fn hurry(&mut self) {
+        if !self.keeps {
+            self.totals.lost += self.queue.drop_messages() as u64;
         }
     }
 

@@ -564,3 +564,70 @@ fn what_is_sealed_and_not_sent_when_the_connection_is_cut_is_lost_and_counted() 
     let totals = outbox.finish().1;
     assert_eq!(totals.messages + totals.lost, u64::from(delivered));
 }
+
+/// Fills an outbox beyond what its socket takes; how many messages that were.
+fn fill(outbox: &Arc<Outbox>) -> u32 {
+    let mut delivered = 0;
+    while !outbox.lock().stalled || outbox.lock().queue.fits(&message(1, 0, 10_000), &outbox.limits.queue) {
+        assert_eq!(outbox.deliver(&message(1, delivered, 10_000)), Delivery::Taken);
+        delivered += 1;
+    }
+    delivered
+}
+
+#[test]
+fn c14_shortly_before_the_deadline_what_is_queued_is_given_up_for_the_close() {
+    let (plain, plain_end) = plain_pair();
+    let (secured, session, secured_end) = tls_pair();
+    let ends: [(_, _, Box<dyn Read + Send>); 2] =
+        [(plain, None, Box::new(plain_end)), (secured, Some(session), Box::new(secured_end))];
+    for (socket, session, theirs) in ends {
+        let outbox = outbox(socket, session, 1 << 20);
+        let delivered = fill(&outbox);
+        outbox.close_by(Some(1001), "Server shutting down", 10);
+        outbox.poller.sweep(6);
+        let queued = outbox.lock().queue.has_waiting() && outbox.lock().totals.lost == 0;
+        assert!(queued, "it was given up too soon");
+        outbox.poller.sweep(7);
+        let flusher = {
+            let (outbox, poller) = (Arc::clone(&outbox), Arc::clone(&outbox.poller));
+            thread::spawn(move || {
+                while outbox.lock().stage < Stage::Closed {
+                    poller.wait().unwrap().iter().for_each(Outbox::resume);
+                }
+            })
+        };
+        let mut frames = read_frames(theirs, usize::MAX);
+        flusher.join().unwrap();
+        assert_eq!(frames.pop(), Some((0x88, b"\x03\xe9Server shutting down".to_vec())));
+        let (ending, totals) = outbox.finish();
+        assert_eq!(ending.code, 1001);
+        assert!(totals.lost > 10, "{totals:?}");
+        assert_eq!((totals.messages, totals.messages + totals.lost), (frames.len() as u64, u64::from(delivered)));
+    }
+}
+
+#[test]
+fn c14_a_close_that_never_left_is_not_said_to_have_been_sent() {
+    let (socket, _theirs) = plain_pair();
+    let outbox = outbox(socket, None, 1 << 20);
+    fill(&outbox);
+    outbox.close_by(Some(1001), "Server shutting down", 10);
+    outbox.poller.sweep(10);
+    let ending = outbox.finish().0;
+    assert_eq!((ending.code, &*ending.reason), (1006, "Server shutting down (the Close with 1001 never left)"));
+}
+
+#[test]
+fn c6_a_connection_that_was_closed_keeps_no_socket_until_the_heartbeat_comes() {
+    let (socket, mut theirs) = plain_pair();
+    let outbox = outbox(socket, None, 1 << 20);
+    outbox.close(Some(1000), "done");
+    outbox.wait_closed();
+    outbox.finish();
+    assert_eq!(Arc::strong_count(&outbox), 1);
+    drop(outbox);
+    let mut wire = Vec::new();
+    theirs.read_to_end(&mut wire).unwrap();
+    assert_eq!(wire, b"\x88\x06\x03\xe8done");
+}
