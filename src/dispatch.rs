@@ -66,7 +66,8 @@ impl Lane {
     pub fn new(shared: &Shared, place: Place, target: Target) -> Lane {
         let of_endpoint = |id: EndpointId| {
             let endpoint = &shared.endpoints[id];
-            (endpoint.settings.format, Audience::Client, Cork::new(endpoint.profile.cork))
+            let audience = if place == Place::Endpoint(id) { Audience::Client } else { Audience::Consumer };
+            (endpoint.settings.format, audience, Cork::new(endpoint.profile.cork))
         };
         let of_outlet = |id: OutletId| {
             let outlet = &shared.outlets[id];

@@ -128,6 +128,7 @@ fn live(shared: &Arc<Shared>, id: LinkId, dialed: Dialed) -> Lived {
         user_agent: None,
         subprotocol: subprotocol.as_deref().map(Arc::from),
         connected_at: SystemTime::now(),
+        description: None,
     };
     came_up(shared, id, &peer, &origin, subprotocol);
 

@@ -33,10 +33,12 @@ pub struct Origin {
     pub session: Id,
     /// Its address; `None` on a Unix socket.
     pub client_ip: Option<IpAddr>,
-    /// Its User-Agent header, if it sent one.
+    /// Its User-Agent header, if it sent one, at most 256 bytes of it.
     pub user_agent: Option<Arc<str>>,
     /// The subprotocol that was agreed with it, if one was.
     pub subprotocol: Option<Arc<str>>,
     /// When its handshake ended.
     pub connected_at: SystemTime,
+    /// Its path, parameters and query, as members of JSON, where its destinations are told.
+    pub description: Option<Arc<str>>,
 }

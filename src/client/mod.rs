@@ -157,6 +157,7 @@ mod tests {
             user_agent: None,
             subprotocol: None,
             connected_at: SystemTime::now(),
+            description: None,
         };
         let room = shared.rooms.open(&shared.routes.find("/", |_| true).unwrap());
         let peer = shared.add_peer(Name::Client, id, Socket::new(ours), None, &shared.endpoints[0].profile);

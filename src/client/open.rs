@@ -19,7 +19,7 @@ use crate::events::json::What;
 use crate::events::tell_of_client;
 use crate::format;
 use crate::http::refusal::Refusal;
-use crate::http::request;
+use crate::http::request::{self, Request};
 use crate::id::Id;
 use crate::message::{Kind, Message, Origin};
 use crate::permits::Permit;
@@ -32,6 +32,9 @@ use crate::shared::{Endpoint, Shared};
 
 /// How long a refused peer may take to read why.
 const LINGER: Duration = Duration::from_secs(2);
+
+/// How many bytes of a User-Agent are kept: it is in every message of the format `n8n`.
+const USER_AGENT_MAX: usize = 256;
 
 /// A connection as the accept loop hands it over.
 #[derive(Debug)]
@@ -131,9 +134,26 @@ pub fn open(shared: &Arc<Shared>, mut incoming: Incoming) -> Result<Admitted, Re
         Some(reached) => Admission { subprotocol: reached.dialed.subprotocol.clone(), ..admission },
         None => admission,
     };
-    let user_agent = request.user_agent.map(Arc::from);
-    let admitted = enter(shared, incoming, admission, endpoint, user_agent, place, behind)?;
+    let asked = Asked::new(shared, &admission, &request);
+    let admitted = enter(shared, incoming, admission, endpoint, asked, place, behind)?;
     Ok(Admitted { reached, ..admitted })
+}
+
+/// What a client's request says of it to those who get its messages.
+struct Asked {
+    user_agent: Option<Arc<str>>,
+    description: Option<Arc<str>>,
+}
+
+impl Asked {
+    fn new(shared: &Shared, admission: &Admission<'_>, request: &Request<'_>) -> Asked {
+        let (routes, room) = (&shared.routes, &admission.room);
+        let describe = || format::describe(&routes.show(room).to_string(), routes.parameters(room), request.query);
+        Asked {
+            user_agent: request.user_agent.map(|agent| agent[..agent.floor_char_boundary(USER_AGENT_MAX)].into()),
+            description: shared.endpoints[room.endpoint()].describes.then(describe),
+        }
+    }
 }
 
 /// Takes a place on the endpoint and in the room, perhaps that of an old client, which does not have to agree.
@@ -155,7 +175,7 @@ fn enter(
     incoming: Incoming,
     admission: Admission<'_>,
     endpoint: &Endpoint,
-    user_agent: Option<Arc<str>>,
+    asked: Asked,
     place: Place,
     behind: Vec<u8>,
 ) -> Result<Admitted, Rejected> {
@@ -166,7 +186,8 @@ fn enter(
     let peer = shared.add_peer(Name::Client, id, socket, session, &endpoint.profile);
     let connected_at = SystemTime::now();
     let subprotocol = admission.subprotocol.as_deref().map(Arc::from);
-    let origin = Origin { session: id, client_ip: address, user_agent, subprotocol, connected_at };
+    let Asked { user_agent, description } = asked;
+    let origin = Origin { session: id, client_ip: address, user_agent, subprotocol, connected_at, description };
     let (room, publisher) = (shared.rooms.open(&admission.room), Publisher::of_sender(&shared.budget));
     let client = Arc::new(Client { room, publisher, peer, origin });
     let Some(registration) = shared.registry.register(Arc::clone(&client), connection, place) else {

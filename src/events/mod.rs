@@ -54,8 +54,14 @@ pub fn tell_of_link(
     let now = SystemTime::now();
     let event = json::to_json(&subject, origin.map(|origin| origin.session), &what, now);
     // Nobody has the session 0, so an answer to it reaches nobody.
-    let nobody =
-        || Origin { session: 0.into(), client_ip: None, user_agent: None, subprotocol: None, connected_at: now };
+    let nobody = || Origin {
+        session: 0.into(),
+        client_ip: None,
+        user_agent: None,
+        subprotocol: None,
+        connected_at: now,
+        description: None,
+    };
     let origin = origin.cloned().unwrap_or_else(nobody);
     let lost = tell(shared, Place::Link(id), shared.routes.targets_of_link(id), &origin, event);
     count_lost(&link.counters.events_dropped, lost, || format!("link {}", link.name));
@@ -70,7 +76,7 @@ fn count_lost(counter: &AtomicU64, lost: u64, who: impl FnOnce() -> String) {
 
 /// Hands an event to those of these targets that have room for it right now. Says how many had not.
 fn tell(shared: &Shared, place: Place, targets: Vec<Target>, origin: &Origin, event: String) -> u64 {
-    let decoded = Decoded::json(event.into());
+    let decoded = Decoded::event(event.into());
     let mut lost = 0;
     for target in targets {
         // The subject itself is not told, and what picks its room by a field of a message finds none here.

@@ -5,7 +5,7 @@ use std::ops::Range;
 use bytes::Bytes;
 
 use crate::id::Id;
-use crate::message::Message;
+use crate::message::{Message, Origin};
 
 /// What a sender's message means. It shares its bytes with the message that it was decoded from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,13 +32,17 @@ pub(super) enum Content {
     Parsed,
     /// The payload is the JSON value in this range of the message.
     Value(Range<usize>),
+    /// The message is an event of the gateway's own, and JSON.
+    Event,
     Object(Object),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Object {
-    /// The bytes between the braces, without `_session` and `_wsgate`.
+    /// The bytes between the braces, without `_session`, `_wsgate` and `_event`.
     pub(super) members: Bytes,
+    /// One of them has a key of the description.
+    pub(super) is_describing: bool,
     /// Where the value of the last `payload` is in the message.
     pub(super) payload: Option<Range<usize>>,
     pub(super) session: RemovedMember,
@@ -57,8 +61,17 @@ pub(super) enum RemovedMember {
 /// Who reads what is encoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Audience {
-    /// The clients of an endpoint.
+    /// The clients of the sender's own room, or one client.
     Client,
-    /// The server of a link: the format `message` then has the sender's id in `_wsgate` too.
+    /// The clients of an endpoint that is a destination: they get the description of the sender.
+    Consumer,
+    /// The server of a link: it gets the description, and in the format `message` the sender's id in `_wsgate` too.
     Remote,
+}
+
+impl Audience {
+    /// The description of a sender, if this audience gets it.
+    pub(super) fn description(self, origin: &Origin) -> Option<&str> {
+        origin.description.as_deref().filter(|_| self != Audience::Client)
+    }
 }

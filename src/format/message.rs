@@ -6,7 +6,7 @@ use std::ops::Range;
 use bytes::Bytes;
 
 use super::decoded::{Address, Audience, Content, Decoded, Object, RemovedMember};
-use super::json;
+use super::{description, json};
 use crate::id::Id;
 use crate::message::{Kind, Message, Origin};
 
@@ -25,13 +25,24 @@ pub(super) fn decode(message: &Message) -> Content {
     }
 }
 
-/// For the server of a link it also names its sender in `_wsgate`, for the answer.
+/// To other endpoints and to the servers of links it describes its sender; to these it also names it in `_wsgate`, for the
+/// answer.
 pub(super) fn encode(decoded: &Decoded, origin: &Origin, audience: Audience) -> Message {
     let data = &decoded.message.data;
-    let mut out = Vec::with_capacity(data.len() + 110);
+    let mut out = Vec::with_capacity(data.len() + 110 + audience.description(origin).map_or(0, str::len));
     out.push(b'{');
+    let description = audience.description(origin);
     match &decoded.content {
+        // The description is ours: nobody describes itself.
+        Content::Object(object) if object.is_describing && description.is_some() => {
+            out.extend_from_slice(&undescribed(&object.members));
+        }
         Content::Object(object) => out.extend_from_slice(&object.members),
+        Content::Event => {
+            out.extend_from_slice(br#""payload":"#);
+            out.extend_from_slice(data);
+            out.extend_from_slice(br#","_event":true"#);
+        }
         Content::Value(value) => {
             out.extend_from_slice(br#""payload":"#);
             out.extend_from_slice(&data[value.clone()]);
@@ -52,6 +63,10 @@ pub(super) fn encode(decoded: &Decoded, origin: &Origin, audience: Audience) -> 
     if out[1..].trim_ascii().is_empty() {
         out.truncate(1);
     } else {
+        out.push(b',');
+    }
+    if let Some(description) = description {
+        out.extend_from_slice(description.as_bytes());
         out.push(b',');
     }
     let session = origin.session.to_string();
@@ -130,46 +145,82 @@ pub(super) fn field(text: &[u8], value: Range<usize>, path: &[Box<str>]) -> Opti
 
 /// Takes a JSON object apart. `None` if `text` is not a JSON object.
 fn object(text: &Bytes) -> Option<Object> {
-    let mut spliced = None;
+    let mut kept = Kept::new(text);
     let mut payload = None;
-    let (mut session, mut carried) = (RemovedMember::None, RemovedMember::None);
-    let mut open: Option<usize> = None;
+    let mut is_describing = false;
+    let (mut session, mut carried, mut event) = (RemovedMember::None, RemovedMember::None, RemovedMember::None);
     let whole = json::object(text, |member| {
-        let open = *open.get_or_insert(member.span.start);
         let key = &text[member.key];
         let removed = if json::string_is(key, "_session") {
             Some(&mut session)
         } else if json::string_is(key, "_wsgate") {
             Some(&mut carried)
+        } else if json::string_is(key, "_event") {
+            Some(&mut event)
         } else {
             None
         };
         if let Some(removed) = removed {
-            spliced.get_or_insert_with(|| before(text, open, &member.span));
             *removed = match removed {
                 RemovedMember::None => RemovedMember::One(member.value),
                 _ => RemovedMember::Several,
             };
-            return;
+            return kept.leave_out(member.span);
         }
         if json::string_is(key, "payload") {
             payload = Some(member.value);
         }
-        if let Some(kept) = &mut spliced {
-            if !kept.is_empty() {
-                kept.push(b',');
-            }
-            kept.extend_from_slice(&text[member.span]);
-        }
+        is_describing |= is_of_description(key);
+        kept.keep(member.span);
     })?;
-    let members = match spliced {
+    let members = match kept.spliced {
         Some(kept) => Bytes::from(kept),
         None => text.slice(whole.start + 1..whole.end - 1),
     };
-    Some(Object { members, payload, session, carried })
+    Some(Object { members, is_describing, payload, session, carried })
 }
 
-/// The members before the one at `span`, without the comma between them.
-fn before(text: &[u8], open: usize, span: &Range<usize>) -> Vec<u8> {
-    text[open..span.start].strip_suffix(b",").unwrap_or_default().to_vec()
+fn is_of_description(key: &[u8]) -> bool {
+    description::KEYS.iter().any(|own| json::string_is(key, own))
+}
+
+/// The members of an object, without those that have a key of the description.
+fn undescribed(members: &[u8]) -> Vec<u8> {
+    let text = [b"{", members, b"}"].concat();
+    let mut kept = Kept::new(&text);
+    json::object(&text, |member| {
+        if is_of_description(&text[member.key]) { kept.leave_out(member.span) } else { kept.keep(member.span) }
+    });
+    kept.spliced.unwrap_or_else(|| members.to_vec())
+}
+
+/// The members of an object that are kept, copied only from the first one on that is not.
+struct Kept<'t> {
+    text: &'t [u8],
+    /// Where the first member begins.
+    open: Option<usize>,
+    spliced: Option<Vec<u8>>,
+}
+
+impl<'t> Kept<'t> {
+    fn new(text: &'t [u8]) -> Kept<'t> {
+        Kept { text, open: None, spliced: None }
+    }
+
+    fn keep(&mut self, span: Range<usize>) {
+        self.open.get_or_insert(span.start);
+        if let Some(kept) = &mut self.spliced {
+            if !kept.is_empty() {
+                kept.push(b',');
+            }
+            kept.extend_from_slice(&self.text[span]);
+        }
+    }
+
+    fn leave_out(&mut self, span: Range<usize>) {
+        let open = *self.open.get_or_insert(span.start);
+        // What is before it, without the comma between them.
+        let before = || self.text[open..span.start].strip_suffix(b",").unwrap_or_default().to_vec();
+        self.spliced.get_or_insert_with(before);
+    }
 }

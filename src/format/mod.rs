@@ -41,11 +41,17 @@
 //! - **`_wsgate`**: over a link, the sender's id is also in this member, as a string. Node-RED replaces our `_session`
 //!   with its own and removes it from answers, but it passes `_wsgate` on, so an answer reaches the sender. A `_wsgate`
 //!   that a sender wrote is removed like a `_session`, and it addresses like one where that is allowed.
-//! - **`metadata`**: `clientIp` (not on a Unix socket), `userAgent` and `subprotocol` (if there was one),
-//!   `connectedAt` and `timestamp`. Times are written as in JavaScript: `2026-01-31T23:59:59.999Z`.
+//! - **`_event`**: an [event](crate::events) has `"_event": true` beside its payload. A sender's own is removed, as its
+//!   `_session` is, so an event cannot be forged.
+//! - **The description**: `path`, `parameters` and `query` of the sender's request, the path and the parameters as in
+//!   events, are in what goes to other endpoints and to links. A sender's own members with these keys are removed there.
+//!   It is made once for each client ([`describe`]).
+//! - **`metadata`**: `clientIp` (not on a Unix socket), `userAgent` (its first 256 bytes) and `subprotocol` (if there was
+//!   one), `session` and the description where there is one, `event` if it is one, `connectedAt` and `timestamp`. Times are written as in JavaScript: `2026-01-31T23:59:59.999Z`.
 //! - The formats `message` and `n8n` are always written as text messages.
 
 mod decoded;
+mod description;
 mod json;
 mod message;
 mod n8n;
@@ -61,13 +67,13 @@ use crate::message::{Kind, Message, Origin};
 use decoded::Content;
 
 pub use decoded::{Address, Audience, Decoded};
+pub use description::describe;
 pub use n8n::{iso_8601, welcome as welcome_n8n};
 
 impl Decoded {
-    /// A message of the gateway's own, whose payload is `text`. `text` must be JSON.
-    pub fn json(text: Bytes) -> Decoded {
-        let whole = 0..text.len();
-        Decoded { message: Message { kind: Kind::Text, data: text }, content: Content::Value(whole) }
+    /// An event, whose payload is `text`. `text` must be JSON, and no text.
+    pub fn event(text: Bytes) -> Decoded {
+        Decoded { message: Message { kind: Kind::Text, data: text }, content: Content::Event }
     }
 
     /// The client that the sender addresses with the `_session` of a message in the format `message`, or else with its
@@ -77,7 +83,7 @@ impl Decoded {
     pub fn address(&self) -> Option<Address> {
         match &self.content {
             Content::Object(object) => message::address(&self.message.data, object),
-            Content::Payload | Content::Parsed | Content::Value(_) => None,
+            Content::Payload | Content::Parsed | Content::Value(_) | Content::Event => None,
         }
     }
 
@@ -119,7 +125,7 @@ pub fn encode_for(
     match format {
         Format::Payload => payload::encode(decoded),
         Format::Message => Some(message::encode(decoded, origin, audience)),
-        Format::N8n => Some(n8n::encode(decoded, origin, now)),
+        Format::N8n => Some(n8n::encode(decoded, origin, audience, now)),
     }
 }
 

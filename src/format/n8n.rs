@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use jiff::Timestamp;
 
-use super::decoded::{Content, Decoded};
+use super::decoded::{Audience, Content, Decoded};
 use super::json;
 use crate::message::{Kind, Message, Origin};
 
@@ -18,12 +18,14 @@ pub fn welcome(now: SystemTime) -> Message {
     Message { kind: Kind::Text, data: Bytes::from(text) }
 }
 
-pub(super) fn encode(decoded: &Decoded, origin: &Origin, now: SystemTime) -> Message {
+pub(super) fn encode(decoded: &Decoded, origin: &Origin, audience: Audience, now: SystemTime) -> Message {
     let data = &decoded.message.data;
-    let mut out = Vec::with_capacity(data.len() + 256);
+    let description = audience.description(origin);
+    let mut out = Vec::with_capacity(data.len() + 256 + description.map_or(0, str::len));
     out.extend_from_slice(br#"{"message":"#);
     match &decoded.content {
         Content::Payload | Content::Parsed => json::write_parsed(&mut out, data),
+        Content::Event => out.extend_from_slice(data),
         Content::Value(value) => out.extend_from_slice(&data[value.clone()]),
         Content::Object(object) => {
             out.push(b'{');
@@ -44,6 +46,14 @@ pub(super) fn encode(decoded: &Decoded, origin: &Origin, now: SystemTime) -> Mes
         out.extend_from_slice(br#""subprotocol":"#);
         json::write_string(&mut out, subprotocol);
         out.push(b',');
+    }
+    if let Some(description) = description {
+        out.extend_from_slice(format!(r#""session":"{}","#, origin.session).as_bytes());
+        out.extend_from_slice(description.as_bytes());
+        out.push(b',');
+    }
+    if decoded.content == Content::Event {
+        out.extend_from_slice(br#""event":true,"#);
     }
     let times = format!(r#""connectedAt":"{}","timestamp":"{}"}}}}"#, iso_8601(origin.connected_at), iso_8601(now));
     out.extend_from_slice(times.as_bytes());

@@ -11,7 +11,7 @@ use crate::message::{Kind, Message};
 pub(super) fn encode(decoded: &Decoded) -> Option<Message> {
     let data = &decoded.message.data;
     match &decoded.content {
-        Content::Payload | Content::Parsed => Some(decoded.message.clone()),
+        Content::Payload | Content::Parsed | Content::Event => Some(decoded.message.clone()),
         Content::Value(value) => Some(of_value(data.slice(value.clone()))),
         Content::Object(object) => object.payload.clone().map(|payload| of_value(data.slice(payload))),
     }

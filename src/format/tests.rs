@@ -23,6 +23,7 @@ fn origin() -> Origin {
         user_agent: Some("press \"3\"\n".into()),
         subprotocol: None,
         connected_at: SystemTime::UNIX_EPOCH + Duration::from_millis(1_767_225_599_999),
+        description: None,
     }
 }
 
@@ -181,6 +182,47 @@ fn over_a_link_the_sender_is_named_twice_and_a_forged_name_is_removed() {
     assert_eq!(to_message(Format::Message, &sent), r#"{"payload":1,"#);
     let plain = encode_for(Audience::Remote, Format::Payload, &decoded, &origin(), now());
     assert_eq!(plain, Some(message(Text, "1")));
+}
+
+#[test]
+fn b22_only_receivers_elsewhere_get_the_description_and_no_sender_describes_itself() {
+    let description = r#""path":"/m/7","parameters":{"m":"7"},"query":{}"#;
+    let origin = Origin { description: Some(description.into()), ..origin() };
+    let received = |audience, format, sent: &str| {
+        let decoded = decode(Format::Message, message(Text, sent));
+        let received = encode_for(audience, format, &decoded, &origin, now()).unwrap();
+        String::from_utf8(received.data.to_vec()).unwrap()
+    };
+    for (sent, kept) in [
+        ("{}", ""),
+        (r#"{"payload":1}"#, r#""payload":1,"#),
+        (r#"{"path":1}"#, ""),
+        (r#"{"path":1,"payload":2,"quer\u0079":3,"path":4}"#, r#""payload":2,"#),
+        (r#"{"payload":{"path":1},"Path":2}"#, r#""payload":{"path":1},"Path":2,"#),
+        (r#"{"_session":1,"parameters":{},"a":2}"#, r#""a":2,"#),
+    ] {
+        for (audience, carried) in [(Audience::Consumer, ""), (Audience::Remote, r#""_wsgate":"0123456789abcdef","#)] {
+            assert_eq!(received(audience, Format::Message, sent), format!("{{{kept}{description},{carried}{OWN}}}"));
+        }
+        assert!(!received(Audience::Client, Format::Message, sent).contains(description));
+        let n8n = received(Audience::Consumer, Format::N8n, sent);
+        assert!(n8n.contains(&format!(r#","session":"0123456789abcdef",{description},"connectedAt""#)), "{n8n}");
+        assert!(!received(Audience::Client, Format::N8n, sent).contains("session\""));
+    }
+}
+
+#[test]
+fn b24_an_event_says_so_and_nobody_can_forge_it() {
+    let event = Decoded::event(r#"{"event":"connect"}"#.into());
+    let received = |format| String::from_utf8(encode(format, &event, &origin(), now()).unwrap().data.to_vec()).unwrap();
+    assert_eq!(received(Format::Payload), r#"{"event":"connect"}"#);
+    assert_eq!(received(Format::Message), format!(r#"{{"payload":{{"event":"connect"}},"_event":true,{OWN}}}"#));
+    assert!(received(Format::N8n).contains(r#","event":true,"connectedAt""#), "{}", received(Format::N8n));
+    for forged in [r#"{"_event":true,"a":1}"#, r#"{"a":1,"_\u0065vent":1,"_event":2}"#] {
+        let sent = message(Text, forged);
+        assert_eq!(to_message(Format::Message, &sent), r#"{"a":1,"#);
+        assert_eq!(to_n8n(Format::Message, &sent), r#"{"a":1}"#);
+    }
 }
 
 #[test]

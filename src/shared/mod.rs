@@ -21,7 +21,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use crate::clock::Clock;
-use crate::config::{EndpointSettings, LinkId, Settings};
+use crate::config::{Destination, EndpointSettings, Format, LinkId, Settings};
 use crate::connection::buffer_pool::BufferPool;
 use crate::connection::frame::Frame;
 use crate::connection::outbox::Outbox;
@@ -96,6 +96,8 @@ pub struct Endpoint {
     pub settings: EndpointSettings,
     /// The places for its clients.
     pub places: Arc<Places>,
+    /// Whether its clients are described to their destinations: one of them is elsewhere and takes more than payloads.
+    pub describes: bool,
     /// What holds for their connections.
     pub profile: Profile,
     /// How to reach the server that its clients are relayed to, if they are.
@@ -122,7 +124,11 @@ impl Shared {
         let budget = Arc::default();
         Shared {
             routes: Routes::new(&settings.endpoints, &settings.links),
-            endpoints: endpoints.map(|(endpoint, dialer)| Endpoint::new(endpoint, dialer, close_timeout)).collect(),
+            endpoints: endpoints
+                .map(|(endpoint, dialer)| {
+                    Endpoint::new(endpoint, dialer, close_timeout, describes(endpoint, &settings))
+                })
+                .collect(),
             links: links.map(|(index, link)| Link::new(LinkId(index), link, close_timeout)).collect(),
             outlets: Outlets::new(settings.links.iter().map(Link::outlet)),
             registry: Arc::default(),
@@ -210,13 +216,23 @@ impl Shared {
 }
 
 impl Endpoint {
-    fn new(settings: &EndpointSettings, dialer: Option<Dialer>, close_timeout: Duration) -> Endpoint {
+    fn new(settings: &EndpointSettings, dialer: Option<Dialer>, close_timeout: Duration, describes: bool) -> Endpoint {
         Endpoint {
             dialer,
+            describes,
             events_dropped: AtomicU64::new(0),
             places: Places::new(settings),
             profile: Profile::of_endpoint(settings, close_timeout),
             settings: settings.clone(),
         }
     }
+}
+
+/// Whether messages of this endpoint's clients go to another place in a format that describes their sender.
+fn describes(endpoint: &EndpointSettings, settings: &Settings) -> bool {
+    endpoint.to.iter().any(|destination| match destination {
+        Destination::Reply | Destination::Broadcast | Destination::Others => false,
+        Destination::Endpoint { id, .. } => settings.endpoints[*id].format != Format::Payload,
+        Destination::Link(id) => settings.links[*id].format != Format::Payload,
+    })
 }

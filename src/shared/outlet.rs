@@ -79,7 +79,7 @@ impl Outlet {
     /// A cork for one of its senders.
     pub fn cork(&self) -> Cork {
         match self.encoding.audience {
-            Audience::Client => Cork::new(self.encoding.cork),
+            Audience::Client | Audience::Consumer => Cork::new(self.encoding.cork),
             Audience::Remote => Cork::masked(self.encoding.cork),
         }
     }

@@ -178,8 +178,13 @@ impl Place {
     /// While the client waits for its upstream, its socket is shut down for reading if it is replaced, which ends
     /// the wait.
     pub fn waits_on(&self, socket: impl FnOnce() -> Option<OwnedFd>) {
-        if self.places.replaces {
-            self.set_stage(Stage::Opening(socket().map(Arc::new)));
+        if !self.places.replaces {
+            return;
+        }
+        let stage = Stage::Opening(socket().map(Arc::new));
+        match self.set_stage(stage.clone()) {
+            Standing::Has => {}
+            Standing::Replaced | Standing::Cut => stage.close(),
         }
     }
 

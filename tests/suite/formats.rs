@@ -139,6 +139,12 @@ fn message_from(id: &str, members: &str) -> String {
     format!("{{{members}{comma}{}", session(id))
 }
 
+/// These members, and the description of a client of this path, which receivers elsewhere get.
+fn described(path: &str, members: &str) -> String {
+    let comma = if members.is_empty() { "" } else { "," };
+    format!(r#"{members}{comma}"path":"{path}","parameters":{{}},"query":{{}}"#)
+}
+
 #[test]
 fn every_format_arrives_in_every_format() {
     with_any_deliverers(ALL, |gateway| {
@@ -162,7 +168,8 @@ fn every_format_arrives_in_every_format() {
                 if let Some((first, payload)) = payload {
                     assert_eq!(payloads.message(), Frame { first: *first, payload: payload.to_vec() }, "{what}");
                 }
-                assert_eq!(messages.text(), message_from(&id, members), "{what}");
+                let members = described(&format!("/in/{format}"), members);
+                assert_eq!(messages.text(), message_from(&id, &members), "{what}");
                 let text = n8n.text();
                 let head = format!(
                     r#"{{"message":{n8n_message},"metadata":{{"clientIp":"127.0.0.1","userAgent":"press \"3\"","#
@@ -210,14 +217,14 @@ fn a_client_cannot_send_under_the_session_of_another() {
                 sender.send(&masked(BINARY, bytes));
                 sender.send(&[masked(0x01, head), masked(0x80, tail)].concat());
                 for _ in 0..3 {
-                    assert_eq!(receiver.text(), message_from(&id, &members), "{forged}");
+                    assert_eq!(receiver.text(), message_from(&id, &described("/in/message", &members)), "{forged}");
                 }
             }
             // With spaces, whatever becomes of them.
             sender.send_text(&format!("\t{{ \"_session\" : {OTHER} ,\n\"payload\" : 1 , \"_session\" : 2 }} "));
             let text = receiver.text();
             let compact: String = text.split_whitespace().collect();
-            assert_eq!(compact, message_from(&id, r#""payload":1"#), "{text}");
+            assert_eq!(compact, message_from(&id, &described("/in/message", r#""payload":1"#)), "{text}");
             // A payload is data, and so is JSON in it.
             for path in ["/in/payload", "/in/n8n"] {
                 let mut sender = gateway.client(wire, path);
@@ -269,9 +276,9 @@ fn where_sessions_may_be_addressed_an_answer_reaches_its_one_client() {
             let (mut sensor, sensor_id) = known(gateway, wire, "/sensors");
             let (mut control, control_id) = known(gateway, wire, "/control");
             device.send_text(r#"{"payload":"question"}"#);
-            assert_eq!(control.text(), message_from(&device_id, r#""payload":"question""#));
+            assert_eq!(control.text(), message_from(&device_id, &described("/devices", r#""payload":"question""#)));
             sensor.send_text("21.5");
-            assert_eq!(control.text(), message_from(&sensor_id, r#""payload":"21.5""#));
+            assert_eq!(control.text(), message_from(&sensor_id, &described("/sensors", r#""payload":"21.5""#)));
 
             // One read: to the whole room, to one, to the other, and to the room again.
             let all = [
@@ -281,11 +288,14 @@ fn where_sessions_may_be_addressed_an_answer_reaches_its_one_client() {
                 r#"{"payload":"after"}"#.to_owned(),
             ];
             control.send(&all.iter().flat_map(|text| masked(TEXT, text.as_bytes())).collect::<Vec<_>>());
-            for expected in ["before", "answer", "after"] {
-                assert_eq!(device.text(), message_from(&control_id, &format!(r#""payload":"{expected}""#)));
+            let [before, after] = ["before", "after"]
+                .map(|text| message_from(&control_id, &described("/control", &format!(r#""payload":"{text}""#))));
+            // Whoever is answered is told nothing of the one that answers.
+            for expected in [&before, &message_from(&control_id, r#""payload":"answer""#), &after] {
+                assert_eq!(device.text(), *expected);
             }
-            for expected in ["before", "after"] {
-                assert_eq!(bystander.text(), message_from(&control_id, &format!(r#""payload":"{expected}""#)));
+            for expected in [&before, &after] {
+                assert_eq!(bystander.text(), *expected);
             }
             assert_eq!(sensor.text(), "reset");
         }
@@ -317,12 +327,12 @@ fn a_message_to_a_session_that_is_unknown_or_not_allowed_is_logged_and_dropped()
         }
         // No client got any of it: what comes next is the first.
         control.send_text(r#"{"payload":"to all"}"#);
-        assert_eq!(device.text(), message_from(&control_id, r#""payload":"to all""#));
+        assert_eq!(device.text(), message_from(&control_id, &described("/control", r#""payload":"to all""#)));
         // Where it is not allowed, an address is only a forged name.
         foreign.send_text(&message_from(&device_id, r#""payload":"psst""#));
         assert_eq!(foreign.text(), message_from(&foreign_id, r#""payload":"psst""#));
         device.send_text(&message_from(&foreign_id, r#""payload":"psst""#));
-        assert_eq!(control.text(), message_from(&device_id, r#""payload":"psst""#));
+        assert_eq!(control.text(), message_from(&device_id, &described("/devices", r#""payload":"psst""#)));
     });
 }
 
@@ -364,7 +374,8 @@ fn s6_a_json_bomb_arrives_as_it_was_sent_and_costs_no_processor_time() {
         let mut attack = Attack::begin("S6", &gateway);
         sender.send_text(bomb);
         assert!(payloads.text() == *bomb, "{name} as a payload was changed");
-        assert!(messages.text() == message_from(&id, &format!("\"payload\":{}", quoted(bomb))), "{name}, in a message");
+        let members = described("/in/payload", &format!("\"payload\":{}", quoted(bomb)));
+        assert!(messages.text() == message_from(&id, &members), "{name}, in a message");
         let expected = if *is_json { bomb.clone() } else { quoted(bomb) };
         assert!(n8n.text().starts_with(&format!("{{\"message\":{expected},\"metadata\":")), "{name}, for n8n");
         attack.check_echo(name);
@@ -381,7 +392,8 @@ fn s6_a_json_bomb_arrives_as_it_was_sent_and_costs_no_processor_time() {
             [message.clone(), quoted(&message), quoted(&message)]
         };
         assert!(payloads.text() == payload, "{name} in a message was changed");
-        assert!(messages.text() == message_from(&talker_id, &format!("\"payload\":{member}")), "{name}, in a message");
+        let members = described("/in/message", &format!("\"payload\":{member}"));
+        assert!(messages.text() == message_from(&talker_id, &members), "{name}, in a message");
         assert!(n8n.text().starts_with(&format!("{{\"message\":{whole},\"metadata\":")), "{name}, for n8n");
         attack.check_echo(name);
         let spent = attack.spent();

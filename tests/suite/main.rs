@@ -11,6 +11,7 @@ mod check;
 mod cli;
 mod config;
 mod delivery;
+mod descriptions;
 mod dial;
 mod documents;
 mod formats;

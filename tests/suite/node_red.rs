@@ -109,7 +109,10 @@ fn the_entire_message_passes_both_ways_and_each_side_has_its_own_session() {
     assert!(answer.as_object_mut().unwrap().remove("_msgid").is_some());
     assert_eq!(
         answer,
-        json!({ "payload": { "n": 2 }, "topic": "t!", "_session": { "type": "websocket", "id": flow } })
+        json!({
+            "payload": { "n": 2 }, "topic": "t!", "path": "/flow", "parameters": {}, "query": {},
+            "_session": { "type": "websocket", "id": flow }
+        })
     );
     let seen = node_red.wait_for_seen("the message", 1, |seen| seen.get("payload").is_some()).remove(0);
     assert_eq!(
@@ -666,8 +669,9 @@ fn round(port: u16, path: &str, said: &[&str], reaches_all: bool) -> Vec<Vec<Val
             let is_end = text.contains("the end");
             let mut message = serde_json::from_str(&text).unwrap_or(Value::String(text));
             if let Some(object) = message.as_object_mut() {
-                // Node-RED adds the number of the message, the gateway its session.
-                object.retain(|key, _| !["_msgid", "_session"].contains(&&**key));
+                // Node-RED adds the number of the message, the gateway its session and where it comes from.
+                let added = ["_msgid", "_session", "path", "parameters", "query"];
+                object.retain(|key, _| !added.contains(&&**key));
             }
             got.push(message);
             if is_end {
