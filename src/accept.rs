@@ -20,6 +20,7 @@ use crate::http::refusal::Refusal;
 use crate::id::Id;
 use crate::listener::Listener;
 use crate::shared::Shared;
+use crate::shared::handshakes::Source;
 use crate::sync::Mutex;
 use crate::system::thread::spawn_client;
 use crate::system::watchdog::WatchdogHandle;
@@ -46,10 +47,18 @@ pub fn run(shared: &Arc<Shared>, listener: &Listener, mut handle: Option<Watchdo
         match accepted {
             Ok((socket, peer)) => {
                 trouble.is_over(&listener.settings.name);
-                if let Err((socket, why)) = admit(shared, listener, socket, &peer) {
-                    refusals.log(&listener.settings.name, &why);
-                    if let Some(socket) = socket {
-                        refuse_with_503(shared, socket, listener);
+                match admit(shared, listener, socket, &peer) {
+                    Ok(None) => {}
+                    Ok(Some(source)) => {
+                        let limit = shared.handshakes.limit();
+                        let why = format!("{limit} handshakes are not finished, and most of them come from {source}");
+                        refusals.log(&listener.settings.name, &why);
+                    }
+                    Err((socket, why)) => {
+                        refusals.log(&listener.settings.name, &why);
+                        if let Some(socket) = socket {
+                            refuse_with_503(shared, &socket, listener);
+                        }
                     }
                 }
             }
@@ -73,29 +82,29 @@ fn wait_watched(shared: &Shared, socket: &socket2::Socket, handle: &mut Watchdog
     }
 }
 
-/// Gives a connection its thread, or itself back with the reason why not.
+/// Gives a connection its thread, or itself back with the reason why not. Says from where a handshake has given way to
+/// it, if one had to.
 fn admit(
     shared: &Arc<Shared>,
     listener: &Listener,
     socket: socket2::Socket,
     peer: &SockAddr,
-) -> Result<(), (Option<Socket>, String)> {
-    let socket = Socket::new(socket);
+) -> Result<Option<Source>, (Option<Arc<Socket>>, String)> {
+    let socket = Arc::new(Socket::new(socket));
     let Some(connection) = shared.connections.try_acquire() else {
         return Err((Some(socket), format!("the gateway has {} connections", shared.connections.limit())));
-    };
-    let Some(handshake) = shared.handshakes.try_acquire() else {
-        return Err((Some(socket), format!("{} handshakes are not finished", shared.handshakes.limit())));
     };
     let from = peer.as_socket().map_or_else(|| "unix".to_owned(), |address| address.to_string());
     let id = match Id::random() {
         Ok(id) => id,
         Err(error) => return Err((Some(socket), error.to_string())),
     };
+    let ip = peer.as_socket().map(|address| address.ip());
+    let (handshake, given_way) = shared.handshakes.enter(ip, &socket);
     let incoming = Incoming {
         id,
         stream: Stream::new(socket, listener.tls.clone()),
-        address: peer.as_socket().map(|address| address.ip()),
+        address: ip,
         listener: Arc::clone(&listener.settings),
         connection,
         handshake: Some(handshake),
@@ -109,9 +118,13 @@ fn admit(
         drop(handed);
         client::run(&shared_by_thread, incoming, &from);
     };
-    spawn_client(format!("client {id}"), shared.settings.gateway.client_stack, body).map_err(|error| {
-        (take(&handover).map(|incoming| incoming.stream.socket), format!("failed to start a thread: {error}"))
-    })
+    match spawn_client(format!("client {id}"), shared.settings.gateway.client_stack, body) {
+        Ok(()) => Ok(given_way),
+        Err(error) => {
+            let socket = take(&handover).map(|incoming| incoming.stream.socket);
+            Err((socket, format!("failed to start a thread: {error}")))
+        }
+    }
 }
 
 fn take(handover: &Mutex<Option<Incoming>>) -> Option<Incoming> {
@@ -175,12 +188,12 @@ impl Refusals {
 /// Answers 503 on a plain listener, and leaves the closing to the heartbeat: closed at once, with
 /// its request unread, the connection would be reset and the answer lost. On a TLS listener there
 /// is no way to say it.
-fn refuse_with_503(shared: &Shared, socket: Socket, listener: &Listener) {
+fn refuse_with_503(shared: &Shared, socket: &Arc<Socket>, listener: &Listener) {
     if listener.tls.is_some() || socket.send_now(&Refusal::new(503, "the server is at capacity").to_http()).is_err() {
         return;
     }
     socket.shutdown_write();
     if let Some(permit) = shared.lingering_permits.try_acquire() {
-        shared.lingering.add_at(shared.clock.now() + clock::ticks(LINGER), (socket, permit));
+        shared.lingering.add_at(shared.clock.now() + clock::ticks(LINGER), (Arc::clone(socket), permit));
     }
 }

@@ -24,6 +24,7 @@ use crate::id::Id;
 use crate::message::{Kind, Message, Origin};
 use crate::permits::Permit;
 use crate::relay::reach::{ClientRequest, ReachError, Reached, reach};
+use crate::shared::handshakes::HandshakePlace;
 use crate::shared::members::Step;
 use crate::shared::places::{Full, Place};
 use crate::shared::publisher::Publisher;
@@ -50,7 +51,7 @@ pub struct Incoming {
     /// It counts as a connection.
     pub connection: Permit,
     /// It counts as a handshake, until it has said all that it has to say.
-    pub handshake: Option<Permit>,
+    pub handshake: Option<HandshakePlace>,
 }
 
 /// A client in its room.
@@ -180,7 +181,10 @@ fn enter(
     behind: Vec<u8>,
 ) -> Result<Admitted, Rejected> {
     let Incoming { id, stream, address, connection, handshake, .. } = incoming;
-    let (socket, mut session) = stream.into_parts();
+    let is_finished = handshake.is_none_or(HandshakePlace::finish);
+    let Some((socket, mut session)) = stream.into_parts().filter(|_| is_finished) else {
+        return Err(Rejected::Gone("its handshake had to give way to a newer one".to_owned()));
+    };
     let is_tls = session.is_some();
     let is_session_ended = session.as_mut().is_some_and(Session::is_ended_by_peer);
     let peer = shared.add_peer(Name::Client, id, socket, session, &endpoint.profile);
@@ -210,7 +214,6 @@ fn enter(
     shared.step(&client.peer, &client.publisher, &client.room, Step::Join(Arc::clone(client.outbox())));
     client.outbox().flush();
     registration.place().open(client.outbox());
-    drop(handshake);
     let handshaken = Handshaken { is_tls, behind, is_session_ended };
     Ok(Admitted { registration, subprotocol: admission.subprotocol, handshaken, reached: None })
 }

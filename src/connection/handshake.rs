@@ -5,6 +5,7 @@
 //! Bytes that came behind the head belong to the WebSocket and are kept.
 
 use std::io;
+use std::sync::Arc;
 use std::time::Instant;
 
 use openssl::ssl::SslContext;
@@ -22,8 +23,8 @@ const RECORD_MAX: usize = 5 + (16 << 10);
 /// A stream during its handshake: a socket, and TLS over it if the listener has TLS.
 #[derive(Debug)]
 pub struct Stream {
-    /// The accepted socket, under the TLS if there is any.
-    pub socket: Socket,
+    /// The accepted socket, under the TLS if there is any. Whoever else has it can only shut it down.
+    pub socket: Arc<Socket>,
     /// What a TLS session is made of, until the peer has begun one.
     context: Option<SslContext>,
     /// The TLS session, from the peer's first whole record on.
@@ -62,13 +63,14 @@ pub struct Head {
 
 impl Stream {
     /// A stream before its handshake; over TLS if there is a context for it.
-    pub fn new(socket: Socket, tls: Option<SslContext>) -> Stream {
+    pub fn new(socket: Arc<Socket>, tls: Option<SslContext>) -> Stream {
         Stream { socket, context: tls, session: None }
     }
 
-    /// The socket, and the TLS session over it: there is one after a head has been read over TLS.
-    pub fn into_parts(self) -> (Socket, Option<Session>) {
-        (self.socket, self.session)
+    /// The socket, and the TLS session over it: there is one after a head has been read over TLS. `None` if somebody else
+    /// still has the socket.
+    pub fn into_parts(self) -> Option<(Socket, Option<Session>)> {
+        Arc::into_inner(self.socket).map(|socket| (socket, self.session))
     }
 
     /// Whether the peer is spoken to over TLS.
@@ -270,7 +272,7 @@ mod tests {
         for _ in 0..4 {
             std::io::Write::write_all(&mut theirs, &[b'x'; CHUNK]).unwrap();
         }
-        let mut stream = Stream::new(Socket::new(ours), None);
+        let mut stream = Stream::new(Arc::new(Socket::new(ours)), None);
         let past = Instant::now();
         assert!(matches!(stream.read_head(past), Err(HeadError::TimedOut)));
         stream.linger(past);

@@ -3,6 +3,7 @@
 
 pub mod credit;
 pub mod fanout;
+pub mod handshakes;
 pub mod link;
 pub mod members;
 pub mod outlet;
@@ -34,6 +35,7 @@ use crate::id::Id;
 use crate::permits::{Permit, Semaphore};
 use crate::route::Routes;
 use crate::shared::credit::Budget;
+use crate::shared::handshakes::Handshakes;
 use crate::shared::link::Link;
 use crate::shared::members::Step;
 use crate::shared::outlet::Outlets;
@@ -66,7 +68,7 @@ pub struct Shared {
     /// All connections that were accepted, until their thread ends.
     pub connections: Arc<Semaphore>,
     /// Those whose handshake is not done.
-    pub handshakes: Arc<Semaphore>,
+    pub handshakes: Arc<Handshakes>,
     /// Where clients are, and the way to the broadcaster.
     pub rooms: Arc<Rooms>,
     /// What all senders may have on its way to rooms.
@@ -83,7 +85,7 @@ pub struct Shared {
     /// Large read buffers, lent.
     pub buffers: BufferPool,
     /// Connections that were refused without a thread, until they are closed.
-    pub lingering: TimerQueue<(Socket, Permit)>,
+    pub lingering: TimerQueue<(Arc<Socket>, Permit)>,
     /// How many of them there may be.
     pub lingering_permits: Arc<Semaphore>,
     stopping: AtomicBool,
@@ -133,7 +135,7 @@ impl Shared {
             outlets: Outlets::new(settings.links.iter().map(Link::outlet)),
             registry: Arc::default(),
             connections: Semaphore::new(settings.gateway.max_connections),
-            handshakes: Semaphore::new(settings.gateway.max_handshakes),
+            handshakes: Handshakes::new(settings.gateway.max_handshakes),
             rooms,
             events: Publisher::of_events(&budget),
             budget,

@@ -349,16 +349,30 @@ fn a_client_beyond_the_limit_of_an_endpoint_is_closed_or_refused_as_at_capacity_
 }
 
 #[test]
-fn handshakes_beyond_their_limit_get_503_until_one_is_done() {
-    let gateway = Gateway::start(&config("max_handshakes = 3\nhandshake_timeout = \"2s\""));
-    let mut canary = Canary::connect(&gateway);
-    // Its own handshake counts until the gateway reads from it.
-    canary.check_echo("its own handshake");
-    let silent: Vec<Raw> = (0..3).map(|_| gateway.raw("plain")).collect();
-    assert!(is_told_to_retry(&try_upgrade(&gateway, "/canary").0));
-    canary.check_echo("a refusal");
-    drop(silent);
-    eventually("a handshake is free", DEADLINE / 2, || is_accepted(&try_upgrade(&gateway, "/canary").0));
+fn c11_who_opens_connections_and_says_nothing_keeps_out_nobody_else() {
+    const PLACES: usize = 20;
+    let gateway = Gateway::start(&config(&format!("max_handshakes = {PLACES}\nhandshake_timeout = \"60s\"")));
+    let mut attack = Attack::begin("C11", &gateway);
+    let mut slow = Raw::plain_from([127, 0, 0, 2].into(), gateway.port("plain"));
+    let request = request("/canary", &[]);
+    let mut silent = Vec::new();
+    // Each piece of its request comes behind more silent connections than there are places.
+    for piece in request.as_bytes().chunks(request.len().div_ceil(5)) {
+        slow.send(piece);
+        silent.extend((0..2 * PLACES).map(|_| gateway.raw("plain")));
+        // One from the flood's own address gets in, and as it was accepted after the others, so have they been.
+        assert!(is_accepted(&try_upgrade(&gateway, "/canary").0));
+        attack.check_echo("silent connections");
+    }
+    assert!(is_accepted(&slow.head()), "it was kept out");
+    let held = silent.len();
+    for old in &mut silent[..held - PLACES] {
+        old.end();
+    }
+    gateway.wait_for_log("20 handshakes are not finished, and most of them come from 127.0.0.1");
+    drop((silent, slow));
+    attack.gives_back_within(DEADLINE / 2);
+    attack.end(format!("{held} silent connections for {PLACES} places, 6 of 6 others let in"));
 }
 
 /// Tries 120 clients, of which only some can have a thread, and then whether threads start again.

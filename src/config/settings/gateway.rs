@@ -7,7 +7,7 @@ use std::time::Duration;
 pub struct GatewaySettings {
     /// Clients at once over all listeners; the next one gets 503. Default 10,000, at least 1.
     pub max_connections: usize,
-    /// Connections at once whose handshake is not finished; the next one gets 503. Default 1,024.
+    /// Connections at once whose handshake is not finished; the next one takes the place of an old one. Default 1,024.
     pub max_handshakes: usize,
     /// From accept to the end of the request head, TLS included. Default 10 s.
     pub handshake_timeout: Duration,

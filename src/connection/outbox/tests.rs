@@ -56,9 +56,9 @@ fn tls_pair() -> (Socket, Session, openssl::ssl::SslStream<UnixStream>) {
         stream.write_all(b"\r\n\r\n").unwrap();
         stream
     });
-    let mut stream = Stream::new(socket, Some(context));
+    let mut stream = Stream::new(Arc::new(socket), Some(context));
     stream.read_head(Instant::now() + PATIENCE).unwrap();
-    let (socket, session) = stream.into_parts();
+    let (socket, session) = stream.into_parts().unwrap();
     (socket, session.unwrap(), client.join().unwrap())
 }
 

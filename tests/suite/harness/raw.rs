@@ -105,6 +105,13 @@ impl Raw {
         Raw::over(connect(port))
     }
 
+    /// Connects to a plain listener from this address of the machine's own.
+    pub(crate) fn plain_from(source: Ipv4Addr, port: u16) -> Raw {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.bind(&SocketAddr::from((source, 0)).into()).unwrap();
+        Raw::over(connect_with(socket, &loopback(port)))
+    }
+
     /// Connects to a plain listener with a receive buffer of a few KiB: when such a client stops
     /// reading, the gateway soon knows.
     pub(crate) fn narrow(port: u16) -> Raw {
@@ -441,6 +448,10 @@ fn connect_to(address: &SockAddr, receive_buffer: Option<usize>) -> Socket {
     if let Some(bytes) = receive_buffer {
         socket.set_recv_buffer_size(bytes).unwrap();
     }
+    connect_with(socket, address)
+}
+
+fn connect_with(socket: Socket, address: &SockAddr) -> Socket {
     socket.connect(address).unwrap();
     if !address.is_unix() {
         socket.set_tcp_nodelay(true).unwrap();

@@ -1,0 +1,207 @@
+//! Connections whose handshake is not finished: a bounded number of places, of which nobody can keep all.
+//!
+//! When every place is taken, the oldest handshake of the address that has the most of them gives way. So whoever opens
+//! connections and says nothing keeps out himself alone, however fast he is, and if thousands of addresses do so, a
+//! handshake still has as long as it takes them to come once each.
+
+use std::collections::{HashMap, VecDeque};
+use std::fmt;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::Arc;
+
+use crate::connection::socket::Socket;
+use crate::sync::Mutex;
+
+/// The places for handshakes.
+#[derive(Debug)]
+pub struct Handshakes {
+    state: Mutex<Unfinished>,
+    limit: usize,
+}
+
+#[derive(Debug, Default)]
+struct Unfinished {
+    /// By where they come from, the oldest first; none is empty.
+    by_source: HashMap<Source, VecDeque<Handshake>>,
+    count: usize,
+    /// The number of the next one.
+    next: u64,
+}
+
+#[derive(Debug)]
+struct Handshake {
+    number: u64,
+    socket: Arc<Socket>,
+}
+
+/// Where connections come from, as far as one peer can choose it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Source {
+    /// An address of IPv4, or a network of IPv6 with 64 bits, in which a host has all addresses that it likes.
+    Network(IpAddr),
+    /// A Unix socket.
+    Local,
+}
+
+/// A handshake's place; dropping it, also by a panic, gives it back.
+#[derive(Debug)]
+pub struct HandshakePlace {
+    handshakes: Arc<Handshakes>,
+    source: Source,
+    number: u64,
+}
+
+impl Handshakes {
+    /// Places for at most `limit` handshakes at once, at least one.
+    pub fn new(limit: usize) -> Arc<Handshakes> {
+        Arc::new(Handshakes { state: Mutex::default(), limit: limit.max(1) })
+    }
+
+    /// How many places there are.
+    pub fn limit(&self) -> usize {
+        self.limit
+    }
+
+    /// Takes a place for a connection that was accepted from this address, if need be that of another one, which is shut
+    /// down: then says where that came from. `None` is a Unix socket's.
+    pub fn enter(self: &Arc<Self>, address: Option<IpAddr>, socket: &Arc<Socket>) -> (HandshakePlace, Option<Source>) {
+        let source = Source::of(address);
+        let mut state = self.state.lock();
+        let given_way = (state.count >= self.limit).then(|| state.remove_oldest_of_most()).flatten();
+        let number = state.next;
+        state.next += 1;
+        state.count += 1;
+        let handshake = Handshake { number, socket: Arc::clone(socket) };
+        state.by_source.entry(source).or_default().push_back(handshake);
+        drop(state);
+        let given_way = given_way.map(|(source, handshake)| {
+            handshake.socket.shutdown_both();
+            source
+        });
+        (HandshakePlace { handshakes: Arc::clone(self), source, number }, given_way)
+    }
+
+    /// Says whether it was still there.
+    fn leave(&self, source: Source, number: u64) -> bool {
+        let left = self.state.lock().remove(source, number);
+        // Without the lock: the socket may be closed with it.
+        left.is_some()
+    }
+}
+
+impl Unfinished {
+    fn remove(&mut self, source: Source, number: u64) -> Option<Handshake> {
+        let those = self.by_source.get_mut(&source)?;
+        let at = those.binary_search_by_key(&number, |handshake| handshake.number).ok()?;
+        let removed = those.remove(at);
+        if those.is_empty() {
+            self.by_source.remove(&source);
+        }
+        self.count -= 1;
+        removed
+    }
+
+    /// Of the sources with the most, the one whose oldest has waited longest.
+    fn remove_oldest_of_most(&mut self) -> Option<(Source, Handshake)> {
+        let (source, those) = self.by_source.iter().max_by_key(|(_, those)| {
+            let oldest = those.front().map_or(u64::MAX, |handshake| handshake.number);
+            (those.len(), std::cmp::Reverse(oldest))
+        })?;
+        let (source, number) = (*source, those.front()?.number);
+        self.remove(source, number).map(|handshake| (source, handshake))
+    }
+}
+
+impl HandshakePlace {
+    /// The handshake is done. Nobody else has its socket from now on; `false` if it has had to give way before.
+    pub fn finish(self) -> bool {
+        self.handshakes.leave(self.source, self.number)
+    }
+}
+
+impl Drop for HandshakePlace {
+    fn drop(&mut self) {
+        self.handshakes.leave(self.source, self.number);
+    }
+}
+
+impl Source {
+    fn of(address: Option<IpAddr>) -> Source {
+        match address.map(|address| address.to_canonical()) {
+            None => Source::Local,
+            Some(IpAddr::V6(address)) => {
+                const HOST: u128 = u64::MAX as u128;
+                Source::Network(Ipv6Addr::from_bits(address.to_bits() & !HOST).into())
+            }
+            Some(address) => Source::Network(address),
+        }
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Source::Network(address @ IpAddr::V4(_)) => address.fmt(f),
+            Source::Network(network) => write!(f, "{network}/64"),
+            Source::Local => f.write_str("a Unix socket"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    fn socket() -> (Arc<Socket>, UnixStream) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        theirs.set_nonblocking(true).unwrap();
+        (Arc::new(Socket::new(ours)), theirs)
+    }
+
+    fn is_shut_down(mut theirs: &UnixStream) -> bool {
+        matches!(std::io::Read::read(&mut theirs, &mut [0]), Ok(0))
+    }
+
+    fn address(text: &str) -> Option<IpAddr> {
+        Some(text.parse().unwrap())
+    }
+
+    #[test]
+    fn c11_the_oldest_of_the_address_with_the_most_gives_way() {
+        let handshakes = Handshakes::new(4);
+        let mut ends = Vec::new();
+        let mut enter = |from: &str| {
+            let (ours, theirs) = socket();
+            ends.push(theirs);
+            handshakes.enter(address(from), &ours)
+        };
+        let (first, none) = enter("192.0.2.1");
+        assert_eq!(none, None);
+        let flood = ["2001:db8::1", "2001:db8::2", "2001:db8::3:4"].map(|from| enter(from).0);
+        let (second, given_way) = enter("192.0.2.2");
+        assert_eq!(given_way.map(|source| source.to_string()).as_deref(), Some("2001:db8::/64"));
+        // Two of the flood and two others: the flood has the most again.
+        let (third, given_way) = enter("192.0.2.3");
+        assert!(given_way.is_some());
+        // One of each: the oldest.
+        assert_eq!(enter("192.0.2.4").1, Some(Source::of(address("192.0.2.1"))));
+        let shut_down: Vec<_> = ends.iter().map(is_shut_down).collect();
+        assert_eq!(shut_down, [true, true, true, false, false, false, false]);
+        assert!(second.finish() && third.finish());
+        assert!(!first.finish(), "it does not know that it had to give way");
+        assert_eq!(flood.map(HandshakePlace::finish), [false, false, true]);
+    }
+
+    #[test]
+    fn a_place_that_is_dropped_is_free() {
+        let handshakes = Handshakes::new(1);
+        let (ours, theirs) = socket();
+        let (place, _) = handshakes.enter(None, &ours);
+        drop(place);
+        assert_eq!(handshakes.enter(address("192.0.2.1"), &ours).1, None);
+        assert!(!is_shut_down(&theirs));
+        assert!(handshakes.state.lock().by_source.is_empty(), "the last place was dropped too");
+    }
+}
