@@ -49,6 +49,7 @@ mod message;
 mod path;
 mod pem;
 mod permits;
+mod punycode;
 mod secret;
 mod sync;
 mod system;

@@ -7,6 +7,7 @@ use tungstenite::http::Uri;
 use tungstenite::http::uri::InvalidUri;
 
 use crate::path::percent_decoded;
+use crate::punycode;
 use crate::secret::Secret;
 
 /// A `ws` or `wss` URL taken apart. Shown with `{}` it has no user and no password.
@@ -48,49 +49,26 @@ impl fmt::Display for Url {
 
 /// Reads a URL; the error says what to write instead. It quotes the URL without its user and password.
 pub fn parse(text: &str) -> Result<Url, String> {
-    let Some((written, rest)) = text.split_once("://") else {
-        return Err(format!("it has no scheme (did you mean {}?)", guess("ws", text.trim_start_matches('/'))));
-    };
-    let secure = match written.to_ascii_lowercase().as_str() {
-        "ws" => false,
-        "wss" => true,
-        "http" => return Err(format!("'http' is not a WebSocket scheme (did you mean {}?)", guess("ws", rest))),
-        "https" => return Err(format!("'https' is not a WebSocket scheme (did you mean {}?)", guess("wss", rest))),
-        _ => {
-            let start: String = written.chars().take(40).collect();
-            return Err(format!("'{}' is not a WebSocket scheme (use ws:// or wss://)", start.escape_debug()));
-        }
-    };
+    let (secure, rest) = split_scheme(text)?;
     if rest.contains('#') {
         return Err("a WebSocket URL has no fragment (leave out '#' and what follows, or write '%23')".into());
     }
-    if let Some(odd) = rest.chars().find(|c| !c.is_ascii_graphic()) {
+    let (authority, behind) = rest.split_at(authority_len(rest));
+    if let Some(odd) = behind.chars().find(|c| !c.is_ascii_graphic()) {
         return Err(format!("it holds '{}' (write it percent-encoded, a space as '%20')", odd.escape_default()));
     }
-    let (authority, behind) = rest.split_at(authority_len(rest));
     let (user, authority) = match authority.rsplit_once('@') {
         Some((user, authority)) => (Some(parse_user(user)?), authority),
         None => (None, authority),
     };
-    if authority.is_empty() || authority.starts_with(':') {
-        return Err("it has no host (ws://HOST:PORT/PATH)".into());
-    }
-    if let Some(odd) = authority.chars().find(|c| matches!(c, '$' | '%' | '<' | '>' | '{' | '}' | '*' | ',')) {
-        return Err(format!(
-            "its host holds '{odd}' (write a name or an IP address; in a configuration, ${{NAME}} is the environment \
-             variable NAME)"
-        ));
-    }
+    check_authority(authority, behind, secure)?;
     let path_and_query = if behind.starts_with('/') { behind.to_owned() } else { format!("/{behind}") };
-    // What may stand in a host, a path and a query is the library's to know.
+    // What may stand in a path and a query is the library's to know.
     let uri: Uri = format!("{}://{authority}{path_and_query}", scheme(secure))
         .parse()
-        .map_err(|error: InvalidUri| error.to_string())?;
+        .map_err(|error: InvalidUri| format!("{error} (write what is not a letter or digit percent-encoded)"))?;
     let host = uri.host().unwrap_or_default();
     let bare = host.trim_start_matches('[').trim_end_matches(']');
-    if host.starts_with('[') && bare.parse::<Ipv6Addr>().is_err() {
-        return Err(format!("'{host}' is not an IPv6 address"));
-    }
     let port = match authority.strip_prefix(host).and_then(|rest| rest.strip_prefix(':')) {
         None | Some("") => Some(default_port(secure)),
         Some(digits) => digits.parse().ok().filter(|port| *port > 0),
@@ -99,12 +77,126 @@ pub fn parse(text: &str) -> Result<Url, String> {
     Ok(Url { secure, host: bare.to_owned(), port, user, path_and_query })
 }
 
+/// Whether it is `wss`, and what follows the `://`.
+fn split_scheme(text: &str) -> Result<(bool, &str), String> {
+    let bare = text.trim();
+    if bare.len() < text.len() && !bare.is_empty() {
+        return Err(format!("it has blanks around it (write '{}')", without_any_user(bare).escape_debug()));
+    }
+    let is_scheme = |written: &str| SCHEMES.iter().find(|(known, _)| known.eq_ignore_ascii_case(written));
+    let Some((written, rest)) = text.split_once("://") else {
+        let is_slash = ['/', '\\', ':'];
+        return Err(
+            match text.split_once([':', '/', '\\']).and_then(|(written, rest)| Some((is_scheme(written)?, rest))) {
+                Some(((known, meant), rest)) => {
+                    format!(
+                        "'://' must follow '{known}' (did you mean {}?)",
+                        guess(meant, rest.trim_start_matches(is_slash))
+                    )
+                }
+                None => format!("it has no scheme (did you mean {}?)", guess("ws", text.trim_start_matches('/'))),
+            },
+        );
+    };
+    let secure = match is_scheme(written) {
+        Some(("ws", _)) => false,
+        Some(("wss", _)) => true,
+        Some((known, meant)) => {
+            return Err(format!("'{known}' is not a WebSocket scheme (did you mean {}?)", guess(meant, rest)));
+        }
+        None => {
+            let start: String = written.chars().take(40).collect();
+            return Err(format!("'{}' is not a WebSocket scheme (use ws:// or wss://)", start.escape_debug()));
+        }
+    };
+    match rest.split_once("//") {
+        Some((second, _)) if second.strip_suffix(':').is_some_and(|second| is_scheme(second).is_some()) => {
+            Err(format!("it has two schemes (did you mean '{}'?)", without_any_user(rest).escape_debug()))
+        }
+        _ => Ok((secure, rest)),
+    }
+}
+
+/// The schemes that people write, and the one that is meant.
+const SCHEMES: [(&str, &str); 4] = [("ws", "ws"), ("wss", "wss"), ("http", "ws"), ("https", "wss")];
+
+/// Looks at `host:port`, the user left out. `behind` is what follows it, for a URL that may have been meant.
+fn check_authority(authority: &str, behind: &str, secure: bool) -> Result<(), String> {
+    let meant = |authority: &str| guess(scheme(secure), &format!("{authority}{behind}"));
+    if authority.is_empty() {
+        return Err("it has no host (ws://HOST:PORT/PATH)".into());
+    }
+    if authority.contains(char::is_whitespace) {
+        let all: String = authority.chars().filter(|c| !c.is_whitespace()).collect();
+        return Err(format!("its host or port holds a blank (did you mean {}?)", meant(&all)));
+    }
+    if let Some((_, zone)) = authority.strip_prefix('[').and_then(|rest| rest.split_once(']')?.0.split_once('%')) {
+        return Err(format!(
+            "its address has a zone, '%{}', which a URL cannot have (write another address of that machine, or its name)",
+            zone.escape_debug()
+        ));
+    }
+    if let Some(odd) = authority.chars().find(|c| matches!(c, '$' | '%' | '<' | '>' | '{' | '}' | '*' | ',')) {
+        return Err(format!(
+            "its host holds '{odd}' (write a name or an IP address; in a configuration, ${{NAME}} is the environment \
+             variable NAME)"
+        ));
+    }
+    if let Some(odd) = authority.chars().find(|c| !c.is_ascii()) {
+        let (host, port) = authority.split_at(authority.find(':').unwrap_or(authority.len()));
+        let hint = match punycode::host_to_ascii(host) {
+            Some(host) => format!("write it in its ASCII form, {}", meant(&format!("{host}{port}"))),
+            None => "write it in its ASCII form, which begins with 'xn--'".to_owned(),
+        };
+        return Err(format!("its host holds '{}' ({hint})", odd.escape_debug()));
+    }
+    if let Some(odd) = authority.chars().find(|c| !c.is_ascii_graphic() || "\"'`\\^|()!&;=+~".contains(*c)) {
+        return Err(format!("its host holds '{}' (write a name or an IP address)", odd.escape_debug()));
+    }
+    check_places(authority, meant)
+}
+
+/// Looks at where its colons and brackets stand; `meant` is the URL with another authority.
+fn check_places(authority: &str, meant: impl Fn(&str) -> String) -> Result<(), String> {
+    if let Some(inside) = authority.strip_prefix('[') {
+        return match inside.split_once(']') {
+            None => Err("its '[' has no ']' (write an IPv6 address as '[::1]')".into()),
+            Some((address, _)) if address.parse::<Ipv6Addr>().is_err() => {
+                Err(format!("'[{address}]' is not an IPv6 address"))
+            }
+            Some((_, rest)) if rest.is_empty() || rest.starts_with(':') => Ok(()),
+            Some(_) => Err("there is text between its host and its port (write 'ws://[::1]:8080/')".into()),
+        };
+    }
+    let Some((host, port)) = authority.rsplit_once(':') else { return Ok(()) };
+    if authority.parse::<Ipv6Addr>().is_ok() {
+        let with_port =
+            host.parse::<Ipv6Addr>().map_or(String::new(), |_| format!(" or {}", meant(&format!("[{host}]:{port}"))));
+        return Err(format!(
+            "an IPv6 address stands in brackets (write {}{with_port})",
+            meant(&format!("[{authority}]"))
+        ));
+    }
+    if host.parse::<Ipv6Addr>().is_ok() {
+        return Err(format!("an IPv6 address stands in brackets (write {})", meant(&format!("[{host}]:{port}"))));
+    }
+    match host.split_once(':') {
+        _ if host.is_empty() => Err("it has no host (ws://HOST:PORT/PATH)".into()),
+        Some((host, _)) => {
+            let one = if host.is_empty() { "ws://HOST:PORT/PATH".to_owned() } else { meant(&format!("{host}:{port}")) };
+            Err(format!("it has more than one port (did you mean {one}?)"))
+        }
+        None => Ok(()),
+    }
+}
+
 /// Reads a URL whose path may have `{name}`s; `place` says what stands for a name, or why there can be none. The URL has
 /// nothing in those places. The error says what to write instead.
 pub fn parse_template<P>(
     text: &str,
     place: impl FnMut(&str) -> Result<P, String>,
 ) -> Result<(Url, PathTemplate<P>), String> {
+    split_scheme(text)?;
     let path_start = text.find("://").map_or(0, |at| at + 3);
     let path_start = path_start + authority_len(&text[path_start..]);
     let path_end = path_start + text[path_start..].find(['?', '#']).unwrap_or(text.len() - path_start);
@@ -213,16 +305,21 @@ fn encode(value: &str, out: &mut String) {
 
 /// A URL, or what was meant to be one, as it may be shown: what stands before an `@` can be a password.
 pub fn without_user(text: &str) -> String {
+    let rest = text.split_once("://").map_or(text, |(_, rest)| rest);
+    // A password may hold a slash that should have been encoded; then this is no URL.
+    if rest[..authority_len(rest)].contains('@') || parse(&format!("ws://{rest}")).is_err() {
+        return without_any_user(text);
+    }
+    text.to_owned()
+}
+
+/// As [`without_user`], for what is known to be no URL: a password may reach as far as the last `@`.
+fn without_any_user(text: &str) -> String {
     let (scheme, rest) = match text.split_once("://") {
         Some((scheme, rest)) => (format!("{scheme}://"), rest),
         None => (String::new(), text),
     };
-    let at = match rest[..authority_len(rest)].rfind('@') {
-        Some(at) => Some(at),
-        // A password may hold a slash that should have been encoded; then this is no URL.
-        None if parse(&format!("ws://{rest}")).is_err() => rest.rfind('@'),
-        None => None,
-    };
+    let at = rest[..authority_len(rest)].rfind('@').or_else(|| rest.rfind('@'));
     at.map_or_else(|| text.to_owned(), |at| format!("{scheme}***{}", &rest[at..]))
 }
 
@@ -250,7 +347,7 @@ fn authority_len(rest: &str) -> usize {
 
 /// The URL that may have been meant, in quotes.
 fn guess(scheme: &str, rest: &str) -> String {
-    format!("'{}'", without_user(&format!("{scheme}://{rest}")).escape_debug())
+    format!("'{}'", without_any_user(&format!("{scheme}://{rest}")).escape_debug())
 }
 
 /// Reads `user:password` or `user`. The error quotes nothing of it.
@@ -308,7 +405,41 @@ mod tests {
             ("ws://u:p@:80/", "no host"),
             ("ws://h:0/", "1 to 65535"),
             ("ws://h:70000/", "1 to 65535"),
-            ("ws://h:x/", ""),
+            ("ws://h:x/", "1 to 65535"),
+            ("ws://gate:8080:8080", "more than one port (did you mean 'ws://gate:8080'?)"),
+            ("ws://gate:80:81/x", "'ws://gate:81/x'"),
+            ("ws://::1/x", "brackets (write 'ws://[::1]/x')"),
+            ("ws://::1:8080/x", "'ws://[::1:8080]/x' or 'ws://[::1]:8080/x'"),
+            ("ws://1:2:3:4:5:6:7:8:9", "(write 'ws://[1:2:3:4:5:6:7:8]:9')"),
+            ("ws://[::1/x", "no ']'"),
+            ("ws://[::1]8080/x", "between its host and its port"),
+            ("ws://[h]/", "not an IPv6 address"),
+            ("ws://[fe80::1%eth0]:8080/", "zone, '%eth0'"),
+            ("ws://[fe80::1%25eth0]/", "zone, '%25eth0'"),
+            ("ws:gate", "'://' must follow 'ws' (did you mean 'ws://gate'?)"),
+            ("wss:gate:8080/x", "'wss://gate:8080/x'"),
+            ("ws:/gate/x", "'ws://gate/x'"),
+            ("ws//gate/x", "'ws://gate/x'"),
+            ("WSS:\\\\gate", "'wss://gate'"),
+            ("http:gate", "'ws://gate'"),
+            ("ws:me:secret@gate", "'ws://***@gate'"),
+            ("ws://http://gate/x", "two schemes (did you mean 'http://gate/x'?)"),
+            ("ws://wss://me:secret@gate/x", "'wss://***@gate/x'"),
+            (&"ws://".repeat(50_000), "two schemes"),
+            (" ws://h/x", "blanks around it (write 'ws://h/x')"),
+            ("ws://h/x\n", "blanks around it (write 'ws://h/x')"),
+            ("\tme:secret@h ", "(write '***@h')"),
+            ("ws://h: 80/", "holds a blank (did you mean 'ws://h:80/'?)"),
+            ("ws://my gate/", "holds a blank"),
+            (
+                "ws://g\u{e4}te.example:80/x",
+                "holds '\u{e4}' (write it in its ASCII form, 'ws://xn--gte-qla.example:80/x')",
+            ),
+            ("wss://\u{4f8b}\u{3048}.jp", "'wss://xn--r8jz45g.jp'"),
+            ("ws://h\u{9b}/", "holds '\\u{9b}'"),
+            ("ws://ho\"st/", "holds '\\\"'"),
+            ("ws://a\\b/", "its host holds"),
+            ("ws://h/<x>", "percent-encoded"),
             ("ws://h/a b", "%20"),
             ("ws://h/#a", "fragment"),
             ("ws://[::g]/", ""),

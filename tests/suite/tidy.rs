@@ -22,7 +22,7 @@ const FLOORS: [&[&str]; 16] = [
     &["http"],
     &["message", "system", "template", "url"],
     &["path"],
-    &["clock", "display", "id", "pem", "permits", "secret", "sync"],
+    &["clock", "display", "id", "pem", "permits", "punycode", "secret", "sync"],
 ];
 
 /// Files that import each other in a circle.
@@ -41,6 +41,7 @@ const RULES: [&str; 10] = [
     "connection/ending.rs",
     "template.rs",
     "path.rs",
+    "punycode.rs",
     "url.rs",
     "dial/backoff.rs",
 ];
