@@ -1,5 +1,6 @@
 //! How durations, causes and the words of a peer read for a person, at a terminal or in a log.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::io;
 use std::time::Duration;
@@ -31,8 +32,18 @@ pub fn cause(error: &io::Error) -> String {
     }
 }
 
-/// At most `chars_max` characters of a text of the peer, safe for a terminal: control and direction characters are
-/// escaped, so that nobody can move the cursor, change colours or forge a line.
+/// Whether a terminal could be misled by this character: control characters, those of C1 (U+0080 to U+009F) too, move
+/// its cursor, change its colours or begin a line; others are invisible or change the direction of text. This is the one
+/// rule for the log, for messages to people and for what is printed at a terminal.
+pub fn is_misleading(c: char) -> bool {
+    let turns = matches!(
+        c,
+        '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}'
+    );
+    c.is_control() || turns
+}
+
+/// At most `chars_max` characters of a text of the peer, safe for a terminal and on one line.
 pub fn printable(text: &str, chars_max: usize) -> String {
     let mut safe = String::new();
     for (index, c) in text.chars().enumerate() {
@@ -40,10 +51,22 @@ pub fn printable(text: &str, chars_max: usize) -> String {
             safe.push_str("...");
             break;
         }
-        let turns = matches!(c, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}');
-        if c.is_control() || turns { safe.extend(c.escape_default()) } else { safe.push(c) }
+        if is_misleading(c) { safe.extend(c.escape_default()) } else { safe.push(c) }
     }
     safe
+}
+
+/// A text that may have several lines, safe for a terminal.
+pub fn for_terminal(text: &str) -> Cow<'_, str> {
+    let is_escaped = |c: char| is_misleading(c) && c != '\n' && c != '\t';
+    if !text.contains(is_escaped) {
+        return Cow::from(text);
+    }
+    let mut safe = String::with_capacity(text.len());
+    for c in text.chars() {
+        if is_escaped(c) { safe.extend(c.escape_default()) } else { safe.push(c) }
+    }
+    Cow::from(safe)
 }
 
 #[cfg(test)]
@@ -54,6 +77,7 @@ mod tests {
     fn text_of_the_peer_cannot_move_the_cursor() {
         assert_eq!(printable("a\u{1b}[2J\r\nb\u{9b}\u{202e}é", 99), "a\\u{1b}[2J\\r\\nb\\u{9b}\\u{202e}é");
         assert_eq!(printable("abcdef", 3), "abc...");
+        assert_eq!(for_terminal("a\u{9b}2J\r\n\tb\u{85}é"), "a\\u{9b}2J\\r\n\tb\\u{85}é");
     }
 
     #[test]

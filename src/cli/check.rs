@@ -8,11 +8,13 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use super::exit;
+use super::failure::tell;
 use crate::config::{
     self, AtCapacity, ConfigError, Destination, DialSettings, EndpointSettings, EventKind, Format, Hosts,
     LinkDestination, LinkSettings, ListenerSettings, Origins, OutletPolicy, Proxy, Settings, Welcome, write_duration,
     write_size,
 };
+use crate::display::for_terminal;
 
 /// Prints what the configuration means and returns 0, with warnings on stderr if there are some, or prints its mistakes
 /// on stderr and returns 78. Nothing is bound and nothing is started. Without a file the built-in defaults are shown.
@@ -20,14 +22,14 @@ pub fn run(config: Option<&Path>) -> ExitCode {
     match read(config) {
         Ok((summary, settings)) => {
             for warning in &settings.warnings {
-                let _ = writeln!(io::stderr(), "{warning}");
+                tell(&warning.to_string());
             }
             // A reader that went away (`wsgate check | head -1`) has seen all that it wanted.
-            let _ = io::stdout().write_all(summary.as_bytes());
+            let _ = io::stdout().write_all(for_terminal(&summary).as_bytes());
             ExitCode::SUCCESS
         }
         Err(error) => {
-            let _ = writeln!(io::stderr(), "{error}");
+            tell(&error.to_string());
             ExitCode::from(exit::CONFIG)
         }
     }

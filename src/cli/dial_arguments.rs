@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::duration::timeout;
+use crate::config::{self, Proxy};
 
 /// What `send` and `listen` need to connect. It has no `Debug`: headers hold secrets.
 #[derive(Args)]
@@ -16,18 +17,47 @@ pub(super) struct DialArguments {
     /// A header of the request; repeat the option for more headers
     #[arg(short = 'H', long = "header", value_name = "NAME: VALUE", help_heading = CONNECTION)]
     pub(super) headers: Vec<String>,
+    /// A header whose value is the one line of this file, so that no other user sees it
+    #[arg(long = "header-file", value_name = "NAME: FILE", help_heading = CONNECTION)]
+    pub(super) header_files: Vec<String>,
     /// A subprotocol to offer; repeat the option for more, in order of preference
     #[arg(short = 'p', long = "subprotocol", value_name = "NAME", help_heading = CONNECTION)]
     pub(super) subprotocols: Vec<String>,
     /// Also trust the certificates in this PEM file, besides those of the system
     #[arg(long, value_name = "FILE", help_heading = CONNECTION)]
     pub(super) ca: Option<PathBuf>,
+    /// Our own certificate (PEM, its chain behind it), for servers that ask for one
+    #[arg(long, value_name = "FILE", requires = "private_key", help_heading = CONNECTION)]
+    pub(super) certificate: Option<PathBuf>,
+    /// The private key of '--certificate' (PEM)
+    #[arg(long, value_name = "FILE", requires = "certificate", help_heading = CONNECTION)]
+    pub(super) private_key: Option<PathBuf>,
+    /// The name that the server's certificate must have, instead of the host of the URL
+    #[arg(long, value_name = "NAME", value_parser = server_name, help_heading = CONNECTION)]
+    pub(super) server_name: Option<String>,
     /// Accept any certificate: for tests only, anyone on the network path can then read the data
     #[arg(long, help_heading = CONNECTION)]
     pub(super) insecure: bool,
+    /// "environment" follows http_proxy, https_proxy, all_proxy and no_proxy as links do; "off"; or http://HOST:PORT
+    #[arg(long, value_name = "PROXY", default_value = "environment", value_parser = proxy, help_heading = CONNECTION)]
+    pub(super) proxy: Proxy,
+    /// Connect to this Unix socket; the URL then only says what is asked for
+    #[arg(long, value_name = "FILE", help_heading = CONNECTION)]
+    pub(super) unix_socket: Option<PathBuf>,
     /// How long connecting may take, from the lookup of the name to the end of the handshake
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = timeout, help_heading = CONNECTION)]
     pub(super) connect_timeout: Duration,
 }
 
 const CONNECTION: &str = "Connection";
+
+fn proxy(text: &str) -> Result<Proxy, String> {
+    config::proxy_of(text).ok_or_else(|| "write 'environment', 'off' or an HTTP proxy, 'http://HOST:PORT'".to_owned())
+}
+
+fn server_name(text: &str) -> Result<String, String> {
+    match config::is_server_name(text) {
+        true => Ok(text.to_owned()),
+        false => Err("this is no name of a host: write only the name that is in the server's certificate".to_owned()),
+    }
+}

@@ -2,9 +2,9 @@
 
 use std::io::{self, Write};
 
-use super::dial::CallError;
+use super::call_error::CallError;
 use super::exit;
-use crate::display::cause;
+use crate::display::{cause, for_terminal};
 
 /// Why a command failed, and its exit code.
 #[derive(Debug)]
@@ -30,7 +30,8 @@ pub(super) fn output_failed(error: &io::Error) -> Result<(), Failure> {
     }
 }
 
-/// Writes a line to standard error, which may be closed.
-pub(super) fn tell(line: &str) {
-    let _ = writeln!(io::stderr(), "{line}");
+/// Writes one or more lines to standard error, which may be closed. Nothing in them moves a terminal, wherever their
+/// parts come from.
+pub(super) fn tell(lines: &str) {
+    let _ = writeln!(io::stderr(), "{}", for_terminal(lines));
 }

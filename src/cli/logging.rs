@@ -16,6 +16,7 @@ use jiff::Timestamp;
 use log::{Level, LevelFilter, Log, Metadata, Record, error};
 use rustix::event::{PollFd, PollFlags, poll};
 
+use crate::display::is_misleading;
 use crate::sync::{Condvar, Mutex, MutexGuard, Signal};
 use crate::system::thread::spawn_vital;
 
@@ -263,15 +264,10 @@ impl fmt::Display for Printable<'_> {
             if count == MESSAGE_MAX {
                 return f.write_str("...");
             }
-            if c.is_control() || is_invisible(c) { write!(f, "{}", c.escape_default())? } else { write!(f, "{c}")? }
+            if is_misleading(c) { write!(f, "{}", c.escape_default())? } else { write!(f, "{c}")? }
         }
         Ok(())
     }
-}
-
-/// Line and paragraph separators, and what changes the direction of text.
-fn is_invisible(c: char) -> bool {
-    matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! The command line: what can be asked for, and what the exit code says about how it went.
 
+mod call_error;
 pub mod check;
 mod dial;
 mod dial_arguments;
@@ -7,14 +8,17 @@ mod duration;
 mod exit;
 mod failure;
 pub mod import;
+mod input_lines;
 mod listen;
 mod logging;
+mod message_output;
 mod send;
 mod serve;
+mod server_connection;
 mod stop;
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
@@ -57,10 +61,10 @@ enum Command {
     /// Read a config file and report every mistake in it, without starting anything
     #[command(after_help = CHECK_HELP)]
     Check(ConfigArguments),
-    /// Connect, send one message, print the answer
+    /// Connect, send one message, print the answer or several
     #[command(after_help = send::AFTER_HELP)]
     Send(send::SendArguments),
-    /// Connect and print every message until Ctrl-C, one JSON object per line
+    /// Connect and print every message until Ctrl-C, one JSON object per line; send lines too
     #[command(after_help = listen::AFTER_HELP)]
     Listen(listen::ListenArguments),
     /// Translate the WebSocket part of Node-RED flows or n8n workflows into a config file
@@ -88,6 +92,15 @@ struct ConfigArguments {
     /// The config file (TOML); without it, the built-in defaults apply
     #[arg(short, long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// The same, without '--config'
+    #[arg(value_name = "FILE", conflicts_with = "config")]
+    file: Option<PathBuf>,
+}
+
+impl ConfigArguments {
+    fn file(&self) -> Option<&Path> {
+        self.config.as_deref().or(self.file.as_deref())
+    }
 }
 
 /// Runs the command that the arguments ask for; the first argument is the name of the program.
@@ -104,8 +117,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
     };
     let result = match command {
-        Command::Serve(arguments) => return serve::run(arguments.config.as_deref()),
-        Command::Check(arguments) => return check::run(arguments.config.as_deref()),
+        Command::Serve(arguments) => return serve::run(arguments.file()),
+        Command::Check(arguments) => return check::run(arguments.file()),
         Command::Send(arguments) => send::run(arguments),
         Command::Listen(arguments) => listen::run(arguments),
         Command::Import(arguments) => import::run(&arguments),

@@ -22,6 +22,7 @@ use std::{env, fs};
 use mistake::Report;
 
 pub(crate) use mistake::Environment;
+pub(crate) use raw::dial::{is_server_name, proxy_of};
 
 pub use mistake::{ConfigError, Mistake};
 pub use settings::{

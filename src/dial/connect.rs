@@ -2,15 +2,19 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rustix::event::PollFlags;
-use socket2::{Domain, TcpKeepalive, Type};
+use socket2::{Domain, SockAddr, TcpKeepalive, Type};
 
 use super::attempt::Attempt;
 use super::error::{Cause, DialError};
 use super::wire::{CancelToken, WaitEnd, WaitError, wait};
 use crate::connection::socket::{SEND_BUFFER, Socket};
+
+/// How long until a Unix socket whose backlog was full is tried again.
+const UNIX_RETRY: Duration = Duration::from_millis(20);
 
 /// Connects to the first address that accepts: those of the server, or of the proxy of this name. Each address gets its
 /// share of the time that is left, so that a silent one does not hide a good one behind it.
@@ -45,6 +49,34 @@ pub(super) fn connect(
         _ => attempt.timed_out("no answer"),
     };
     Err(attempt.not_connected(proxy, cause))
+}
+
+/// Connects to a Unix socket.
+pub(super) fn connect_unix(path: &Path, attempt: &Attempt<'_>) -> Result<Socket, DialError> {
+    let failed = |error: io::Error| {
+        let cause = match error.kind() {
+            io::ErrorKind::ConnectionRefused => Cause::of("connection refused (is the server running?)", error),
+            _ => Cause::io(error),
+        };
+        attempt.not_connected(None, cause)
+    };
+    let socket = socket2::Socket::new(Domain::UNIX, Type::STREAM, None).map_err(failed)?;
+    let address = SockAddr::unix(path).map_err(failed)?;
+    socket.set_nonblocking(true).map_err(failed)?;
+    // A server whose backlog is full has the kernel say so at once, and nothing tells when it has room again.
+    while let Err(error) = socket.connect(&address) {
+        if error.kind() != io::ErrorKind::WouldBlock {
+            return Err(failed(error));
+        }
+        if Instant::now() >= attempt.deadline {
+            return Err(attempt.not_connected(None, attempt.timed_out("no answer")));
+        }
+        if attempt.cancel.sleep(UNIX_RETRY) == WaitEnd::Cancelled {
+            return Err(DialError::Cancelled);
+        }
+    }
+    socket.set_nonblocking(false).map_err(failed)?;
+    Ok(Socket::new(socket))
 }
 
 fn connect_one(address: SocketAddr, cancel: &CancelToken, deadline: Instant) -> Result<Socket, WaitError> {

@@ -18,13 +18,14 @@ mod wire;
 use std::borrow::Cow;
 use std::env;
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 pub use error::{Cause, DialError, Hints, ProxyCause, SetupError};
 pub use resolve::Resolver;
 pub use response::ServerRefusal;
-pub use wire::{CancelToken, WaitEnd, Wire};
+pub use wire::{CancelToken, Ready, WaitEnd, Wire};
 
 use attempt::Attempt;
 use proxy::{HttpProxy, ProxyUrlError};
@@ -52,6 +53,7 @@ pub struct Dialer {
     origin: Option<String>,
     proxy: ProxyChoice,
     tls: Option<Tls>,
+    unix_socket: Option<PathBuf>,
     connect_timeout: Duration,
     resolver: Arc<Resolver>,
 }
@@ -146,6 +148,7 @@ impl Dialer {
             origin: settings.origin.clone(),
             proxy,
             tls,
+            unix_socket: None,
             connect_timeout: settings.connect_timeout,
             resolver,
         })
@@ -155,6 +158,12 @@ impl Dialer {
     #[must_use]
     pub fn shown_as(self, shown: &str) -> Dialer {
         Dialer { shown: Some(printable(shown, URL_SHOWN_MAX)), ..self }
+    }
+
+    /// Connects to this Unix socket instead of the host of the URL, and through no proxy.
+    #[must_use]
+    pub fn over_unix_socket(self, path: PathBuf) -> Dialer {
+        Dialer { unix_socket: Some(path), ..self }
     }
 
     /// The host whose certificate is not checked, if that is so: worth a warning.
@@ -188,6 +197,10 @@ impl Dialer {
     /// A stream to the server: through the proxy if there is one, and over TLS if the URL says so.
     fn open_stream(&self, attempt: &Attempt<'_>) -> Result<Wire, DialError> {
         let Url { host, port, .. } = &self.target;
+        if let Some(path) = &self.unix_socket {
+            let socket = connect::connect_unix(path, attempt)?;
+            return self.secured(Wire::new(socket, None, Some(attempt.deadline), attempt.cancel.clone()), attempt);
+        }
         let proxy =
             self.proxy().map_err(|error| attempt.no_way_through(&error.shown, ProxyCause::Url(error.problem)))?;
         let proxy = proxy.as_ref();
@@ -198,6 +211,11 @@ impl Dialer {
         if let Some(proxy) = proxy {
             proxy::tunnel(proxy, host, *port, &mut wire, attempt)?;
         }
+        self.secured(wire, attempt)
+    }
+
+    /// The stream, over TLS if the URL says so.
+    fn secured(&self, mut wire: Wire, attempt: &Attempt<'_>) -> Result<Wire, DialError> {
         if let Some(tls) = &self.tls {
             let session = tls::handshake(&tls.connector, &tls.server_name, &mut wire, attempt)?;
             wire.secure(session);

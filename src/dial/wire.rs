@@ -90,25 +90,43 @@ pub(super) fn wait(
     cancel: &CancelToken,
     deadline: Option<Instant>,
 ) -> Result<(), WaitError> {
+    wait_any(fd.as_slice(), cancel, deadline).map(drop)
+}
+
+/// Waits until one of `fds` is ready, and says which, the deadline is over or the token is cancelled.
+fn wait_any(
+    fds: &[(&dyn AsFd, PollFlags)],
+    cancel: &CancelToken,
+    deadline: Option<Instant>,
+) -> Result<usize, WaitError> {
     loop {
         let left = match deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())) {
             Some(Duration::ZERO) => return Err(WaitError::Ended(WaitEnd::Deadline)),
             Some(left) => Some(Timespec::try_from(left).map_err(|error| WaitError::Io(io::Error::other(error)))?),
             None => None,
         };
-        let mut fds: Vec<_> =
+        let mut polled: Vec<_> =
             cancel.ends.iter().map(|(fd, flags)| PollFd::from_borrowed_fd(fd.as_fd(), *flags)).collect();
-        fds.extend(fd.map(|(fd, flags)| PollFd::from_borrowed_fd(fd.as_fd(), flags)));
-        match poll(&mut fds, left.as_ref()) {
+        polled.extend(fds.iter().map(|(fd, flags)| PollFd::from_borrowed_fd(fd.as_fd(), *flags)));
+        match poll(&mut polled, left.as_ref()) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(WaitError::Io(error.into())),
         }
-        match fds.iter().position(|fd| !fd.revents().is_empty()) {
+        match polled.iter().position(|fd| !fd.revents().is_empty()) {
             Some(at) if at < cancel.ends.len() => return Err(WaitError::Ended(WaitEnd::Cancelled)),
-            Some(_) => return Ok(()),
+            Some(at) => return Ok(at - cancel.ends.len()),
             None => {}
         }
     }
+}
+
+/// What a wait for more than one thing ended with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ready {
+    /// The socket can be read, or takes something.
+    Socket,
+    /// The other descriptor can be read.
+    Input,
 }
 
 /// A connection, plain or TLS, whose reads and writes wait as long as the deadline and the token allow. A wait that
@@ -120,6 +138,8 @@ pub struct Wire {
     deadline: Option<Instant>,
     cancel: CancelToken,
     wait_end: Option<WaitEnd>,
+    /// Whether reads and writes wait at all.
+    is_waiting: bool,
     /// Ciphertext on its way out.
     sealed: Vec<u8>,
     /// Room for ciphertext that comes in; nothing without a session.
@@ -129,8 +149,16 @@ pub struct Wire {
 impl Wire {
     /// Over a connected socket, and a session whose handshake is done.
     pub fn new(socket: Socket, session: Option<Session>, deadline: Option<Instant>, cancel: CancelToken) -> Wire {
-        let mut wire =
-            Wire { socket, session: None, deadline, cancel, wait_end: None, sealed: Vec::new(), cipher: [].into() };
+        let mut wire = Wire {
+            socket,
+            session: None,
+            deadline,
+            cancel,
+            wait_end: None,
+            is_waiting: true,
+            sealed: Vec::new(),
+            cipher: [].into(),
+        };
         if let Some(session) = session {
             wire.secure(session);
         }
@@ -157,6 +185,25 @@ impl Wire {
     pub fn set_deadline(&mut self, deadline: Option<Instant>) {
         self.deadline = deadline;
         self.wait_end = None;
+        self.is_waiting = true;
+    }
+
+    /// Without waiting, a read or a write that would have to wait is a `WouldBlock` at once, until there is a deadline
+    /// again.
+    pub fn set_waiting(&mut self, is_waiting: bool) {
+        self.is_waiting = is_waiting;
+    }
+
+    /// Waits until the socket has something to read, or takes something if `to_write` is set, or `input` can be read.
+    pub fn wait_for(&mut self, to_write: bool, input: Option<&dyn AsFd>) -> io::Result<Ready> {
+        let of_socket = if to_write { PollFlags::IN | PollFlags::OUT } else { PollFlags::IN };
+        let mut fds: Vec<(&dyn AsFd, PollFlags)> = vec![(&self.socket, of_socket)];
+        fds.extend(input.map(|input| (input, PollFlags::IN)));
+        match wait_any(&fds, &self.cancel, self.deadline) {
+            Ok(0) => Ok(Ready::Socket),
+            Ok(_) => Ok(Ready::Input),
+            Err(failed) => Err(self.ended(failed)),
+        }
     }
 
     /// The deadline comes after `time` at the latest.
@@ -175,6 +222,7 @@ impl Wire {
         self.deadline = Some(Instant::now() + time);
         self.cancel = CancelToken::default();
         self.wait_end = None;
+        self.is_waiting = true;
     }
 
     /// Ends a TLS session in good order: without it a careful server takes the end of the connection for an attack.
@@ -199,13 +247,20 @@ impl Wire {
     }
 
     fn wait(&mut self, flags: PollFlags, deadline: Option<Instant>) -> io::Result<()> {
-        wait(Some((&self.socket, flags)), &self.cancel, deadline).map_err(|failed| match failed {
+        if !self.is_waiting {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        wait(Some((&self.socket, flags)), &self.cancel, deadline).map_err(|failed| self.ended(failed))
+    }
+
+    fn ended(&mut self, failed: WaitError) -> io::Error {
+        match failed {
             WaitError::Ended(end) => {
                 self.wait_end = Some(end);
                 io::ErrorKind::WouldBlock.into()
             }
             WaitError::Io(error) => error,
-        })
+        }
     }
 
     /// Reads from the socket itself.
@@ -273,7 +328,11 @@ impl Read for Wire {
             match decrypted {
                 Decrypted::Plain(count) => return Ok(count),
                 Decrypted::Closed => return Ok(0),
-                Decrypted::NeedMore => self.drain()?,
+                Decrypted::NeedMore => match self.drain() {
+                    // What it has to answer goes out with the next write: the reader does not wait for it.
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock && !self.is_waiting => {}
+                    drained => drained?,
+                },
             }
             let mut cipher = std::mem::take(&mut self.cipher);
             let count = self.receive(&mut cipher);

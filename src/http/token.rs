@@ -11,6 +11,16 @@ pub fn is_header_value(value: &[u8]) -> bool {
     value.iter().all(|byte| (*byte >= b' ' && *byte != 0x7f) || *byte == b'\t')
 }
 
+/// The value of a header that is a file of its own: one line, without its end. `None` if it is something else.
+pub fn value_of_file(bytes: Vec<u8>) -> Option<String> {
+    let text = String::from_utf8(bytes).ok()?;
+    let line = text.strip_suffix('\n').unwrap_or(&text);
+    let line = line.strip_suffix('\r').unwrap_or(line);
+    // Also none of the control characters above ASCII, which HTTP would allow: no text holds them on purpose.
+    let fits = !line.is_empty() && !line.contains(|c: char| c.is_control() && c != '\t');
+    fits.then(|| line.to_owned())
+}
+
 /// Why a header of the handshake is not to be set by anybody else.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reserved {

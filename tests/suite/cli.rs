@@ -1,238 +1,20 @@
 //! `wsgate send` and `wsgate listen` as a user has them: the real binary against small servers that behave as told.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
-use std::path::PathBuf;
-use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, Stdio};
-use std::sync::mpsc::{Receiver, Sender, channel};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::net::{Ipv6Addr, TcpListener};
+use std::sync::mpsc::channel;
+use std::time::Duration;
 
-use native_tls::TlsStream;
-use rustix::process::{Pid, Signal, kill_process};
-use socket2::{Domain, Socket, Type};
 use tungstenite::handshake::server::{Request, Response};
 use tungstenite::protocol::frame::coding::CloseCode;
 use tungstenite::protocol::{CloseFrame, WebSocketConfig};
-use tungstenite::{Message, WebSocket, accept_hdr};
+use tungstenite::{Message, accept_hdr};
 
-use crate::harness::{pass, process};
-
-/// Nothing here takes this long unless it hangs.
-const DEADLINE: Duration = Duration::from_secs(20);
-
-/// A running wsgate, killed when the test forgets it or its deadline is over.
-struct Running {
-    child: Child,
-    stdin: Option<ChildStdin>,
-    stdout: Option<BufReader<ChildStdout>>,
-    stderr: Option<ChildStderr>,
-    started: Instant,
-}
-
-/// What a wsgate left behind.
-#[derive(Debug)]
-struct Finished {
-    code: Option<i32>,
-    stdout: Vec<u8>,
-    stderr: String,
-    took: Duration,
-}
-
-impl Finished {
-    fn stdout(&self) -> &str {
-        std::str::from_utf8(&self.stdout).unwrap()
-    }
-
-    /// It ended with `code` and said all of `words`, on standard error.
-    fn expect(&self, code: i32, words: &[&str]) {
-        assert_eq!(self.code, Some(code), "{self:?}");
-        for word in words {
-            assert!(self.stderr.contains(word), "'{word}' is missing in {self:?}");
-        }
-        assert!(!self.stderr.contains("panicked"), "{self:?}");
-    }
-}
-
-fn start(arguments: &[&str]) -> Running {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_wsgate"))
-        .args(arguments)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take().map(BufReader::new), child.stderr.take());
-    Running { child, stdin, stdout, stderr, started: Instant::now() }
-}
-
-fn run(arguments: &[&str]) -> Finished {
-    start(arguments).finish()
-}
-
-fn run_with_input(arguments: &[&str], input: &[u8]) -> Finished {
-    let mut running = start(arguments);
-    let mut stdin = running.stdin.take().unwrap();
-    let input = input.to_vec();
-    // The child may end without reading all of it, which is its right.
-    thread::spawn(move || {
-        let _ = stdin.write_all(&input);
-    });
-    running.finish()
-}
-
-impl Running {
-    fn interrupt(&self) {
-        kill_process(Pid::from_child(&self.child), Signal::INT).unwrap();
-    }
-
-    /// The next line of standard output, while the command goes on.
-    fn line(&mut self) -> String {
-        let mut stdout = self.stdout.take().unwrap();
-        let (sender, receiver) = channel();
-        thread::spawn(move || {
-            let mut line = String::new();
-            stdout.read_line(&mut line).unwrap();
-            let _ = sender.send((stdout, line));
-        });
-        let (stdout, line) = receiver.recv_timeout(DEADLINE).expect("a line within the deadline");
-        self.stdout = Some(stdout);
-        line
-    }
-
-    fn finish(mut self) -> Finished {
-        drop(self.stdin.take());
-        let stdout = read_all(self.stdout.take());
-        let stderr = read_all(self.stderr.take());
-        let left = DEADLINE.saturating_sub(self.started.elapsed());
-        let code = process::wait(&mut self.child, left).expect("still running after the deadline").code();
-        let took = self.started.elapsed();
-        let stderr = String::from_utf8(stderr.recv_timeout(DEADLINE).unwrap()).unwrap();
-        Finished { code, stdout: stdout.recv_timeout(DEADLINE).unwrap(), stderr, took }
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn read_all(source: Option<impl Read + Send + 'static>) -> Receiver<Vec<u8>> {
-    let (sender, receiver) = channel();
-    thread::spawn(move || {
-        let mut bytes = Vec::new();
-        if let Some(mut source) = source {
-            source.read_to_end(&mut bytes).unwrap();
-        }
-        let _ = sender.send(bytes);
-    });
-    receiver
-}
-
-/// A server that gives each connection to `behave`, one after the other.
-fn serve_on(listener: TcpListener, behave: impl Fn(TcpStream) + Send + 'static) -> SocketAddr {
-    let address = listener.local_addr().unwrap();
-    thread::spawn(move || {
-        for stream in listener.incoming() {
-            let stream = stream.unwrap();
-            stream.set_read_timeout(Some(DEADLINE)).unwrap();
-            stream.set_write_timeout(Some(DEADLINE)).unwrap();
-            behave(stream);
-        }
-    });
-    address
-}
-
-fn serve(behave: impl Fn(TcpStream) + Send + 'static) -> String {
-    format!("ws://{}/", serve_on(TcpListener::bind("127.0.0.1:0").unwrap(), behave))
-}
-
-/// A WebSocket server that does `behave` after the handshake.
-fn serve_websocket(behave: impl Fn(WebSocket<TcpStream>) + Send + 'static) -> String {
-    serve(move |stream| {
-        if let Ok(socket) = tungstenite::accept(stream) {
-            behave(socket);
-        }
-    })
-}
-
-/// Sends `messages`, then reports every message that the client sends, its Close too.
-fn serve_messages(messages: Vec<Message>) -> (String, Receiver<Message>) {
-    let (sender, seen) = channel();
-    let url = serve_websocket(move |mut socket| {
-        for message in &messages {
-            socket.send(message.clone()).unwrap();
-        }
-        report(&mut socket, &sender);
-    });
-    (url, seen)
-}
-
-fn report<S: Read + Write>(socket: &mut WebSocket<S>, sender: &Sender<Message>) {
-    while let Ok(message) = socket.read() {
-        let _ = sender.send(message);
-    }
-}
-
-fn serve_echo() -> String {
-    serve_websocket(echo)
-}
-
-fn echo<S: Read + Write>(mut socket: WebSocket<S>) {
-    while let Ok(message) = socket.read() {
-        if message.is_text() || message.is_binary() {
-            let _ = socket.send(message);
-        }
-    }
-}
-
-/// Answers every request with these bytes.
-fn serve_answer(answer: impl Into<Vec<u8>>) -> String {
-    let answer = answer.into();
-    serve(move |mut stream| {
-        read_request(&mut stream);
-        let _ = stream.write_all(&answer);
-    })
-}
-
-fn read_request(stream: &mut TcpStream) -> String {
-    let mut head = Vec::new();
-    let mut byte = [0];
-    while !head.ends_with(b"\r\n\r\n") && stream.read(&mut byte).unwrap_or(0) == 1 {
-        head.push(byte[0]);
-    }
-    String::from_utf8(head).unwrap()
-}
-
-/// Closes with `code`, then waits for the client to be gone.
-fn serve_close(code: u16, reason: &'static str) -> String {
-    serve_websocket(move |mut socket| {
-        let frame = CloseFrame { code: CloseCode::from(code), reason: reason.into() };
-        socket.close((code != 0).then_some(frame)).unwrap();
-        while socket.read().is_ok() {}
-    })
-}
-
-/// A port that is ours, but that refuses every connection until it is told to listen.
-fn closed_port() -> (Socket, String) {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-    socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
-    let address = socket.local_addr().unwrap().as_socket().unwrap();
-    (socket, format!("ws://{address}/"))
-}
-
-fn next(seen: &Receiver<Message>) -> Message {
-    seen.recv_timeout(DEADLINE).expect("a message within the deadline")
-}
-
-fn expect_normal_close(seen: &Receiver<Message>) {
-    match next(seen) {
-        Message::Close(Some(frame)) => assert_eq!(frame.code, CloseCode::Normal),
-        other => panic!("expected a Close, got {other:?}"),
-    }
-}
+use crate::harness::command::{
+    DEADLINE, closed_port, echo, expect_normal_close, next, read_request, report, run, run_with_input, serve,
+    serve_answer, serve_close, serve_echo, serve_messages, serve_on, serve_tls, serve_websocket, start,
+};
+use crate::harness::pass;
 
 // send
 
@@ -512,26 +294,6 @@ fn a_wrong_upgrade_is_a_protocol_error() {
 }
 
 // TLS
-
-/// A server with a certificate for `name` that nobody has signed, and the file of that certificate.
-fn serve_tls(name: &str, behave: impl Fn(WebSocket<TlsStream<TcpStream>>) + Send + 'static) -> (String, PathBuf) {
-    let certified = rcgen::generate_simple_self_signed([name.to_owned()]).unwrap();
-    let pem = certified.cert.pem();
-    let key = certified.signing_key.serialize_pem();
-    let identity = native_tls::Identity::from_pkcs8(pem.as_bytes(), key.as_bytes()).unwrap();
-    let acceptor = native_tls::TlsAcceptor::new(identity).unwrap();
-    let url = serve(move |stream| {
-        if let Ok(stream) = acceptor.accept(stream)
-            && let Ok(socket) = tungstenite::accept(stream)
-        {
-            behave(socket);
-        }
-    });
-    let port = url.rsplit(':').next().unwrap().trim_end_matches('/').to_owned();
-    let file = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("cli-{port}.pem"));
-    std::fs::write(&file, pem).unwrap();
-    (url.replace("ws:", "wss:"), file)
-}
 
 #[test]
 fn a_certificate_that_nobody_trusts_is_refused_with_what_to_do() {

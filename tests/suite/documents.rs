@@ -15,7 +15,7 @@ use super::harness::{DEADLINE, Gateway, Remote};
 const README: &str = include_str!("../../README.md");
 const CONTRIBUTING: &str = include_str!("../../CONTRIBUTING.md");
 
-const DOCUMENTS: [(&str, &str); 11] = [
+const DOCUMENTS: [(&str, &str); 12] = [
     ("README.md", README),
     ("CONTRIBUTING.md", CONTRIBUTING),
     ("docs/examples.md", include_str!("../../docs/examples.md")),
@@ -25,6 +25,7 @@ const DOCUMENTS: [(&str, &str); 11] = [
     ("docs/node-red-n8n.md", include_str!("../../docs/node-red-n8n.md")),
     ("docs/origins.md", include_str!("../../docs/origins.md")),
     ("docs/proxies.md", include_str!("../../docs/proxies.md")),
+    ("docs/command-line.md", include_str!("../../docs/command-line.md")),
     ("docs/operations.md", include_str!("../../docs/operations.md")),
     ("docs/benchmarks.md", include_str!("../../docs/benchmarks.md")),
 ];

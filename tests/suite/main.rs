@@ -9,6 +9,7 @@ mod bad_frames;
 mod bad_requests;
 mod check;
 mod cli;
+mod cli_options;
 mod config;
 mod delivery;
 mod descriptions;

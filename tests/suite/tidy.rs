@@ -32,7 +32,7 @@ const CIRCLES: [(&str, &str); 1] = [
 ];
 
 /// Rules: values in, value out. They know no socket, no clock and no log, also not for the sake of a type.
-const RULES: [&str; 10] = [
+const RULES: [&str; 11] = [
     "client/admission.rs",
     "client/origin.rs",
     "route.rs",

@@ -136,16 +136,23 @@ fn shown(url: &Url, text: &Text) -> String {
 
 fn proxy(value: &Value<'_>) -> Option<Proxy> {
     let text = value.text()?;
-    match &*text.value {
-        "environment" => return Some(Proxy::Environment),
-        "off" => return Some(Proxy::Off),
-        _ if is_proxy(&text.value) => return Some(Proxy::Url(Secret::new(text.value))),
-        _ => value.mistake(format_args!(
+    let proxy = proxy_of(&text.value);
+    if proxy.is_none() {
+        value.mistake(format_args!(
             "cannot be {:?}: write \"environment\", \"off\" or an HTTP proxy, for example \"http://proxy.example:3128\"",
             url::without_user(&text.written)
-        )),
+        ));
     }
-    None
+    proxy
+}
+
+/// Reads `environment`, `off` or the URL of a proxy.
+pub(crate) fn proxy_of(text: &str) -> Option<Proxy> {
+    match text {
+        "environment" => Some(Proxy::Environment),
+        "off" => Some(Proxy::Off),
+        _ => is_proxy(text).then(|| Proxy::Url(Secret::new(text))),
+    }
 }
 
 /// `http://[user:password@]host:port`, and perhaps a slash behind it.
@@ -172,9 +179,7 @@ fn tls(section: &Section<'_>, base_dir: &Path) -> DialTls {
 
 fn server_name(value: &Value<'_>) -> Option<String> {
     let text = value.text()?;
-    let in_name = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_');
-    let is_name = !text.value.is_empty() && text.value.bytes().all(in_name);
-    if is_name || text.value.parse::<IpAddr>().is_ok() {
+    if is_server_name(&text.value) {
         return Some(text.value);
     }
     value.mistake(format_args!(
@@ -182,6 +187,12 @@ fn server_name(value: &Value<'_>) -> Option<String> {
         text.written
     ));
     None
+}
+
+/// Whether a certificate can be for this: the name of a host, or an address.
+pub(crate) fn is_server_name(text: &str) -> bool {
+    let in_name = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_');
+    (!text.is_empty() && text.bytes().all(in_name)) || text.parse::<IpAddr>().is_ok()
 }
 
 #[cfg(test)]

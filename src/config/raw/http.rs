@@ -7,7 +7,7 @@ use std::path::Path;
 
 use crate::config::mistake::cause;
 use crate::config::section::Value;
-use crate::http::token::{Reserved, is_token, reserved, split_port};
+use crate::http::token::{Reserved, is_token, reserved, split_port, value_of_file};
 use crate::secret::Secret;
 
 use super::dial_keys::DialKeys;
@@ -80,10 +80,7 @@ fn header_value(value: &Value<'_>, base_dir: &Path, keys: &DialKeys) -> Option<S
             return None;
         }
     };
-    let line = String::from_utf8(read).ok();
-    let line = line.as_deref().map(|text| text.strip_suffix('\n').unwrap_or(text));
-    let line = line.map(|text| text.strip_suffix('\r').unwrap_or(text));
-    match line.filter(|line| !line.is_empty() && fits(line)) {
+    match value_of_file(read) {
         Some(line) => Some(Secret::new(line)),
         None => {
             file.mistake(format_args!("names {shown:?}, which is not one line of text: put the header's value there"));

@@ -3,6 +3,7 @@
 mod attack;
 mod canary;
 mod certificates;
+pub(crate) mod command;
 mod figure;
 mod flow;
 mod gateway;
