@@ -186,7 +186,8 @@ mod tests {
         let (third, given_way) = enter("192.0.2.3");
         assert!(given_way.is_some());
         // One of each: the oldest.
-        assert_eq!(enter("192.0.2.4").1, Some(Source::of(address("192.0.2.1"))));
+        let (_fourth, given_way) = enter("192.0.2.4");
+        assert_eq!(given_way, Some(Source::of(address("192.0.2.1"))));
         let shut_down: Vec<_> = ends.iter().map(is_shut_down).collect();
         assert_eq!(shut_down, [true, true, true, false, false, false, false]);
         assert!(second.finish() && third.finish());
