@@ -195,7 +195,8 @@ impl Gateway {
         let handle = watchdog.map(Watchdog::handle);
         let thread = spawn_vital(&format!("accept {bound}"), move || accept::run(&shared, &accepting, handle))?;
         let (name, secured) = (&listener.settings.name, if listener.tls.is_some() { " (TLS)" } else { "" });
-        info!("listener \"{name}\": accepting on {bound}{secured}");
+        let both = if listener.settings.address.is_dual_stack() { " (IPv4 and IPv6)" } else { "" };
+        info!("listener \"{name}\": accepting on {bound}{both}{secured}");
         if !listener.settings.address.is_local() {
             warn!(
                 "listener \"{name}\": {bound} can be reached from other machines, and nothing authenticates the clients"

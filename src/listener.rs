@@ -2,7 +2,8 @@
 
 use std::fmt;
 use std::io;
-use std::os::unix::fs::FileTypeExt;
+use std::net::SocketAddr;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -24,6 +25,8 @@ pub struct Listener {
     pub socket: Socket,
     /// Its TLS, if it has any.
     pub tls: Option<SslContext>,
+    /// The file of a Unix socket.
+    file: Option<FileId>,
 }
 
 /// Why there is no listener.
@@ -34,6 +37,8 @@ pub enum ListenError {
         /// As configured.
         address: String,
         cause: io::Error,
+        /// What to do, in brackets; it may be empty.
+        advice: &'static str,
     },
     /// The certificate or the key cannot be used.
     Tls {
@@ -47,9 +52,8 @@ impl Listener {
     /// Reads the certificate, if there is to be one, and binds.
     pub fn bind(settings: &ListenerSettings) -> Result<Listener, ListenError> {
         let tls = load_tls(settings)?;
-        let address = &settings.address;
-        let socket = bind_socket(address).map_err(|cause| ListenError::Bind { address: address.to_string(), cause })?;
-        Ok(Listener { settings: Arc::new(settings.clone()), socket, tls })
+        let (socket, file) = bind_socket(&settings.address)?;
+        Ok(Listener { settings: Arc::new(settings.clone()), socket, tls, file })
     }
 
     /// The configured address with the port that was bound.
@@ -67,9 +71,12 @@ impl Listener {
 }
 
 impl Drop for Listener {
-    /// The socket file goes with the listener.
+    /// The socket file goes with the listener, unless another is in its place by now.
     fn drop(&mut self) {
-        if let ListenAddress::Unix(path) = &self.settings.address {
+        if let ListenAddress::Unix(path) = &self.settings.address
+            && self.file.is_some()
+            && FileId::of(path) == self.file
+        {
             let _ = std::fs::remove_file(path);
         }
     }
@@ -83,49 +90,142 @@ fn load_tls(listener: &ListenerSettings) -> Result<Option<SslContext>, ListenErr
         .map_err(|error| ListenError::Tls { listener: listener.name.clone(), cause: error.to_string() })
 }
 
-fn bind_socket(address: &ListenAddress) -> io::Result<Socket> {
-    let (domain, sockaddr) = match address {
-        ListenAddress::Tcp(address) => (Domain::for_address(*address), SockAddr::from(*address)),
-        ListenAddress::Unix(path) => {
-            remove_stale_socket(path);
-            (Domain::UNIX, SockAddr::unix(path)?)
+fn bind_socket(address: &ListenAddress) -> Result<(Socket, Option<FileId>), ListenError> {
+    let failed = |advice| move |cause| ListenError::Bind { address: address.to_string(), cause, advice };
+    match address {
+        ListenAddress::Tcp(tcp) => {
+            let socket =
+                new_socket(Domain::for_address(*tcp)).and_then(|socket| bind_tcp(&socket, *tcp).map(|()| socket));
+            Ok((socket.map_err(|cause| failed(advice_for_tcp(&cause))(cause))?, None))
         }
-    };
-    let socket = Socket::new(domain, Type::STREAM, None)?;
-    // What is set here, accepted sockets inherit.
-    socket.set_send_buffer_size(SEND_BUFFER)?;
-    if let ListenAddress::Tcp(_) = address {
-        socket.set_reuse_address(true)?;
-        socket.set_tcp_nodelay(true)?;
+        ListenAddress::Unix(path) => {
+            let socket = new_socket(Domain::UNIX).map_err(failed(""))?;
+            bind_unix(&socket, path).map_err(|(cause, advice)| failed(advice)(cause))?;
+            Ok((socket, FileId::of(path)))
+        }
     }
-    socket.bind(&sockaddr)?;
-    socket.listen(BACKLOG)?;
+}
+
+/// What is set here, accepted sockets inherit.
+fn new_socket(domain: Domain) -> io::Result<Socket> {
+    let socket = Socket::new(domain, Type::STREAM, None)?;
+    socket.set_send_buffer_size(SEND_BUFFER)?;
     Ok(socket)
 }
 
-/// Removes the socket file of a process that is gone. One that still answers is left to make the bind fail.
-fn remove_stale_socket(path: &Path) {
-    let is_socket = std::fs::symlink_metadata(path).is_ok_and(|file| file.file_type().is_socket());
-    if is_socket && std::os::unix::net::UnixStream::connect(path).is_err() {
-        let _ = std::fs::remove_file(path);
+fn bind_tcp(socket: &Socket, address: SocketAddr) -> io::Result<()> {
+    socket.set_reuse_address(true)?;
+    socket.set_tcp_nodelay(true)?;
+    if address.is_ipv6() {
+        // `[::]` is every address, whatever the system's default is.
+        socket.set_only_v6(false)?;
+    }
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)
+}
+
+fn advice_for_tcp(cause: &io::Error) -> &'static str {
+    match cause.kind() {
+        io::ErrorKind::AddrInUse => " (another process listens there: stop it or choose another port)",
+        io::ErrorKind::PermissionDenied => " (choose a port above 1023, or grant CAP_NET_BIND_SERVICE)",
+        io::ErrorKind::AddrNotAvailable => " (this machine has no such address)",
+        _ => "",
+    }
+}
+
+/// Binds to a path, also where the socket of a process that is gone has been left. Everything else that is there stays.
+fn bind_unix(socket: &Socket, path: &Path) -> Result<(), (io::Error, &'static str)> {
+    let address = SockAddr::unix(path).map_err(|cause| (cause, ""))?;
+    let mut bound = socket.bind(&address);
+    if bound.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::AddrInUse) {
+        let there = what_is_at(path);
+        if there == There::Nobody && std::fs::remove_file(path).is_ok() {
+            bound = socket.bind(&address);
+        } else {
+            return bound.map_err(|cause| (cause, there.advice()));
+        }
+    }
+    let listening = bound.and_then(|()| socket.listen(BACKLOG));
+    listening.map_err(|cause| {
+        let advice = match cause.kind() {
+            io::ErrorKind::NotFound => " (its directory does not exist)",
+            io::ErrorKind::PermissionDenied => " (this user cannot create files in its directory)",
+            _ => "",
+        };
+        (cause, advice)
+    })
+}
+
+/// What is in the place of a Unix socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum There {
+    /// The socket of a process that is gone.
+    Nobody,
+    Listener,
+    /// A socket of which it cannot be told who listens: another kind, or one that this user may not open.
+    OtherSocket,
+    File,
+    Directory,
+    /// A pipe, a device, a symbolic link.
+    Other,
+}
+
+impl There {
+    fn advice(self) -> &'static str {
+        match self {
+            // It could not be removed.
+            There::Nobody => " (the socket of a process that is gone is there, and this user cannot remove it)",
+            There::Listener => " (another process listens there: stop it or choose another path)",
+            There::OtherSocket => {
+                " (there is a socket of another kind or of another user: choose another path, or remove it)"
+            }
+            There::File => " (there is a file: choose another path, or remove it)",
+            There::Directory => " (there is a directory: name a file in it)",
+            There::Other => " (there is something that is no socket: choose another path, or remove it)",
+        }
+    }
+}
+
+/// Looks at what is at a path. Nobody listens only if the kernel says so: a full backlog, another type of socket or
+/// missing rights are no sign of it.
+fn what_is_at(path: &Path) -> There {
+    let Ok(file) = std::fs::symlink_metadata(path).map(|file| file.file_type()) else { return There::Other };
+    if !file.is_socket() {
+        return match () {
+            () if file.is_file() => There::File,
+            () if file.is_dir() => There::Directory,
+            () => There::Other,
+        };
+    }
+    // It must not wait where the backlog is full.
+    let probe = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None);
+    match probe.and_then(|probe| probe.connect(&SockAddr::unix(path)?)) {
+        Ok(()) => There::Listener,
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => There::Nobody,
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => There::Listener,
+        Err(_) => There::OtherSocket,
+    }
+}
+
+/// Which file a path leads to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct FileId {
+    device: u64,
+    inode: u64,
+}
+
+impl FileId {
+    fn of(path: &Path) -> Option<FileId> {
+        let file = std::fs::symlink_metadata(path).ok()?;
+        Some(FileId { device: file.dev(), inode: file.ino() })
     }
 }
 
 impl fmt::Display for ListenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            ListenError::Bind { address, cause } => {
-                write!(f, "failed to bind '{address}': {cause}")?;
-                match cause.kind() {
-                    io::ErrorKind::AddrInUse => {
-                        write!(f, " (another process listens there: stop it or choose another port)")
-                    }
-                    io::ErrorKind::PermissionDenied => {
-                        write!(f, " (choose a port above 1023, or grant CAP_NET_BIND_SERVICE)")
-                    }
-                    io::ErrorKind::AddrNotAvailable => write!(f, " (this machine has no such address)"),
-                    _ => Ok(()),
-                }
+            ListenError::Bind { address, cause, advice } => {
+                write!(f, "failed to bind '{address}': {cause}{advice}")
             }
             ListenError::Tls { listener, cause } => {
                 write!(f, "failed to set up TLS for listener '{listener}': {cause}")

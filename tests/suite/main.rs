@@ -26,6 +26,7 @@ mod links;
 mod links_down;
 mod links_slow;
 mod links_stop;
+mod listeners;
 mod node_red;
 mod origins;
 mod real_clients;

@@ -1,6 +1,6 @@
 //! The addresses and names of listeners, and the names of listeners in endpoints.
 
-use std::net::SocketAddr;
+use std::net::IpAddr;
 
 use crate::config::mistake::Report;
 use crate::config::raw::endpoint::RawEndpoint;
@@ -35,8 +35,10 @@ fn same_address(earlier: &ListenAddress, later: &ListenAddress) -> Option<String
         if a.port() == 0 || a.port() != b.port() {
             return None;
         }
-        let covers = |all: &SocketAddr, one: &SocketAddr| all.ip().is_unspecified() && all.is_ipv4() == one.is_ipv4();
-        if a != b && (covers(a, b) || covers(b, a)) {
+        // `[::]` is every address of both kinds, and `::ffff:127.0.0.1` is 127.0.0.1.
+        let (first, second) = (a.ip().to_canonical(), b.ip().to_canonical());
+        let covers = |all: IpAddr, one: IpAddr| all.is_unspecified() && (all.is_ipv6() || one.is_ipv4());
+        if a != b && (first == second || covers(first, second) || covers(second, first)) {
             return Some(format!("\"{later}\" overlaps with \"{earlier}\", which is taken"));
         }
     }

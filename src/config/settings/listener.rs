@@ -73,6 +73,11 @@ impl ListenAddress {
             ListenAddress::Unix(_) => true,
         }
     }
+
+    /// Whether it is every address of both IPv4 and IPv6.
+    pub fn is_dual_stack(&self) -> bool {
+        matches!(self, ListenAddress::Tcp(address) if address.is_ipv6() && address.ip().is_unspecified())
+    }
 }
 
 impl fmt::Display for ListenAddress {
