@@ -4,8 +4,9 @@
 //! pauses, out of threads or places it refuses one client.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use log::{error, info, warn};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -16,7 +17,7 @@ use crate::client::open::Incoming;
 use crate::clock;
 use crate::connection::handshake::Stream;
 use crate::connection::socket::Socket;
-use crate::http::refusal::Refusal;
+use crate::http::refusal::{Body, Refusal};
 use crate::id::Id;
 use crate::listener::Listener;
 use crate::shared::Shared;
@@ -94,17 +95,18 @@ fn admit(
     let Some(connection) = shared.connections.try_acquire() else {
         return Err((Some(socket), format!("the gateway has {} connections", shared.connections.limit())));
     };
-    let from = peer.as_socket().map_or_else(|| "unix".to_owned(), |address| address.to_string());
+    let peer = peer.as_socket().map(|address| (address.ip().to_canonical(), address.port()));
+    let from = peer.map_or_else(|| "unix".to_owned(), |peer| SocketAddr::from(peer).to_string());
     let id = match Id::random() {
         Ok(id) => id,
         Err(error) => return Err((Some(socket), error.to_string())),
     };
-    let ip = peer.as_socket().map(|address| address.ip());
-    let (handshake, given_way) = shared.handshakes.enter(ip, &socket);
+    let address = peer.map(|(address, _)| address);
+    let (handshake, given_way) = shared.handshakes.enter(address, &socket);
     let incoming = Incoming {
         id,
         stream: Stream::new(socket, listener.tls.clone()),
-        address: ip,
+        address,
         listener: Arc::clone(&listener.settings),
         connection,
         handshake: Some(handshake),
@@ -189,7 +191,9 @@ impl Refusals {
 /// its request unread, the connection would be reset and the answer lost. On a TLS listener there
 /// is no way to say it.
 fn refuse_with_503(shared: &Shared, socket: &Arc<Socket>, listener: &Listener) {
-    if listener.tls.is_some() || socket.send_now(&Refusal::new(503, "the server is at capacity").to_http()).is_err() {
+    let refusal = Refusal::new(503, "the server is at capacity");
+    let is_told = || socket.send_now(&refusal.to_http(SystemTime::now(), Body::Whole)).is_ok();
+    if listener.tls.is_some() || !is_told() {
         return;
     }
     socket.shutdown_write();

@@ -86,7 +86,7 @@ pub mod internals {
     }; }
     pub mod format { pub use crate::format::{Address, decode, encode}; }
     pub mod http {
-        pub mod refusal { pub use crate::http::refusal::Refusal; }
+        pub mod refusal { pub use crate::http::refusal::{Body, Refusal}; }
         pub mod request { pub use crate::http::request::{HEAD_MAX, Intent, Request, accept, judge}; }
     }
     pub mod id { pub use crate::id::Id; }

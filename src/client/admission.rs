@@ -32,9 +32,13 @@ pub fn admit<'a>(
     listener: &ListenerSettings,
 ) -> Result<Admission<'a>, Refusal> {
     let reachable = |id: EndpointId| endpoints[id].listen.as_ref().is_none_or(|names| names.contains(&listener.name));
-    let room = routes
-        .find(request.path, reachable)
-        .ok_or_else(|| Refusal::new(404, format!("there is no endpoint at '{:.PATH_SHOWN$}'", request.path)))?;
+    let room = routes.find(request.path, reachable).ok_or_else(|| {
+        // One that would fit but for an encoded slash is told so.
+        let decoded = request.path.replace("%2F", "-").replace("%2f", "-");
+        let is_slash = decoded != request.path && routes.find(&decoded, reachable).is_some();
+        let why = if is_slash { ": a parameter takes no encoded slash (%2F), use values without '/'" } else { "" };
+        Refusal::new(404, format!("there is no endpoint at '{:.PATH_SHOWN$}'{why}", request.path))
+    })?;
     let endpoint = endpoints[room.endpoint()];
     let Intent::Upgrade { key } = request.intent else {
         return Err(Refusal::new(426, "this is a WebSocket endpoint: connect with ws:// or wss://"));

@@ -9,9 +9,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Instant;
 
-use log::{debug, error, info};
+use log::{error, info};
 
-use crate::client::open::{Admitted, Incoming, Rejected};
+use crate::client::open::{Admitted, Incoming};
 use crate::config::EventKind;
 use crate::connection::read_loop::{Handshaken, ReadLoop, Received};
 use crate::dispatch::{Dispatch, Misaddressed};
@@ -24,14 +24,8 @@ use crate::shared::registry::Client;
 
 /// Runs the whole life of a client.
 pub fn run(shared: &Arc<Shared>, incoming: Incoming, from: &str) {
-    let id = incoming.id;
-    match open::open(shared, incoming) {
-        Ok(admitted) => live(shared, admitted, from, take_in),
-        Err(Rejected::Refused(refusal)) => {
-            info!("client {id} ({from}): refused with {}: {}", refusal.status, refusal.reason);
-        }
-        Err(Rejected::AtCapacity(full)) => info!("client {id} ({from}): closed with 1013: {full}"),
-        Err(Rejected::Gone(why)) => debug!("client {id} ({from}): {why}"),
+    if let Some(admitted) = open::open(shared, incoming, from) {
+        live(shared, admitted, from, take_in);
     }
 }
 

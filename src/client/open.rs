@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use log::info;
+use log::{debug, info};
 
 use crate::client::admission::{self, Admission};
 use crate::config::{AtCapacity, EventKind, ListenerSettings, Welcome};
@@ -18,7 +18,7 @@ use crate::connection::tls::Session;
 use crate::events::json::What;
 use crate::events::tell_of_client;
 use crate::format;
-use crate::http::refusal::Refusal;
+use crate::http::refusal::{Body, Refusal};
 use crate::http::request::{self, Request};
 use crate::id::Id;
 use crate::message::{Kind, Message, Origin};
@@ -67,80 +67,123 @@ pub struct Admitted {
     pub reached: Option<Reached>,
 }
 
-/// Why a connection did not become a client.
+/// Why a connection does not become a client, and what its peer is told before the end.
 #[derive(Debug)]
-pub enum Rejected {
-    /// It was told so, with this status and reason.
+struct Rejection {
+    why: Why,
+    /// Empty if there is nothing to say, or no way to say it.
+    last_words: Vec<u8>,
+}
+
+#[derive(Debug)]
+enum Why {
+    /// It is told so, with this status and reason.
     Refused(Refusal),
-    /// It was let in only to be closed with 1013: there is no place for it.
+    /// It is let in only to be closed with 1013: there is no place for it.
     AtCapacity(Full),
     /// It ended before it had asked for anything, or the connection failed.
     Gone(String),
+    /// No TLS session came about; the session has sent the alert that says why.
+    TlsFailed(String),
 }
 
-/// Opens a connection within the handshake timeout. Apart from its caller, on whose stack its own would lie from then on.
+/// A request that is let in, and what was found and taken for it on the way.
+#[derive(Debug)]
+struct Granted<'a> {
+    admission: Admission<'a>,
+    asked: Asked,
+    place: Place,
+    reached: Option<Reached>,
+}
+
+/// Opens a connection within the handshake timeout, or logs why not and ends it. Apart from its caller, on whose stack
+/// its own would lie from then on.
 #[inline(never)]
-pub fn open(shared: &Arc<Shared>, mut incoming: Incoming) -> Result<Admitted, Rejected> {
+pub fn open(shared: &Arc<Shared>, mut incoming: Incoming, from: &str) -> Option<Admitted> {
     let deadline = Instant::now() + shared.settings.gateway.handshake_timeout;
-    let head = match incoming.stream.read_head(deadline) {
-        Ok(head) => head,
-        Err(error) => return Err(refuse_unread(&mut incoming.stream, error, shared)),
+    let opened = match incoming.stream.read_head(deadline) {
+        Ok(Head { bytes, behind }) => match judge(shared, &mut incoming, &bytes) {
+            Ok(granted) => return enter(shared, incoming, granted, behind, from),
+            Err(rejection) => rejection,
+        },
+        Err(error) => unread(&mut incoming.stream, error, shared),
     };
-    let Head { bytes, behind } = head;
-    let refuse = |stream: &mut Stream, refusal: Refusal| {
-        answer(stream, &refusal.to_http());
-        Err(Rejected::Refused(refusal))
-    };
-    let request = match request::judge(&bytes) {
-        Ok(request) => request,
-        Err(refusal) => return refuse(&mut incoming.stream, refusal),
-    };
+    reject(incoming, opened, from);
+    None
+}
+
+/// Finds out whether a request is let in, and takes its place; a relay's upstream is reached here.
+fn judge<'a>(shared: &Arc<Shared>, incoming: &mut Incoming, head: &'a [u8]) -> Result<Granted<'a>, Rejection> {
+    let request = request::judge(head).map_err(|refusal| refused_as(refusal, head))?;
     let endpoints: Vec<_> = shared.endpoints.iter().map(|endpoint| &endpoint.settings).collect();
-    let admission = match admission::admit(&request, &shared.routes, &endpoints, &incoming.listener) {
-        Ok(admission) => admission,
-        Err(refusal) => return refuse(&mut incoming.stream, refusal),
-    };
+    let admission = admission::admit(&request, &shared.routes, &endpoints, &incoming.listener).map_err(refused)?;
     if shared.is_stopping() {
-        return refuse(&mut incoming.stream, stopping());
+        return Err(refused(stopping()));
     }
     let endpoint = &shared.endpoints[admission.room.endpoint()];
-    let place = take_place(&mut incoming, &admission, endpoint)?;
-    let reached = match (&endpoint.dialer, &endpoint.settings.relay) {
-        (Some(dialer), Some(relay)) => {
-            // It has done its part. However many wait for a slow upstream, their endpoint bounds them, and
-            // clients of other endpoints get in meanwhile.
-            incoming.handshake = None;
-            place.waits_on(|| incoming.stream.socket.as_fd().try_clone_to_owned().ok());
-            let is_tls = incoming.stream.is_tls();
-            let (socket, room, from) = (incoming.stream.socket.as_fd(), &admission.room, incoming.address);
-            let asked = ClientRequest { socket, head: &bytes, request: &request, room, from, is_tls };
-            match reach(shared, dialer, relay, &asked) {
-                Ok(reached) => Some(reached),
-                Err(ReachError::Gone) if place.is_replaced() => {
-                    return refuse(&mut incoming.stream, Refusal::new(503, "a newer client has taken its place"));
-                }
-                Err(ReachError::Gone) => {
-                    return Err(Rejected::Gone("it left before its upstream had answered".to_owned()));
-                }
-                Err(ReachError::Refused { refusal, answer: bytes }) => {
-                    answer(&mut incoming.stream, &bytes);
-                    return Err(Rejected::Refused(refusal));
-                }
-            }
-        }
-        _ => None,
-    };
-    let admission = match &reached {
-        // It is the upstream that agrees.
-        Some(reached) => Admission { subprotocol: reached.dialed.subprotocol.clone(), ..admission },
-        None => admission,
-    };
+    let place = take_place(incoming, &admission, endpoint)?;
     let asked = Asked::new(shared, &admission, &request);
-    let admitted = enter(shared, incoming, admission, endpoint, asked, place, behind)?;
-    Ok(Admitted { reached, ..admitted })
+    let (Some(dialer), Some(relay)) = (&endpoint.dialer, &endpoint.settings.relay) else {
+        return Ok(Granted { admission, asked, place, reached: None });
+    };
+    // It has done its part. However many wait for a slow upstream, their endpoint bounds them, and clients of other
+    // endpoints get in meanwhile.
+    incoming.handshake = None;
+    place.waits_on(|| incoming.stream.socket.as_fd().try_clone_to_owned().ok());
+    let is_tls = incoming.stream.is_tls();
+    let (socket, room, from) = (incoming.stream.socket.as_fd(), &admission.room, incoming.address);
+    let client = ClientRequest { socket, head, request: &request, room, from, is_tls };
+    match reach(shared, dialer, relay, &client) {
+        Ok(reached) => {
+            // It is the upstream that agrees.
+            let admission = Admission { subprotocol: reached.dialed.subprotocol.clone(), ..admission };
+            Ok(Granted { admission, asked, place, reached: Some(reached) })
+        }
+        Err(ReachError::Gone) if place.is_replaced() => {
+            Err(refused(Refusal::new(503, "a newer client has taken its place")))
+        }
+        Err(ReachError::Gone) => {
+            let why = Why::Gone("it left before its upstream had answered".to_owned());
+            Err(Rejection { why, last_words: Vec::new() })
+        }
+        Err(ReachError::Refused { refusal, answer }) => {
+            Err(Rejection { why: Why::Refused(refusal), last_words: answer })
+        }
+    }
+}
+
+/// A refusal that is answered as such.
+fn refused(refusal: Refusal) -> Rejection {
+    refused_as(refusal, &[])
+}
+
+/// The same, as the method in this head demands.
+fn refused_as(refusal: Refusal, head: &[u8]) -> Rejection {
+    let body = if request::is_head(head) { Body::LeftOut } else { Body::Whole };
+    Rejection { last_words: refusal.to_http(SystemTime::now(), body), why: Why::Refused(refusal) }
+}
+
+/// Says the last words, logs why, and gives the peer time to read them. In this order: whoever looks for the reason
+/// finds it at once.
+fn reject(mut incoming: Incoming, Rejection { why, last_words }: Rejection, from: &str) {
+    let is_said = !last_words.is_empty() && incoming.stream.write(&last_words).is_ok();
+    let id = incoming.id;
+    match &why {
+        Why::Refused(Refusal { status, reason }) => info!("client {id} ({from}): refused with {status}: {reason}"),
+        Why::AtCapacity(full) => info!("client {id} ({from}): closed with 1013: {full}"),
+        Why::Gone(why) => debug!("client {id} ({from}): {why}"),
+        Why::TlsFailed(why) => debug!("client {id} ({from}): TLS handshake failed: {why}"),
+    }
+    let deadline = Instant::now() + LINGER;
+    match why {
+        Why::TlsFailed(_) => incoming.stream.abandon(deadline),
+        _ if is_said => incoming.stream.linger(deadline),
+        _ => {}
+    }
 }
 
 /// What a client's request says of it to those who get its messages.
+#[derive(Debug)]
 struct Asked {
     user_agent: Option<Arc<str>>,
     description: Option<Arc<str>>,
@@ -158,10 +201,10 @@ impl Asked {
 }
 
 /// Takes a place on the endpoint and in the room, perhaps that of an old client, which does not have to agree.
-fn take_place(incoming: &mut Incoming, admission: &Admission<'_>, endpoint: &Endpoint) -> Result<Place, Rejected> {
+fn take_place(incoming: &Incoming, admission: &Admission<'_>, endpoint: &Endpoint) -> Result<Place, Rejection> {
     let (place, replaced) = match endpoint.places.take(&admission.room, incoming.id) {
         Ok(taken) => taken,
-        Err(full) => return Err(at_capacity(&mut incoming.stream, admission, endpoint, full)),
+        Err(full) => return Err(at_capacity(admission, endpoint, full)),
     };
     if let Some(replaced) = replaced {
         info!("client {}: its place is given to client {}", replaced.id(), incoming.id);
@@ -174,16 +217,17 @@ fn take_place(incoming: &mut Incoming, admission: &Admission<'_>, endpoint: &End
 fn enter(
     shared: &Arc<Shared>,
     incoming: Incoming,
-    admission: Admission<'_>,
-    endpoint: &Endpoint,
-    asked: Asked,
-    place: Place,
+    granted: Granted<'_>,
     behind: Vec<u8>,
-) -> Result<Admitted, Rejected> {
+    from: &str,
+) -> Option<Admitted> {
+    let Granted { admission, asked, place, reached } = granted;
+    let endpoint = &shared.endpoints[admission.room.endpoint()];
     let Incoming { id, stream, address, connection, handshake, .. } = incoming;
     let is_finished = handshake.is_none_or(HandshakePlace::finish);
     let Some((socket, mut session)) = stream.into_parts().filter(|_| is_finished) else {
-        return Err(Rejected::Gone("its handshake had to give way to a newer one".to_owned()));
+        debug!("client {id} ({from}): its handshake had to give way to a newer one");
+        return None;
     };
     let is_tls = session.is_some();
     let is_session_ended = session.as_mut().is_some_and(Session::is_ended_by_peer);
@@ -196,10 +240,11 @@ fn enter(
     let client = Arc::new(Client { room, publisher, peer, origin });
     let Some(registration) = shared.registry.register(Arc::clone(&client), connection, place) else {
         let refusal = stopping();
-        client.outbox().enqueue(Frame::joined(refusal.to_http().into(), 0));
+        client.outbox().enqueue(Frame::joined(refusal.to_http(SystemTime::now(), Body::Whole).into(), 0));
         client.outbox().flush();
         client.outbox().abort("the server is shutting down");
-        return Err(Rejected::Refused(refusal));
+        info!("client {id} ({from}): refused with {}: {}", refusal.status, refusal.reason);
+        return None;
     };
     // The order of the next steps is a promise. The 101 and the welcome wait in the outbox before the room can deliver
     // anything, and they are written only once the join is on its way: a client that has seen the 101 misses nothing
@@ -215,7 +260,7 @@ fn enter(
     client.outbox().flush();
     registration.place().open(client.outbox());
     let handshaken = Handshaken { is_tls, behind, is_session_ended };
-    Ok(Admitted { registration, subprotocol: admission.subprotocol, handshaken, reached: None })
+    Some(Admitted { registration, subprotocol: admission.subprotocol, handshaken, reached })
 }
 
 fn stopping() -> Refusal {
@@ -231,63 +276,47 @@ fn welcome(welcome: &Welcome, now: SystemTime) -> Option<Message> {
 }
 
 /// What the client gets for which there is no place, as the endpoint says.
-fn at_capacity(stream: &mut Stream, admission: &Admission<'_>, endpoint: &Endpoint, full: Full) -> Rejected {
+fn at_capacity(admission: &Admission<'_>, endpoint: &Endpoint, full: Full) -> Rejection {
     let (what, reason) = match full {
         Full::Room(_) => ("room", "Room at capacity"),
         Full::Endpoint(_) | Full::Leaving(_) => ("endpoint", "Server at capacity"),
     };
     match endpoint.settings.at_capacity {
-        AtCapacity::Refuse | AtCapacity::Replace => {
-            let refusal = Refusal::new(503, format!("this {what} is at capacity"));
-            answer(stream, &refusal.to_http());
-            Rejected::Refused(refusal)
-        }
+        AtCapacity::Refuse | AtCapacity::Replace => refused(Refusal::new(503, format!("this {what} is at capacity"))),
         AtCapacity::Close => {
-            let mut bytes = request::accept(admission.key, admission.subprotocol.as_deref());
+            let mut last_words = request::accept(admission.key, admission.subprotocol.as_deref());
             for slice in Frame::close(Role::Server, Some(1013), reason).slices(0) {
-                bytes.extend_from_slice(&slice);
+                last_words.extend_from_slice(&slice);
             }
-            answer(stream, &bytes);
-            Rejected::AtCapacity(full)
+            Rejection { why: Why::AtCapacity(full), last_words }
         }
     }
 }
 
 /// What a peer gets of which no request could be read.
-fn refuse_unread(stream: &mut Stream, error: HeadError, shared: &Shared) -> Rejected {
+fn unread(stream: &mut Stream, error: HeadError, shared: &Shared) -> Rejection {
+    let without_words = |why| Rejection { why, last_words: Vec::new() };
     let refusal = match error {
         HeadError::TimedOut => {
             let timeout = shared.settings.gateway.handshake_timeout;
             Refusal::new(408, format!("no complete request within {timeout:?}"))
         }
         HeadError::TooLong => Refusal::new(431, format!("the request head is longer than {} bytes", request::HEAD_MAX)),
-        HeadError::PlainHttp => {
-            // The session has said nothing yet, and what follows must not be encrypted.
-            stream.give_up_tls();
-            Refusal::new(400, "this port speaks TLS: use https:// or wss://")
+        HeadError::Misplaced(other) => {
+            // It was before any session, which has said nothing yet: what follows must not be encrypted.
+            if stream.is_secret_not_agreed() {
+                stream.give_up_tls();
+            }
+            Refusal::new(400, other.advice())
         }
-        HeadError::NotHttp => {
-            Refusal::new(400, "this is not an HTTP request; if it is TLS: this port is not encrypted, use ws://")
-        }
-        HeadError::Incomplete => return Rejected::Gone("it left in the middle of its request".to_owned()),
-        HeadError::Silent => return Rejected::Gone("it left without a request".to_owned()),
-        HeadError::Tls(error) => {
-            stream.abandon(Instant::now() + LINGER);
-            return Rejected::Gone(format!("TLS handshake failed: {error}"));
-        }
-        HeadError::Io(error) => return Rejected::Gone(format!("failed to read its request: {error}")),
+        HeadError::Incomplete => return without_words(Why::Gone("it left in the middle of its request".to_owned())),
+        HeadError::Silent => return without_words(Why::Gone("it left without a request".to_owned())),
+        HeadError::Tls(error) => return without_words(Why::TlsFailed(error.to_string())),
+        HeadError::Io(error) => return without_words(Why::Gone(format!("failed to read its request: {error}"))),
     };
     if stream.is_secret_not_agreed() {
         // There is no way to say it in.
-        return Rejected::Gone(refusal.reason);
+        return without_words(Why::Gone(refusal.reason));
     }
-    answer(stream, &refusal.to_http());
-    Rejected::Refused(refusal)
-}
-
-/// Writes the last words to a peer and gives it time to read them.
-fn answer(stream: &mut Stream, bytes: &[u8]) {
-    if stream.write(bytes).is_ok() {
-        stream.linger(Instant::now() + LINGER);
-    }
+    refused(refusal)
 }

@@ -12,7 +12,8 @@ use openssl::ssl::SslContext;
 
 use super::socket::Socket;
 use super::tls::{Decrypted, Session};
-use crate::http::request::{HEAD_MAX, head_end, may_begin_request};
+use crate::http::misplaced::Misplaced;
+use crate::http::request::{HEAD_MAX, head_end};
 
 /// How much is read at once; nearly every head fits.
 const CHUNK: usize = 2048;
@@ -42,10 +43,8 @@ pub enum HeadError {
     Silent,
     /// The peer ended the connection in the middle of its head.
     Incomplete,
-    /// On a TLS listener the first bytes are not TLS but plain HTTP.
-    PlainHttp,
-    /// What has arrived cannot become a request, such as TLS on a plain listener.
-    NotHttp,
+    /// What has arrived cannot become a request here.
+    Misplaced(Misplaced),
     /// The TLS handshake failed.
     Tls(io::Error),
     /// The socket failed.
@@ -88,13 +87,13 @@ impl Stream {
     pub fn read_head(&mut self, deadline: Instant) -> Result<Head, HeadError> {
         let mut input = self.shake_hands(deadline)?;
         loop {
-            if let Some(end) = head_end(&input) {
+            // Such bytes may never have a line's end: the peer gets its answer at once, not at the deadline.
+            if let Some(other) = Misplaced::on_plain(&input) {
+                return Err(HeadError::Misplaced(other));
+            }
+            if let Some(end) = head_end(&input).filter(|end| *end <= HEAD_MAX) {
                 let behind = input.split_off(end);
                 return Ok(Head { bytes: input, behind });
-            }
-            // Such bytes may never have a line's end: the peer gets its answer at once, not at the deadline.
-            if input.first().is_some_and(|&first| !may_begin_request(first)) {
-                return Err(HeadError::NotHttp);
             }
             if input.len() > HEAD_MAX {
                 return Err(HeadError::TooLong);
@@ -176,8 +175,8 @@ impl Stream {
             if recv_behind(&self.socket, &mut cipher, deadline)? == 0 {
                 return Err(if cipher.is_empty() { HeadError::Silent } else { HeadError::Incomplete });
             }
-            if looks_like_http(&cipher) {
-                return Err(HeadError::PlainHttp);
+            if let Some(other) = Misplaced::on_tls(&cipher) {
+                return Err(HeadError::Misplaced(other));
             }
             if is_record_whole(&cipher) {
                 return Ok(cipher);
@@ -255,11 +254,6 @@ fn is_record_whole(cipher: &[u8]) -> bool {
         [HANDSHAKE, ..] => false,
         _ => true,
     }
-}
-
-/// Whether these bytes begin like a request line. A TLS record begins with 22.
-fn looks_like_http(bytes: &[u8]) -> bool {
-    bytes.iter().take(3).all(u8::is_ascii_uppercase)
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //! client's request) and `dial/` (a server's answer).
 
 pub mod head;
+pub mod misplaced;
 pub mod origin;
 pub mod refusal;
 pub mod request;

@@ -1,5 +1,10 @@
 //! The answers of wsgate that end a connection before it is a WebSocket: status, reason, and how they look on the wire.
 
+use std::time::SystemTime;
+
+use jiff::Timestamp;
+use jiff::fmt::rfc2822::DateTimePrinter;
+
 /// An answer of wsgate that ends the connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
@@ -9,14 +14,23 @@ pub struct Refusal {
     pub reason: String,
 }
 
+/// Whether an answer has its body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Body {
+    /// As usual.
+    Whole,
+    /// As HEAD demands; the head is the same (RFC 9110 section 9.3.2).
+    LeftOut,
+}
+
 impl Refusal {
     /// A refusal with this status and body.
     pub fn new(status: u16, reason: impl Into<String>) -> Refusal {
         Refusal { status, reason: reason.into() }
     }
 
-    /// The whole HTTP answer.
-    pub fn to_http(&self) -> Vec<u8> {
+    /// The whole HTTP answer at this time.
+    pub fn to_http(&self, now: SystemTime, body: Body) -> Vec<u8> {
         let phrase = match self.status {
             400 => "Bad Request",
             403 => "Forbidden",
@@ -40,12 +54,23 @@ impl Refusal {
         let connection = if self.status == 426 { "upgrade, close" } else { "close" };
         let Refusal { status, reason } = self;
         let length = reason.len() + 1;
-        format!(
-            "HTTP/1.1 {status} {phrase}\r\nConnection: {connection}\r\n{extra}Content-Type: text/plain; charset=utf-8\r\n\
-             Content-Length: {length}\r\n\r\n{reason}\n"
-        )
-        .into_bytes()
+        let mut answer = format!(
+            "HTTP/1.1 {status} {phrase}\r\nDate: {}\r\nConnection: {connection}\r\n{extra}\
+             Content-Type: text/plain; charset=utf-8\r\nContent-Length: {length}\r\n\r\n",
+            http_date(now)
+        );
+        if body == Body::Whole {
+            answer.push_str(reason);
+            answer.push('\n');
+        }
+        answer.into_bytes()
     }
+}
+
+/// A time as the Date header has it (RFC 9110 section 5.6.7). One beyond the year 9999 is that of 1970.
+pub fn http_date(at: SystemTime) -> String {
+    let at = Timestamp::try_from(at).unwrap_or_default();
+    DateTimePrinter::new().timestamp_to_rfc9110_string(&at).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -54,11 +79,12 @@ mod tests {
 
     #[test]
     fn a_refusal_is_a_whole_http_answer() {
-        let answer = String::from_utf8(Refusal::new(426, "why").to_http()).unwrap();
-        assert_eq!(
-            answer,
-            "HTTP/1.1 426 Upgrade Required\r\nConnection: upgrade, close\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
-             Content-Type: text/plain; charset=utf-8\r\nContent-Length: 4\r\n\r\nwhy\n"
-        );
+        let at = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(784_111_777);
+        let answer = |body| String::from_utf8(Refusal::new(426, "why").to_http(at, body)).unwrap();
+        let head = "HTTP/1.1 426 Upgrade Required\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\nConnection: upgrade, close\r\n\
+                    Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nContent-Type: text/plain; charset=utf-8\r\n\
+                    Content-Length: 4\r\n\r\n";
+        assert_eq!(answer(Body::Whole), format!("{head}why\n"));
+        assert_eq!(answer(Body::LeftOut), head);
     }
 }

@@ -11,6 +11,13 @@ use super::token::split_port;
 /// The longest request head that is read, in bytes; more is 431.
 pub const HEAD_MAX: usize = 16 << 10;
 
+/// The lines without which nginx passes on no upgrade.
+const UPGRADE_LINES: &str = "nginx: proxy_http_version 1.1; proxy_set_header Upgrade $http_upgrade; \
+                             proxy_set_header Connection \"upgrade\";";
+
+/// How many characters of a target stand in an answer and the log.
+const SHOWN: usize = 200;
+
 /// The most header fields in a head; more is 431.
 const FIELDS_MAX: usize = 100;
 
@@ -50,10 +57,9 @@ pub fn head_end(input: &[u8]) -> Option<usize> {
     input.windows(4).position(|window| window == b"\r\n\r\n").map(|at| at + 4)
 }
 
-/// Whether a request can begin with this byte: the first of a method, or of an empty line, which RFC 9112 section 2.2
-/// allows.
-pub fn may_begin_request(byte: u8) -> bool {
-    byte.is_ascii_graphic() || matches!(byte, b'\r' | b'\n')
+/// Whether a head asks for the head of an answer alone.
+pub fn is_head(head: &[u8]) -> bool {
+    head.starts_with(b"HEAD ")
 }
 
 /// Judges a request head by itself: is it HTTP/1.1, a GET, and if it asks for a WebSocket, is everything there that
@@ -73,11 +79,16 @@ pub fn judge(head: &[u8]) -> Result<Request<'_>, Refusal> {
         Err(httparse::Error::TooManyHeaders) => {
             return Err(Refusal::new(431, format!("more than {FIELDS_MAX} header fields")));
         }
-        Err(httparse::Error::Version) => return Err(Refusal::new(505, "only HTTP/1.1 is supported")),
-        Err(error) => return Err(Refusal::new(400, format!("not a valid HTTP request: {error}"))),
+        Err(error) => return Err(malformed(head, error)),
     }
     if parsed.version != Some(1) {
-        return Err(Refusal::new(505, "HTTP/1.0 cannot be upgraded: use HTTP/1.1"));
+        let is_upgrade = Fields(parsed.headers).all("Sec-WebSocket-Key").next().is_some();
+        let advice = if is_upgrade {
+            format!("a proxy in front has to speak HTTP/1.1 and pass on the upgrade ({UPGRADE_LINES})")
+        } else {
+            "use HTTP/1.1; for a health check of HAProxy write \"option tcp-check\"".to_owned()
+        };
+        return Err(Refusal::new(505, format!("HTTP/1.0 cannot be upgraded: {advice}")));
     }
     if parsed.method != Some("GET") {
         return Err(Refusal::new(405, "a WebSocket is opened with GET"));
@@ -89,13 +100,34 @@ pub fn judge(head: &[u8]) -> Result<Request<'_>, Refusal> {
     fields.no_body()?;
     Ok(Request {
         path,
-        query: target.split('#').next().and_then(|target| target.split_once('?')).map(|(_, query)| query),
+        query: target.split_once('?').map(|(_, query)| query),
         host: authority.unwrap_or(host),
         origin: fields.once("Origin")?,
         user_agent: fields.first("User-Agent"),
         subprotocols: fields.tokens("Sec-WebSocket-Protocol"),
         intent: fields.intent()?,
     })
+}
+
+/// Why a head is no request of HTTP/1.1, as its first line may say better than the parser.
+fn malformed(head: &[u8], error: httparse::Error) -> Refusal {
+    let line = head.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    let line = String::from_utf8_lossy(line);
+    let line = line.trim_end_matches('\r');
+    let is_blank = |c: char| matches!(c, ' ' | '\t');
+    if line == "PRI * HTTP/2.0" {
+        let advice = "a proxy in front must speak HTTP/1.1 to this port (HAProxy: no \"proto h2\" in the server line)";
+        return Refusal::new(505, format!("this is HTTP/2, and only HTTP/1.1 is supported: {advice}"));
+    }
+    let parts = line.split_once(is_blank).and_then(|(_, rest)| rest.rsplit_once(is_blank));
+    match parts {
+        Some((target, version)) if version.starts_with("HTTP/1.") && target.contains(is_blank) => {
+            let reason = format!("the request target '{target:.SHOWN$}' has a blank: write %20 in its place");
+            Refusal::new(400, reason)
+        }
+        _ if error == httparse::Error::Version => Refusal::new(505, "only HTTP/1.1 is supported"),
+        _ => Refusal::new(400, format!("not a valid HTTP request: {error}")),
+    }
 }
 
 /// The values of a header in a head that [`judge`] has accepted.
@@ -135,7 +167,11 @@ impl<'a> RequestTarget<'a> {
     /// A path, or a whole http or https URI: RFC 9112 section 3.2.2 demands that a server take both, and RFC 6455
     /// section 4.1 lets a client send either.
     fn parse(target: &'a str) -> Result<RequestTarget<'a>, Refusal> {
-        let target = target.split(['?', '#']).next().unwrap_or_default();
+        // A client that sends one has not encoded it, and what it means is not what stands before it.
+        if target.contains('#') {
+            return Err(Refusal::new(400, "a request target has no fragment: write %23 in the place of '#'"));
+        }
+        let target = target.split('?').next().unwrap_or_default();
         if target.starts_with('/') {
             return Ok(RequestTarget { authority: None, path: target });
         }
@@ -200,11 +236,16 @@ impl<'a> Fields<'_, 'a> {
     }
 
     fn intent(&self) -> Result<Intent<'a>, Refusal> {
+        let is_removed =
+            |what: &str| format!("{what}: if a proxy in front has removed it, pass it on ({UPGRADE_LINES})");
         if !self.has_token("Upgrade", "websocket") {
+            if self.all("Sec-WebSocket-Key").next().is_some() {
+                return Err(Refusal::new(426, is_removed("the Upgrade header is missing, but the request has a key")));
+            }
             return Ok(Intent::Plain);
         }
         if !self.has_token("Connection", "upgrade") {
-            return Err(Refusal::new(400, "the Connection header does not say upgrade"));
+            return Err(Refusal::new(400, is_removed("the Connection header does not say upgrade")));
         }
         match self.once("Sec-WebSocket-Version")? {
             Some("13") => {}

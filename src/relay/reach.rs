@@ -5,12 +5,13 @@
 use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use log::warn;
 
 use crate::config::RelaySettings;
 use crate::dial::{DialError, Dialed, Dialer, Hints, RequestExtras, ServerRefusal};
-use crate::http::refusal::Refusal;
+use crate::http::refusal::{Body, Refusal, http_date};
 use crate::http::request::{self, Request};
 use crate::route::Room;
 use crate::shared::Shared;
@@ -65,7 +66,7 @@ pub fn reach(
 ) -> Result<Reached, ReachError> {
     let unreached = |status, reason: String| {
         let refusal = Refusal::new(status, reason);
-        ReachError::Refused { answer: refusal.to_http(), refusal }
+        ReachError::Refused { answer: refusal.to_http(SystemTime::now(), Body::Whole), refusal }
     };
     let extras = extras(relay, asked);
     let socket = asked.socket.try_clone_to_owned();
@@ -104,7 +105,8 @@ fn passed_on_answer(refusal: &ServerRefusal) -> Vec<u8> {
         answer.extend_from_slice(value);
         answer.extend_from_slice(b"\r\n");
     }
-    answer.extend_from_slice(format!("Content-Length: {}\r\n\r\n", refusal.body.len()).as_bytes());
+    let date = http_date(SystemTime::now());
+    answer.extend_from_slice(format!("Date: {date}\r\nContent-Length: {}\r\n\r\n", refusal.body.len()).as_bytes());
     answer.extend_from_slice(&refusal.body);
     answer
 }

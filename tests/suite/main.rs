@@ -30,6 +30,7 @@ mod listeners;
 mod node_red;
 mod origins;
 mod real_clients;
+mod refusals;
 mod regression;
 mod relay;
 mod relay_hold;
