@@ -14,7 +14,8 @@ use crate::connection::peer::{Name, Peer};
 use crate::connection::read_loop::{Handshaken, ReadLoop, Received};
 use crate::dial::backoff::random_wait;
 use crate::dial::{DialError, Dialed, Dialer, Hints, RequestExtras, WaitEnd};
-use crate::dispatch::{Dispatch, Misaddressed};
+use crate::dispatch::Dispatch;
+use crate::dispatch::undelivered::Undelivered;
 use crate::display::Seconds;
 use crate::events::json::{Disconnected, Failed, LinkState, What};
 use crate::events::tell_of_link;
@@ -144,7 +145,7 @@ fn live(shared: &Arc<Shared>, id: LinkId, dialed: Dialed) -> Lived {
     shared.outlets[link.outlet].set_down();
     let (ending, sent) = link.upstream.lost(&peer.outbox);
     let life =
-        Life { lasted: since.elapsed(), received: read_loop.received(), sent, misaddressed: dispatch.misaddressed() };
+        Life { lasted: since.elapsed(), received: read_loop.received(), sent, undelivered: dispatch.undelivered() };
     went_down(shared, id, &origin, ending, &life)
 }
 
@@ -153,7 +154,7 @@ struct Life {
     lasted: Duration,
     received: Received,
     sent: Totals,
-    misaddressed: Misaddressed,
+    undelivered: Undelivered,
 }
 
 /// Lets what waits go out over a new connection, and says that it is there.
@@ -178,19 +179,16 @@ fn came_up(shared: &Shared, id: LinkId, peer: &Peer, origin: &Origin, subprotoco
 fn went_down(shared: &Shared, id: LinkId, origin: &Origin, ending: Ending, life: &Life) -> Lived {
     let link = &shared.links[id];
     let outlet = &shared.outlets[link.outlet];
-    let Life { lasted, received, sent, misaddressed } = life;
+    let Life { lasted, received, sent, undelivered } = life;
     let Received { messages, bytes } = *received;
-    let Misaddressed { unknown, denied, unroutable } = *misaddressed;
-    link.counters.disconnected(*received, *sent, unroutable);
+    link.counters.disconnected(*received, *sent, undelivered.unroutable_count());
     info!(
         "{outlet}: disconnected: code {}, reason '{}', after {lasted:.1?}, {messages} messages ({bytes} bytes) received, \
          {} messages ({} bytes) sent",
         ending.code, ending.reason, sent.messages, sent.bytes,
     );
-    if unknown + denied + unroutable > 0 {
-        info!(
-            "{outlet}: of its messages, {unknown} were dropped as session_unknown, {denied} as session_denied and {unroutable} as unroutable"
-        );
+    if !undelivered.is_empty() {
+        info!("{outlet}: {undelivered}");
     }
     let why = format!("the connection ended with code {} ('{}')", ending.code, ending.reason);
     let failure = LinkFailure { step: "connection", why, code: Some(ending.code), is_error: ending.is_bad() };

@@ -4,7 +4,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::config::{Destination, EndpointId, EndpointSettings, LinkDestination, LinkId, LinkSettings};
+use crate::config::{Destination, EndpointId, EndpointSettings, LinkDestination, LinkId, LinkSettings, RoomSource};
 use crate::path::{self, Pattern, Segment};
 use crate::template::Source;
 
@@ -49,8 +49,8 @@ pub enum Target {
         /// The sender is left out.
         except_sender: bool,
     },
-    /// To a room that each message of a link picks.
-    Picked(Pick),
+    /// To a room that each message picks.
+    Picked(Arc<Pick>),
     /// To an outlet.
     Outlet(OutletId),
 }
@@ -74,11 +74,29 @@ impl From<LinkId> for OutletId {
 }
 
 /// How a message picks its room on an endpoint.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct Pick {
     endpoint: EndpointId,
-    sources: Box<[Source]>,
-    link: Box<str>,
+    parts: Box<[Part]>,
+    shown: String,
+}
+
+/// The value of one of the room's parameters.
+#[derive(Debug, PartialEq, Eq)]
+enum Part {
+    /// It is known before the message.
+    Fixed(Box<str>),
+    /// It is in the message: the keys that lead to it.
+    Field(Box<[Box<str>]>),
+}
+
+/// Why a message picks no room.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Unroutable<'p> {
+    pick: &'p Pick,
+    keys: &'p [Box<str>],
+    /// There is a value, but it is no value of a parameter.
+    is_there: bool,
 }
 
 impl Pick {
@@ -87,19 +105,43 @@ impl Pick {
         self.endpoint
     }
 
-    /// The room for a message with these fields; `None` if one is missing or is no value of a parameter.
-    pub fn room(&self, field: impl Fn(&[Box<str>]) -> Option<String>) -> Option<Room> {
-        let value = |source: &Source| match source {
-            Source::Link => Some(self.link.clone()),
-            Source::Field(path) => field(path).filter(|value| path::is_value(value)).map(String::into_boxed_str),
-        };
-        let values = self.sources.iter().map(value).collect::<Option<Vec<_>>>()?;
-        Some(Room { endpoint: self.endpoint, values: values.into() })
+    /// The room for a message with these fields.
+    ///
+    /// # Errors
+    /// A field is missing, or its value is no value of a parameter.
+    pub fn room(&self, field: impl Fn(&[Box<str>]) -> Option<String>) -> Result<Room, Unroutable<'_>> {
+        let mut values = Vec::with_capacity(self.parts.len());
+        for part in &self.parts {
+            values.push(match part {
+                Part::Fixed(value) => value.clone(),
+                Part::Field(keys) => match field(keys) {
+                    Some(value) if path::is_value(&value) => value.into(),
+                    found => return Err(Unroutable { pick: self, keys, is_there: found.is_some() }),
+                },
+            });
+        }
+        Ok(Room { endpoint: self.endpoint, values: values.into() })
     }
 
     /// Whether every message picks the same room.
     fn is_fixed(&self) -> bool {
-        self.sources.iter().all(|source| *source == Source::Link)
+        self.parts.iter().all(|part| matches!(part, Part::Fixed(_)))
+    }
+}
+
+/// The destination as it is written.
+impl fmt::Display for Pick {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.shown)
+    }
+}
+
+impl fmt::Display for Unroutable<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (what, keys) = (if self.is_there { "what it has" } else { "it has no value" }, self.keys.join("."));
+        write!(f, "{what} at \"{keys}\"")?;
+        f.write_str(if self.is_there { " is no value of a path" } else { "" })?;
+        write!(f, ", which picks the room of \"{}\"", self.pick)
     }
 }
 
@@ -155,6 +197,14 @@ impl Routes {
                 let values = values.iter().map(|&index| room.values[index].clone()).collect();
                 Target::Room { room: Room { endpoint: *id, values }, except_sender: false }
             }
+            Destination::Picked { id, template, sources } => {
+                let part = |source: &RoomSource| match source {
+                    RoomSource::Own(index) => Part::Fixed(room.values[*index].clone()),
+                    RoomSource::Field(keys) => Part::Field(keys.clone()),
+                };
+                let (parts, shown) = (sources.iter().map(part).collect(), format!("endpoint:{template}"));
+                Target::Picked(Arc::new(Pick { endpoint: *id, parts, shown }))
+            }
             Destination::Link(id) => Target::Outlet((*id).into()),
         };
         self.endpoints[room.endpoint].to.iter().map(target).collect()
@@ -176,7 +226,7 @@ impl Routes {
         self.endpoints[from].to.iter().any(|destination| match destination {
             Destination::Reply => false,
             Destination::Broadcast | Destination::Others => to == Place::Endpoint(from),
-            Destination::Endpoint { id, .. } => to == Place::Endpoint(*id),
+            Destination::Endpoint { id, .. } | Destination::Picked { id, .. } => to == Place::Endpoint(*id),
             Destination::Link(id) => to == Place::Link(*id),
         })
     }
@@ -202,10 +252,15 @@ fn link_target(own: LinkId, name: &str, destination: &LinkDestination) -> Target
         LinkDestination::Reply => Target::Outlet(own.into()),
         LinkDestination::Link(other) => Target::Outlet((*other).into()),
         LinkDestination::Endpoint { id, template } => {
-            let pick = Pick { endpoint: *id, sources: template.sources().into(), link: name.into() };
-            match pick.room(|_| None).filter(|_| pick.is_fixed()) {
+            let part = |source: &Source| match source {
+                Source::Link => Part::Fixed(name.into()),
+                Source::Field(keys) => Part::Field(keys.clone()),
+            };
+            let (parts, shown) = (template.sources().iter().map(part).collect(), format!("endpoint:{template}"));
+            let pick = Pick { endpoint: *id, parts, shown };
+            match pick.room(|_| None).ok().filter(|_| pick.is_fixed()) {
                 Some(room) => Target::Room { room, except_sender: false },
-                None => Target::Picked(pick),
+                None => Target::Picked(Arc::new(pick)),
             }
         }
     }
@@ -231,7 +286,7 @@ mod tests {
         let room = routes.find(path, |_| true).unwrap();
         let show = |target: &Target| match target {
             Target::Reply => "reply".to_owned(),
-            Target::Picked(_) => unreachable!("only a link's messages pick their room"),
+            Target::Picked(_) => unreachable!("no endpoint here lets clients choose rooms"),
             Target::Outlet(link) => format!("link {}", link.number()),
             Target::Room { room, except_sender } => {
                 format!("{}{}", routes.show(room), if *except_sender { " but the sender" } else { "" })

@@ -128,6 +128,9 @@ fn describe_endpoint(endpoint: &EndpointSettings, all: &Settings) -> String {
     if endpoint.address_sessions {
         text.push_str(", clients may address each other");
     }
+    if endpoint.choose_rooms {
+        text.push_str(", clients may choose rooms");
+    }
     describe_events(&mut text, &endpoint.events);
     text.push('\n');
     text
@@ -215,6 +218,7 @@ fn describe_destination(destination: &Destination, all: &Settings) -> String {
         Destination::Broadcast => "broadcast".to_owned(),
         Destination::Others => "others".to_owned(),
         Destination::Endpoint { id, .. } => format!("endpoint:{}", all.endpoints[*id].path),
+        Destination::Picked { template, .. } => format!("endpoint:{template}"),
         Destination::Link(id) => format!("link:{}", all.links[*id].name),
     }
 }

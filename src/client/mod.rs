@@ -14,7 +14,8 @@ use log::{error, info};
 use crate::client::open::{Admitted, Incoming};
 use crate::config::EventKind;
 use crate::connection::read_loop::{Handshaken, ReadLoop, Received};
-use crate::dispatch::{Dispatch, Misaddressed};
+use crate::dispatch::Dispatch;
+use crate::dispatch::undelivered::Undelivered;
 use crate::events::json::{Disconnected, What};
 use crate::events::tell_of_client;
 use crate::relay;
@@ -30,18 +31,18 @@ pub fn run(shared: &Arc<Shared>, incoming: Incoming, from: &str) {
 }
 
 /// What a client's messages came to: how many there were, and how many of them went nowhere.
-type Tally = (Received, Misaddressed);
+type Tally = (Received, Undelivered);
 
 /// Takes in what a client sends until its connection has ended, and dispatches it.
 fn take_in(shared: &Arc<Shared>, client: &Arc<Client>, handshaken: Handshaken, reached: Option<Reached>) -> Tally {
     if let Some(reached) = reached {
-        return (relay::run(shared, client, reached, handshaken), Misaddressed::default());
+        return (relay::run(shared, client, reached, handshaken), Undelivered::default());
     }
     let profile = &shared.endpoints[client.room.endpoint()].profile;
     let mut dispatch = Dispatch::of_client(shared, client);
     let mut read_loop = ReadLoop::new(&client.peer, profile.max_message, &shared.buffers);
     read_loop.run(handshaken, &mut dispatch);
-    (read_loop.received(), dispatch.misaddressed())
+    (read_loop.received(), dispatch.undelivered())
 }
 
 /// From the first line of the log to the last. Whatever happens in `read`, the client leaves: its room, the
@@ -78,9 +79,9 @@ fn arrived(shared: &Shared, client: &Client, from: &str, subprotocol: Option<Str
 
 /// Ends what is left of a client's connection, lets it leave its room, and says how it was.
 #[inline(never)]
-fn departed(shared: &Shared, client: &Client, since: Instant, (received, misaddressed): Tally) {
+fn departed(shared: &Shared, client: &Client, since: Instant, (received, undelivered): Tally) {
     let (id, room) = (client.id(), shared.routes.show(&client.room.path));
-    let (Received { messages, bytes }, Misaddressed { unknown, denied, .. }) = (received, misaddressed);
+    let Received { messages, bytes } = received;
     let (ending, sent) = client.outbox().finish();
     leave(shared, client);
     let duration = since.elapsed();
@@ -92,8 +93,8 @@ fn departed(shared: &Shared, client: &Client, since: Instant, (received, misaddr
     if sent.lost > 0 {
         info!("client {id}: {} messages were still queued for it and are lost", sent.lost);
     }
-    if unknown + denied > 0 {
-        info!("client {id}: of its messages, {unknown} were dropped as session_unknown and {denied} as session_denied");
+    if !undelivered.is_empty() {
+        info!("client {id}: {undelivered}");
     }
     let disconnected = || Disconnected::new(ending.clone(), duration, (messages, bytes), sent);
     if ending.is_bad() {

@@ -506,6 +506,7 @@ fn every_option_reaches_its_field() {
         queue = { messages = 2, bytes = 1024, when_full = "disconnect" }
         origins = ["same", "https://Dash.example:443", "null"]
         address_sessions = true
+        choose_rooms = true
         [[endpoint]]
         path = "/dash/{room}"
         to = []
@@ -567,6 +568,7 @@ fn every_option_reaches_its_field() {
                 queue: QueueSettings { messages: 2, bytes: 1024, when_full: WhenFull::Disconnect },
                 origins: Origins::List { same: true, others: vec!["https://dash.example".into(), "null".into()] },
                 address_sessions: true,
+                choose_rooms: true,
                 relay: None,
                 events: Default::default(),
             },

@@ -234,7 +234,9 @@ impl Endpoint {
 fn describes(endpoint: &EndpointSettings, settings: &Settings) -> bool {
     endpoint.to.iter().any(|destination| match destination {
         Destination::Reply | Destination::Broadcast | Destination::Others => false,
-        Destination::Endpoint { id, .. } => settings.endpoints[*id].format != Format::Payload,
+        Destination::Endpoint { id, .. } | Destination::Picked { id, .. } => {
+            settings.endpoints[*id].format != Format::Payload
+        }
         Destination::Link(id) => settings.links[*id].format != Format::Payload,
     })
 }

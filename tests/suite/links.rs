@@ -131,7 +131,7 @@ fn what_a_remote_sends_goes_where_the_link_says() {
     }
     linked.hang_up();
     gateway.wait_for_log(
-        "link plc: of its messages, 0 were dropped as session_unknown, 0 as session_denied and 2 as unroutable",
+        "link plc: of its messages, 0 were session_unknown, 0 session_denied, 2 unroutable and 0 without a payload",
     );
 }
 

@@ -42,5 +42,6 @@ mod stop;
 mod tidy;
 mod time;
 mod tls;
+mod undelivered;
 mod welcome;
 mod wire;

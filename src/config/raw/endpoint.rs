@@ -34,6 +34,7 @@ pub(crate) static ENDPOINT: Keys = Keys {
         ("queue", "{ messages = 4096, bytes = \"4MiB\", when_full = \"drop_oldest\" }"),
         ("origins", "[\"https://dash.example\"]"),
         ("address_sessions", "false"),
+        ("choose_rooms", "false"),
         ("relay", "{ url = \"ws://127.0.0.1:9000/dev\" }"),
         ("events", "[\"connect\", \"disconnect\", \"error\"]"),
     ],
@@ -73,7 +74,8 @@ pub(crate) struct RawEndpoint {
 }
 
 /// The keys that have no meaning where every client talks with its own server.
-const NOT_OF_RELAY: [&str; 6] = ["to", "format", "welcome", "subprotocols", "address_sessions", "events"];
+const NOT_OF_RELAY: [&str; 7] =
+    ["to", "format", "welcome", "subprotocols", "address_sessions", "choose_rooms", "events"];
 
 pub(super) fn endpoint(section: &Section<'_>, base_dir: &Path) -> RawEndpoint {
     let mut settings = EndpointSettings::default();
@@ -109,6 +111,7 @@ pub(super) fn endpoint(section: &Section<'_>, base_dir: &Path) -> RawEndpoint {
     }
     section.read("origins", &mut settings.origins, |v| origins(&v));
     section.read("address_sessions", &mut settings.address_sessions, |v| v.boolean());
+    section.read("choose_rooms", &mut settings.choose_rooms, |v| v.boolean());
     section.read("events", &mut settings.events, |v| v.choices(&EVENTS));
     let addresses = section.get("address_sessions").filter(|_| settings.address_sessions && format != Some(None));
     let relay = section.get("relay").and_then(|value| value.section(&RELAY)).map(|section| relay(&section, base_dir));

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::config::section::{Text, Value, nearest};
-use crate::path::{Pattern, VALUE_BYTES_MAX};
+use crate::path::{Pattern, PatternError, VALUE_BYTES_MAX};
 use crate::template::Template;
 
 /// Whose messages a route is for.
@@ -32,6 +32,8 @@ pub(crate) enum RawDestination {
     Broadcast,
     Others,
     Endpoint(Pattern),
+    /// A path of an endpoint that has keys of a message in its braces.
+    Picked(Template),
     Link(String),
 }
 
@@ -62,7 +64,10 @@ pub(super) fn endpoint_route(value: &Value<'_>) -> Route<RawDestination> {
             Words::Reply => RawDestination::Reply,
             Words::Broadcast => RawDestination::Broadcast,
             Words::Others => RawDestination::Others,
-            Words::Endpoint(path) => RawDestination::Endpoint(good(value, text, Pattern::parse(path))?),
+            Words::Endpoint(path) => match (Pattern::parse(path), Template::parse(path)) {
+                (Err(PatternError::BadName(_)), Ok(template)) => RawDestination::Picked(template),
+                (pattern, _) => RawDestination::Endpoint(good(value, text, pattern)?),
+            },
             Words::Link(name) => RawDestination::Link(name.to_owned()),
         })
     })

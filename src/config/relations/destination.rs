@@ -4,7 +4,9 @@ use crate::config::mistake::Report;
 use crate::config::raw::endpoint::RawEndpoint;
 use crate::config::raw::link::RawLink;
 use crate::config::section::{Text, nearest};
-use crate::config::settings::LinkId;
+use crate::config::settings::{EndpointId, Format, LinkId};
+use crate::path::Pattern;
+use crate::template::{Source, Template};
 
 /// The link that a destination names.
 pub(super) fn link_called(links: &[RawLink], name: &str, text: &Text, report: &Report<'_>) -> Option<LinkId> {
@@ -55,4 +57,63 @@ pub(super) fn check_events(
     };
     let advice = "add one, or remove events";
     report.mistake(at, format!("\"events\" in {table} go to the destinations in its \"to\", {problem}: {advice}"));
+}
+
+/// What a format wraps around the payload is not there when the sender writes the payload alone. A message may have such
+/// a key of its own, so this is no mistake.
+pub(super) fn warn_of_wrapped_keys(format: Format, template: &Template, text: &Text, report: &Report<'_>) {
+    let format = match format {
+        Format::Message => return,
+        Format::Payload => "payload",
+        Format::N8n => "n8n",
+    };
+    let wrapped = |source: &Source| match source {
+        Source::Field(keys) if keys.len() > 1 && matches!(&*keys[0], "payload" | "message") => {
+            Some(keys[1..].join("."))
+        }
+        _ => None,
+    };
+    for (source, key) in template.sources().iter().filter_map(|source| Some((source, wrapped(source)?))) {
+        report.warning(
+            text.at,
+            format!(
+                "{:?} looks for {source} in each message, but with format = {format:?} the message itself is the payload: \
+                 write {{{key}}}, or format = \"message\"",
+                text.written
+            ),
+        );
+    }
+}
+
+/// The endpoint whose path has the shape of a template, whose braces may have what `sources` says.
+pub(super) fn endpoint_of_shape(
+    endpoints: &[RawEndpoint],
+    template: &Template,
+    sources: &str,
+    text: &Text,
+    report: &Report<'_>,
+) -> Option<EndpointId> {
+    let leads_to = |endpoint: &RawEndpoint| endpoint.pattern.as_ref().is_some_and(|pattern| template.leads_to(pattern));
+    if let Some(index) = endpoints.iter().position(leads_to) {
+        check_is_no_relay(&endpoints[index], text, report);
+        return Some(EndpointId(index));
+    }
+    if endpoints.is_empty() && *template.shape() == Pattern::root() {
+        // The endpoint that is there when none is written.
+        return Some(EndpointId(0));
+    }
+    let path = &*template.to_string();
+    let patterns = || endpoints.iter().filter_map(|endpoint| endpoint.pattern.as_ref());
+    let advice = if let Some(room) = patterns().find(|pattern| pattern.matches(path).is_some()) {
+        format!(
+            "a single room cannot be named: write the path {:?} with {sources} in place of each parameter",
+            room.as_str()
+        )
+    } else if let Some(near) = nearest(path, patterns().map(Pattern::as_str)) {
+        format!("did you mean the endpoint {near:?}?")
+    } else {
+        format!("add an [[endpoint]] with a path of the shape {:?}", template.shape().as_str())
+    };
+    report.mistake(text.at, format!("{:?} names no endpoint: {advice}", text.written));
+    None
 }

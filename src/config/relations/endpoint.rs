@@ -5,8 +5,9 @@ use crate::config::raw::Raw;
 use crate::config::raw::endpoint::RawEndpoint;
 use crate::config::raw::route::RawDestination;
 use crate::config::section::{Text, nearest};
-use crate::config::settings::{AtCapacity, Destination, EndpointId, Format};
+use crate::config::settings::{AtCapacity, Destination, EndpointId, Format, RoomSource};
 use crate::path::Pattern;
+use crate::template::{Source, Template};
 
 use super::{destination, heartbeat};
 
@@ -100,17 +101,87 @@ pub(super) fn route(raw: &Raw, endpoint: &RawEndpoint, report: &Report<'_>) -> V
         RawDestination::Reply => Some(Destination::Reply),
         RawDestination::Broadcast => Some(Destination::Broadcast),
         RawDestination::Others => Some(Destination::Others),
+        RawDestination::Endpoint(path) if endpoint.settings.choose_rooms => {
+            chosen_or_own(&raw.endpoints, endpoint, path, text, report)
+        }
         RawDestination::Endpoint(path) => other_endpoint(&raw.endpoints, endpoint, path, text, report),
+        RawDestination::Picked(template) => chosen(&raw.endpoints, endpoint, template, text, report),
         RawDestination::Link(name) => destination::link_called(&raw.links, name, text, report).map(Destination::Link),
     };
     to.iter().filter_map(resolved).collect()
 }
 
-/// For each destination of an endpoint but the reply, whether it needs a field of a message: none does.
+/// For each destination of an endpoint but the reply, whether it needs a field of a message.
 pub(super) fn others(endpoint: &RawEndpoint) -> impl Iterator<Item = bool> {
     let is_default_broadcast = endpoint.to.is_none();
     let others = endpoint.to.iter().flatten().filter(|(destination, _)| *destination != RawDestination::Reply);
-    others.map(|_| false).chain(is_default_broadcast.then_some(false))
+    others.map(|(destination, _)| needs_field(endpoint, destination)).chain(is_default_broadcast.then_some(false))
+}
+
+/// Whether messages for this destination of an endpoint pick their room by a field.
+fn needs_field(endpoint: &RawEndpoint, destination: &RawDestination) -> bool {
+    match destination {
+        RawDestination::Picked(_) => true,
+        RawDestination::Endpoint(path) => {
+            let is_own = |name: &str| endpoint.pattern.iter().flat_map(Pattern::names).any(|own| own == name);
+            endpoint.settings.choose_rooms && !path.names().all(is_own)
+        }
+        _ => false,
+    }
+}
+
+/// A destination of an endpoint whose clients may choose rooms: what is not a parameter of their own path is a field of
+/// their messages.
+fn chosen_or_own(
+    endpoints: &[RawEndpoint],
+    from: &RawEndpoint,
+    path: &Pattern,
+    text: &Text,
+    report: &Report<'_>,
+) -> Option<Destination> {
+    let is_there = endpoints.iter().any(|endpoint| endpoint.pattern.as_ref() == Some(path));
+    let template = Template::parse(path.as_str()).ok()?;
+    if is_there && !needs_field(from, &RawDestination::Endpoint(path.clone())) {
+        return other_endpoint(endpoints, from, path, text, report);
+    }
+    chosen(endpoints, from, &template, text, report)
+}
+
+/// A destination whose room is picked by fields of messages.
+fn chosen(
+    endpoints: &[RawEndpoint],
+    from: &RawEndpoint,
+    template: &Template,
+    text: &Text,
+    report: &Report<'_>,
+) -> Option<Destination> {
+    if !from.settings.choose_rooms {
+        report.mistake(
+            text.at,
+            format!(
+                "{:?} picks the room by a field of each message, which clients may do only where the endpoint says so: add \
+                 choose_rooms = true to this [[endpoint]] if you trust them",
+                text.written
+            ),
+        );
+        return None;
+    }
+    destination::warn_of_wrapped_keys(from.settings.format, template, text, report);
+    let id = destination::endpoint_of_shape(endpoints, template, "{payload.KEY}", text, report)?;
+    let own = |name: &str| from.pattern.iter().flat_map(Pattern::names).position(|own| own == name);
+    let source = |source: &Source| match source {
+        Source::Link => own("link").map_or_else(|| RoomSource::Field(["link".into()].into()), RoomSource::Own),
+        Source::Field(keys) => match &keys[..] {
+            [key] => own(key).map_or_else(|| RoomSource::Field(keys.clone()), RoomSource::Own),
+            _ => RoomSource::Field(keys.clone()),
+        },
+    };
+    let sources: Box<[RoomSource]> = template.sources().iter().map(source).collect();
+    let own = |source: &RoomSource| if let RoomSource::Own(index) = source { Some(*index) } else { None };
+    Some(match sources.iter().map(own).collect() {
+        Some(values) => Destination::Endpoint { id, values },
+        None => Destination::Picked { id, template: template.clone(), sources },
+    })
 }
 
 fn other_endpoint(
@@ -139,8 +210,8 @@ fn other_endpoint(
         report.mistake(
             text.at,
             format!(
-                "{written:?} needs {}, but the path {:?} of its senders has no such parameter: add it to that path, or \
-                 choose another destination",
+                "{written:?} needs {}, but the path {:?} of its senders has no such parameter: add it to that path, \
+                 choose another destination, or write choose_rooms = true to have each message pick the room",
                 missing.join(" and "),
                 sender.as_str()
             ),

@@ -165,8 +165,8 @@ fn steps<'m>(raw: &'m Raw, map: &'m Map) -> Vec<Step<'m>> {
                     room.retain(|other| *destination == RawDestination::Broadcast || *other != index);
                     steps.extend(room.into_iter().map(|to| step(Waypoint::From(to), None)));
                 }
-                RawDestination::Endpoint(target) => {
-                    let heard = listening(&|other| map.endpoints[other.endpoint].pattern == *target);
+                RawDestination::Endpoint(_) | RawDestination::Picked(_) => {
+                    let heard = listening(&|other| is_for(destination, &map.endpoints[other.endpoint].pattern));
                     steps.extend(heard.into_iter().map(|to| step(Waypoint::From(to), path(to))));
                 }
                 RawDestination::Link(name) => steps.extend(link_called(name).map(|to| step(Waypoint::Into(to), None))),
@@ -175,6 +175,15 @@ fn steps<'m>(raw: &'m Raw, map: &'m Map) -> Vec<Step<'m>> {
     }
     steps.retain(|step| [step.from, step.to].iter().all(|place| !raw.links[place.link()].settings.allow_loop));
     steps
+}
+
+/// Whether a destination is an endpoint of this path. Where clients may choose rooms, the names say where values come from.
+fn is_for(destination: &RawDestination, path: &Pattern) -> bool {
+    match destination {
+        RawDestination::Endpoint(target) => path.same_shape(target),
+        RawDestination::Picked(template) => template.leads_to(path),
+        _ => false,
+    }
 }
 
 /// Reports relays that dial themselves: every client of theirs would become another one.

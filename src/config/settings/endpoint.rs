@@ -47,6 +47,8 @@ pub struct EndpointSettings {
     pub origins: Origins,
     /// Whether its clients may address other clients by `_session`. Default false.
     pub address_sessions: bool,
+    /// Whether its clients may pick a room of a destination by a field of their messages. Default false.
+    pub choose_rooms: bool,
     /// The events of its clients that its destinations get; `reply` gets none.
     pub events: BTreeSet<EventKind>,
 }
@@ -72,6 +74,7 @@ impl Default for EndpointSettings {
             queue: QueueSettings::default(),
             origins: Origins::default(),
             address_sessions: false,
+            choose_rooms: false,
             events: BTreeSet::new(),
         }
     }

@@ -17,7 +17,7 @@ pub use gateway::GatewaySettings;
 pub use link::{BackoffSettings, LinkQueueSettings, LinkSettings, OutletPolicy};
 pub use listener::{Hosts, ListenAddress, ListenerSettings, TlsSettings};
 pub use relay::RelaySettings;
-pub use route::{Destination, EndpointId, EventKind, Format, LinkDestination, LinkId};
+pub use route::{Destination, EndpointId, EventKind, Format, LinkDestination, LinkId, RoomSource};
 
 /// Everything `wsgate serve` runs on.
 #[derive(Debug, Clone, PartialEq)]

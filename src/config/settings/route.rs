@@ -44,8 +44,26 @@ pub enum Destination {
         /// For each of its parameters, which of the sender's has the same name.
         values: Box<[usize]>,
     },
+    /// `endpoint:/path`: to a room that each message picks.
+    Picked {
+        /// The endpoint that the room belongs to.
+        id: EndpointId,
+        /// Where the values of its parameters come from, as it is written.
+        template: Template,
+        /// The same, the sender's own parameters found.
+        sources: Box<[RoomSource]>,
+    },
     /// `link:NAME`: to the remote of a link.
     Link(LinkId),
+}
+
+/// Where the value of a parameter comes from that picks a room for a client's message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RoomSource {
+    /// The sender's own parameter with this number.
+    Own(usize),
+    /// The keys that lead to it from the root of the message's JSON; at least one.
+    Field(Box<[Box<str>]>),
 }
 
 /// Where the messages of a link's remote go: one entry of its `to`.

@@ -1,17 +1,18 @@
 //! From a sender's messages to what others get: formats, targets, and the corks that make one
 //! write of all that one read brought.
 
-use std::fmt;
+pub mod undelivered;
+
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use log::info;
 
 use crate::config::{EndpointId, Format, LinkId};
 use crate::connection::frame::{Cork, Corked, Frame};
 use crate::connection::peer::{BlockedOn, Peer};
 use crate::connection::read_loop::Handler;
+use crate::dispatch::undelivered::Undelivered;
 use crate::format::{self, Address, Audience, Decoded};
 use crate::message::{Kind, Message, Origin};
 use crate::route::{OutletId, Place, Target};
@@ -47,7 +48,7 @@ pub struct Dispatch<'a> {
     lanes: Vec<Lane>,
     /// Nothing on the way needs another format than the bytes as they came.
     is_verbatim: bool,
-    misaddressed: Misaddressed,
+    undelivered: Undelivered,
 }
 
 /// One destination and what has been collected for it.
@@ -85,10 +86,24 @@ impl Lane {
     }
 
     /// Collects a message in the format of the lane's receivers; `whole` is the size of the buffer that it may be a part
-    /// of, and `expected` a guess at the bytes that this read brings in all.
-    pub fn push(&mut self, decoded: &Decoded, origin: &Origin, now: SystemTime, whole: usize, expected: usize) {
-        if let Some(message) = format::encode_for(self.audience, self.format, decoded, origin, now) {
+    /// of, and `expected` a guess at the bytes that this read brings in all. Says whether there was anything to collect:
+    /// a message without a payload is nothing to receivers of payloads.
+    pub fn push(&mut self, decoded: &Decoded, origin: &Origin, now: SystemTime, whole: usize, expected: usize) -> bool {
+        let message = format::encode_for(self.audience, self.format, decoded, origin, now);
+        let is_something = message.is_some();
+        if let Some(message) = message {
             self.cork.push(&own_size(message, whole), expected);
+        }
+        is_something
+    }
+
+    /// The destination, for people.
+    fn show(&self, shared: &Shared) -> String {
+        match &self.target {
+            Target::Reply => "\"reply\"".to_owned(),
+            Target::Room { room, .. } => format!("\"endpoint:{}\"", shared.routes.show(room)),
+            Target::Picked(pick) => format!("\"{pick}\""),
+            Target::Outlet(id) => shared.outlets[*id].to_string(),
         }
     }
 
@@ -158,7 +173,7 @@ impl<'a> Dispatch<'a> {
         lanes.sort_by_key(|lane| lane.target != Target::Reply);
         let is_verbatim = source.format == Format::Payload
             && lanes.iter().all(|lane| lane.format == Format::Payload && !matches!(lane.target, Target::Picked(_)));
-        Dispatch { shared, source, lanes, is_verbatim, misaddressed: Misaddressed::default() }
+        Dispatch { shared, source, lanes, is_verbatim, undelivered: Undelivered::default() }
     }
 
     /// Hands over what was collected: to every destination, whatever becomes of the others.
@@ -167,29 +182,29 @@ impl<'a> Dispatch<'a> {
         lanes.iter_mut().for_each(|lane| lane.hand_over(shared, peer, publisher));
     }
 
-    /// How many of the sender's messages were dropped because of whom they addressed.
-    pub fn misaddressed(&self) -> Misaddressed {
-        self.misaddressed
+    /// How many of the sender's messages did not go where they were to go, because of what is in them.
+    pub fn undelivered(&self) -> Undelivered {
+        self.undelivered
     }
 
     /// Sends a message to the one client that it addresses, if that client's messages come here.
     fn address(&mut self, address: Address, decoded: &Decoded, whole: usize) {
+        let from = self.source.peer;
         let Address::Session(id) = address else {
-            let why = format_args!("session_unknown: its _session is not the id of a session");
-            return self.misaddressed.count(self.source.peer, why, |counts| &mut counts.unknown);
+            return self.undelivered.unknown(from, format_args!("its _session is not the id of a session"));
         };
         let Some(to) = self.shared.registry.find(id) else {
-            let why = format_args!("session_unknown: {id} is not connected");
-            return self.misaddressed.count(self.source.peer, why, |counts| &mut counts.unknown);
+            return self.undelivered.unknown(from, format_args!("{id} is not connected"));
         };
         let there = to.room.endpoint();
         if !self.shared.routes.leads(there, self.source.place) {
-            let why = format_args!("session_denied: {id} is on an endpoint that sends no messages here");
-            return self.misaddressed.count(self.source.peer, why, |counts| &mut counts.denied);
+            return self.undelivered.denied(from, id);
         }
         let format = self.shared.endpoints[there].settings.format;
         let message = format::encode(format, decoded, self.source.origin, SystemTime::now());
-        let Some(message) = message.map(|message| own_size(message, whole)) else { return };
+        let Some(message) = message.map(|message| own_size(message, whole)) else {
+            return self.undelivered.without_payload(from, &format!("client {id}"));
+        };
         // What was collected before goes first: what one sender sends arrives in its order.
         self.hand_over();
         // Its own size: the message may be a part of a buffer that is larger.
@@ -215,20 +230,32 @@ impl Handler for Dispatch<'_> {
         {
             return self.address(address, &decoded, whole);
         }
-        let now = SystemTime::now();
-        for lane in &mut self.lanes {
+        let Dispatch { shared, source, lanes, undelivered, .. } = self;
+        let (now, mut taken, mut lines) = (SystemTime::now(), false, Vec::new());
+        let (mut has_picked_none, mut has_no_payload) = (false, false);
+        for lane in lanes {
             if let Target::Picked(pick) = &lane.target {
-                let Some(room) = pick.room(|path| decoded.field(path)) else {
-                    let why = format_args!("unroutable: it has no value for a parameter of a destination");
-                    self.misaddressed.count(self.source.peer, why, |counts| &mut counts.unroutable);
-                    continue;
+                let room = match pick.room(|path| decoded.field(path)) {
+                    Ok(room) => room,
+                    Err(why) => {
+                        has_picked_none = true;
+                        lines.extend(undelivered.is_logged().then(|| why.to_string()));
+                        continue;
+                    }
                 };
                 if lane.room.as_ref().is_none_or(|picked| picked.path != room) {
-                    lane.hand_over(self.shared, self.source.peer, self.source.publisher);
-                    lane.room = self.shared.rooms.find(&room);
+                    lane.hand_over(shared, source.peer, source.publisher);
+                    lane.room = shared.rooms.find(&room);
                 }
             }
-            lane.push(&decoded, self.source.origin, now, whole, expected);
+            if lane.push(&decoded, source.origin, now, whole, expected) {
+                taken = true;
+            } else if !std::mem::replace(&mut has_no_payload, true) {
+                undelivered.without_payload(source.peer, &lane.show(shared));
+            }
+        }
+        if has_picked_none {
+            undelivered.unroutable(source.peer, &lines, taken);
         }
     }
 
@@ -243,29 +270,6 @@ impl Handler for Dispatch<'_> {
 
     fn flush(&mut self) {
         self.hand_over();
-    }
-}
-
-/// Messages that were dropped because of whom or what they named.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Misaddressed {
-    /// A session that is not here, or none that can be.
-    pub unknown: u64,
-    /// A client whose endpoint does not send to the sender's.
-    pub denied: u64,
-    /// No room of a link's destination: a field is missing, or is no value of a parameter.
-    pub unroutable: u64,
-}
-
-/// How many misaddressed messages of one client are logged; the rest is only counted.
-const MISADDRESSED_LOGGED: u64 = 10;
-
-impl Misaddressed {
-    fn count(&mut self, from: &Peer, why: fmt::Arguments<'_>, which: impl Fn(&mut Misaddressed) -> &mut u64) {
-        *which(self) += 1;
-        if self.unknown + self.denied + self.unroutable <= MISADDRESSED_LOGGED {
-            info!("{from}: {why}; the message is dropped");
-        }
     }
 }
 
