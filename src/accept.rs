@@ -22,7 +22,6 @@ use crate::id::Id;
 use crate::listener::Listener;
 use crate::shared::Shared;
 use crate::shared::handshakes::Source;
-use crate::sync::Mutex;
 use crate::system::thread::spawn_client;
 use crate::system::watchdog::WatchdogHandle;
 
@@ -57,9 +56,7 @@ pub fn run(shared: &Arc<Shared>, listener: &Listener, mut handle: Option<Watchdo
                     }
                     Err((socket, why)) => {
                         refusals.log(&listener.settings.name, &why);
-                        if let Some(socket) = socket {
-                            refuse_with_503(shared, &socket, listener);
-                        }
+                        refuse_with_503(shared, socket, listener);
                     }
                 }
             }
@@ -90,16 +87,16 @@ fn admit(
     listener: &Listener,
     socket: socket2::Socket,
     peer: &SockAddr,
-) -> Result<Option<Source>, (Option<Arc<Socket>>, String)> {
+) -> Result<Option<Source>, (Arc<Socket>, String)> {
     let socket = Arc::new(Socket::new(socket));
     let Some(connection) = shared.connections.try_acquire() else {
-        return Err((Some(socket), format!("the gateway has {} connections", shared.connections.limit())));
+        return Err((socket, format!("the gateway has {} connections", shared.connections.limit())));
     };
     let peer = peer.as_socket().map(|address| (address.ip().to_canonical(), address.port()));
     let from = peer.map_or_else(|| "unix".to_owned(), |peer| SocketAddr::from(peer).to_string());
     let id = match Id::random() {
         Ok(id) => id,
-        Err(error) => return Err((Some(socket), error.to_string())),
+        Err(error) => return Err((socket, error.to_string())),
     };
     let address = peer.map(|(address, _)| address);
     let (handshake, given_way) = shared.handshakes.enter(address, &socket);
@@ -111,26 +108,11 @@ fn admit(
         connection,
         handshake: Some(handshake),
     };
-    // A closure whose thread does not start is lost with all that it owns, so the connection is
-    // handed over beside it and can be taken back and told.
-    let handover = Arc::new(Mutex::new(Some(incoming)));
-    let (shared_by_thread, handed) = (Arc::clone(shared), Arc::clone(&handover));
-    let body = move || {
-        let incoming = take(&handed).expect("the accept loop takes it back only if this thread has not started");
-        drop(handed);
-        client::run(&shared_by_thread, incoming, &from);
-    };
-    match spawn_client(format!("client {id}"), shared.settings.gateway.client_stack, body) {
+    let (name, stack, of_thread) = (format!("client {id}"), shared.settings.gateway.client_stack, Arc::clone(shared));
+    match spawn_client(name, stack, incoming, move |incoming| client::run(&of_thread, incoming, &from)) {
         Ok(()) => Ok(given_way),
-        Err(error) => {
-            let socket = take(&handover).map(|incoming| incoming.stream.socket);
-            Err((socket, format!("failed to start a thread: {error}")))
-        }
+        Err((error, incoming)) => Err((incoming.stream.socket, format!("failed to start a thread: {error}"))),
     }
-}
-
-fn take(handover: &Mutex<Option<Incoming>>) -> Option<Incoming> {
-    handover.lock().take()
 }
 
 /// Whether accepting failed for want of descriptors or memory, which others may give back.
@@ -190,7 +172,7 @@ impl Refusals {
 /// Answers 503 on a plain listener, and leaves the closing to the heartbeat: closed at once, with
 /// its request unread, the connection would be reset and the answer lost. On a TLS listener there
 /// is no way to say it.
-fn refuse_with_503(shared: &Shared, socket: &Arc<Socket>, listener: &Listener) {
+fn refuse_with_503(shared: &Shared, socket: Arc<Socket>, listener: &Listener) {
     let refusal = Refusal::new(503, "the server is at capacity");
     let is_told = || socket.send_now(&refusal.to_http(SystemTime::now(), Body::Whole)).is_ok();
     if listener.tls.is_some() || !is_told() {
@@ -198,6 +180,6 @@ fn refuse_with_503(shared: &Shared, socket: &Arc<Socket>, listener: &Listener) {
     }
     socket.shutdown_write();
     if let Some(permit) = shared.lingering_permits.try_acquire() {
-        shared.lingering.add_at(shared.clock.now() + clock::ticks(LINGER), (Arc::clone(socket), permit));
+        shared.lingering.add_at(shared.clock.now() + clock::ticks(LINGER), (socket, permit));
     }
 }

@@ -22,10 +22,30 @@ use crate::relay;
 use crate::relay::reach::Reached;
 use crate::shared::Shared;
 use crate::shared::registry::Client;
+use crate::system::thread::spawn_client;
 
 /// Runs the whole life of a client.
 pub fn run(shared: &Arc<Shared>, incoming: Incoming, from: &str) {
-    if let Some(admitted) = open::open(shared, incoming, from) {
+    match open::open(shared, incoming, from) {
+        Some(admitted) if has_done_tls(&admitted) => go_on_in_fresh_thread(shared, admitted, from),
+        Some(admitted) => live(shared, admitted, from, take_in),
+        None => {}
+    }
+}
+
+/// Whether this thread has done a TLS handshake, with the client or with its upstream.
+fn has_done_tls(admitted: &Admitted) -> bool {
+    admitted.handshaken.is_tls || admitted.reached.as_ref().is_some_and(|reached| reached.dialed.session.is_some())
+}
+
+/// Leaves the rest of a client's life to another thread. What a TLS handshake leaves behind in its thread is more than
+/// the session itself: OpenSSL's random generators, what malloc keeps at hand, a page of the stack. It ends with it.
+fn go_on_in_fresh_thread(shared: &Arc<Shared>, admitted: Admitted, from: &str) {
+    let name = format!("client {}", admitted.registration.client().id());
+    let (stack, of_thread, address) = (shared.settings.gateway.client_stack, Arc::clone(shared), from.to_owned());
+    let go_on = move |admitted| live(&of_thread, admitted, &address, take_in);
+    // Where the system has no further thread, this one goes on.
+    if let Err((_, admitted)) = spawn_client(name, stack, admitted, go_on) {
         live(shared, admitted, from, take_in);
     }
 }

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use log::debug;
 
-use super::thread::{spawn_client, spawn_helper};
+use super::thread::{spawn_helper, spawn_joined};
 use crate::clock::{self, Ticks};
 use crate::sync::Mutex;
 
@@ -114,7 +114,7 @@ fn trim_ends() {
             drop(black_box(Vec::<u8>::with_capacity(BLOCK)));
             drop(gate.lock());
         };
-        if let Err(error) = spawn_client("malloc".to_owned(), STACK, body) {
+        if let Err(error) = spawn_joined("malloc".to_owned(), STACK, body) {
             debug!("failed to start a thread that gives memory back: {error}");
             break;
         }

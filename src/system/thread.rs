@@ -2,9 +2,12 @@
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
 
 use log::error;
+
+use crate::sync::Mutex;
 
 /// The exit code when a thread of which there is one has panicked (EX_SOFTWARE of sysexits).
 const EXIT_SOFTWARE: i32 = 70;
@@ -22,9 +25,29 @@ pub fn spawn_vital(name: &str, body: impl FnOnce() + Send + 'static) -> io::Resu
     })
 }
 
-/// Starts a client's thread. An error is a normal event: the system has no more threads to give.
-pub fn spawn_client(name: String, stack: usize, body: impl FnOnce() + Send + 'static) -> io::Result<()> {
-    spawn_joined(name, stack, body).map(drop)
+/// Starts a client's thread, which does `body` with `work`.
+///
+/// # Errors
+/// A normal event: the system has no more threads to give. The work comes back.
+pub fn spawn_client<T: Send + 'static>(
+    name: String,
+    stack: usize,
+    work: T,
+    body: impl FnOnce(T) + Send + 'static,
+) -> Result<(), (io::Error, T)> {
+    // A closure whose thread does not start is lost with all that it owns, so the work is handed over beside it.
+    let handover = Arc::new(Mutex::new(Some(work)));
+    let handed = Arc::clone(&handover);
+    let started = spawn_joined(name, stack, move || {
+        let work = take(&handed);
+        drop(handed);
+        body(work);
+    });
+    started.map(drop).map_err(|error| (error, take(&handover)))
+}
+
+fn take<T>(handover: &Mutex<Option<T>>) -> T {
+    handover.lock().take().expect("either the thread has started or it has not")
 }
 
 /// Starts a thread of one of many peers that somebody waits for. An error is as normal as for a client's.

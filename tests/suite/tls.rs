@@ -9,7 +9,7 @@ use openssl::ssl::{
     HandshakeError, ShutdownResult, ShutdownState, SslConnector, SslMethod, SslStream, SslVerifyMode, SslVersion,
 };
 
-use crate::harness::{Attack, DEADLINE, Gateway, LISTENERS, Raw, eventually, masked, measured, process, request};
+use crate::harness::{Attack, DEADLINE, Gateway, LISTENERS, Raw, Wire, eventually, masked, measured, process, request};
 
 /// [`LISTENERS`] are added to it.
 const CONFIG: &str = r#"
@@ -294,4 +294,24 @@ fn s7_a_renegotiation_is_refused() {
     attack.check_echo("a renegotiation");
     attack.gives_back_within(HANDSHAKE + LATE);
     attack.end(format!("a renegotiation refused after {took:.1?}"));
+}
+
+/// What the handshake leaves in its thread is given back with the thread; OpenSSL's session alone has 20 KiB.
+#[test]
+fn an_idle_client_over_tls_takes_at_most_40_kib() {
+    const CLIENTS: usize = 400;
+    // Without optimization a thread has more on its stack.
+    const MOST: usize = if cfg!(debug_assertions) { 48 } else { 40 };
+    let config = format!("[[endpoint]]\npath = \"/\"\nmax_connections = {}\n{LISTENERS}", CLIENTS + 1);
+    let gateway = Gateway::start(&config);
+    let mut first = gateway.client(Wire::Tls, "/");
+    let before = gateway.memory_kib();
+    let clients: Vec<_> = (0..CLIENTS).map(|_| gateway.client(Wire::Tls, "/")).collect();
+    let each = gateway.memory_kib().saturating_sub(before) / CLIENTS;
+    measured("idle", format!("{each} KiB for each of {CLIENTS} clients over TLS"));
+    assert!(each <= MOST, "{each} KiB");
+    first.send_text("all here");
+    for mut client in clients {
+        assert_eq!(client.text(), "all here");
+    }
 }
