@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 
 use super::export::HOW_TO_EXPORT;
-use super::flow_node::{FlowNode, text};
+use super::flow_node::FlowNode;
+use super::flow_variables::FlowVariables;
 use super::subflows::unfold;
 use super::values::shown;
 
@@ -15,7 +16,7 @@ pub(super) struct Flows<'j> {
     pub(super) nodes: Vec<FlowNode<'j>>,
     by_id: BTreeMap<&'j str, usize>,
     /// The variables that the flows themselves set.
-    pub(super) variables: BTreeMap<&'j str, String>,
+    pub(super) variables: FlowVariables<'j>,
 }
 
 impl<'j> Flows<'j> {
@@ -41,13 +42,7 @@ impl<'j> Flows<'j> {
             node.live &= node.json["z"].as_str().is_none_or(|tab| !disabled.contains(tab));
         }
         unfold(&mut nodes)?;
-        let globals =
-            nodes.iter().filter(|node| node.kind == "global-config").filter_map(|node| node.json["env"].as_array());
-        let variables = globals
-            .flatten()
-            .filter(|variable| matches!(variable["type"].as_str(), Some("str" | "num" | "bool")))
-            .filter_map(|variable| Some((variable["name"].as_str()?, text(&variable["value"]))))
-            .collect();
+        let variables = FlowVariables::read(&nodes);
         Ok(Flows { nodes, by_id, variables })
     }
 

@@ -5,6 +5,7 @@
 
 mod export;
 mod flow_node;
+mod flow_variables;
 mod flows;
 mod loops;
 mod n8n;

@@ -37,6 +37,53 @@ struct FlowImport<'j> {
     blocks: BTreeMap<usize, usize>,
 }
 
+/// The path of a listener or the URL of a client.
+struct Address {
+    /// Variables of the environment are still variables in it.
+    text: String,
+    /// With all variables in place, or what it is in Node-RED and why there is none.
+    value: Result<String, String>,
+    /// Whether only Node-RED has the value.
+    is_undecided: bool,
+}
+
+impl Address {
+    fn of(node: &FlowNode<'_>, options: &NodeOptions<'_>) -> Address {
+        let text = node.text("path");
+        match options.value(node, &text) {
+            Ok(text) => {
+                let value = resolved(&text, options.environment)
+                    .map_err(|name| format!("{} in Node-RED, and {name} was not set during the import", shown(&text)));
+                Address { text, value, is_undecided: false }
+            }
+            Err(undecided) => Address { text, value: Err(undecided.to_string()), is_undecided: true },
+        }
+    }
+
+    /// Says whom a link dials.
+    fn set_url(&self, block: &mut Block) {
+        match (foreign_variable(&self.text), &self.value) {
+            (_, Err(problem)) if self.is_undecided => {
+                block.set_url(None, &[format!("{DECIDE}the URL is {problem}: write the URL.")]);
+            }
+            (Some(name), _) => block.set_url(
+                None,
+                &[format!(
+                    "{DECIDE}the URL is the variable {} in Node-RED, and wsgate takes only letters, digits and \"_\" in the name \
+                     of a variable: write the URL, or a variable of another name.",
+                    shown(name)
+                )],
+            ),
+            (None, Ok(value)) if !is_url(value) => {
+                let remark = "Node-RED itself listens for a client whose address does not begin with ws:// or wss://. \
+                              wsgate does not.";
+                block.set_url(Some(written(&self.text)), &[remark.to_owned()]);
+            }
+            _ => block.set_url(Some(written(&self.text)), &[]),
+        }
+    }
+}
+
 impl FlowImport<'_> {
     fn options(&self) -> NodeOptions<'_> {
         NodeOptions { flows: &self.flows, environment: self.surroundings.environment }
@@ -90,28 +137,21 @@ impl FlowImport<'_> {
                 continue;
             }
             // It is the text that decides which of the two a node is, not its type.
-            let address = self.options().value(&node.text("path"));
-            let value = resolved(&address, self.surroundings.environment);
+            let address = Address::of(node, &self.options());
             // Node-RED listens for a client whose address is no URL, which nobody has asked for.
-            let dials = node.kind == "websocket-client" || value.as_ref().is_ok_and(|value| is_url(value));
+            let dials = node.kind == "websocket-client" || address.value.as_ref().is_ok_and(|value| is_url(value));
             if dials {
-                self.link(index, &address, value.ok());
-            } else if let Err(note) = self.endpoint(index, &address, value, &mut paths) {
+                self.link(index, &address);
+            } else if let Err(note) = self.endpoint(index, &address, &mut paths) {
                 self.plan.notes.push(note);
             }
         }
     }
 
-    fn endpoint(
-        &mut self,
-        index: usize,
-        address: &str,
-        value: Result<String, String>,
-        paths: &mut BTreeMap<String, usize>,
-    ) -> Result<(), String> {
+    fn endpoint(&mut self, index: usize, address: &Address, paths: &mut BTreeMap<String, usize>) -> Result<(), String> {
         let node = &self.flows.nodes[index];
         let mut comments = vec![format!("{}.", node.label())];
-        let (path, wanted) = self.path(address, value, &mut comments);
+        let (path, wanted) = self.path(address, &mut comments);
         let problem = match Pattern::parse(&wanted) {
             Ok(pattern) if pattern.names().next().is_none() => None,
             Ok(_) => Some("braces mark a parameter in wsgate".to_owned()),
@@ -148,22 +188,21 @@ impl FlowImport<'_> {
     }
 
     /// The path of an endpoint as it is written here, and with its variables in place.
-    fn path(&self, address: &str, value: Result<String, String>, comments: &mut Vec<String>) -> (String, String) {
+    fn path(&self, address: &Address, comments: &mut Vec<String>) -> (String, String) {
         let root = format!("/{}", self.surroundings.root.trim_matches('/'));
         let root = if root == "/" { "" } else { &root };
         let under_root = |path: &str| format!("{root}/{}", path.strip_prefix('/').unwrap_or(path));
-        let wanted = match value {
-            Ok(value) => under_root(&value),
-            Err(name) => {
+        let wanted = match &address.value {
+            Ok(value) => under_root(value),
+            Err(problem) => {
                 comments.push(format!(
-                    "{DECIDE}the path is {} in Node-RED, and {name} was not set during the import: write the path, \
-                     here and where it is a destination.",
-                    shown(address)
+                    "{DECIDE}the path is {problem}: write the path, here and where it is a destination."
                 ));
-                let path = under_root(&format!("to-decide/{}", slug(&name)));
+                let path = under_root(&format!("to-decide/{}", slug(&address.text)));
                 return (path.clone(), path);
             }
         };
+        let address = &*address.text;
         if address.is_empty() {
             comments.push(format!("{DECIDE}its path is empty in Node-RED, which then listens on {}.", shown(&wanted)));
         }
@@ -185,7 +224,7 @@ impl FlowImport<'_> {
         (path, wanted)
     }
 
-    fn link(&mut self, index: usize, address: &str, value: Option<String>) {
+    fn link(&mut self, index: usize, address: &Address) {
         let node = &self.flows.nodes[index];
         let uses = |other: &FlowNode<'_>| {
             other.live && matches!(other.kind, "websocket in" | "websocket out") && other.config() == node.id
@@ -202,30 +241,15 @@ impl FlowImport<'_> {
                     .into(),
             );
         }
-        let parsed = value.as_deref().and_then(|value| url::parse(value).ok());
+        let parsed = address.value.as_ref().ok().and_then(|value| url::parse(value).ok());
         // As it is written: a name stands in every log line, and the value of a variable may be a secret.
-        let behind_scheme = url::without_user(address);
+        let behind_scheme = url::without_user(&address.text);
         let behind_scheme = behind_scheme.split_once("://").map_or(&*behind_scheme, |(_, rest)| rest);
         let wanted = slug(behind_scheme.split(['?', '#']).next().unwrap_or_default());
         let name = self.plan.link_name(&wanted);
         let mut block = Block::new(BlockKind::Link, &name);
         block.comments.push(format!("{}.", node.label()));
-        match (foreign_variable(address), &value) {
-            (Some(name), _) => block.set_url(
-                None,
-                &[format!(
-                    "{DECIDE}the URL is the variable {} in Node-RED, and wsgate takes only letters, digits and \"_\" in the name \
-                     of a variable: write the URL, or a variable of another name.",
-                    shown(name)
-                )],
-            ),
-            (None, Some(value)) if !is_url(value) => {
-                let remark = "Node-RED itself listens for a client whose address does not begin with ws:// or wss://. \
-                              wsgate does not.";
-                block.set_url(Some(written(address)), &[remark.to_owned()]);
-            }
-            _ => block.set_url(Some(written(address)), &[]),
-        }
+        address.set_url(&mut block);
         let options = self.options();
         options.format(node, &mut block);
         options.heartbeat(node, &mut block);

@@ -1,8 +1,12 @@
 //! What Node-RED says about a listener or a client, as keys of its table.
 
 use std::collections::BTreeSet;
+use std::fmt;
+
+use serde_json::Value;
 
 use super::flow_node::{FlowNode, text};
+use super::flow_variables::Setting;
 use super::flows::Flows;
 use super::plan::{Block, DECIDE};
 use super::values::{Environment, foreign_variable, list, modern, quoted, resolved, shown, variable, written};
@@ -17,16 +21,37 @@ pub(super) struct NodeOptions<'a> {
     pub(super) environment: Environment<'a>,
 }
 
+/// A variable whose value only Node-RED has, and why.
+pub(super) struct Undecided {
+    name: String,
+    why: &'static str,
+}
+
+impl fmt::Display for Undecided {
+    /// `"${NAME}" in Node-RED, and NAME is computed by Node-RED`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Undecided { name, why } = self;
+        write!(f, "{} in Node-RED, and {} {why}", shown(&format!("${{{name}}}")), shown(name).trim_matches('"'))
+    }
+}
+
 impl NodeOptions<'_> {
-    /// A text with the variables of the flows in place; those of the environment stay.
-    pub(super) fn value(&self, text: &str) -> String {
-        let name = variable(text).or_else(|| foreign_variable(text));
-        name.and_then(|name| self.flows.variables.get(name)).cloned().unwrap_or_else(|| text.to_owned())
+    /// A text of a node with the variables of the flows in place; those of the environment stay.
+    pub(super) fn value(&self, node: &FlowNode<'_>, text: &str) -> Result<String, Undecided> {
+        let Some(name) = variable(text).or_else(|| foreign_variable(text)) else { return Ok(text.to_owned()) };
+        match self.flows.variables.setting(node.json["z"].as_str(), name) {
+            Setting::Text(value) => Ok(value),
+            Setting::Unset => Ok(text.to_owned()),
+            Setting::Undecided(why) => Err(Undecided { name: name.to_owned(), why }),
+        }
     }
 
     /// A text with all variables in place, as far as they are set, and what is to be said about it.
     fn fixed(&self, node: &FlowNode<'_>, key: &str) -> (String, Vec<String>) {
-        let text = self.value(&node.text(key));
+        let text = match self.value(node, &node.text(key)) {
+            Ok(text) => text,
+            Err(undecided) => return (String::new(), vec![format!("{DECIDE}{key} is {undecided}: write the value.")]),
+        };
         match resolved(&text, self.environment) {
             Ok(value) if variable(&text).is_some() => {
                 (value, vec![format!("This is the value of {} during the import.", shown(&text))])
@@ -66,7 +91,9 @@ impl NodeOptions<'_> {
             }
             _ if seconds.is_empty() => block.set("heartbeat", quoted("30s"), &remarks),
             _ => {
-                let seconds = shown(&self.value(&node.text("hb")));
+                // A value of the environment is not shown.
+                let seconds = self.value(node, &node.text("hb")).unwrap_or_else(|undecided| undecided.name);
+                let seconds = shown(&seconds);
                 remarks.push(format!("{DECIDE}the heartbeat is {seconds} s in Node-RED; wsgate allows 1 s to 24 h."));
                 block.set("heartbeat", quoted("30s"), &remarks);
             }
@@ -90,12 +117,12 @@ impl NodeOptions<'_> {
     pub(super) fn headers(&self, node: &FlowNode<'_>, block: &mut Block, user_in_url: bool) {
         let mut names: BTreeSet<String> = BTreeSet::new();
         for header in node.json["headers"].as_array().into_iter().flatten() {
-            let part = |key: &str| self.value(&text(&header[key]));
-            let name = if part("keyType") == "other" { part("keyValue") } else { part("keyType") };
-            let value = match &*part("valueType") {
-                "env" => self.value(&modern(&format!("$({})", text(&header["valueValue"])))),
-                "other" => part("valueValue"),
-                kind => kind.to_owned(),
+            let (name, value) = match self.header(node, header) {
+                Ok(header) => header,
+                Err(undecided) => {
+                    block.comments.push(format!("{DECIDE}a header is left out, because a part of it is {undecided}."));
+                    continue;
+                }
             };
             let value_here = resolved(&value, self.environment);
             // Node-RED skips these too.
@@ -136,11 +163,30 @@ impl NodeOptions<'_> {
         }
     }
 
+    /// The name and the value of a header.
+    fn header(&self, node: &FlowNode<'_>, header: &Value) -> Result<(String, String), Undecided> {
+        let part = |key: &str| self.value(node, &text(&header[key]));
+        let kind = part("keyType")?;
+        let name = if kind == "other" { part("keyValue")? } else { kind };
+        let value = match &*part("valueType")? {
+            "env" => self.value(node, &modern(&format!("$({})", text(&header["valueValue"]))))?,
+            "other" => part("valueValue")?,
+            kind => kind.to_owned(),
+        };
+        Ok((name, value))
+    }
+
     pub(super) fn tls(&self, node: &FlowNode<'_>, block: &mut Block) {
-        let file = |key: &str| {
-            let path = self.value(&node.text(key));
-            let is_empty = resolved(&path, self.environment).is_ok_and(|path| path.is_empty());
-            (!is_empty).then(|| quoted(&written(&path)))
+        let mut undecided = Vec::new();
+        let mut file = |key: &str| match self.value(node, &node.text(key)) {
+            Ok(path) => {
+                let is_empty = resolved(&path, self.environment).is_ok_and(|path| path.is_empty());
+                (!is_empty).then(|| quoted(&written(&path)))
+            }
+            Err(why) => {
+                undecided.push(format!("{DECIDE}{key} of the {} is {why}: write it into tls.", node.label()));
+                None
+            }
         };
         let of = format!("From the {}.", node.label());
         let mut first = true;
@@ -161,6 +207,7 @@ impl NodeOptions<'_> {
         if let Some(name) = file("servername") {
             set(block, "tls.server_name", name);
         }
+        block.comments.append(&mut undecided);
         if node.json["verifyservercert"] == false {
             set(block, "tls.verify", "false".to_owned());
         }
