@@ -70,6 +70,7 @@ pub mod internals {
         Settings, TlsSettings, WhenFull, parse,
     }; }
     pub mod connection {
+        pub mod close { pub use crate::connection::close::{Close, Violation}; }
         pub mod ending { pub use crate::connection::ending::{Ending, Totals}; }
         pub mod frame { pub use crate::connection::frame::{Cork, CorkLimits, Frame, Role}; }
         pub mod handshake { pub use crate::connection::handshake::{Head, HeadError, Stream}; }
@@ -77,7 +78,7 @@ pub mod internals {
         pub mod outbox { pub use crate::connection::outbox::{Delivery, Limits, Outbox}; }
         pub mod poller { pub use crate::connection::poller::Poller; }
         pub mod queue { pub use crate::connection::queue::Queue; }
-        pub mod reader { pub use crate::connection::reader::{Close, Reader, Sink, Violation}; }
+        pub mod reader { pub use crate::connection::reader::{Reader, Sink}; }
         pub mod socket { pub use crate::connection::socket::Socket; }
         pub mod tls { pub use crate::connection::tls::{Decrypted, DialHandshake, DialStep, Session}; }
     }

@@ -183,9 +183,9 @@ fn went_down(shared: &Shared, id: LinkId, origin: &Origin, ending: Ending, life:
     let Received { messages, bytes } = *received;
     link.counters.disconnected(*received, *sent, undelivered.unroutable_count());
     info!(
-        "{outlet}: disconnected: code {}, reason '{}', after {lasted:.1?}, {messages} messages ({bytes} bytes) received, \
+        "{outlet}: disconnected: {ending}, after {lasted:.1?}, {messages} messages ({bytes} bytes) received, \
          {} messages ({} bytes) sent",
-        ending.code, ending.reason, sent.messages, sent.bytes,
+        sent.messages, sent.bytes,
     );
     if !undelivered.is_empty() {
         info!("{outlet}: {undelivered}");

@@ -1,5 +1,7 @@
 //! The gateway's `src/connection/`, as far as an outbox reaches.
 
+#[path = "../../src/connection/close.rs"]
+pub mod close;
 #[path = "../../src/connection/ending.rs"]
 pub mod ending;
 #[path = "../../src/connection/frame.rs"]

@@ -106,9 +106,9 @@ fn departed(shared: &Shared, client: &Client, since: Instant, (received, undeliv
     leave(shared, client);
     let duration = since.elapsed();
     info!(
-        "client {id}: disconnected from '{room}': code {}, reason '{}', after {duration:.1?}, {messages} messages ({bytes} bytes) received, \
+        "client {id}: disconnected from '{room}': {ending}, after {duration:.1?}, {messages} messages ({bytes} bytes) received, \
          {} messages ({} bytes) sent, {} dropped",
-        ending.code, ending.reason, sent.messages, sent.bytes, sent.dropped,
+        sent.messages, sent.bytes, sent.dropped,
     );
     if sent.lost > 0 {
         info!("client {id}: {} messages were still queued for it and are lost", sent.lost);

@@ -46,6 +46,11 @@ impl Header {
         self.opcode < 8
     }
 
+    /// Whether it is a Close.
+    pub fn is_close(&self) -> bool {
+        self.opcode == 8
+    }
+
     /// Text or binary, for a frame that begins a message.
     pub fn kind(&self) -> Kind {
         if self.opcode == 1 { Kind::Text } else { Kind::Binary }

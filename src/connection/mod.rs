@@ -1,6 +1,7 @@
 //! One WebSocket, both ways: its handshake, what it reads, what it writes.
 
 pub mod buffer_pool;
+pub mod close;
 mod collected;
 pub mod ending;
 pub mod frame;

@@ -8,10 +8,11 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::buffer_pool::BufferPool;
+use super::close::{Close, Violation};
 use super::frame::{Control, Frame, LARGE, Role, append_control};
 use super::outbox::Outbox;
 use super::peer::{BlockedOn, Peer};
-use super::reader::{Close, Reader, Sink, Violation};
+use super::reader::{Reader, Sink};
 use super::tls::Decrypted;
 use crate::message::{Kind, Message};
 
@@ -310,7 +311,7 @@ impl<'a> ReadLoop<'a> {
     #[inline(never)]
     fn closed_by_peer(&mut self, close: Close) -> Flow {
         let outbox = &self.peer.outbox;
-        outbox.answer_close(close.code, &close.reason);
+        outbox.answer_close(&close);
         outbox.wait_closed();
         self.discard_leftovers();
         self.close = Some(close);

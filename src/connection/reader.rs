@@ -1,10 +1,10 @@
 //! From received bytes to messages.
 //!
 //! The reader knows the boundaries of frames. A data frame that is a whole message, as nearly all are, is unmasked where
-//! it lies in what was read, or collected where it does not lie there whole. All other frames, fragments and control
-//! frames, are parsed by tungstenite, which never touches the socket: it is handed a frame, or a piece of a large one, as
-//! a stream that "would block" at its end; what it wants to write (pongs, Close replies) is swallowed, since the outbox
-//! answers.
+//! it lies in what was read, or collected where it does not lie there whole. So is a Close, whose code must be known as it
+//! came. All other frames, fragments, pings and pongs, are parsed by tungstenite, which never touches the socket: it is
+//! handed a frame, or a piece of a large one, as a stream that "would block" at its end; what it wants to write (pongs) is
+//! swallowed, since the outbox answers.
 //!
 //! What is wrong with a header is told before the payload has come. Memory grows with what arrives, not with what a
 //! header announces, and an idle client has none: tungstenite exists only inside a fragmented message, or while what was
@@ -16,6 +16,7 @@ use bytes::Bytes;
 use tungstenite::error::CapacityError;
 use tungstenite::protocol::{WebSocketConfig, WebSocketContext};
 
+use super::close::{Close, Violation};
 use super::collected::Collected;
 use super::frame::{CONTROL_MAX, HEADER_MAX, LARGE, Role, mask};
 use super::header::Header;
@@ -41,24 +42,6 @@ pub trait Sink {
     fn ping(&mut self, payload: Bytes);
 }
 
-/// The peer's Close.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Close {
-    /// Its code, `None` if it had none. One that must not be on the wire has become 1002.
-    pub code: Option<u16>,
-    /// Its reason.
-    pub reason: String,
-}
-
-/// What a peer did wrong, and the Close that tells it so.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Violation {
-    /// 1002, 1007 or 1009 (RFC 6455 section 7.4.1).
-    pub code: u16,
-    /// For the peer and for the log.
-    pub reason: String,
-}
-
 /// The reading half of a connection.
 #[derive(Debug)]
 pub struct Reader {
@@ -78,6 +61,8 @@ enum Stage {
     Header { begun: [u8; HEADER_MAX], len: usize },
     /// The payload of a frame that is a whole message.
     Whole(Collected),
+    /// The payload of a Close.
+    Close(Collected),
     /// The payload of another frame.
     Pieces(Pieces),
 }
@@ -107,7 +92,8 @@ impl Reader {
             let (count, close) = match &self.stage {
                 Stage::Header { .. } => self.read_frame(input, sink)?,
                 Stage::Whole(_) => (self.read_whole(input, sink)?, None),
-                Stage::Pieces(_) => self.read_piece(input, sink)?,
+                Stage::Close(_) => self.read_close(input)?,
+                Stage::Pieces(_) => (self.read_piece(input, sink)?, None),
             };
             if close.is_some() {
                 return Ok(close);
@@ -150,12 +136,16 @@ impl Reader {
         }
         if is_whole {
             self.stage = Stage::Whole(Collected::begin(&header));
+        } else if header.is_close() {
+            self.stage = Stage::Close(Collected::begin(&header));
+            let (count, close) = self.read_close(payload)?;
+            return Ok((len + count, close));
         } else if is_here && len == header.len {
             let end = len + header.payload as usize;
-            let close = self.parse(&input[..end], sink)?;
-            return Ok((end, close));
+            self.parse(&input[..end], sink)?;
+            return Ok((end, None));
         } else {
-            return Ok((len, self.begin_pieces(header, sink)?));
+            self.begin_pieces(header, sink)?;
         }
         Ok((len, None))
     }
@@ -197,6 +187,18 @@ impl Reader {
         Ok(count)
     }
 
+    /// Reads more of a Close; says how many bytes, and the Close once it is complete.
+    fn read_close(&mut self, input: &[u8]) -> Result<(usize, Option<Close>), Violation> {
+        let Stage::Close(collected) = &mut self.stage else { return Ok((0, None)) };
+        let count = collected.take(input);
+        if !collected.is_complete() {
+            return Ok((count, None));
+        }
+        let Stage::Close(collected) = std::mem::replace(&mut self.stage, BETWEEN) else { return Ok((count, None)) };
+        let (_, payload) = collected.end();
+        Close::parse(&payload).map(|close| (count, Some(close)))
+    }
+
     /// The message that is being collected, if one is: what comes next may be received straight into it. Call
     /// [`end_whole`](Reader::end_whole) then.
     pub fn collected(&mut self) -> Option<&mut Collected> {
@@ -219,7 +221,7 @@ impl Reader {
     }
 
     /// Begins a frame that the parser gets in pieces.
-    fn begin_pieces(&mut self, header: Header, sink: &mut impl Sink) -> Result<Option<Close>, Violation> {
+    fn begin_pieces(&mut self, header: Header, sink: &mut impl Sink) -> Result<(), Violation> {
         let mut pieces = Pieces { header, left: header.payload, piece_left: 0 };
         let (begin, len) = pieces.begin_piece();
         if pieces.left > 0 {
@@ -229,8 +231,8 @@ impl Reader {
     }
 
     /// Hands more of a frame to the parser; says how many bytes.
-    fn read_piece(&mut self, input: &[u8], sink: &mut impl Sink) -> Result<(usize, Option<Close>), Violation> {
-        let Stage::Pieces(pieces) = &mut self.stage else { return Ok((0, None)) };
+    fn read_piece(&mut self, input: &[u8], sink: &mut impl Sink) -> Result<usize, Violation> {
+        let Stage::Pieces(pieces) = &mut self.stage else { return Ok(0) };
         let count = pieces.piece_left.min(input.len());
         pieces.piece_left -= count;
         pieces.left -= count as u64;
@@ -238,15 +240,15 @@ impl Reader {
         if pieces.left == 0 {
             self.stage = BETWEEN;
         }
-        let close = self.parse(&input[..count], sink)?;
+        self.parse(&input[..count], sink)?;
         if let Some((begin, len)) = next {
             self.parse(&begin[..len], sink)?;
         }
-        Ok((count, close))
+        Ok(count)
     }
 
-    /// Has the parser read these bytes, up to the peer's Close.
-    fn parse(&mut self, mut bytes: &[u8], sink: &mut impl Sink) -> Result<Option<Close>, Violation> {
+    /// Has the parser read these bytes.
+    fn parse(&mut self, mut bytes: &[u8], sink: &mut impl Sink) -> Result<(), Violation> {
         use tungstenite::{Error, Message as Parsed};
         let (role, max_message) = (self.role, self.max_message);
         let new = || Box::new(WebSocketContext::new(role, Some(config(max_message))));
@@ -257,13 +259,9 @@ impl Reader {
                 Ok(Parsed::Binary(data)) => sink.message(whole(Kind::Binary, data)),
                 Ok(Parsed::Ping(payload)) => sink.ping(payload),
                 Ok(Parsed::Pong(_)) => {}
-                Ok(Parsed::Close(close)) => {
-                    let (code, reason) = close
-                        .map_or((None, String::new()), |close| (Some(close.code.into()), close.reason.to_string()));
-                    return Ok(Some(Close { code, reason }));
-                }
+                Ok(Parsed::Close(_)) => unreachable!("it is handed no Close"),
                 Ok(Parsed::Frame(_)) => unreachable!("tungstenite reads no raw frames"),
-                Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+                Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 Err(error) => return Err(violation(&error)),
             }
         }
@@ -294,7 +292,7 @@ fn config(max_message: usize) -> WebSocketConfig {
     WebSocketConfig::default()
         .read_buffer_size(READ_BUFFER)
         .write_buffer_size(0)
-        // Pongs and Close replies pass through here on their way to being swallowed.
+        // Pongs pass through here on their way to being swallowed.
         .max_write_buffer_size(READ_BUFFER)
         .max_message_size(Some(max_message))
         // A control frame is not a message: even one byte too long for its kind is a 1002, not a 1009.
@@ -334,7 +332,7 @@ impl Read for Feed<'_, '_> {
 }
 
 impl Write for Feed<'_, '_> {
-    /// Swallows everything, always whole: the outbox answers pings and Closes.
+    /// Swallows everything, always whole: the outbox answers pings.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         Ok(bytes.len())
     }
@@ -501,8 +499,18 @@ mod tests {
         assert_eq!(read(&masked(0x88, b"")), close(None, ""));
         assert_eq!(read(&masked(0x88, b"\x03\xe8bye")), close(Some(1000), "bye"));
         assert_eq!(read(&[masked(0x88, b"\x03\xe8"), masked(0x81, b"x")].concat()), close(Some(1000), ""));
-        assert_eq!(read(&masked(0x88, b"\x03\xed")).map(|close| close.and_then(|close| close.code)), Ok(Some(1002)));
+        assert_eq!(read(&masked(0x88, b"\x03\xf6")), close(Some(1014), ""));
+        assert_eq!(read(&masked(0x88, b"\x03\xed")), close(Some(1005), ""));
         assert_eq!(read(&masked(0x88, b"\x03")).map_err(|violation| violation.code), Err(1002));
+        // Inside of a message, and however it is cut.
+        let wire = [masked(0x01, b"he"), masked(0x88, b"\x03\xe8bye")].concat();
+        for step in 1..wire.len() {
+            let (mut reader, mut closes) = (Reader::new(Role::Server, 100), Vec::new());
+            for piece in wire.chunks(step) {
+                closes.extend(reader.read(&mut piece.to_vec(), &mut Vec::new()).unwrap());
+            }
+            assert_eq!(closes, [Close { code: Some(1000), reason: "bye".to_owned() }], "in steps of {step}");
+        }
     }
 
     #[test]

@@ -82,6 +82,12 @@ pub struct Disconnected {
     pub code: u16,
     /// The reason that was sent or received, or ours for ending it without a Close.
     pub reason: String,
+    /// The code of the peer's Close, if it is another one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub received_code: Option<u16>,
+    /// The reason of that Close.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub received_reason: Option<String>,
     /// How long it was connected, in milliseconds.
     #[serde(rename = "duration", serialize_with = "milliseconds")]
     pub duration: Duration,
@@ -100,9 +106,13 @@ pub struct Disconnected {
 impl Disconnected {
     /// How a connection was that is over: what it has sent us, messages and bytes, and what we have sent it.
     pub fn new(ending: Ending, duration: Duration, received: (u64, u64), sent: Totals) -> Disconnected {
+        let (received_code, received_reason) =
+            ending.received.map_or((None, None), |close| (close.code, Some(close.reason)));
         Disconnected {
             code: ending.code,
             reason: ending.reason,
+            received_code,
+            received_reason,
             duration,
             messages_received: received.0,
             bytes_received: received.1,
@@ -184,7 +194,7 @@ mod tests {
     }
 
     fn disconnected(code: u16) -> Disconnected {
-        let ending = Ending { code, reason: "a \"reason\"".to_owned(), cause: EndCause::Ended };
+        let ending = Ending { code, reason: "a \"reason\"".to_owned(), cause: EndCause::Ended, received: None };
         let sent = Totals { messages: 3, bytes: 4, dropped: 5, lost: 6 };
         Disconnected::new(ending, Duration::from_micros(1_234_567), (1, 2), sent)
     }

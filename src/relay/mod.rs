@@ -14,11 +14,10 @@ use std::time::{Duration, Instant};
 
 use log::{error, info, warn};
 
-use crate::connection::ending::Ending;
+use crate::connection::close::Close;
 use crate::connection::frame::{Cork, Frame};
 use crate::connection::peer::{BlockedOn, Name, Peer};
 use crate::connection::read_loop::{Handler, Handshaken, ReadLoop, Received};
-use crate::connection::reader::Close;
 use crate::dial::backoff;
 use crate::dial::reconnecting::ReconnectingOutbox;
 use crate::dial::{DialError, Dialed, Hints, RequestExtras, WaitEnd};
@@ -40,10 +39,16 @@ const STEADY: Duration = Duration::from_secs(2);
 
 /// What a client is told whose upstream was lost without a Close (RFC 6455 section 7.4.1; 1006 itself
 /// must not be sent).
-const UPSTREAM_LOST: (Option<u16>, &str) = (Some(1011), "Upstream connection lost");
+const UPSTREAM_LOST: Said<'_> = (Some(1011), "Upstream connection lost");
+
+/// What a client is told whose upstream has sent a Close that cannot be passed on: it is not the client who broke a rule.
+const UPSTREAM_WRONG: Said<'_> = (Some(1011), "Upstream sent an invalid close code");
 
 /// What an upstream is told whose client was lost.
-const CLIENT_LOST: (Option<u16>, &str) = (Some(1001), "Client connection lost");
+const CLIENT_LOST: Said<'_> = (Some(1001), "Client connection lost");
+
+/// What an upstream is told whose client has sent a Close that cannot be passed on.
+const CLIENT_WRONG: Said<'_> = (Some(1001), "Client sent an invalid close code");
 
 /// What both threads of a running relay know.
 struct Side {
@@ -114,9 +119,16 @@ pub fn run(shared: &Arc<Shared>, client: &Arc<Client>, reached: Reached, handsha
     read_loop.received()
 }
 
-/// What one side is told of the other side's Close.
-fn passed_on<'a>(close: Option<&'a Close>, lost: (Option<u16>, &'a str)) -> (Option<u16>, &'a str) {
-    close.map_or(lost, |close| (close.code, &*close.reason))
+/// A code and a reason for a Close.
+type Said<'a> = (Option<u16>, &'a str);
+
+/// What one side is told of the other side's Close: `lost` if there was none, `wrong` if it must not be passed on.
+fn passed_on<'a>(close: Option<&'a Close>, lost: Said<'a>, wrong: Said<'a>) -> Said<'a> {
+    match close {
+        None => lost,
+        Some(close) if close.is_valid() => (close.code, &close.reason),
+        Some(_) => wrong,
+    }
 }
 
 fn start(side: &Arc<Side>, connection: UpstreamConnection) -> io::Result<JoinHandle<()>> {
@@ -161,7 +173,7 @@ impl Side {
                 Some(connection) => connection,
                 None if self.shared.is_stopping() => break,
                 None => {
-                    let (code, reason) = passed_on(close.as_ref(), UPSTREAM_LOST);
+                    let (code, reason) = passed_on(close.as_ref(), UPSTREAM_LOST, UPSTREAM_WRONG);
                     client.close(code, reason);
                     break;
                 }
@@ -195,13 +207,13 @@ impl Side {
         let mut to_client = ToClient { side: self, peer: &peer, cork: Cork::new(endpoint.profile.cork) };
         let mut read_loop = ReadLoop::new(&peer, endpoint.profile.max_message, &shared.buffers);
         let close = read_loop.run(handshaken, &mut to_client);
-        let (Ending { code, reason, .. }, _) = upstream.lost(&peer.outbox);
+        let (ending, _) = upstream.lost(&peer.outbox);
         if !client.outbox().is_closing() {
-            info!("{peer}: the upstream is gone: code {code}, reason '{reason}'");
+            info!("{peer}: the upstream is gone: {ending}");
         }
         let is_restart = match &close {
             // It was lost; or else we closed it because of what it sent, which it would send again.
-            None => code == 1006,
+            None => ending.code == 1006,
             Some(close) => matches!(close.code, Some(1001 | 1012 | 1013)),
         };
         (close, is_restart)
@@ -249,7 +261,7 @@ impl Side {
         // In this order: a connection that comes up meanwhile finds that it is over, or is found here.
         self.count_lost();
         let Some(outbox) = self.upstream.current() else { return };
-        let (code, reason) = passed_on(close, CLIENT_LOST);
+        let (code, reason) = passed_on(close, CLIENT_LOST, CLIENT_WRONG);
         outbox.close(code, reason);
         if close.is_none() && self.shared.is_stopping() {
             // A client that a stop has cut had all the time that there is: none is left for an answer.

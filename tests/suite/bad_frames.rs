@@ -161,7 +161,7 @@ fn f3_a_close_that_must_not_be_on_the_wire_is_closed_with_1002() {
 
 #[test]
 fn f4_a_good_close_is_answered_with_its_code() {
-    let codes = [1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 3000, 3999, 4000, 4999];
+    let codes = [1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014, 3000, 3999, 4000, 4999];
     let cases: Vec<_> =
         codes.iter().map(|&code| ("a good close", masked(0x88, &Frame::close(code, "bye").payload), code)).collect();
     each_is_closed_with("F4", &cases);

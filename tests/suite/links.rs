@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tungstenite::Message;
 
-use crate::harness::{Frame, Gateway, LISTENERS, Linked, Raw, Remote, Wire, masked, measured};
+use crate::harness::{Frame, Gateway, LISTENERS, Linked, Raw, Remote, Wire, masked, measured, unmasked};
 
 /// A link of this name to this URL that redials at once, with more settings of its own.
 pub(crate) fn link(name: &str, url: &str, settings: &str) -> String {
@@ -383,6 +383,34 @@ fn what_becomes_of_a_link_is_told_to_its_destinations() {
     assert_eq!([&refused["event"], &refused["state"], &refused["step"]], ["error", "given up", "connect"]);
     assert!(refused["cause"].as_str().unwrap().contains("connection refused"), "{refused}");
     assert_eq!((refused.get("retryIn"), &refused["failures"]), (None, &json!(2)));
+}
+
+#[test]
+fn b14_the_close_of_a_server_is_told_as_it_was_sent_beside_our_answer() {
+    let remote = Remote::up();
+    let settings = "to = [\"endpoint:/events\"]\nbackoff = { first = \"1ms\", most = \"1ms\" }\nevents = [\"disconnect\", \"error\"]";
+    let endpoint = "[[endpoint]]\npath = \"/events\"\nto = []\n";
+    let gateway = gateway(&format!("{endpoint}{}", link("plc", &remote.url(), settings)));
+    let (mut linked, _) = remote.upgraded(&[]);
+    let mut watching = client(&gateway, "/events");
+    let mut told = || serde_json::from_str::<Value>(&watching.text()).unwrap();
+    let (none, received) = (Value::Null, |code: u16, reason: &str| (json!(code), json!(reason)));
+    for (sent, answer, expected) in [
+        (Frame::close(1014, "b13"), Frame::close(1014, "b13"), (none.clone(), none.clone())),
+        (Frame::close(1005, "none"), Frame::close(1002, "Invalid close code"), received(1005, "none")),
+    ] {
+        linked.send(&unmasked(0x88, &sent.payload));
+        assert_eq!(linked.message(), answer);
+        linked.end();
+        let (event, code) = (told(), u16::from_be_bytes(*answer.payload.first_chunk().unwrap()));
+        assert_eq!([&event["event"], &event["code"]], [&json!("disconnect"), &json!(code)]);
+        assert_eq!((event["receivedCode"].clone(), event["receivedReason"].clone()), expected);
+        linked = remote.upgraded(&[]).0;
+    }
+    assert_eq!(told()["event"], "error");
+    gateway.wait_for_log(
+        "link plc: disconnected: code 1002, reason 'Invalid close code', received code 1005, reason 'none'",
+    );
 }
 
 #[test]

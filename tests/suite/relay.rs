@@ -361,7 +361,7 @@ fn close_codes_and_reasons_pass_both_ways() {
     let gateway = relay_to(&server.url(), "", "");
     let none = Frame { first: 0x88, payload: Vec::new() };
     for wire in Wire::BOTH {
-        for close in [Frame::close(1000, ""), Frame::close(4000, "because"), none.clone()] {
+        for close in [Frame::close(1000, ""), Frame::close(1014, "b13"), Frame::close(4000, "because"), none.clone()] {
             let (mut client, mut conn) = pair(&gateway, &server, wire);
             client.send(&[masked(0x81, b"last"), masked(0x88, &close.payload)].concat());
             assert_eq!(conn.message(), Frame::text("last"));
@@ -378,6 +378,29 @@ fn close_codes_and_reasons_pass_both_ways() {
             assert_eq!(conn.message(), close);
             conn.end();
         }
+    }
+}
+
+#[test]
+fn b14_a_close_that_must_not_be_sent_is_not_held_against_the_other_side() {
+    let server = Remote::up();
+    let gateway = relay_to(&server.url(), "", "");
+    for (code, reason) in [(1005u16, "none"), (1006, ""), (2999, "why")] {
+        let payload = [&code.to_be_bytes()[..], reason.as_bytes()].concat();
+        let (mut client, mut conn) = pair(&gateway, &server, Wire::Plain);
+        conn.send(&unmasked(0x88, &payload));
+        client.closed_with(1011, "Upstream sent an invalid close code");
+        assert_eq!(conn.message(), Frame::close(1002, "Invalid close code"));
+        conn.end();
+        gateway.wait_for_log(&format!(
+            "the upstream is gone: code 1002, reason 'Invalid close code', received code {code}, reason '{reason}'"
+        ));
+
+        let (mut client, mut conn) = pair(&gateway, &server, Wire::Plain);
+        client.send(&masked(0x88, &payload));
+        conn.closed_by(&Frame::close(1001, "Client sent an invalid close code"));
+        assert_eq!(client.message(), Frame::close(1002, "Invalid close code"));
+        client.end();
     }
 }
 

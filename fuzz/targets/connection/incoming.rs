@@ -1,8 +1,8 @@
 //! What a peer's bytes mean (RFC 6455 section 5), read with no regard to speed: the reader under test must find the
 //! same, however the bytes arrive.
 
+use wsgate::internals::connection::close::{Close, Violation};
 use wsgate::internals::connection::frame::Role;
-use wsgate::internals::connection::reader::{Close, Violation};
 use wsgate::internals::message::Kind;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,7 +58,8 @@ impl Incoming {
             (Ok(None), None) => {}
             (Ok(Some(close)), Some(End::Close(code, reason))) => {
                 assert_eq!((close.code, &close.reason), (code, &reason));
-                assert!(close.code.is_none_or(may_be_sent), "{close:?}");
+                assert_eq!(close.is_valid(), code.is_none_or(may_be_sent), "{close:?}");
+                assert!(close.answer().0.is_none_or(may_be_sent), "{close:?}");
             }
             (Err(violation), Some(End::Faults(faults))) => {
                 assert!(faults.contains(&violation.code), "{violation:?} where {faults:?}")
@@ -182,7 +183,7 @@ impl Header {
 
 /// The codes that may be on the wire (RFC 6455 section 7.4 and what IANA has added).
 fn may_be_sent(code: u16) -> bool {
-    matches!(code, 1000..=1003 | 1007..=1013 | 3000..=4999)
+    matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999)
 }
 
 fn close(payload: &[u8]) -> End {
@@ -191,8 +192,7 @@ fn close(payload: &[u8]) -> End {
         [_] => End::Faults(vec![1002]),
         [high, low, reason @ ..] => match (u16::from_be_bytes([*high, *low]), std::str::from_utf8(reason)) {
             (_, Err(_)) => End::Faults(vec![1002, 1007]),
-            (code, Ok(reason)) if may_be_sent(code) => End::Close(Some(code), reason.to_owned()),
-            (_, Ok(_)) => End::Close(Some(1002), "Protocol violation".to_owned()),
+            (code, Ok(reason)) => End::Close(Some(code), reason.to_owned()),
         },
     }
 }

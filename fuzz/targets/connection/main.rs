@@ -28,10 +28,11 @@ use rustix::net::RecvFlags;
 use rustix::net::sockopt::set_socket_send_buffer_size;
 use wsgate::internals::clock::Clock;
 use wsgate::internals::config::{QueueSettings, WhenFull};
+use wsgate::internals::connection::close::Violation;
 use wsgate::internals::connection::frame::{Cork, CorkLimits, Frame, Role};
 use wsgate::internals::connection::outbox::{Limits, Outbox};
 use wsgate::internals::connection::poller::Poller;
-use wsgate::internals::connection::reader::{Close, Reader, Sink, Violation};
+use wsgate::internals::connection::reader::{Reader, Sink};
 use wsgate::internals::connection::socket::Socket;
 use wsgate::internals::id::Id;
 use wsgate::internals::message::{Kind, Message};
@@ -324,10 +325,16 @@ impl World {
         }
         self.reads = false;
         let (code, reason) = match end {
-            Ok(close) => close.map_or((None, String::new()), |Close { code, reason }| (code, reason)),
-            Err(Violation { code, reason }) => (Some(code), reason),
+            Ok(close) => {
+                let close = close.expect("it has ended");
+                self.outbox.answer_close(&close);
+                (close.answer().0, close.answer().1.to_owned())
+            }
+            Err(Violation { code, reason }) => {
+                self.outbox.close(Some(code), &reason);
+                (Some(code), reason)
+            }
         };
-        self.outbox.close(code, &reason);
         self.outgoing.close(code, &reason, self.outgoing.limits.close_timeout);
     }
 

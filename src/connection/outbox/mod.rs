@@ -14,6 +14,7 @@ mod writing;
 
 use std::io;
 
+use super::close::Close;
 use super::ending::{EndCause, Ending, Totals};
 use super::frame::{Control, Frame, Role};
 use super::keepalive::PingState;
@@ -214,10 +215,14 @@ impl Outbox {
         self.end(Some(Frame::close(self.role, code, reason)), code.unwrap_or(1005), reason, deadline, false);
     }
 
-    /// As [`close`](Outbox::close), in answer to the peer's own Close.
-    pub fn answer_close(self: &Arc<Self>, code: Option<u16>, reason: &str) {
+    /// As [`close`](Outbox::close), in answer to the peer's own Close, whatever it says. That is noted too.
+    pub fn answer_close(self: &Arc<Self>, close: &Close) {
         let deadline = self.clock.now().saturating_add(self.limits.close_timeout);
+        let (code, reason) = close.answer();
         self.end(Some(Frame::close(self.role, code, reason)), code.unwrap_or(1005), reason, deadline, true);
+        if let Some(end) = &mut self.lock().end {
+            end.ending.note_received(close);
+        }
     }
 
     /// Ends the connection of a peer that has said its last word without a Close, but may still read:
@@ -234,7 +239,7 @@ impl Outbox {
         }
         state.stage = Stage::Closing;
         last.into_iter().for_each(|frame| state.queue.push(frame));
-        let ending = Ending { code, reason: reason.to_owned(), cause: EndCause::Ended };
+        let ending = Ending { code, reason: reason.to_owned(), cause: EndCause::Ended, received: None };
         state.end_with(End::new(ending, self.clock.now(), deadline, is_answer));
         self.changed.notify_all();
         self.write(state, None);
@@ -312,7 +317,8 @@ impl Outbox {
         let totals = state.totals;
         drop(state);
         self.poller.forget(self);
-        let lost = || Ending { code: 1006, reason: "connection lost".to_owned(), cause: EndCause::Ended };
+        let reason = || "connection lost".to_owned();
+        let lost = || Ending { code: 1006, reason: reason(), cause: EndCause::Ended, received: None };
         let ending = end.map_or_else(lost, |end| end.ending);
         (ending, totals)
     }

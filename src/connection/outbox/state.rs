@@ -191,7 +191,7 @@ impl State {
 
     /// The connection is cut for this reason, if it has no other.
     pub(super) fn cut(&mut self, reason: &str, cause: EndCause) {
-        self.end_with(End::new(Ending { code: 1006, reason: reason.to_owned(), cause }, 0, 0, false));
+        self.end_with(End::new(Ending { code: 1006, reason: reason.to_owned(), cause, received: None }, 0, 0, false));
         if self.stage == Stage::Closing
             && let Some(end) = &mut self.end
         {
