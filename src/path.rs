@@ -162,6 +162,13 @@ impl Pattern {
         parts.next().is_none().then_some(values)
     }
 
+    /// The segments of `path`, which matches, in the places of the parameters: as they came, percent-encoded.
+    pub fn written<'p>(&self, path: &'p str) -> Vec<&'p str> {
+        let parts = path.strip_prefix('/').unwrap_or(path).split('/');
+        let pairs = self.segments.iter().zip(parts);
+        pairs.filter(|(segment, _)| matches!(segment, Segment::Parameter(_))).map(|(_, part)| part).collect()
+    }
+
     /// Whether this pattern wins where both match: at the leftmost segment at which only one is a
     /// literal, the literal wins.
     pub fn precedes(&self, other: &Pattern) -> bool {
@@ -419,6 +426,16 @@ mod tests {
         for (segment, expected) in cases {
             let expected = expected.map(|value| vec![value.to_owned()]);
             assert_eq!(values("/{v}", &format!("/{segment}")), expected, "{segment}");
+        }
+    }
+
+    #[test]
+    fn what_stands_for_a_parameter_is_known_as_it_came() {
+        for (text, path, written) in
+            [("/a/{b}/c/{d}", "/a/x%40y/c/z", &["x%40y", "z"][..]), ("/{a}", "/%C3%A4@", &["%C3%A4@"]), ("/", "/", &[])]
+        {
+            assert!(pattern(text).matches(path).is_some(), "{text}");
+            assert_eq!(pattern(text).written(path), written, "{text}");
         }
     }
 

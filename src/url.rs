@@ -271,11 +271,12 @@ impl<P> PathTemplate<P> {
         Some(PathTemplate { start: self.start.clone(), places: places.collect::<Option<_>>()? })
     }
 
-    /// Puts a value in each place, percent-encoded, so that it never ends its segment.
-    pub fn fill<'v>(&self, value: impl Fn(&P) -> &'v str) -> String {
+    /// Puts a segment of another path in each place, as it is written there. It stays one segment: what must not stand in
+    /// one is percent-encoded.
+    pub fn fill<'s>(&self, segment: impl Fn(&P) -> &'s str) -> String {
         let mut filled = self.start.clone();
         for (place, literal) in &self.places {
-            encode(value(place), &mut filled);
+            push_segment(segment(place), &mut filled);
             filled.push_str(literal);
         }
         filled
@@ -293,12 +294,19 @@ impl<P: fmt::Debug> fmt::Debug for PathTemplate<P> {
     }
 }
 
-/// Percent-encodes all but the unreserved characters (RFC 3986 section 2.3).
-fn encode(value: &str, out: &mut String) {
-    for byte in value.bytes() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => out.push(char::from(byte)),
-            _ => out.push_str(&format!("%{byte:02X}")),
+/// Appends a segment, and percent-encodes what RFC 3986 section 3.3 does not allow in one. What is percent-encoded stays
+/// so, and what is not is not encoded either: to a server the two can mean different things (section 2.2).
+fn push_segment(segment: &str, out: &mut String) {
+    let bytes = segment.as_bytes();
+    for (at, &byte) in bytes.iter().enumerate() {
+        let is_allowed = match byte {
+            b'%' => bytes.get(at + 1..at + 3).is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit)),
+            _ => byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@".contains(&byte),
+        };
+        if is_allowed {
+            out.push(char::from(byte));
+        } else {
+            out.push_str(&format!("%{byte:02X}"));
         }
     }
 }
@@ -494,23 +502,27 @@ mod tests {
     }
 
     #[test]
-    fn a_value_is_put_in_its_place_and_stays_one_segment() {
+    fn b15_a_segment_is_put_in_its_place_as_it_came_and_stays_one() {
         let value = |name: &str| match name {
             "a" => "7",
             "b" => "x/y ?#%ü",
+            "c" => "DE*ABC@a:b+c=d,e;f!$&'()~",
+            "d" => "%40%2a%C3%a4%41%4",
             _ => panic!("{name}"),
         };
         for (text, empty, filled) in [
             ("ws://h/dev/{a}", "/dev/", "/dev/7"),
             ("ws://h/{b}/dev-{a}?q=1", "//dev-?q=1", "/x%2Fy%20%3F%23%25%C3%BC/dev-7?q=1"),
+            ("ws://h/{c}", "/", "/DE*ABC@a:b+c=d,e;f!$&'()~"),
+            ("ws://h/{d}", "/", "/%40%2a%C3%a4%41%254"),
             ("ws://h", "/", "/"),
             ("ws://h?q", "/?q", "/?q"),
         ] {
             let (url, path) = parse_template(text, |name| Ok(name.to_owned())).unwrap();
             assert_eq!((&*url.path_and_query, url.host.as_str()), (empty, "h"), "{text}");
             assert_eq!(path.fill(|name| value(name)), filled, "{text}");
-            let numbered = path.resolve(|name| ["b", "a"].iter().position(|known| known == name)).unwrap();
-            assert_eq!(numbered.fill(|index| value(["b", "a"][*index])), filled, "{text}");
+            let numbered = path.resolve(|name| ["d", "c", "b", "a"].iter().position(|known| known == name)).unwrap();
+            assert_eq!(numbered.fill(|index| value(["d", "c", "b", "a"][*index])), filled, "{text}");
         }
         for text in ["ws://{a}/", "ws://h/?x={a}", "ws://h/{a", "ws://h/a}", "ws://h/}{a}", "ws://h/{a}}"] {
             assert!(parse_template(text, |_| Ok(())).is_err(), "{text}");

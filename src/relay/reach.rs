@@ -13,6 +13,7 @@ use crate::config::RelaySettings;
 use crate::dial::{DialError, Dialed, Dialer, Hints, RequestExtras, ServerRefusal};
 use crate::http::refusal::{Body, Refusal, http_date};
 use crate::http::request::{self, Request};
+use crate::path::Pattern;
 use crate::route::Room;
 use crate::shared::Shared;
 
@@ -68,7 +69,8 @@ pub fn reach(
         let refusal = Refusal::new(status, reason);
         ReachError::Refused { answer: refusal.to_http(SystemTime::now(), Body::Whole), refusal }
     };
-    let extras = extras(relay, asked);
+    let pattern = &shared.endpoints[asked.room.endpoint()].settings.path;
+    let extras = extras(relay, pattern, asked);
     let socket = asked.socket.try_clone_to_owned();
     let socket = socket.map_err(|error| unreached(503, format!("failed to watch its connection: {error}")))?;
     match dialer.dial(&extras, &shared.until_stop().until_hung_up(Arc::new(socket))) {
@@ -112,9 +114,10 @@ fn passed_on_answer(refusal: &ServerRefusal) -> Vec<u8> {
 }
 
 /// What the upstream's request has of the client's.
-fn extras(relay: &RelaySettings, asked: &ClientRequest<'_>) -> RequestExtras {
-    let ClientRequest { head, request, room, from, is_tls, .. } = asked;
-    let mut path_and_query = relay.path.fill(|&index| &room.values()[index]);
+fn extras(relay: &RelaySettings, pattern: &Pattern, asked: &ClientRequest<'_>) -> RequestExtras {
+    let ClientRequest { head, request, from, is_tls, .. } = asked;
+    let segments = pattern.written(request.path);
+    let mut path_and_query = relay.path.fill(|&index| segments[index]);
     if let Some(query) = request.query.filter(|query| relay.forward_query && !query.is_empty()) {
         path_and_query.push(if path_and_query.contains('?') { '&' } else { '?' });
         path_and_query.push_str(query);

@@ -247,6 +247,22 @@ fn the_upstream_gets_the_headers_and_the_query_that_the_configuration_forwards()
     assert!(asked.starts_with("GET /up?b=2 HTTP/1.1\r\n"), "{asked}");
 }
 
+#[test]
+fn b15_a_segment_of_the_path_reaches_the_upstream_as_it_came() {
+    let server = Remote::up();
+    let gateway = relay_to(&server.url_of("/up/{id}"), "", "");
+    for (segment, passed) in [
+        ("btcusdt@kline_1m", "btcusdt@kline_1m"),
+        ("DE*ABC*E1", "DE*ABC*E1"),
+        ("a:b+c=d,e;f!$&'()~", "a:b+c=d,e;f!$&'()~"),
+        ("%40%2A%c3%a4%2b%41", "%40%2A%c3%a4%2b%41"),
+        ("%7b\"|ä", "%7b%22%7C%C3%A4"),
+    ] {
+        let asked = asked_for(&gateway, &server, "plain", &format!("/dev/{segment}?@"), &[]);
+        assert!(asked.starts_with(&format!("GET /up/{passed}?@ HTTP/1.1\r\n")), "{asked}");
+    }
+}
+
 // Upstreams that refuse or cannot be reached
 
 #[test]
