@@ -7,12 +7,11 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 use std::sync::Arc;
 
-use openssl::ssl::SslContext;
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::config::{ListenAddress, ListenerSettings};
+use crate::connection::server_tls::ServerTls;
 use crate::connection::socket::SEND_BUFFER;
-use crate::connection::tls;
 
 /// Connections that the kernel keeps for us until they are accepted.
 const BACKLOG: i32 = 4096;
@@ -24,7 +23,7 @@ pub struct Listener {
     pub settings: Arc<ListenerSettings>,
     pub socket: Socket,
     /// Its TLS, if it has any.
-    pub tls: Option<SslContext>,
+    pub tls: Option<ServerTls>,
     /// The file of a Unix socket.
     file: Option<FileId>,
 }
@@ -82,10 +81,10 @@ impl Drop for Listener {
     }
 }
 
-fn load_tls(listener: &ListenerSettings) -> Result<Option<SslContext>, ListenError> {
+fn load_tls(listener: &ListenerSettings) -> Result<Option<ServerTls>, ListenError> {
     let Some(files) = &listener.tls else { return Ok(None) };
     let (certificate, private_key) = (&files.certificate, &files.private_key);
-    tls::server_context(certificate, private_key)
+    ServerTls::load(certificate, private_key)
         .map(Some)
         .map_err(|error| ListenError::Tls { listener: listener.name.clone(), cause: error.to_string() })
 }

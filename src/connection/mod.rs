@@ -15,5 +15,6 @@ pub mod queue;
 pub mod read_loop;
 pub mod reader;
 pub mod record_writer;
+pub mod server_tls;
 pub mod socket;
 pub mod tls;

@@ -4,97 +4,16 @@
 //! socket. The session never touches a socket itself, so the rules of the outbox hold for TLS clients too: a write never
 //! waits, and no lock is held over a system call.
 //!
-//! Listeners use the `openssl` crate directly because native-tls, which wraps it, offers a server TLS 1.2 only. Dialled
-//! connections go through native-tls, which trusts the certificates that the system trusts.
+//! Sessions of clients use the `openssl` crate directly because native-tls, which wraps it, offers a server TLS 1.2 only.
+//! Dialled connections go through native-tls, which trusts the certificates that the system trusts.
 
 use std::io::{self, Read, Write};
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::{fmt, fs};
 
 use openssl::error::ErrorStack;
-use openssl::pkey::{PKey, Private};
-use openssl::ssl::{
-    ErrorCode, ShutdownState, Ssl, SslAcceptor, SslContext, SslMethod, SslMode, SslOptions, SslSessionCacheMode,
-    SslStream, SslVersion,
-};
-use openssl::x509::X509;
+use openssl::ssl::{ErrorCode, ShutdownState, Ssl, SslContext, SslStream};
 
-use crate::pem::{self, PemError};
 use crate::sync::Mutex;
-
-/// The settings of a listener's TLS: TLS 1.2 and 1.3, Mozilla's intermediate profile.
-///
-/// # Errors
-/// A file that cannot be read or is no PEM, a key that is encrypted or does not belong to the certificate.
-pub fn server_context(certificate: &Path, private_key: &Path) -> Result<SslContext, ContextError> {
-    let read = |path: &Path| fs::read(path).map_err(|cause| ContextError::Unreadable { path: path.to_owned(), cause });
-    let unusable = |path: &Path| {
-        let path = path.to_owned();
-        move |problem| ContextError::Unusable { path, problem }
-    };
-    let chain = pem::certificates(&read(certificate)?).map_err(unusable(certificate))?;
-    let key = pem::private_key(&read(private_key)?).map_err(unusable(private_key))?;
-    pem::check_pair(&chain, &key).map_err(unusable(private_key))?;
-    context_of(&chain, &key).map_err(|error| unusable(certificate)(PemError::Refused(error)))
-}
-
-/// Why there are no settings of a listener's TLS.
-#[derive(Debug)]
-pub enum ContextError {
-    /// A file cannot be read.
-    Unreadable {
-        /// The file.
-        path: PathBuf,
-        /// What the system says.
-        cause: io::Error,
-    },
-    /// A file can be read and not be used.
-    Unusable {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        problem: PemError,
-    },
-}
-
-impl fmt::Display for ContextError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            ContextError::Unreadable { path, cause } => write!(f, "'{}' cannot be read: {cause}", path.display()),
-            ContextError::Unusable { path, problem } => write!(f, "'{}' {problem}", path.display()),
-        }
-    }
-}
-
-impl std::error::Error for ContextError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            ContextError::Unreadable { cause, .. } => Some(cause),
-            ContextError::Unusable { problem, .. } => Some(problem),
-        }
-    }
-}
-
-/// The chain begins with the server's own certificate.
-fn context_of(chain: &[X509], key: &PKey<Private>) -> Result<SslContext, ErrorStack> {
-    let mut builder = SslAcceptor::mozilla_intermediate_v5(SslMethod::tls_server())?;
-    builder.set_min_proto_version(Some(SslVersion::TLS1_2))?;
-    // A renegotiation would let a peer spend our processor time at will (CVE-2011-1473).
-    builder.set_options(SslOptions::NO_RENEGOTIATION | SslOptions::CIPHER_SERVER_PREFERENCE);
-    // Idle sessions give their record buffers back: 34 KiB a client.
-    builder.set_mode(SslMode::RELEASE_BUFFERS);
-    // Sessions are resumed from tickets that the client keeps; a cache here would be memory per client.
-    builder.set_session_cache_mode(SslSessionCacheMode::OFF);
-    for (at, certificate) in chain.iter().enumerate() {
-        match at {
-            0 => builder.set_certificate(certificate)?,
-            _ => builder.add_extra_chain_cert(certificate.clone())?,
-        }
-    }
-    builder.set_private_key(key)?;
-    Ok(builder.build().into_context())
-}
 
 /// The most ciphertext that may come without a byte of plaintext in it. A record has 16 KiB, so this is nothing but
 /// empty records, key updates or refused renegotiations, each of which costs us more than the peer.
@@ -409,9 +328,12 @@ impl Write for Buffers {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
     use openssl::ssl::SslContext;
 
     use super::*;
+    use crate::connection::server_tls::ServerTls;
 
     /// The settings of a server for `localhost`, and its certificate.
     fn server() -> (SslContext, native_tls::Certificate) {
@@ -421,7 +343,7 @@ mod tests {
         std::fs::write(&certificate, made.cert.pem()).unwrap();
         std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
         let trusted = native_tls::Certificate::from_pem(made.cert.pem().as_bytes()).unwrap();
-        (server_context(&certificate, &key).unwrap(), trusted)
+        (ServerTls::load(&certificate, &key).unwrap().context(Instant::now()), trusted)
     }
 
     fn connector(trusted: Option<native_tls::Certificate>, newest: native_tls::Protocol) -> native_tls::TlsConnector {

@@ -16,7 +16,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::config::WhenFull;
 use crate::connection::handshake::Stream;
-use crate::connection::tls::server_context;
+use crate::connection::server_tls::ServerTls;
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -47,7 +47,7 @@ fn tls_pair() -> (Socket, Session, openssl::ssl::SslStream<UnixStream>) {
     let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
     std::fs::write(&certificate, made.cert.pem()).unwrap();
     std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
-    let context = server_context(&certificate, &key).unwrap();
+    let context = ServerTls::load(&certificate, &key).unwrap().context(Instant::now());
     let (socket, theirs) = plain_pair();
     let client = thread::spawn(move || {
         let mut connector = SslConnector::builder(SslMethod::tls()).unwrap();
