@@ -10,18 +10,21 @@ use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, Sender};
 
+use crate::clock::Clock;
 use crate::connection::frame::CorkLimits;
 use crate::shared::Shared;
 use crate::shared::rooms::{LiveRoom, Ready};
 use crate::shared::turn::{Places, SLICE, Turn};
+use crate::system::watchdog::Progress;
 
 /// Slices that wait for each deliverer. Full: the broadcaster waits for them; the deliverers themselves wait for nobody.
 const SLICES: usize = 4;
 
 /// Runs until the rooms have ended.
-pub fn run(shared: &Shared, ready: &Receiver<Ready>, deliverers: Option<&Deliverers>) {
+pub fn run(shared: &Shared, ready: &Receiver<Ready>, deliverers: Option<&Deliverers>, progress: &Progress) {
     let limits = shared.endpoints.iter().map(|endpoint| endpoint.profile.cork).collect();
-    let mut broadcaster = Broadcaster { limits, deliverers, turns: VecDeque::new() };
+    let clock = &shared.clock;
+    let mut broadcaster = Broadcaster { limits, deliverers, turns: VecDeque::new(), clock, progress };
     broadcaster.run(ready);
     // Senders wait for what was taken from them.
     for left in ready.try_iter() {
@@ -32,10 +35,12 @@ pub fn run(shared: &Shared, ready: &Receiver<Ready>, deliverers: Option<&Deliver
 }
 
 /// A deliverer's loop.
-pub fn deliver(slices: &Receiver<Slice>) {
+pub fn deliver(clock: &Clock, slices: &Receiver<Slice>, progress: &Progress) {
     for Slice { turn, places } in slices {
+        progress.begin(clock.now());
         turn.deliver(places);
         end(turn);
+        progress.sleep();
     }
 }
 
@@ -84,6 +89,8 @@ struct Broadcaster<'a> {
     deliverers: Option<&'a Deliverers>,
     /// The rooms that have something to be delivered, in the order of their turns.
     turns: VecDeque<Next>,
+    clock: &'a Clock,
+    progress: &'a Progress,
 }
 
 /// What a room's turn begins with.
@@ -98,11 +105,13 @@ impl Broadcaster<'_> {
     fn run(&mut self, ready: &Receiver<Ready>) {
         loop {
             if self.turns.is_empty() {
+                self.progress.sleep();
                 let Ok(first) = ready.recv() else { return };
                 if !self.add(first) {
                     return;
                 }
             }
+            self.progress.begin(self.clock.now());
             if self.turns.iter().any(|next| matches!(next, Next::Begin(_))) {
                 // Other senders that are about to publish get to do so: what is published now is joined.
                 std::thread::yield_now();
@@ -213,12 +222,13 @@ mod tests {
         let (way, slices) = super::deliverers(deliverers.max(1));
         std::thread::scope(|scope| {
             for _ in 0..deliverers {
-                let slices = slices.clone();
-                scope.spawn(move || deliver(&slices));
+                let (shared, slices) = (Arc::clone(&shared), slices.clone());
+                scope.spawn(move || deliver(&shared.clock, &slices, &Progress::default()));
             }
             let broadcaster = {
                 let shared = Arc::clone(&shared);
-                scope.spawn(move || run(&shared, &ready, (deliverers > 0).then_some(way).as_ref()))
+                let way = (deliverers > 0).then_some(way);
+                scope.spawn(move || run(&shared, &ready, way.as_ref(), &Progress::default()))
             };
             let _ending = Ending(&shared);
             let mut id = 0;
@@ -283,7 +293,7 @@ mod tests {
         let readers: Vec<_> = (1..=200).map(|id| join(&shared, &room, id)).collect();
         let broadcaster = {
             let shared = Arc::clone(&shared);
-            std::thread::spawn(move || run(&shared, &ready, Some(&way)))
+            std::thread::spawn(move || run(&shared, &ready, Some(&way), &Progress::default()))
         };
         let publisher = Publisher::of_sender(&shared.budget);
         let accepted = (0..1000).take_while(|number| publisher.try_publish(&room, None, &frame(0, *number))).count();
@@ -299,7 +309,8 @@ mod tests {
         other.leave(&quiet, 301.into(), || false);
         assert_eq!(quiet.clients(), [Id::from(302)]);
         // The deliverer catches up: the sender goes on.
-        let deliverer = std::thread::spawn(move || deliver(&slices));
+        let clock = Arc::clone(&shared.clock);
+        let deliverer = std::thread::spawn(move || deliver(&clock, &slices, &Progress::default()));
         assert!(publisher.publish(&room, None, &frame(0, accepted), || false));
         for mut reader in readers {
             reader.read_exact(&mut vec![0; (accepted + 1) * LEN]).unwrap();

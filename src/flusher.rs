@@ -3,12 +3,17 @@
 use log::error;
 
 use crate::shared::Shared;
+use crate::system::watchdog::Progress;
 
 /// Runs until the gateway has stopped and the poller is woken.
-pub fn run(shared: &Shared, ended: impl Fn() -> bool) {
+pub fn run(shared: &Shared, ended: impl Fn() -> bool, progress: &Progress) {
     while !ended() {
         match shared.poller.wait() {
-            Ok(writable) => writable.iter().for_each(|outbox| outbox.resume()),
+            Ok(writable) => {
+                progress.begin(shared.clock.now());
+                writable.iter().for_each(|outbox| outbox.resume());
+                progress.sleep();
+            }
             Err(error) => {
                 // epoll_wait fails only if its descriptor is not one: nobody would ever be flushed.
                 error!("failed to wait for stalled sockets: {error}");

@@ -25,7 +25,7 @@ use crate::shared::Shared;
 use crate::shared::rooms::{Ready, Rooms};
 use crate::system::limits;
 use crate::system::thread::spawn_vital;
-use crate::system::watchdog::Watchdog;
+use crate::system::watchdog::{Progress, Watchdog};
 
 /// How often a stop looks whether a link has sent what waits for it.
 const LINK_SLICE: Duration = Duration::from_millis(5);
@@ -140,9 +140,11 @@ impl Gateway {
         listeners: Vec<Listener>,
         watchdog: Option<&Arc<Watchdog>>,
     ) -> Result<(), StartError> {
-        self.flusher = Some(start_flusher(&self.shared, &self.flusher_ended).map_err(system("start the flusher"))?);
-        let deliverers = self.start_deliverers().map_err(system("start a deliverer"))?;
-        let broadcaster = start_broadcaster(&self.shared, ready, deliverers);
+        let watched = || watchdog.map(|watchdog| watchdog.watch()).unwrap_or_default();
+        let flusher = start_flusher(&self.shared, &self.flusher_ended, watched());
+        self.flusher = Some(flusher.map_err(system("start the flusher"))?);
+        let deliverers = self.start_deliverers(watched).map_err(system("start a deliverer"))?;
+        let broadcaster = start_broadcaster(&self.shared, ready, deliverers, watched());
         self.broadcaster = Some(broadcaster.map_err(system("start the broadcaster"))?);
         self.start_heartbeat().map_err(system("start the heartbeat"))?;
         for (index, dialer) in links.into_iter().enumerate() {
@@ -155,15 +157,16 @@ impl Gateway {
     }
 
     /// `None` if there are none, and the broadcaster delivers itself.
-    fn start_deliverers(&mut self) -> io::Result<Option<Deliverers>> {
+    fn start_deliverers(&mut self, watched: impl Fn() -> Arc<Progress>) -> io::Result<Option<Deliverers>> {
         let count = self.shared.settings.gateway.deliverers;
         if count == 0 {
             return Ok(None);
         }
         let (deliverers, slices) = broadcaster::deliverers(count);
         for number in 0..count {
-            let slices = slices.clone();
-            self.deliverers.push(spawn_vital(&format!("deliver {number}"), move || broadcaster::deliver(&slices))?);
+            let (clock, slices, progress) = (Arc::clone(&self.shared.clock), slices.clone(), watched());
+            let body = move || broadcaster::deliver(&clock, &slices, &progress);
+            self.deliverers.push(spawn_vital(&format!("deliver {number}"), body)?);
         }
         Ok(Some(deliverers))
     }
@@ -270,18 +273,19 @@ fn join(threads: impl IntoIterator<Item = JoinHandle<()>>) {
     threads.into_iter().for_each(|thread| drop(thread.join()));
 }
 
-fn start_flusher(shared: &Arc<Shared>, ended: &Arc<AtomicBool>) -> io::Result<JoinHandle<()>> {
+fn start_flusher(shared: &Arc<Shared>, ended: &Arc<AtomicBool>, progress: Arc<Progress>) -> io::Result<JoinHandle<()>> {
     let (shared, ended) = (Arc::clone(shared), Arc::clone(ended));
-    spawn_vital("flusher", move || flusher::run(&shared, || ended.load(Ordering::Acquire)))
+    spawn_vital("flusher", move || flusher::run(&shared, || ended.load(Ordering::Acquire), &progress))
 }
 
 fn start_broadcaster(
     shared: &Arc<Shared>,
     ready: Receiver<Ready>,
     deliverers: Option<Deliverers>,
+    progress: Arc<Progress>,
 ) -> io::Result<JoinHandle<()>> {
     let shared = Arc::clone(shared);
-    spawn_vital("broadcaster", move || broadcaster::run(&shared, &ready, deliverers.as_ref()))
+    spawn_vital("broadcaster", move || broadcaster::run(&shared, &ready, deliverers.as_ref(), &progress))
 }
 
 fn link_dialer(link: &LinkSettings, resolver: &Arc<Resolver>) -> Result<Dialer, StartError> {
