@@ -9,6 +9,7 @@ use log::info;
 use crate::clock::{TICK, Ticks};
 use crate::connection::keepalive::Action;
 use crate::connection::peer::Peer;
+use crate::log_kind::QUEUES;
 use crate::shared::Shared;
 use crate::system::malloc;
 
@@ -53,7 +54,7 @@ fn visit(shared: &Shared, peer: &Arc<Peer>, now: Ticks) -> Option<Ticks> {
     }
     if peer.blocked_on().is_some() {
         if let Some(what) = peer.report_blocked() {
-            info!("{peer}: held by {}: wsgate reads nothing from it until there is room", shared.name_of(what));
+            info!(target: QUEUES, "{peer}: held by {}: wsgate reads nothing from it until there is room", shared.name_of(what));
         }
         // Its silence is ours.
         return Some(now + 1);

@@ -31,6 +31,7 @@ mod route;
 // Addresses that we accept on, and connections that we open.
 mod dial;
 mod listener;
+mod log_kind;
 
 // One WebSocket, both ways.
 mod connection;

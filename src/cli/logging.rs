@@ -11,11 +11,12 @@ use std::panic::PanicHookInfo;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use env_logger::{Builder, Logger, Target};
+use env_logger::{Builder, Logger};
 use jiff::Timestamp;
 use log::{Level, LevelFilter, Log, Metadata, Record, error};
 use rustix::event::{PollFd, PollFlags, poll};
 
+use super::log_limit::{LeftOut, Limiter, is_of_peers};
 use crate::display::is_misleading;
 use crate::sync::{Condvar, Mutex, MutexGuard, Signal};
 use crate::system::thread::spawn_vital;
@@ -23,30 +24,25 @@ use crate::system::thread::spawn_vital;
 /// The most characters of one line's message; the rest is cut.
 const MESSAGE_MAX: usize = 1024;
 
-/// The most bytes of lines that wait to be written: what 12,000 clients leave behind when all of them are closed
-/// at once. What does not fit is dropped and counted.
+/// The most bytes of lines that wait to be written. What does not fit is dropped and counted.
 const BACKLOG_MAX: usize = 4 << 20;
+
+/// How much of it is only for lines whose number no peer decides, so that no crowd drives them out.
+const RESERVE: usize = 1 << 20;
 
 /// How long an end of the process waits for its last lines to be written.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
-/// Starts the log at a level; RUST_LOG, if set, says more precisely what is shown. A panic is logged too.
+/// Starts the log at a level; RUST_LOG, if set, says more precisely what is shown. Of each kind of line whose number
+/// peers decide, `per_second` are shown; `None` shows all. A panic is logged too.
 /// Before the process ends, `log::logger().flush()` gives the last lines a moment to be written.
 ///
 /// # Errors
 ///
 /// The system has no thread for it.
-pub(super) fn start(level: LevelFilter) -> io::Result<()> {
-    let backlog = Arc::new(Backlog::default());
-    let logger = Builder::new()
-        .filter_level(level)
-        .parse_default_env()
-        .target(Target::Pipe(Box::new(BacklogWriter(Arc::clone(&backlog)))))
-        .format(|line, record| {
-            let message = record.args().to_string();
-            write_line(line, line.timestamp_millis(), record.level(), &message)
-        })
-        .build();
+pub(super) fn start(level: LevelFilter, per_second: Option<u64>) -> io::Result<()> {
+    let backlog = Arc::new(Backlog::new(per_second));
+    let logger = Builder::new().filter_level(level).parse_default_env().build();
     let written = Arc::clone(&backlog);
     spawn_vital("log", move || {
         let mut writer = Writer::new(StandardError);
@@ -60,8 +56,20 @@ pub(super) fn start(level: LevelFilter) -> io::Result<()> {
     Ok(())
 }
 
-fn write_line(to: &mut impl Write, at: impl fmt::Display, level: Level, message: &str) -> io::Result<()> {
-    writeln!(to, "{at} {level:<5} {}", Printable(message))
+/// A line as it is written, with the time of now.
+fn line(level: Level, message: &str) -> Vec<u8> {
+    format!("{:.3} {level:<5} {}\n", Timestamp::now(), Printable(message)).into_bytes()
+}
+
+/// The line in the place of lines that are missing.
+fn gap(missing: u64) -> Vec<u8> {
+    line(Level::Warn, &format!("log: {missing} lines are missing here: standard error did not accept them"))
+}
+
+/// The line for lines that were not shown.
+fn count(left_out: &LeftOut) -> Vec<u8> {
+    let LeftOut { lines, kind, level } = left_out;
+    line(*level, &format!("log: {lines} more lines about {kind} in this second are left out (lines_per_second)"))
 }
 
 /// The standard library's hook would write to standard error itself: it would wait with the thread that
@@ -79,6 +87,7 @@ fn log_panic(panic: &PanicHookInfo<'_>) {
 
 /// The logger: what is shown, how it looks, and where it goes.
 struct Lines {
+    /// Says what is shown; it writes nothing itself.
     logger: Logger,
     backlog: Arc<Backlog>,
 }
@@ -89,23 +98,35 @@ impl Log for Lines {
     }
 
     fn log(&self, record: &Record<'_>) {
-        self.logger.log(record);
+        if !self.logger.matches(record) || !self.backlog.admits(record) {
+            return;
+        }
+        let whose = if is_of_peers(record.target()) { Whose::Peers } else { Whose::Ours };
+        self.backlog.push(&line(record.level(), &record.args().to_string()), whose);
     }
 
     fn flush(&self) {
+        self.backlog.end_counts();
         self.backlog.wait_written(LAST_WORDS);
     }
 }
 
+/// Who decides how many lines of a kind there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Whose {
+    Peers,
+    Ours,
+}
+
 /// The lines that are not written yet.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Backlog {
     state: Mutex<BacklogState>,
     filled: Condvar,
     written: Signal,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct BacklogState {
     /// Whole lines.
     bytes: Vec<u8>,
@@ -113,44 +134,89 @@ struct BacklogState {
     dropped: u64,
     /// Whether lines that were here before are being written.
     is_writing: bool,
+    limiter: Limiter,
 }
 
-/// The backlog as the logger sees it: it takes a line at a time and never fails.
-struct BacklogWriter(Arc<Backlog>);
-
-impl Write for BacklogWriter {
-    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        self.0.push(line);
-        Ok(line.len())
+impl BacklogState {
+    /// Appends a line. Once one was dropped so are all, until there is room for what comes, so that a log has one gap
+    /// with its size beside it and not many. A line of ours has more room, and ends a gap where it stands.
+    fn append(&mut self, line: &[u8], whose: Whose) {
+        let gap = if self.dropped > 0 { gap(self.dropped) } else { Vec::new() };
+        let has_room = match whose {
+            Whose::Peers => self.dropped == 0 && self.bytes.len() + line.len() <= BACKLOG_MAX - RESERVE,
+            Whose::Ours => self.bytes.len() + gap.len() + line.len() <= BACKLOG_MAX,
+        };
+        if !has_room {
+            self.dropped += 1;
+            return;
+        }
+        self.dropped = 0;
+        self.bytes.extend_from_slice(&gap);
+        self.bytes.extend_from_slice(line);
     }
 
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
+    fn append_counts(&mut self, now: Instant) {
+        while let Some(left_out) = self.limiter.due(now) {
+            self.append(&count(&left_out), Whose::Ours);
+        }
     }
 }
 
 impl Backlog {
-    /// Appends a line. Once one was dropped so are all, until there is room for what comes, so that a log
-    /// has one gap with its size beside it and not many.
-    fn push(&self, line: &[u8]) {
+    fn new(per_second: Option<u64>) -> Backlog {
+        let state =
+            BacklogState { bytes: Vec::new(), dropped: 0, is_writing: false, limiter: Limiter::new(per_second) };
+        Backlog { state: Mutex::new(state), filled: Condvar::default(), written: Signal::default() }
+    }
+
+    /// Whether a line is shown; one that is not is counted.
+    fn admits(&self, record: &Record<'_>) -> bool {
+        self.change(|state| {
+            let now = Instant::now();
+            state.append_counts(now);
+            state.limiter.admits(record.target(), record.level(), now)
+        })
+    }
+
+    fn push(&self, line: &[u8], whose: Whose) {
+        self.change(|state| state.append(line, whose));
+    }
+
+    /// Says how many lines were left out, although more may follow in the same second.
+    fn end_counts(&self) {
+        self.change(|state| {
+            while let Some(left_out) = state.limiter.last() {
+                state.append(&count(&left_out), Whose::Ours);
+            }
+        });
+    }
+
+    /// Changes what is here, and wakes the thread that writes if it has something to do, or to wait for.
+    fn change<T>(&self, change: impl FnOnce(&mut BacklogState) -> T) -> T {
         let mut state = self.lock();
-        if state.dropped > 0 || state.bytes.len() + line.len() > BACKLOG_MAX {
-            state.dropped += 1;
-            return;
-        }
-        let is_first = state.bytes.is_empty();
-        state.bytes.extend_from_slice(line);
+        let before = (state.bytes.is_empty(), state.limiter.next_due().is_none());
+        let result = change(&mut state);
+        let after = (state.bytes.is_empty(), state.limiter.next_due().is_none());
         drop(state);
-        if is_first {
+        if before != after {
             self.filled.notify_one();
         }
+        result
     }
 
     /// Waits for lines, writes all that are here, and says how many are missing behind them.
     fn write_next<W: Write>(&self, writer: &mut Writer<W>) {
         let mut state = self.lock();
-        while state.bytes.is_empty() {
-            state = self.filled.wait(state);
+        loop {
+            let now = Instant::now();
+            state.append_counts(now);
+            if !state.bytes.is_empty() {
+                break;
+            }
+            state = match state.limiter.next_due() {
+                Some(due) => self.filled.wait_timeout(state, due.saturating_duration_since(now)),
+                None => self.filled.wait(state),
+            };
         }
         state.is_writing = true;
         let (bytes, dropped) = (std::mem::take(&mut state.bytes), std::mem::take(&mut state.dropped));
@@ -204,11 +270,7 @@ impl<W: Write> Writer<W> {
         if self.missing == 0 {
             return;
         }
-        let message = format!("log: {} lines are missing here: standard error did not accept them", self.missing);
-        let mut line = Vec::new();
-        write_line(&mut line, format_args!("{:.3}", Timestamp::now()), Level::Warn, &message)
-            .expect("a vector takes everything");
-        if self.put(&line) == 0 {
+        if self.put(&gap(self.missing)) == 0 {
             self.missing = 0;
         }
     }
@@ -309,29 +371,67 @@ mod tests {
 
     #[test]
     fn a_line_that_has_no_room_is_dropped_and_nobody_waits() {
-        let backlog = Backlog::default();
+        let backlog = Backlog::new(None);
         let line = [&[b'x'; 1023][..], b"\n"].concat();
-        for _ in 0..BACKLOG_MAX / 1024 + 3 {
-            backlog.push(&line);
+        const FIT: usize = (BACKLOG_MAX - RESERVE) / 1024;
+        for _ in 0..FIT + 3 {
+            backlog.push(&line, Whose::Peers);
         }
         // Behind a gap a short line has no room either.
-        backlog.push(b"short\n");
+        backlog.push(b"short\n", Whose::Peers);
         let mut writer = Writer::new(Disk { room: usize::MAX, ..Disk::default() });
         backlog.write_next(&mut writer);
-        backlog.push(b"later\n");
+        backlog.push(b"later\n", Whose::Peers);
         backlog.write_next(&mut writer);
         let lines = lines(&writer.to);
-        assert_eq!(lines.len(), BACKLOG_MAX / 1024 + 2);
-        assert_eq!(lines[BACKLOG_MAX / 1024..], ["4", "later"]);
+        assert_eq!(lines.len(), FIT + 2);
+        assert_eq!(lines[FIT..], ["4", "later"]);
+    }
+
+    #[test]
+    fn c12_a_crowd_drives_out_no_line_of_ours() {
+        let backlog = Backlog::new(None);
+        let line = [&[b'x'; 1023][..], b"\n"].concat();
+        let crowd = || (0..BACKLOG_MAX / 1024).for_each(|_| backlog.push(&line, Whose::Peers));
+        crowd();
+        backlog.push(b"first error\n", Whose::Ours);
+        crowd();
+        backlog.push(b"second error\n", Whose::Ours);
+        let mut writer = Writer::new(Disk { room: usize::MAX, ..Disk::default() });
+        backlog.write_next(&mut writer);
+        let lines = lines(&writer.to);
+        let (fit, left) = ((BACKLOG_MAX - RESERVE) / 1024, RESERVE / 1024);
+        let [left, all] = [left.to_string(), (BACKLOG_MAX / 1024).to_string()];
+        assert_eq!(lines[fit..], [&left, "first error", &all, "second error"]);
+    }
+
+    #[test]
+    fn c12_the_last_count_is_written_although_nothing_follows() {
+        let backlog = Backlog::new(Some(1));
+        let log = |target: &str| {
+            let record = Record::builder().target(target).level(Level::Info).args(format_args!("a line")).build();
+            backlog.admits(&record)
+        };
+        assert!(log("wsgate::connects") && !log("wsgate::connects") && !log("wsgate::connects"));
+        let mut writer = Writer::new(Disk { room: usize::MAX, ..Disk::default() });
+        // It waits for the end of the second by itself.
+        backlog.write_next(&mut writer);
+        assert!(log("wsgate::connects") && !log("wsgate::connects"));
+        backlog.end_counts();
+        backlog.write_next(&mut writer);
+        let written = String::from_utf8(writer.to.taken).unwrap();
+        let counts: Vec<_> = written.lines().map(|line| line.split_once("log: ").unwrap().1).collect();
+        let about = "more lines about connects in this second are left out (lines_per_second)";
+        assert_eq!(counts, [format!("2 {about}"), format!("1 {about}")]);
     }
 
     #[test]
     fn a_full_disk_loses_lines_and_says_how_many_once_it_has_room() {
-        let backlog = Backlog::default();
+        let backlog = Backlog::new(None);
         let mut writer = Writer::new(Disk { room: 9, ..Disk::default() });
         let mut write = |lines: &[&[u8]], room: usize| {
             writer.to.room += room;
-            lines.iter().for_each(|line| backlog.push(line));
+            lines.iter().for_each(|line| backlog.push(line, Whose::Ours));
             backlog.write_next(&mut writer);
         };
         write(&[b"first\n", b"second\n", b"third\n"], 0);
@@ -343,8 +443,8 @@ mod tests {
 
     #[test]
     fn the_end_waits_for_the_last_lines_but_not_for_ever() {
-        let backlog = Arc::new(Backlog::default());
-        backlog.push(b"last words\n");
+        let backlog = Arc::new(Backlog::new(None));
+        backlog.push(b"last words\n", Whose::Ours);
         backlog.wait_written(Duration::from_millis(10));
         assert!(!backlog.lock().bytes.is_empty(), "nobody has written it");
         let writing = {

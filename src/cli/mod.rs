@@ -10,6 +10,7 @@ mod failure;
 pub mod import;
 mod input_lines;
 mod listen;
+mod log_limit;
 mod logging;
 mod message_output;
 mod send;

@@ -34,7 +34,7 @@ pub(super) fn run(config: Option<&Path>) -> ExitCode {
             return ExitCode::from(exit::CONFIG);
         }
     };
-    if let Err(error) = logging::start(settings.gateway.log_level) {
+    if let Err(error) = logging::start(settings.gateway.log_level, settings.gateway.log_lines_per_second) {
         tell(&format!("failed to start the thread of the log: {error}"));
         return ExitCode::from(exit::SYSTEM);
     }

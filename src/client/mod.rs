@@ -18,6 +18,7 @@ use crate::dispatch::Dispatch;
 use crate::dispatch::undelivered::Undelivered;
 use crate::events::json::{Disconnected, What};
 use crate::events::tell_of_client;
+use crate::log_kind::{CONNECTS, DISCONNECTS};
 use crate::relay;
 use crate::relay::reach::Reached;
 use crate::shared::Shared;
@@ -92,8 +93,10 @@ fn live(
 fn arrived(shared: &Shared, client: &Client, from: &str, subprotocol: Option<String>) {
     let (id, room) = (client.id(), shared.routes.show(&client.room.path));
     match &subprotocol {
-        None => info!("client {id} ({from}): connected to '{room}'"),
-        Some(subprotocol) => info!("client {id} ({from}): connected to '{room}' with subprotocol '{subprotocol}'"),
+        None => info!(target: CONNECTS, "client {id} ({from}): connected to '{room}'"),
+        Some(subprotocol) => {
+            info!(target: CONNECTS, "client {id} ({from}): connected to '{room}' with subprotocol '{subprotocol}'")
+        }
     }
 }
 
@@ -106,15 +109,16 @@ fn departed(shared: &Shared, client: &Client, since: Instant, (received, undeliv
     leave(shared, client);
     let duration = since.elapsed();
     info!(
+        target: DISCONNECTS,
         "client {id}: disconnected from '{room}': {ending}, after {duration:.1?}, {messages} messages ({bytes} bytes) received, \
          {} messages ({} bytes) sent, {} dropped",
         sent.messages, sent.bytes, sent.dropped,
     );
     if sent.lost > 0 {
-        info!("client {id}: {} messages were still queued for it and are lost", sent.lost);
+        info!(target: DISCONNECTS, "client {id}: {} messages were still queued for it and are lost", sent.lost);
     }
     if !undelivered.is_empty() {
-        info!("client {id}: {undelivered}");
+        info!(target: DISCONNECTS, "client {id}: {undelivered}");
     }
     let disconnected = || Disconnected::new(ending.clone(), duration, (messages, bytes), sent);
     if ending.is_bad() {

@@ -21,6 +21,7 @@ use crate::format;
 use crate::http::refusal::{Body, Refusal};
 use crate::http::request::{self, Request};
 use crate::id::Id;
+use crate::log_kind::{CONNECTS, HANDSHAKES, REFUSALS};
 use crate::message::{Kind, Message, Origin};
 use crate::permits::Permit;
 use crate::relay::reach::{ClientRequest, ReachError, Reached, reach};
@@ -71,8 +72,17 @@ pub struct Admitted {
 #[derive(Debug)]
 struct Rejection {
     why: Why,
-    /// Empty if there is nothing to say, or no way to say it.
-    last_words: Vec<u8>,
+    last_words: LastWords,
+}
+
+#[derive(Debug)]
+enum LastWords {
+    /// There is nothing to say, or no way to say it.
+    None,
+    /// A whole answer.
+    Answer(Vec<u8>),
+    /// The TLS session has sent the alert that says why.
+    Alert,
 }
 
 #[derive(Debug)]
@@ -83,7 +93,7 @@ enum Why {
     AtCapacity(Full),
     /// It ended before it had asked for anything, or the connection failed.
     Gone(String),
-    /// No TLS session came about; the session has sent the alert that says why.
+    /// No TLS session came about.
     TlsFailed(String),
 }
 
@@ -144,10 +154,10 @@ fn judge<'a>(shared: &Arc<Shared>, incoming: &mut Incoming, head: &'a [u8]) -> R
         }
         Err(ReachError::Gone) => {
             let why = Why::Gone("it left before its upstream had answered".to_owned());
-            Err(Rejection { why, last_words: Vec::new() })
+            Err(Rejection { why, last_words: LastWords::None })
         }
         Err(ReachError::Refused { refusal, answer }) => {
-            Err(Rejection { why: Why::Refused(refusal), last_words: answer })
+            Err(Rejection { why: Why::Refused(refusal), last_words: LastWords::Answer(answer) })
         }
     }
 }
@@ -160,25 +170,28 @@ fn refused(refusal: Refusal) -> Rejection {
 /// The same, as the method in this head demands.
 fn refused_as(refusal: Refusal, head: &[u8]) -> Rejection {
     let body = if request::is_head(head) { Body::LeftOut } else { Body::Whole };
-    Rejection { last_words: refusal.to_http(SystemTime::now(), body), why: Why::Refused(refusal) }
+    let last_words = LastWords::Answer(refusal.to_http(SystemTime::now(), body));
+    Rejection { why: Why::Refused(refusal), last_words }
 }
 
 /// Says the last words, logs why, and gives the peer time to read them. In this order: whoever looks for the reason
 /// finds it at once.
 fn reject(mut incoming: Incoming, Rejection { why, last_words }: Rejection, from: &str) {
-    let is_said = !last_words.is_empty() && incoming.stream.write(&last_words).is_ok();
+    let is_said = matches!(&last_words, LastWords::Answer(answer) if incoming.stream.write(answer).is_ok());
     let id = incoming.id;
     match &why {
-        Why::Refused(Refusal { status, reason }) => info!("client {id} ({from}): refused with {status}: {reason}"),
-        Why::AtCapacity(full) => info!("client {id} ({from}): closed with 1013: {full}"),
+        Why::Refused(Refusal { status, reason }) => {
+            info!(target: REFUSALS, "client {id} ({from}): refused with {status}: {reason}")
+        }
+        Why::AtCapacity(full) => info!(target: REFUSALS, "client {id} ({from}): closed with 1013: {full}"),
         Why::Gone(why) => debug!("client {id} ({from}): {why}"),
-        Why::TlsFailed(why) => debug!("client {id} ({from}): TLS handshake failed: {why}"),
+        Why::TlsFailed(why) => info!(target: HANDSHAKES, "client {id} ({from}): TLS handshake failed: {why}"),
     }
     let deadline = Instant::now() + LINGER;
-    match why {
-        Why::TlsFailed(_) => incoming.stream.abandon(deadline),
-        _ if is_said => incoming.stream.linger(deadline),
-        _ => {}
+    match last_words {
+        LastWords::Answer(_) if is_said => incoming.stream.linger(deadline),
+        LastWords::Alert => incoming.stream.abandon(deadline),
+        LastWords::Answer(_) | LastWords::None => {}
     }
 }
 
@@ -207,7 +220,7 @@ fn take_place(incoming: &Incoming, admission: &Admission<'_>, endpoint: &Endpoin
         Err(full) => return Err(at_capacity(admission, endpoint, full)),
     };
     if let Some(replaced) = replaced {
-        info!("client {}: its place is given to client {}", replaced.id(), incoming.id);
+        info!(target: CONNECTS, "client {}: its place is given to client {}", replaced.id(), incoming.id);
         replaced.close();
     }
     Ok(place)
@@ -243,7 +256,7 @@ fn enter(
         client.outbox().enqueue(Frame::joined(refusal.to_http(SystemTime::now(), Body::Whole).into(), 0));
         client.outbox().flush();
         client.outbox().abort("the server is shutting down");
-        info!("client {id} ({from}): refused with {}: {}", refusal.status, refusal.reason);
+        info!(target: REFUSALS, "client {id} ({from}): refused with {}: {}", refusal.status, refusal.reason);
         return None;
     };
     // The order of the next steps is a promise. The 101 and the welcome wait in the outbox before the room can deliver
@@ -284,18 +297,18 @@ fn at_capacity(admission: &Admission<'_>, endpoint: &Endpoint, full: Full) -> Re
     match endpoint.settings.at_capacity {
         AtCapacity::Refuse | AtCapacity::Replace => refused(Refusal::new(503, format!("this {what} is at capacity"))),
         AtCapacity::Close => {
-            let mut last_words = request::accept(admission.key, admission.subprotocol.as_deref());
+            let mut answer = request::accept(admission.key, admission.subprotocol.as_deref());
             for slice in Frame::close(Role::Server, Some(1013), reason).slices(0) {
-                last_words.extend_from_slice(&slice);
+                answer.extend_from_slice(&slice);
             }
-            Rejection { why: Why::AtCapacity(full), last_words }
+            Rejection { why: Why::AtCapacity(full), last_words: LastWords::Answer(answer) }
         }
     }
 }
 
 /// What a peer gets of which no request could be read.
 fn unread(stream: &mut Stream, error: HeadError, shared: &Shared) -> Rejection {
-    let without_words = |why| Rejection { why, last_words: Vec::new() };
+    let without_words = |why| Rejection { why, last_words: LastWords::None };
     let refusal = match error {
         HeadError::TimedOut => {
             let timeout = shared.settings.gateway.handshake_timeout;
@@ -309,14 +322,20 @@ fn unread(stream: &mut Stream, error: HeadError, shared: &Shared) -> Rejection {
             }
             Refusal::new(400, other.advice())
         }
+        // As a client does that does not like our certificate.
+        HeadError::Incomplete if stream.is_secret_not_agreed() => {
+            return without_words(Why::TlsFailed("the client has ended the connection".to_owned()));
+        }
         HeadError::Incomplete => return without_words(Why::Gone("it left in the middle of its request".to_owned())),
         HeadError::Silent => return without_words(Why::Gone("it left without a request".to_owned())),
-        HeadError::Tls(error) => return without_words(Why::TlsFailed(error.to_string())),
+        HeadError::Tls(error) => {
+            return Rejection { why: Why::TlsFailed(error.to_string()), last_words: LastWords::Alert };
+        }
         HeadError::Io(error) => return without_words(Why::Gone(format!("failed to read its request: {error}"))),
     };
     if stream.is_secret_not_agreed() {
         // There is no way to say it in.
-        return without_words(Why::Gone(refusal.reason));
+        return without_words(Why::TlsFailed(refusal.reason));
     }
     refused(refusal)
 }

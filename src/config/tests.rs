@@ -482,6 +482,7 @@ fn every_option_reaches_its_field() {
         client_stack = "1MiB"
         [log]
         level = "debug"
+        lines_per_second = "off"
         [[listen]]
         address = "[::1]:0"
         hosts = ["Gate.example", "*.plant.example"]
@@ -527,6 +528,7 @@ fn every_option_reaches_its_field() {
             deliverers: 3,
             client_stack: 1 << 20,
             log_level: log::LevelFilter::Debug,
+            log_lines_per_second: None,
         }
     );
     let tcp: SocketAddr = "[::1]:0".parse().unwrap();

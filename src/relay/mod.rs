@@ -23,6 +23,7 @@ use crate::dial::reconnecting::ReconnectingOutbox;
 use crate::dial::{DialError, Dialed, Hints, RequestExtras, WaitEnd};
 use crate::display::Seconds;
 use crate::id::Id;
+use crate::log_kind::UPSTREAMS;
 use crate::message::{Kind, Message};
 use crate::relay::reach::Reached;
 use crate::shared::registry::Client;
@@ -99,7 +100,7 @@ pub fn run(shared: &Arc<Shared>, client: &Arc<Client>, reached: Reached, handsha
     let leave = Leave(&side);
     let thread = side.connect(dialed).and_then(|connection| start(&side, connection));
     if let Err(error) = &thread {
-        warn!("client {}: failed to start the thread of its relay: {error}", client.id());
+        warn!(target: UPSTREAMS, "client {}: failed to start the thread of its relay: {error}", client.id());
         // What it sends from here on is read for its Close alone.
         client.outbox().close(Some(1013), "Server at capacity");
     }
@@ -166,7 +167,7 @@ impl Side {
                     }
                     patience => patience.insert(Patience { until: Instant::now() + hold, failures: 0 }),
                 };
-                info!("client {}: its upstream is gone: it is kept for at most {}", self.client.id(), Seconds(hold));
+                info!(target: UPSTREAMS, "client {}: its upstream is gone: it is kept for at most {}", self.client.id(), Seconds(hold));
                 self.reach_again(patience)
             });
             connection = match again {
@@ -209,7 +210,7 @@ impl Side {
         let close = read_loop.run(handshaken, &mut to_client);
         let (ending, _) = upstream.lost(&peer.outbox);
         if !client.outbox().is_closing() {
-            info!("{peer}: the upstream is gone: {ending}");
+            info!(target: UPSTREAMS, "{peer}: the upstream is gone: {ending}");
         }
         let is_restart = match &close {
             // It was lost; or else we closed it because of what it sent, which it would send again.
@@ -235,7 +236,7 @@ impl Side {
             }
             let left = patience.until.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                warn!("client {id}: it is closed, because no new connection to its upstream opened in time: {error}");
+                warn!(target: UPSTREAMS, "client {id}: it is closed, because no new connection to its upstream opened in time: {error}");
                 return None;
             }
             error = match dialer.dial_within(left, &self.extras, &cancel) {
@@ -244,7 +245,7 @@ impl Side {
                 }
                 Ok(dialed) => match self.connect(dialed) {
                     Ok(connection) => {
-                        info!("client {id}: its upstream is back");
+                        info!(target: UPSTREAMS, "client {id}: its upstream is back");
                         return Some(connection);
                     }
                     Err(error) => error.to_string(),
@@ -273,7 +274,7 @@ impl Side {
     fn count_lost(&self) {
         let lost = self.upstream.end();
         if lost > 0 {
-            info!("relay {}: {lost} messages were still queued for its upstream and are lost", self.client.id());
+            info!(target: UPSTREAMS, "relay {}: {lost} messages were still queued for its upstream and are lost", self.client.id());
         }
     }
 

@@ -13,6 +13,7 @@ use crate::config::RelaySettings;
 use crate::dial::{DialError, Dialed, Dialer, Hints, RequestExtras, ServerRefusal};
 use crate::http::refusal::{Body, Refusal, http_date};
 use crate::http::request::{self, Request};
+use crate::log_kind::UPSTREAMS;
 use crate::path::Pattern;
 use crate::route::Room;
 use crate::shared::Shared;
@@ -85,7 +86,7 @@ pub fn reach(
         }
         Err(error) => {
             let why = error.with(&Hints::CONFIGURATION).to_string();
-            warn!("relay '{}': {why}", shared.routes.show(asked.room));
+            warn!(target: UPSTREAMS, "relay '{}': {why}", shared.routes.show(asked.room));
             Err(match error {
                 DialError::Refused { refusal, .. } if refusal.status >= 300 => ReachError::Refused {
                     answer: passed_on_answer(&refusal),

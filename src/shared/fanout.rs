@@ -8,6 +8,7 @@ use log::warn;
 use crate::connection::frame::{CorkLimits, Frame, join};
 use crate::connection::outbox::{Delivery, Outbox};
 use crate::id::Id;
+use crate::log_kind::QUEUES;
 use crate::shared::credit::Reservation;
 
 /// A frame for a room, and who does not get it.
@@ -124,12 +125,13 @@ pub fn deliver_to(outbox: &Arc<Outbox>, frames: &[Frame]) {
         Delivery::Taken | Delivery::Closed | Delivery::Dropped { first: false } => {}
         Delivery::Dropped { first: true } => {
             warn!(
+                target: QUEUES,
                 "client {}: its queue is full: messages for it are dropped from now on, as `when_full` says",
                 outbox.id()
             );
         }
         Delivery::TooSlow => {
-            warn!("client {}: its queue is full: the client is closed, as `when_full` says", outbox.id());
+            warn!(target: QUEUES, "client {}: its queue is full: the client is closed, as `when_full` says", outbox.id());
         }
     }
 }

@@ -27,6 +27,7 @@ mod links_down;
 mod links_slow;
 mod links_stop;
 mod listeners;
+mod log_lines;
 mod node_red;
 mod origins;
 mod real_clients;

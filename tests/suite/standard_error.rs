@@ -27,7 +27,7 @@ impl Mute {
     fn start(stderr: impl Into<Stdio>) -> Mute {
         let directory = tempfile::tempdir().unwrap();
         let config = format!(
-            "[[listen]]\naddress = \"unix:{}/ws.sock\"\n[[endpoint]]\npath = \"/\"\nto = [\"reply\"]\n",
+            "[log]\nlines_per_second = \"off\"\n[[listen]]\naddress = \"unix:{}/ws.sock\"\n[[endpoint]]\npath = \"/\"\nto = [\"reply\"]\n",
             directory.path().display()
         );
         fs::write(directory.path().join("wsgate.toml"), config).unwrap();

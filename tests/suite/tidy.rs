@@ -22,7 +22,7 @@ const FLOORS: [&[&str]; 16] = [
     &["http"],
     &["message", "system", "template", "url"],
     &["path"],
-    &["clock", "display", "id", "pem", "permits", "punycode", "secret", "sync"],
+    &["clock", "display", "id", "log_kind", "pem", "permits", "punycode", "secret", "sync"],
 ];
 
 /// Files that import each other in a circle.

@@ -4,12 +4,13 @@ use std::ops::RangeInclusive;
 
 use log::LevelFilter;
 
-use crate::config::section::{Keys, Section};
+use crate::config::section::{Keys, Section, Value};
 use crate::config::settings::GatewaySettings;
 
 use super::bounds::CONNECTIONS;
 
 const DELIVERERS: RangeInclusive<usize> = 0..=64;
+const LINES_PER_SECOND: RangeInclusive<usize> = 1..=1_000_000;
 const CLIENT_STACK: RangeInclusive<usize> = 128 << 10..=64 << 20;
 
 pub(crate) static GATEWAY: Keys = Keys {
@@ -24,7 +25,7 @@ pub(crate) static GATEWAY: Keys = Keys {
         ("client_stack", "\"256KiB\""),
     ],
 };
-pub(crate) static LOG: Keys = Keys { table: "[log]", keys: &[("level", "\"info\"")] };
+pub(crate) static LOG: Keys = Keys { table: "[log]", keys: &[("level", "\"info\""), ("lines_per_second", "100")] };
 
 pub(super) fn gateway(section: &Section<'_>, settings: &mut GatewaySettings) {
     section.read("max_connections", &mut settings.max_connections, |v| v.integer(CONNECTIONS));
@@ -52,4 +53,17 @@ pub(super) fn log(section: &Section<'_>, settings: &mut GatewaySettings) {
         ("debug", LevelFilter::Debug),
     ];
     section.read("level", &mut settings.log_level, |v| v.choice(&levels));
+    section.read("lines_per_second", &mut settings.log_lines_per_second, |v| lines_per_second(&v));
+}
+
+fn lines_per_second(value: &Value<'_>) -> Option<Option<u64>> {
+    if !value.is_string() {
+        return value.integer(LINES_PER_SECOND).map(|lines| Some(lines as u64));
+    }
+    let text = value.text()?;
+    if text.value != "off" {
+        value.mistake(format_args!("cannot be {:?}: write \"off\" or a number", text.written));
+        return None;
+    }
+    Some(None)
 }

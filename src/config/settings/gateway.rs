@@ -22,6 +22,8 @@ pub struct GatewaySettings {
     pub client_stack: usize,
     /// What the log shows unless RUST_LOG says otherwise. Default info.
     pub log_level: log::LevelFilter,
+    /// Lines of one kind in a second, of those whose number peers decide; `None` shows all. Default 100.
+    pub log_lines_per_second: Option<u64>,
 }
 
 impl Default for GatewaySettings {
@@ -36,6 +38,7 @@ impl Default for GatewaySettings {
             deliverers: cores.saturating_sub(2).min(8),
             client_stack: 256 << 10,
             log_level: log::LevelFilter::Info,
+            log_lines_per_second: Some(100),
         }
     }
 }
