@@ -1,14 +1,16 @@
 #!/bin/bash
 # Installs the client software that tests/suite/real_clients.rs and tests/suite/node_red.rs run
 # against wsgate: Chromium, Node and Python from Debian packages (scripts/install-packages), the npm
-# packages `ws` and `node-red` and the PyPI package `websockets` under target/clients. Re-runnable;
-# does nothing when all is there.
+# packages `ws` and `node-red` and the PyPI packages `websockets`, `websocket-client` and `aiohttp` under target/clients.
+# Re-runnable; does nothing when all is there.
 set -euo pipefail
 
 ws=8.23.0
 # Node-RED 4 runs on the Node of Debian 12 (18.20); Node-RED 5 needs 22.9.
 node_red=4.1.15
 websockets=17.4
+websocket_client=1.9.2
+aiohttp=3.14.5
 
 root=$(cd "$(dirname "$0")/.." && pwd)
 clients=$root/target/clients
@@ -36,13 +38,15 @@ if [ "$(cat "$red/version" 2> /dev/null)" != "$node_red" ]; then
   echo "$node_red" > "$red/version"
 fi
 
-if [ "$(cat "$python/version" 2> /dev/null)" != "$websockets" ]; then
-  echo "installing the PyPI package websockets $websockets"
+packages="websockets==$websockets websocket-client==$websocket_client aiohttp==$aiohttp"
+if [ "$(cat "$python/version" 2> /dev/null)" != "$packages" ]; then
+  echo "installing the PyPI packages $packages"
   rm -rf "$python"
   python3 -m venv "$python"
-  "$python/bin/pip" install -q --disable-pip-version-check "websockets==$websockets"
-  echo "$websockets" > "$python/version"
+  # shellcheck disable=SC2086 # a word for each
+  "$python/bin/pip" install -q --disable-pip-version-check $packages
+  echo "$packages" > "$python/version"
 fi
 
 echo "clients: $(chromium --version --no-sandbox 2> /dev/null | head -n 1), Node $(node --version) with ws $ws and Node-RED $node_red," \
-  "$("$python/bin/python" --version) with websockets $websockets"
+  "$("$python/bin/python" --version) with $packages"

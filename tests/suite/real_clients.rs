@@ -1,11 +1,13 @@
-//! What people use today against wsgate: the Python `websockets`, the Node `ws` client and
-//! headless Chromium. Each runs its script in tests/clients; tests/install-clients.sh installs them.
+//! What people use today against wsgate: the Python `websockets`, `websocket-client` and `aiohttp`, the Node `ws` client,
+//! headless Chromium, and devices whose Origin has to be listed. Each runs its script in tests/clients; tests/install-clients.sh installs them.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use crate::harness::{Gateway, process};
+use super::documents;
+use crate::harness::{Gateway, process, request};
 
 const CHECKS: [&str; 7] = ["echo", "broadcast", "binary", "subprotocol", "large", "wss", "close"];
 
@@ -26,6 +28,52 @@ fn headless_chromium_does_all_that_its_users_do() {
     // Its script needs Node alone; the browser itself is looked for by the script.
     installed("target/clients/node");
     every_check_passes(Command::new("node").arg(source("tests/clients/chromium_client.js")));
+}
+
+#[test]
+fn python_websocket_client_and_aiohttp_connect_to_a_gateway_with_its_defaults() {
+    let gateway = Gateway::start("[[listen]]\nname = \"main\"\naddress = \"127.0.0.1:0\"\n");
+    let mut command = Command::new(installed("target/clients/python/bin/python"));
+    command.args(["-W", "error"]).arg(source("tests/clients/python_others.py")).arg(gateway.port("main").to_string());
+    let output = process::run(&mut command, Duration::from_secs(60));
+    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert_eq!(stdout, "ok websocket-client\nok aiohttp\n", "{stderr}");
+}
+
+/// What the library arduinoWebSockets sends if nothing is configured, in its order.
+const ARDUINO: &str = "GET /devices HTTP/1.1\r\nHost: 10.0.0.7:8080\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+                       Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+                       Sec-WebSocket-Protocol: arduino\r\nOrigin: file://\r\nUser-Agent: arduino-WebSocket-Client\r\n\r\n";
+
+#[test]
+fn b1_a_device_with_the_library_arduino_websockets_connects_to_the_endpoint_of_the_documents() {
+    let gateway = documents::start(documents::config_with("origins = [\"file://\"]"));
+    let mut client = gateway.raw("main");
+    client.send(ARDUINO.as_bytes());
+    assert!(client.head().starts_with("HTTP/1.1 101 "));
+    // Elsewhere it is told what to write.
+    let mut client = gateway.raw("main");
+    client.send(ARDUINO.replace("/devices", "/dash").as_bytes());
+    assert!(client.answer().1.contains("write origins = [\"same\", \"file://\"] under [[endpoint]] '/dash'"));
+}
+
+#[test]
+fn b1_each_client_in_the_table_of_the_documents_connects_with_its_line() {
+    let table = fs::read_to_string(source("docs/origins.md")).unwrap();
+    let (_, table) = table.split_once("| client | its `Origin` | what to write |").unwrap();
+    let rows = table.lines().skip(2).take_while(|line| line.starts_with("| "));
+    let rows: Vec<_> = rows.map(|row| row.split('`').skip(1).step_by(2).collect::<Vec<_>>()).collect();
+    assert!(rows.len() >= 6, "{rows:?}");
+    for row in rows {
+        let [origin, line] = row[..] else { panic!("an Origin and a line, not {row:?}") };
+        for (line, expected) in [(line, "HTTP/1.1 101 "), ("", "HTTP/1.1 403 ")] {
+            let listen = "[[listen]]\nname = \"main\"\naddress = \"127.0.0.1:0\"\n";
+            let gateway = Gateway::start(&format!("{listen}[[endpoint]]\n{line}\n"));
+            let mut client = gateway.raw("main");
+            client.send(request("/", &[&format!("Origin: {origin}")]).as_bytes());
+            assert!(client.head().starts_with(expected), "{origin} with {line:?}");
+        }
+    }
 }
 
 /// Runs one client's script against a gateway and expects each of its checks to pass: once

@@ -486,7 +486,7 @@ fn every_connect_disconnect_and_refusal_is_one_log_line_that_no_peer_can_forge()
     let mut origin = Raw::plain(gateway.port("plain"));
     origin.send(crate::harness::request("/", &["Origin: http://evil.example"]).as_bytes());
     assert!(origin.head().starts_with("HTTP/1.1 403 "));
-    gateway.wait_for_log("refused with 403: pages of 'http://evil.example' may not connect to 'localhost'");
+    gateway.wait_for_log("refused with 403: Origin 'http://evil.example' may not connect to Host 'localhost'");
 
     let mut client = gateway.client(Wire::Plain, "/");
     let id = gateway.id_of(&client);
