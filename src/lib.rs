@@ -50,7 +50,6 @@ mod message;
 mod path;
 mod pem;
 mod permits;
-mod punycode;
 mod secret;
 mod sync;
 mod system;

@@ -7,7 +7,6 @@ use tungstenite::http::Uri;
 use tungstenite::http::uri::InvalidUri;
 
 use crate::path::percent_decoded;
-use crate::punycode;
 use crate::secret::Secret;
 
 /// A `ws` or `wss` URL taken apart. Shown with `{}` it has no user and no password.
@@ -143,12 +142,11 @@ fn check_authority(authority: &str, behind: &str, secure: bool) -> Result<(), St
         ));
     }
     if let Some(odd) = authority.chars().find(|c| !c.is_ascii()) {
-        let (host, port) = authority.split_at(authority.find(':').unwrap_or(authority.len()));
-        let hint = match punycode::host_to_ascii(host) {
-            Some(host) => format!("write it in its ASCII form, {}", meant(&format!("{host}{port}"))),
-            None => "write it in its ASCII form, which begins with 'xn--'".to_owned(),
-        };
-        return Err(format!("its host holds '{}' ({hint})", odd.escape_debug()));
+        return Err(format!(
+            "its host holds '{}' (write the name in its ASCII form, in which such parts begin with 'xn--'; the command \
+             idn2 prints it)",
+            odd.escape_debug()
+        ));
     }
     if let Some(odd) = authority.chars().find(|c| !c.is_ascii_graphic() || "\"'`\\^|()!&;=+~".contains(*c)) {
         return Err(format!("its host holds '{}' (write a name or an IP address)", odd.escape_debug()));
@@ -441,9 +439,9 @@ mod tests {
             ("ws://my gate/", "holds a blank"),
             (
                 "ws://g\u{e4}te.example:80/x",
-                "holds '\u{e4}' (write it in its ASCII form, 'ws://xn--gte-qla.example:80/x')",
+                "holds '\u{e4}' (write the name in its ASCII form, in which such parts begin with 'xn--'; the command idn2 prints it)",
             ),
-            ("wss://\u{4f8b}\u{3048}.jp", "'wss://xn--r8jz45g.jp'"),
+            ("wss://\u{4f8b}\u{3048}.jp", "the command idn2 prints it"),
             ("ws://h\u{9b}/", "holds '\\u{9b}'"),
             ("ws://ho\"st/", "holds '\\\"'"),
             ("ws://a\\b/", "its host holds"),

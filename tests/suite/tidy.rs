@@ -22,7 +22,7 @@ const FLOORS: [&[&str]; 16] = [
     &["http"],
     &["message", "system", "template", "url"],
     &["path"],
-    &["clock", "display", "id", "log_kind", "pem", "permits", "punycode", "secret", "sync"],
+    &["clock", "display", "id", "log_kind", "pem", "permits", "secret", "sync"],
 ];
 
 /// Files that import each other in a circle.
@@ -42,7 +42,6 @@ const RULES: &[&str] = &[
     "connection/ending.rs",
     "template.rs",
     "path.rs",
-    "punycode.rs",
     "url.rs",
     "dial/backoff.rs",
 ];
