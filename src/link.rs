@@ -18,9 +18,11 @@ use crate::dispatch::Dispatch;
 use crate::dispatch::undelivered::Undelivered;
 use crate::display::Seconds;
 use crate::events::json::{Disconnected, Failed, LinkState, What};
+use crate::events::present::{Present, Receiver};
 use crate::events::tell_of_link;
 use crate::id::Id;
 use crate::message::{Kind, Message, Origin};
+use crate::route::Place;
 use crate::shared::Shared;
 use crate::shared::publisher::Publisher;
 use crate::shared::send_queue::Next;
@@ -207,8 +209,20 @@ pub fn send(shared: &Shared, id: LinkId) {
     let outlet = &shared.outlets[link.outlet];
     let ping = link.settings.ping.as_ref();
     let mut due = ping.map(|(_, every)| Instant::now() + *every);
+    let who_is_present = || Present::new(shared, Receiver::Outlet(link.outlet), Place::Link(id));
+    let mut present = None;
     loop {
-        match outlet.take(due) {
+        // Those that are there take turns with what waits.
+        let told = present.as_mut().and_then(|present: &mut Present| present.next(shared));
+        let next = match &told {
+            Some((frame, _)) => {
+                link.upstream.send(frame, || false);
+                outlet.take(Some(Instant::now()))
+            }
+            None => outlet.take(due),
+        };
+        match next {
+            Next::Up => present = Some(who_is_present()),
             Next::Frame(frame) => {
                 if !link.upstream.send(&frame, || false) {
                     outlet.count_ended(frame.messages());

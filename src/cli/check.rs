@@ -206,6 +206,7 @@ fn describe_events(text: &mut String, events: &BTreeSet<EventKind>) {
         EventKind::Connect => "connect",
         EventKind::Disconnect => "disconnect",
         EventKind::Error => "error",
+        EventKind::Present => "present",
     };
     if !events.is_empty() {
         let _ = write!(text, "; events: {}", events.iter().map(word).collect::<Vec<_>>().join(", "));

@@ -17,6 +17,7 @@ use crate::connection::read_loop::{Handshaken, ReadLoop, Received};
 use crate::dispatch::Dispatch;
 use crate::dispatch::undelivered::Undelivered;
 use crate::events::json::{Disconnected, What};
+use crate::events::present::tell_who_is_present;
 use crate::events::tell_of_client;
 use crate::log_kind::{CONNECTS, DISCONNECTS};
 use crate::relay;
@@ -74,10 +75,11 @@ fn live(
     from: &str,
     read: impl FnOnce(&Arc<Shared>, &Arc<Client>, Handshaken, Option<Reached>) -> Tally,
 ) {
-    let Admitted { registration, subprotocol, handshaken, reached } = admitted;
+    let Admitted { registration, subprotocol, present, handshaken, reached } = admitted;
     let client = registration.client();
     let since = Instant::now();
     arrived(shared, client, from, subprotocol);
+    tell_who_is_present(shared, client, present);
     let taken = catch_unwind(AssertUnwindSafe(|| read(shared, client, handshaken, reached))).unwrap_or_else(|_| {
         error!("client {}: its thread panicked; this is a defect of wsgate", client.id());
         client.outbox().close(Some(1011), "Internal error");
@@ -120,6 +122,7 @@ fn departed(shared: &Shared, client: &Client, since: Instant, (received, undeliv
     if !undelivered.is_empty() {
         info!(target: DISCONNECTS, "client {id}: {undelivered}");
     }
+    client.presence.iter().for_each(|presence| presence.set(false));
     let disconnected = || Disconnected::new(ending.clone(), duration, (messages, bytes), sent);
     if ending.is_bad() {
         tell_of_client(shared, client, EventKind::Error, || What::Broken(disconnected()));
@@ -149,6 +152,7 @@ mod tests {
     use crate::connection::peer::Name;
     use crate::connection::poller::Poller;
     use crate::connection::socket::Socket;
+    use crate::events::present::present_for;
     use crate::message::Origin;
     use crate::shared::members::Step;
     use crate::shared::publisher::Publisher;
@@ -181,7 +185,7 @@ mod tests {
         let room = shared.rooms.open(&shared.routes.find("/", |_| true).unwrap());
         let peer = shared.add_peer(Name::Client, id, Socket::new(ours), None, &shared.endpoints[0].profile);
         let publisher = Publisher::of_sender(&shared.budget);
-        let client = Arc::new(Client { room, publisher, peer, origin });
+        let client = Arc::new(Client { room, publisher, peer, origin, presence: None });
         shared.step(&client.peer, &client.publisher, &client.room, Step::Join(Arc::clone(client.outbox())));
         (client, theirs)
     }
@@ -200,7 +204,8 @@ mod tests {
             let (place, _) = places.take(&client.room.path, client.id()).unwrap();
             let connection = connections.try_acquire().unwrap();
             let registration = shared.registry.register(Arc::clone(client), connection, place).unwrap();
-            Admitted { registration, subprotocol: None, handshaken: Handshaken::default(), reached: None }
+            let (subprotocol, handshaken) = (None, Handshaken::default());
+            Admitted { registration, subprotocol, present: present_for(&shared, client), handshaken, reached: None }
         };
         let (panicking, going_on) = (open(&client), open(&other));
         assert_eq!((shared.registry.len(), connections.in_use(), places.in_use()), (2, 2, 2));

@@ -16,6 +16,7 @@ use crate::connection::peer::Name;
 use crate::connection::read_loop::Handshaken;
 use crate::connection::tls::Session;
 use crate::events::json::What;
+use crate::events::present::{Present, present_for};
 use crate::events::tell_of_client;
 use crate::format;
 use crate::http::refusal::{Body, Refusal};
@@ -62,6 +63,8 @@ pub struct Admitted {
     pub registration: Registration,
     /// The subprotocol that was agreed.
     pub subprotocol: Option<String>,
+    /// Who was there before it.
+    pub present: Present,
     /// How its connection stands.
     pub handshaken: Handshaken,
     /// Its upstream, if its endpoint is a relay.
@@ -249,8 +252,9 @@ fn enter(
     let subprotocol = admission.subprotocol.as_deref().map(Arc::from);
     let Asked { user_agent, description } = asked;
     let origin = Origin { session: id, client_ip: address, user_agent, subprotocol, connected_at, description };
+    let presence = endpoint.settings.events.contains(&EventKind::Present).then(Arc::default);
     let (room, publisher) = (shared.rooms.open(&admission.room), Publisher::of_sender(&shared.budget));
-    let client = Arc::new(Client { room, publisher, peer, origin });
+    let client = Arc::new(Client { room, publisher, peer, origin, presence });
     let Some(registration) = shared.registry.register(Arc::clone(&client), connection, place) else {
         let refusal = stopping();
         client.outbox().enqueue(Frame::joined(refusal.to_http(SystemTime::now(), Body::Whole).into(), 0));
@@ -267,13 +271,15 @@ fn enter(
     if let Some(welcome) = welcome(&endpoint.settings.welcome, connected_at) {
         client.outbox().enqueue(Frame::message(&welcome));
     }
+    client.presence.iter().for_each(|presence| presence.set(true));
     let connected = || What::Connected { subprotocol: admission.subprotocol.clone() };
     tell_of_client(shared, &client, EventKind::Connect, connected);
     shared.step(&client.peer, &client.publisher, &client.room, Step::Join(Arc::clone(client.outbox())));
+    let present = present_for(shared, &client);
     client.outbox().flush();
     registration.place().open(client.outbox());
     let handshaken = Handshaken { is_tls, behind, is_session_ended };
-    Some(Admitted { registration, subprotocol: admission.subprotocol, handshaken, reached })
+    Some(Admitted { registration, subprotocol: admission.subprotocol, present, handshaken, reached })
 }
 
 fn stopping() -> Refusal {

@@ -66,6 +66,14 @@ pub enum What {
         #[serde(skip_serializing_if = "Option::is_none")]
         subprotocol: Option<String>,
     },
+    /// Its connection was open before the receiver's was.
+    Present {
+        /// The subprotocol that was agreed.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        subprotocol: Option<String>,
+        /// `true`.
+        present: bool,
+    },
     /// Its connection has ended.
     Disconnected(Disconnected),
     /// Its connection has ended badly.
@@ -146,6 +154,7 @@ impl What {
     pub fn kind(&self) -> EventKind {
         match self {
             What::Connected { .. } => EventKind::Connect,
+            What::Present { .. } => EventKind::Present,
             What::Disconnected(_) => EventKind::Disconnect,
             What::Broken(_) | What::Failed(_) => EventKind::Error,
         }
@@ -155,7 +164,7 @@ impl What {
 /// The event as JSON; `session` is the connection's id, if there was one.
 pub fn to_json(subject: &Subject<'_>, session: Option<Id>, what: &What, now: SystemTime) -> String {
     let event = match what.kind() {
-        EventKind::Connect => "connect",
+        EventKind::Connect | EventKind::Present => "connect",
         EventKind::Disconnect => "disconnect",
         EventKind::Error => "error",
     };

@@ -3,6 +3,7 @@
 //! An event never waits and displaces no message: a destination that has no room for it right now does not get it.
 
 pub mod json;
+pub mod present;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
@@ -25,16 +26,20 @@ pub fn tell_of_client(shared: &Shared, client: &Client, kind: EventKind, what: i
     if !endpoint.settings.events.contains(&kind) {
         return;
     }
-    let subject = Subject::Client {
-        endpoint: endpoint.settings.path.as_str(),
-        path: shared.routes.show(&client.room.path).to_string(),
-        parameters: shared.routes.parameters(&client.room.path).collect(),
-        client_ip: client.origin.client_ip,
-        user_agent: client.origin.user_agent.as_deref(),
-    };
-    let event = json::to_json(&subject, Some(client.id()), &what(), SystemTime::now());
+    let event = json::to_json(&subject(shared, client), Some(client.id()), &what(), SystemTime::now());
     let lost = tell(shared, Place::Endpoint(id), shared.routes.targets(&client.room.path), &client.origin, event);
     count_lost(&endpoint.events_dropped, lost, || format!("endpoint '{}'", endpoint.settings.path));
+}
+
+fn subject<'a>(shared: &'a Shared, client: &'a Client) -> Subject<'a> {
+    let (routes, room) = (&shared.routes, &client.room.path);
+    Subject::Client {
+        endpoint: shared.endpoints[room.endpoint()].settings.path.as_str(),
+        path: routes.show(room).to_string(),
+        parameters: routes.parameters(room).collect(),
+        client_ip: client.origin.client_ip,
+        user_agent: client.origin.user_agent.as_deref(),
+    }
 }
 
 /// Tells a link's destinations what happened to it, if it is to tell that. `origin` is its connection, if there was one.

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use crate::connection::outbox::Outbox;
@@ -25,6 +26,24 @@ pub struct Client {
     pub peer: Arc<Peer>,
     /// Who it is, for the formats.
     pub origin: Origin,
+    /// Whether it is here, for those that come later, if its endpoint tells them.
+    pub presence: Option<Arc<Presence>>,
+}
+
+/// Whether a client is here: it was told of as connected, and not yet as disconnected.
+#[derive(Debug, Default)]
+pub struct Presence(AtomicBool);
+
+impl Presence {
+    /// From now on, before anybody is told that it is connected, or that it has gone.
+    pub fn set(&self, is_here: bool) {
+        self.0.store(is_here, Ordering::Release);
+    }
+
+    /// Whether it is here.
+    pub fn is_here(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
 }
 
 impl Client {
@@ -103,6 +122,11 @@ impl Registry {
             state = changed;
         }
         0
+    }
+
+    /// The ids of those clients that are here now and `is_meant`, which must not wait nor use a lock.
+    pub fn ids(&self, is_meant: impl Fn(&Client) -> bool) -> Vec<Id> {
+        self.lock().clients.values().filter(|client| is_meant(client)).map(|client| client.id()).collect()
     }
 
     /// Every client that is here now.

@@ -53,6 +53,8 @@ pub enum Enqueued {
 /// What an outlet's thread finds.
 #[derive(Debug)]
 pub enum Next {
+    /// It is up again: this comes before the first frame that is given out since.
+    Up,
     /// A frame to send.
     Frame(Frame),
     /// Nothing until the deadline.
@@ -77,6 +79,8 @@ pub struct SendQueue {
 struct QueueState {
     queue: Queue,
     is_up: bool,
+    /// It came up, and its thread has not been told.
+    has_come_up: bool,
     is_ended: bool,
 }
 
@@ -139,6 +143,9 @@ impl SendQueue {
     pub fn take(&self, deadline: Option<Instant>) -> Next {
         let mut state = self.lock();
         loop {
+            if std::mem::take(&mut state.has_come_up) {
+                return Next::Up;
+            }
             if state.is_up
                 && let Some(taken) = state.queue.take(1, usize::MAX)
             {
@@ -158,7 +165,10 @@ impl SendQueue {
 
     /// Says whether the outlet is up.
     pub fn set_up(&self, is_up: bool) {
-        self.lock().is_up = is_up;
+        let mut state = self.lock();
+        state.is_up = is_up;
+        state.has_come_up = is_up;
+        drop(state);
         self.tell_all();
     }
 
@@ -210,12 +220,20 @@ mod tests {
         Frame::joined(vec![fill; 3].into(), 1)
     }
 
+    /// What there is to take, whether it came up or not.
+    fn next(queue: &SendQueue, deadline: Option<Instant>) -> Next {
+        match queue.take(deadline) {
+            Next::Up => queue.take(deadline),
+            next => next,
+        }
+    }
+
     fn left(queue: &SendQueue) -> Vec<u8> {
         let soon = Some(Instant::now());
         queue.set_up(true);
-        std::iter::from_fn(|| match queue.take(soon) {
+        std::iter::from_fn(|| match next(queue, soon) {
             Next::Frame(frame) => frame.as_one().map(|bytes| bytes[0]),
-            Next::Nothing | Next::End => None,
+            Next::Nothing | Next::End | Next::Up => None,
         })
         .collect()
     }
@@ -249,9 +267,9 @@ mod tests {
         };
         let numbers = |queue: &SendQueue| -> Vec<u8> {
             queue.set_up(true);
-            let taken = std::iter::from_fn(|| match queue.take(Some(Instant::now())) {
+            let taken = std::iter::from_fn(|| match next(queue, Some(Instant::now())) {
                 Next::Frame(frame) => frame.as_one().map(|bytes| bytes.chunks(10).map(|it| it[9]).collect::<Vec<_>>()),
-                Next::Nothing | Next::End => None,
+                Next::Nothing | Next::End | Next::Up => None,
             });
             taken.flatten().collect()
         };
@@ -295,10 +313,10 @@ mod tests {
             };
             let deadline = Some(Instant::now() + Duration::from_secs(5));
             // Down, it gives nothing out.
-            assert!(is_up || matches!(queue.take(Some(Instant::now())), Next::Nothing));
+            assert!(is_up || matches!(next(&queue, Some(Instant::now())), Next::Nothing));
             queue.set_up(true);
             for number in 0..100 {
-                let Next::Frame(next) = queue.take(deadline) else { panic!("nothing came") };
+                let Next::Frame(next) = next(&queue, deadline) else { panic!("nothing came") };
                 assert_eq!(next.as_one(), Some(&[number; 3][..]));
             }
             assert!(sender.join().unwrap().iter().all(|handed| *handed == Enqueued::Taken));
@@ -321,12 +339,14 @@ mod tests {
             })
             .collect();
         let deadline = Instant::now() + Duration::from_secs(10);
-        let mut next = [0; SENDERS as usize];
+        let mut expected = [0; SENDERS as usize];
         for _ in 0..u32::from(SENDERS) * u32::from(EACH) {
-            let Next::Frame(frame) = queue.take(Some(deadline)) else { panic!("nothing comes any more: {next:?}") };
+            let Next::Frame(frame) = next(&queue, Some(deadline)) else {
+                panic!("nothing comes any more: {expected:?}")
+            };
             let &[sender, number] = frame.as_one().unwrap() else { panic!("{frame:?}") };
-            assert_eq!(number, next[usize::from(sender)]);
-            next[usize::from(sender)] += 1;
+            assert_eq!(number, expected[usize::from(sender)]);
+            expected[usize::from(sender)] += 1;
         }
         assert!(senders.into_iter().all(|sender| sender.join().unwrap()));
     }
@@ -368,14 +388,14 @@ mod tests {
         queue.end();
         assert_eq!(sender.join().unwrap(), Enqueued::Ended);
         assert_eq!(left(&queue), [1, 2]);
-        assert!(matches!(queue.take(None), Next::End));
+        assert!(matches!(next(&queue, None), Next::End));
         let queue = full();
         queue.set_up(false);
         queue.end();
         // Nothing is lost as long as there may be a last connection.
-        assert!(matches!(queue.take(Some(Instant::now())), Next::Nothing));
+        assert!(matches!(next(&queue, Some(Instant::now())), Next::Nothing));
         assert_eq!(queue.abandon(), 2);
-        assert!(matches!(queue.take(None), Next::End));
+        assert!(matches!(next(&queue, None), Next::End));
         assert_eq!(full().push(&frame(3), || true), Enqueued::GivenUp);
         assert_eq!(full().abandon(), 2);
     }

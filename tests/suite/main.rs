@@ -30,6 +30,7 @@ mod listeners;
 mod log_lines;
 mod node_red;
 mod origins;
+mod present;
 mod proxies;
 mod real_clients;
 mod refusals;

@@ -5,7 +5,9 @@ use crate::relay;
 
 /// Nobody leaves by itself: there is no heartbeat, and a Close may be answered for an hour.
 fn patient(endpoints: &str) -> Gateway {
-    Gateway::start(&format!("[gateway]\nclose_timeout = \"1h\"\n{LISTENERS}\n{endpoints}"))
+    Gateway::start(&format!(
+        "[gateway]\nclose_timeout = \"1h\"\n[log]\nlines_per_second = \"off\"\n{LISTENERS}\n{endpoints}"
+    ))
 }
 
 #[test]

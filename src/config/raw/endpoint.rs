@@ -12,7 +12,7 @@ use super::http::subprotocols;
 use super::origins::origins;
 use super::relay::{RELAY, RawRelay, relay};
 use super::route::{RawDestination, endpoint_route};
-use super::words::{EVENTS, FORMATS};
+use super::words::{EVENTS_OF_CLIENTS, FORMATS};
 
 pub(crate) static ENDPOINT: Keys = Keys {
     table: "[[endpoint]]",
@@ -112,7 +112,7 @@ pub(super) fn endpoint(section: &Section<'_>, base_dir: &Path) -> RawEndpoint {
     section.read("origins", &mut settings.origins, |v| origins(&v));
     section.read("address_sessions", &mut settings.address_sessions, |v| v.boolean());
     section.read("choose_rooms", &mut settings.choose_rooms, |v| v.boolean());
-    section.read("events", &mut settings.events, |v| v.choices(&EVENTS));
+    section.read("events", &mut settings.events, |v| v.choices(&EVENTS_OF_CLIENTS));
     let addresses = section.get("address_sessions").filter(|_| settings.address_sessions && format != Some(None));
     let relay = section.get("relay").and_then(|value| value.section(&RELAY)).map(|section| relay(&section, base_dir));
     let events = section.get("events").filter(|value| to_is_good.unwrap_or(true) && !value.is_empty_list());

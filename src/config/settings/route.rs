@@ -99,6 +99,8 @@ pub enum Format {
 pub enum EventKind {
     /// `connect`: it is connected.
     Connect,
+    /// `present`: it was connected before the destination was. Clients only.
+    Present,
     /// `disconnect`: its connection has ended.
     Disconnect,
     /// `error`: it could not connect, or its connection ended with an error.

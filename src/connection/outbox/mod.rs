@@ -156,18 +156,39 @@ impl Outbox {
     /// one is gone, which `give_up` says. It is asked at least every 250 ms of the wait, must not wait, and may
     /// use any lock: none is held meanwhile.
     pub fn reply_unless(self: &Arc<Self>, frame: &Frame, give_up: impl Fn() -> bool) -> bool {
+        self.push_when_fits(frame, &self.limits.queue, give_up, || true)
+    }
+
+    /// As [`reply`](Outbox::reply), for what must not fill the outbox: it waits while half of the room is taken. What is
+    /// not wanted any more when there is room is left out: `is_wanted` is asked under the lock, so that nothing that is
+    /// delivered once it says no comes before this.
+    pub fn tell(self: &Arc<Self>, frame: &Frame, is_wanted: impl Fn() -> bool) -> bool {
+        let QueueSettings { messages, bytes, .. } = self.limits.queue;
+        let half = QueueSettings { messages: messages / 2, bytes: bytes / 2, ..self.limits.queue };
+        self.push_when_fits(frame, &half, || false, is_wanted)
+    }
+
+    fn push_when_fits(
+        self: &Arc<Self>,
+        frame: &Frame,
+        room: &QueueSettings,
+        give_up: impl Fn() -> bool,
+        is_wanted: impl Fn() -> bool,
+    ) -> bool {
         let state = self.lock();
-        if state.is_idle_for(frame) {
+        if state.is_idle_for(frame) && is_wanted() {
             self.write(state, Some(frame));
             return true;
         }
-        let must_wait = |state: &State| state.stage == Stage::Open && !state.queue.fits(frame, &self.limits.queue);
+        let must_wait = |state: &State| state.stage == Stage::Open && !state.queue.fits(frame, room);
         let Some(mut state) = self.changed.wait_while(&self.state, state, must_wait, give_up) else { return false };
         if state.stage != Stage::Open {
             return false;
         }
-        state.queue.push(frame.clone());
-        self.write(state, None);
+        if is_wanted() {
+            state.queue.push(frame.clone());
+            self.write(state, None);
+        }
         true
     }
 
