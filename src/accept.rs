@@ -125,16 +125,22 @@ fn is_exhaustion(error: &io::Error) -> bool {
     error.raw_os_error().is_some_and(|code| exhaustion.iter().any(|errno| errno.raw_os_error() == code))
 }
 
-/// The pauses while the system is exhausted.
+/// The pauses while the system is exhausted. The log has at most one line a second of them, and one more at the end of those
+/// that it has told of.
 #[derive(Debug, Default)]
 struct Trouble {
     pause: Option<Duration>,
+    logged: Option<Instant>,
+    is_told: bool,
 }
 
 impl Trouble {
     fn pause(&mut self, listener: &str, error: &io::Error) {
         let pause = self.pause.map_or(PAUSE_MIN, |pause| (pause * 2).min(PAUSE_MAX));
-        if self.pause.is_none() || pause == PAUSE_MAX {
+        let now = Instant::now();
+        let is_news = self.pause.is_none() || pause == PAUSE_MAX;
+        if is_news && self.logged.is_none_or(|logged| now.duration_since(logged) >= Duration::from_secs(1)) {
+            (self.logged, self.is_told) = (Some(now), true);
             error!(
                 "listener \"{listener}\": failed to accept: {error} (raise the limit of open files, or lower `max_connections`)"
             );
@@ -144,7 +150,7 @@ impl Trouble {
     }
 
     fn is_over(&mut self, listener: &str) {
-        if self.pause.take().is_some() {
+        if self.pause.take().is_some() && std::mem::take(&mut self.is_told) {
             info!("listener \"{listener}\": accepting connections again");
         }
     }
