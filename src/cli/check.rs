@@ -167,7 +167,9 @@ fn describe_link(link: &LinkSettings, all: &Settings) -> String {
     text
 }
 
-fn describe_route(text: &mut String, to: Vec<String>, format: Format) {
+fn describe_route(text: &mut String, mut to: Vec<String>, format: Format) {
+    // One that names endpoints of several listeners.
+    to.dedup();
     if to.is_empty() {
         text.push_str("messages are discarded");
     } else {

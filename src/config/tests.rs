@@ -597,6 +597,29 @@ fn two_free_ports_are_no_contradiction() {
 }
 
 #[test]
+fn b27_one_path_may_be_that_of_two_endpoints_that_no_listener_serves_both() {
+    let listeners: String =
+        ["a", "b", "c"].map(|name| format!("[[listen]]\nname = \"{name}\"\naddress = \"127.0.0.1:0\"\n")).concat();
+    let endpoints = |one: &str, other: &str| {
+        format!("{listeners}[[endpoint]]\npath = \"/x/{{p}}\"\n{one}\n[[endpoint]]\npath = \"/x/{{q}}\"\n{other}\n")
+    };
+    for (one, other) in
+        [("listen = [\"a\", \"c\"]", "listen = [\"b\"]"), ("listen = [\"a\"]", "listen = [\"b\", \"c\"]")]
+    {
+        assert_eq!(read(&endpoints(one, other)).endpoints.len(), 2);
+    }
+    for (one, other) in [
+        ("", ""),
+        ("", "listen = [\"a\", \"b\", \"c\"]"),
+        ("listen = [\"a\", \"b\", \"c\"]", ""),
+        ("listen = [\"a\", \"c\"]", "listen = [\"b\", \"c\"]"),
+    ] {
+        let mistakes = mistakes(&endpoints(one, other));
+        assert!(mistakes.len() == 1 && mistakes[0].contains("name other listeners in \"listen\""), "{mistakes:?}");
+    }
+}
+
+#[test]
 fn the_default_listener_can_be_named_without_being_written() {
     let settings = read("[[endpoint]]\nlisten = [\"127.0.0.1:8080\"]");
     assert_eq!(settings.endpoints[0].listen, Some(["127.0.0.1:8080".to_owned()].into()));

@@ -1,4 +1,4 @@
-//! Destinations that each message picks, and messages that do not reach some of their destinations.
+//! Destinations that each message picks or that are several, and messages that do not reach some of their destinations.
 
 use crate::harness::{Frame, Gateway, LISTENERS, Wire, masked};
 
@@ -109,4 +109,49 @@ fn b25_messages_without_a_payload_are_counted_and_logged_once_for_each_client() 
         gateway.wait_for_log(&format!("client {id}: of its messages, 0 were session_unknown, 0 session_denied, 0 unroutable and 2 without a payload"));
         assert_eq!(gateway.wait_for_logs(&line, 1).len(), 1, "more than the first was logged");
     }
+}
+
+#[test]
+fn b27_one_path_on_two_listeners_is_two_endpoints_and_as_a_destination_both() {
+    let gateway = Gateway::start(&format!(
+        r#"
+        {LISTENERS}
+        [[endpoint]]
+        path = "/rooms/{{room}}"
+        listen = ["plain"]
+        format = "n8n"
+        to = ["broadcast"]
+        welcome = "plain"
+        [[endpoint]]
+        path = "/rooms/{{id}}"
+        listen = ["tls"]
+        to = ["reply"]
+        welcome = "tls"
+        [[endpoint]]
+        path = "/feed/{{id}}"
+        listen = ["plain", "tls"]
+        choose_rooms = true
+        to = ["endpoint:/rooms/{{x}}", "endpoint:/log"]
+        [[endpoint]]
+        path = "/log"
+        listen = ["plain"]
+        to = []
+        [[endpoint]]
+        path = "/log"
+        listen = ["tls"]
+        to = ["endpoint:/log"]
+        "#
+    ));
+    let [mut plain, mut tls] = Wire::BOTH.map(|wire| gateway.client(wire, "/rooms/1"));
+    assert_eq!([plain.text(), tls.text()], ["plain", "tls"]);
+    let mut logs = Wire::BOTH.map(|wire| gateway.client(wire, "/log"));
+    let mut feed = gateway.client(Wire::Tls, "/feed/7");
+    let message = r#"{"x":1}"#;
+    feed.send_text(message);
+    assert!(plain.text().starts_with(r#"{"message":{"x":1},"metadata":"#));
+    assert_eq!(tls.text(), message);
+    assert_eq!(logs.each_mut().map(|log| log.text()), [message; 2]);
+    // Its own path is the other endpoint.
+    logs[1].send_text("over");
+    assert_eq!(logs[0].text(), "over");
 }

@@ -130,7 +130,7 @@ impl<'j> WorkflowImport<'j> {
         };
         let default = if standalone { "/ws" } else { "/" };
         let path = self.path(node, default, &mut comments);
-        let path = self.own_path(node, of, port, path, &mut comments)?;
+        self.note_path(node, of, port, &path)?;
         let mut block = Block::new(BlockKind::Endpoint, &path);
         block.comments = comments;
         block.set("listen", format!("[{}]", quoted(&listener(port))), &[]);
@@ -176,37 +176,20 @@ impl<'j> WorkflowImport<'j> {
         })
     }
 
-    /// The path of a server among those that are there; an error if n8n would not start it there.
-    fn own_path(
-        &mut self,
-        node: &WorkflowNode<'_>,
-        of: &str,
-        port: u16,
-        path: String,
-        comments: &mut Vec<String>,
-    ) -> Result<String, String> {
+    /// Notes the path of a server; an error if n8n would not start it there.
+    fn note_path(&mut self, node: &WorkflowNode<'_>, of: &str, port: u16, path: &String) -> Result<(), String> {
         let of_port = self.ports.entry(port).or_default();
-        if of_port.contains(&path) {
+        if of_port.contains(path) {
             return Err(format!(
                 "{DECIDE}{}{of} is left out: another trigger also has the port {port} and the path {}, and n8n starts \
                  only one of them.",
                 node.label(),
-                shown(&path)
+                shown(path)
             ));
         }
         of_port.push(path.clone());
-        if !self.paths.insert(path.clone()) {
-            let wanted = format!("/{}", listener(port));
-            let mut others = std::iter::once(wanted.clone()).chain((2..).map(|number| format!("{wanted}-{number}")));
-            let free = others.find(|path| self.paths.insert(path.clone())).expect("there are more numbers than paths");
-            comments.push(format!(
-                "{DECIDE}its path is {} in n8n, on another port. In wsgate only one endpoint can have a path, on any port: let its \
-                 clients connect to {free}, or run a second wsgate with a configuration for this port.",
-                shown(&path)
-            ));
-            return Ok(free);
-        }
-        Ok(path)
+        self.paths.insert(path.clone());
+        Ok(())
     }
 
     fn heartbeat(&self, node: &WorkflowNode<'_>, block: &mut Block) {

@@ -99,6 +99,12 @@ impl WorkflowImport<'_> {
         }
     }
 
+    /// Whether triggers of several ports have this path.
+    fn is_path_of_several(&self, path: &str) -> bool {
+        let is_one = |block: &&Block| block.kind == BlockKind::Endpoint && block.name == path;
+        self.plan.blocks.iter().filter(is_one).count() > 1
+    }
+
     /// Where the messages of a client go, and what is to be said about it.
     fn destination_of_client(
         &self,
@@ -114,7 +120,19 @@ impl WorkflowImport<'_> {
             (Role::Client, Some(link)) => (Some(format!("link:{}", name(link))), None),
             // A response goes to the clients of a server; which, only the running workflow knows if there are several.
             (Role::Response, _) => match servers(workflow, translated)[..] {
-                [server] => (Some(format!("endpoint:{}", name(&server))), None),
+                [server] if !self.is_path_of_several(name(&server)) => {
+                    (Some(format!("endpoint:{}", name(&server))), None)
+                }
+                [server] => (
+                    None,
+                    Some(format!(
+                        "{DECIDE}messages also go to {}, but {} is the path of several triggers, and \"endpoint:{}\" would \
+                         send to the clients of all: give the one that is meant another path.",
+                        target.label(),
+                        name(&server),
+                        name(&server)
+                    )),
+                ),
                 _ => (
                     None,
                     Some(format!(

@@ -85,22 +85,25 @@ pub(super) fn warn_of_wrapped_keys(format: Format, template: &Template, text: &T
     }
 }
 
-/// The endpoint whose path has the shape of a template, whose braces may have what `sources` says.
-pub(super) fn endpoint_of_shape(
+/// The endpoints, of several listeners if there is more than one, whose path has the shape of a template, whose braces may have what `sources` says.
+pub(super) fn endpoints_of_shape(
     endpoints: &[RawEndpoint],
     template: &Template,
     sources: &str,
     text: &Text,
     report: &Report<'_>,
-) -> Option<EndpointId> {
+) -> Vec<EndpointId> {
     let leads_to = |endpoint: &RawEndpoint| endpoint.pattern.as_ref().is_some_and(|pattern| template.leads_to(pattern));
-    if let Some(index) = endpoints.iter().position(leads_to) {
-        check_is_no_relay(&endpoints[index], text, report);
-        return Some(EndpointId(index));
+    let named: Vec<usize> = (0..endpoints.len()).filter(|index| leads_to(&endpoints[*index])).collect();
+    for index in &named {
+        check_is_no_relay(&endpoints[*index], text, report);
+    }
+    if !named.is_empty() {
+        return named.into_iter().map(EndpointId).collect();
     }
     if endpoints.is_empty() && *template.shape() == Pattern::root() {
         // The endpoint that is there when none is written.
-        return Some(EndpointId(0));
+        return vec![EndpointId(0)];
     }
     let path = &*template.to_string();
     let patterns = || endpoints.iter().filter_map(|endpoint| endpoint.pattern.as_ref());
@@ -115,5 +118,5 @@ pub(super) fn endpoint_of_shape(
         format!("add an [[endpoint]] with a path of the shape {:?}", template.shape().as_str())
     };
     report.mistake(text.at, format!("{:?} names no endpoint: {advice}", text.written));
-    None
+    Vec::new()
 }

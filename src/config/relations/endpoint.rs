@@ -11,17 +11,31 @@ use crate::template::{Source, Template};
 
 use super::{destination, heartbeat};
 
-/// Two endpoints cannot have paths of the same shape.
+/// Two endpoints cannot have paths of the same shape on one listener.
 pub(super) fn check_shape(earlier: &[RawEndpoint], endpoint: &RawEndpoint, report: &Report<'_>) {
     let Some(pattern) = &endpoint.pattern else { return };
-    let same = earlier.iter().find(|other| other.pattern.as_ref().is_some_and(|other| other.same_shape(pattern)));
-    if let Some(same) = same {
+    let is_same = |other: &&RawEndpoint| {
+        other.pattern.as_ref().is_some_and(|other| other.same_shape(pattern)) && share_a_listener(other, endpoint)
+    };
+    if let Some(same) = earlier.iter().find(is_same) {
         let line = report.line(same.path_at);
         let other = same.settings.path.as_str();
         report.mistake(
             endpoint.path_at,
-            format!("{:?} matches the same paths as {other:?} on line {line}: change one of them", pattern.as_str()),
+            format!(
+                "{:?} matches the same paths as {other:?} on line {line}: change one of them, or name other listeners in \
+                 \"listen\" of each",
+                pattern.as_str()
+            ),
         );
+    }
+}
+
+/// Whether a client of one listener could mean either of two endpoints. Without a list, an endpoint is on all listeners.
+fn share_a_listener(one: &RawEndpoint, other: &RawEndpoint) -> bool {
+    match (&one.settings.listen, &other.settings.listen) {
+        (Some(one), Some(other)) => !one.is_disjoint(other),
+        _ => true,
     }
 }
 
@@ -98,17 +112,19 @@ pub(super) fn route(raw: &Raw, endpoint: &RawEndpoint, report: &Report<'_>) -> V
         );
     }
     let resolved = |(destination, text): &(RawDestination, Text)| match destination {
-        RawDestination::Reply => Some(Destination::Reply),
-        RawDestination::Broadcast => Some(Destination::Broadcast),
-        RawDestination::Others => Some(Destination::Others),
+        RawDestination::Reply => vec![Destination::Reply],
+        RawDestination::Broadcast => vec![Destination::Broadcast],
+        RawDestination::Others => vec![Destination::Others],
         RawDestination::Endpoint(path) if endpoint.settings.choose_rooms => {
             chosen_or_own(&raw.endpoints, endpoint, path, text, report)
         }
         RawDestination::Endpoint(path) => other_endpoint(&raw.endpoints, endpoint, path, text, report),
         RawDestination::Picked(template) => chosen(&raw.endpoints, endpoint, template, text, report),
-        RawDestination::Link(name) => destination::link_called(&raw.links, name, text, report).map(Destination::Link),
+        RawDestination::Link(name) => {
+            destination::link_called(&raw.links, name, text, report).into_iter().map(Destination::Link).collect()
+        }
     };
-    to.iter().filter_map(resolved).collect()
+    to.iter().flat_map(resolved).collect()
 }
 
 /// For each destination of an endpoint but the reply, whether it needs a field of a message.
@@ -138,9 +154,9 @@ fn chosen_or_own(
     path: &Pattern,
     text: &Text,
     report: &Report<'_>,
-) -> Option<Destination> {
+) -> Vec<Destination> {
     let is_there = endpoints.iter().any(|endpoint| endpoint.pattern.as_ref() == Some(path));
-    let template = Template::parse(path.as_str()).ok()?;
+    let Ok(template) = Template::parse(path.as_str()) else { return Vec::new() };
     if is_there && !needs_field(from, &RawDestination::Endpoint(path.clone())) {
         return other_endpoint(endpoints, from, path, text, report);
     }
@@ -154,7 +170,7 @@ fn chosen(
     template: &Template,
     text: &Text,
     report: &Report<'_>,
-) -> Option<Destination> {
+) -> Vec<Destination> {
     if !from.settings.choose_rooms {
         report.mistake(
             text.at,
@@ -164,10 +180,10 @@ fn chosen(
                 text.written
             ),
         );
-        return None;
+        return Vec::new();
     }
     destination::warn_of_wrapped_keys(from.settings.format, template, text, report);
-    let id = destination::endpoint_of_shape(endpoints, template, "{payload.KEY}", text, report)?;
+    let ids = destination::endpoints_of_shape(endpoints, template, "{payload.KEY}", text, report);
     let own = |name: &str| from.pattern.iter().flat_map(Pattern::names).position(|own| own == name);
     let source = |source: &Source| match source {
         Source::Link => own("link").map_or_else(|| RoomSource::Field(["link".into()].into()), RoomSource::Own),
@@ -178,31 +194,38 @@ fn chosen(
     };
     let sources: Box<[RoomSource]> = template.sources().iter().map(source).collect();
     let own = |source: &RoomSource| if let RoomSource::Own(index) = source { Some(*index) } else { None };
-    Some(match sources.iter().map(own).collect() {
-        Some(values) => Destination::Endpoint { id, values },
-        None => Destination::Picked { id, template: template.clone(), sources },
-    })
+    let own: Option<Box<[usize]>> = sources.iter().map(own).collect();
+    let destination = |id| match &own {
+        Some(values) => Destination::Endpoint { id, values: values.clone() },
+        None => Destination::Picked { id, template: template.clone(), sources: sources.clone() },
+    };
+    ids.into_iter().map(destination).collect()
 }
 
+/// The clients of other endpoints with this path: of one, or of several that are on different listeners.
 fn other_endpoint(
     endpoints: &[RawEndpoint],
     from: &RawEndpoint,
     path: &Pattern,
     text: &Text,
     report: &Report<'_>,
-) -> Option<Destination> {
+) -> Vec<Destination> {
     let written = &text.written;
-    if from.pattern.as_ref() == Some(path) {
-        let advice = "write \"broadcast\", or \"others\" to leave the sender out";
-        report.mistake(text.at, format!("{written:?} is the endpoint itself: {advice}"));
-        return None;
+    let is_named = |endpoint: &RawEndpoint| endpoint.pattern.as_ref() == Some(path) && !std::ptr::eq(endpoint, from);
+    let named: Vec<usize> = (0..endpoints.len()).filter(|index| is_named(&endpoints[*index])).collect();
+    if named.is_empty() {
+        let why = if from.pattern.as_ref() == Some(path) {
+            "is the endpoint itself: write \"broadcast\", or \"others\" to leave the sender out".to_owned()
+        } else {
+            format!("names no endpoint: {}", advice_on(endpoints, path))
+        };
+        report.mistake(text.at, format!("{written:?} {why}"));
+        return Vec::new();
     }
-    let Some(index) = endpoints.iter().position(|endpoint| endpoint.pattern.as_ref() == Some(path)) else {
-        report.mistake(text.at, format!("{written:?} names no endpoint: {}", advice_on(endpoints, path)));
-        return None;
-    };
-    destination::check_is_no_relay(&endpoints[index], text, report);
-    let sender = from.pattern.as_ref()?;
+    for index in &named {
+        destination::check_is_no_relay(&endpoints[*index], text, report);
+    }
+    let Some(sender) = &from.pattern else { return Vec::new() };
     let value = |name: &str| sender.names().position(|own| own == name);
     let missing: Vec<String> =
         path.names().filter(|name| value(name).is_none()).map(|name| format!("{{{name}}}")).collect();
@@ -217,8 +240,8 @@ fn other_endpoint(
             ),
         );
     }
-    let values = path.names().map(value).collect::<Option<_>>()?;
-    Some(Destination::Endpoint { id: EndpointId(index), values })
+    let Some(values) = path.names().map(value).collect::<Option<Box<[usize]>>>() else { return Vec::new() };
+    named.into_iter().map(|index| Destination::Endpoint { id: EndpointId(index), values: values.clone() }).collect()
 }
 
 /// What to write instead of a path that no endpoint has.

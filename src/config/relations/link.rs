@@ -37,22 +37,23 @@ pub(super) fn check(earlier: &[RawLink], link: &RawLink, report: &Report<'_>) {
 /// The destinations of a link; those that name nothing are reported and left out.
 pub(super) fn route(raw: &Raw, link: &RawLink, report: &Report<'_>) -> Vec<LinkDestination> {
     let resolved = |(destination, text): &(RawLinkDestination, Text)| match destination {
-        RawLinkDestination::Reply => Some(LinkDestination::Reply),
+        RawLinkDestination::Reply => vec![LinkDestination::Reply],
         RawLinkDestination::Endpoint(template) => {
             destination::warn_of_wrapped_keys(link.settings.format, template, text, report);
-            destination::endpoint_of_shape(&raw.endpoints, template, "{link} or {payload.KEY}", text, report)
-                .map(|id| LinkDestination::Endpoint { id, template: template.clone() })
+            let ids =
+                destination::endpoints_of_shape(&raw.endpoints, template, "{link} or {payload.KEY}", text, report);
+            ids.into_iter().map(|id| LinkDestination::Endpoint { id, template: template.clone() }).collect()
         }
         RawLinkDestination::Link(name) if *name == link.settings.name => {
             let advice = "write \"reply\" for its own remote";
             report.mistake(text.at, format!("{:?} is the link itself: {advice}", text.written));
-            None
+            Vec::new()
         }
         RawLinkDestination::Link(name) => {
-            destination::link_called(&raw.links, name, text, report).map(LinkDestination::Link)
+            destination::link_called(&raw.links, name, text, report).into_iter().map(LinkDestination::Link).collect()
         }
     };
-    link.to.iter().filter_map(resolved).collect()
+    link.to.iter().flat_map(resolved).collect()
 }
 
 /// For each destination of a link but the reply, whether it needs a field of a message.

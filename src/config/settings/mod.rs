@@ -26,7 +26,7 @@ pub struct Settings {
     pub gateway: GatewaySettings,
     /// The addresses we accept on; at least one.
     pub listeners: Vec<ListenerSettings>,
-    /// The paths that clients connect to; at least one, no two of the same shape.
+    /// The paths that clients connect to; at least one, no two of the same shape on one listener.
     pub endpoints: Vec<EndpointSettings>,
     /// The connections that we dial and redial; no two of the same name.
     pub links: Vec<LinkSettings>,
