@@ -200,10 +200,24 @@ fn what_is_at(path: &Path) -> There {
     let probe = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None);
     match probe.and_then(|probe| probe.connect(&SockAddr::unix(path)?)) {
         Ok(()) => There::Listener,
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => There::Nobody,
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused && !is_bound(path) => There::Nobody,
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => There::Listener,
         Err(_) => There::OtherSocket,
     }
+}
+
+/// Whether a process has a socket at this path that does not listen, perhaps not yet: a connection to it is refused as
+/// one to nobody is. Only the kernel's list tells the two apart.
+fn is_bound(path: &Path) -> bool {
+    const LISTENS: u32 = 1 << 16;
+    let (list, path) = (std::fs::read_to_string("/proc/net/unix").unwrap_or_default(), path.display().to_string());
+    let in_list = |line: &str| {
+        let fields: Vec<_> = line.strip_suffix(&path)?.split_whitespace().collect();
+        // State 1: it is connected to nobody.
+        let [_number, _references, _protocol, flags, _type, "01", _inode] = fields[..] else { return None };
+        u32::from_str_radix(flags, 16).ok().filter(|flags| flags & LISTENS == 0)
+    };
+    list.lines().any(|line| in_list(line).is_some())
 }
 
 /// Which file a path leads to.

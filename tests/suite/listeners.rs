@@ -51,7 +51,15 @@ fn c8_only_a_socket_on_which_nobody_listens_is_replaced() {
     let _listener = UnixListener::bind(at("listener")).unwrap();
     is_refused(&at("listener"), "another process listens there");
     assert!(Raw::unix(&at("listener")).socket().peer_addr().is_ok());
-    // Gone are both: a file without a process.
+    // Between bind and listen, as another gateway that starts.
+    let bound = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+    bound.bind(&SockAddr::unix(at("bound")).unwrap()).unwrap();
+    is_refused(&at("bound"), "there is a socket of another kind");
+    bound.listen(1).unwrap();
+    Raw::unix(&at("bound"));
+    // Gone are all: a file without a process.
+    drop(bound);
+    Gateway::start(&config(&at("bound")));
     let gateway = Gateway::start(&config(&at("datagram")));
     Raw::unix(&at("datagram")).upgrade("/", &[]);
     drop(gateway);
