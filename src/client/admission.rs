@@ -44,7 +44,7 @@ pub fn admit<'a>(
         return Err(Refusal::new(426, "this is a WebSocket endpoint: connect with ws:// or wss://"));
     };
     if let Some(origin) = request.origin {
-        origin::check(endpoint, listener, origin, request.host).map_err(|reason| Refusal::new(403, reason))?;
+        origin::check(endpoint, listener, origin, request.host)?;
     }
     let subprotocol = endpoint.subprotocols.iter().find(|ours| request.subprotocols.contains(&ours.as_str())).cloned();
     Ok(Admission { room, key, subprotocol })

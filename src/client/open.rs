@@ -183,9 +183,7 @@ fn reject(mut incoming: Incoming, Rejection { why, last_words }: Rejection, from
     let is_said = matches!(&last_words, LastWords::Answer(answer) if incoming.stream.write(answer).is_ok());
     let id = incoming.id;
     match &why {
-        Why::Refused(Refusal { status, reason }) => {
-            info!(target: REFUSALS, "client {id} ({from}): refused with {status}: {reason}")
-        }
+        Why::Refused(refusal) => info!(target: REFUSALS, "client {id} ({from}): {refusal}"),
         Why::AtCapacity(full) => info!(target: REFUSALS, "client {id} ({from}): closed with 1013: {full}"),
         Why::Gone(why) => debug!("client {id} ({from}): {why}"),
         Why::TlsFailed(why) => info!(target: HANDSHAKES, "client {id} ({from}): TLS handshake failed: {why}"),
@@ -260,7 +258,7 @@ fn enter(
         client.outbox().enqueue(Frame::joined(refusal.to_http(SystemTime::now(), Body::Whole).into(), 0));
         client.outbox().flush();
         client.outbox().abort("the server is shutting down");
-        info!(target: REFUSALS, "client {id} ({from}): refused with {}: {}", refusal.status, refusal.reason);
+        info!(target: REFUSALS, "client {id} ({from}): {refusal}");
         return None;
     };
     // The order of the next steps is a promise. The 101 and the welcome wait in the outbox before the room can deliver

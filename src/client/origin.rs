@@ -3,6 +3,7 @@
 
 use crate::config::{EndpointSettings, ListenerSettings, Origins};
 use crate::http::origin::{Place, canonical, is_address, is_listable, is_loopback};
+use crate::http::refusal::Refusal;
 use crate::http::token::split_port;
 
 /// How many characters of an Origin and a Host stand in the answer and the log.
@@ -26,8 +27,13 @@ enum Foreign {
 /// asked: no browser, no cross-site attack.
 ///
 /// # Errors
-/// The reason why it may not connect, with what to write if it is meant to.
-pub fn check(endpoint: &EndpointSettings, listener: &ListenerSettings, origin: &str, host: &str) -> Result<(), String> {
+/// 403, with what to write if it is meant to connect.
+pub fn check(
+    endpoint: &EndpointSettings,
+    listener: &ListenerSettings,
+    origin: &str,
+    host: &str,
+) -> Result<(), Refusal> {
     let Origins::List { same, others } = &endpoint.origins else { return Ok(()) };
     if others.contains(&canonical(origin)) {
         return Ok(());
@@ -42,7 +48,7 @@ pub fn check(endpoint: &EndpointSettings, listener: &ListenerSettings, origin: &
         true if *same && others.is_empty() => {
             format!("write origins = [\"same\", {}] under [[endpoint]] '{path}'", quoted(origin))
         }
-        // The peer reads this too, and has no business with the rest of the list.
+        // The rest of the list may be from the environment, which is never shown.
         true => format!("add {} to \"origins\" under [[endpoint]] '{path}'", quoted(origin)),
         false => format!("write origins = \"any\" under [[endpoint]] '{path}', which lets every page in"),
     };
@@ -65,7 +71,8 @@ pub fn check(endpoint: &EndpointSettings, listener: &ListenerSettings, origin: &
         }
         Foreign::Elsewhere => format!("if you trust this origin, {listing}"),
     };
-    Err(format!("Origin '{origin:.SHOWN$}' may not connect to Host '{host:.SHOWN$}': {advice}"))
+    let reason = format!("Origin '{origin:.SHOWN$}' may not connect to Host '{host:.SHOWN$}'");
+    Err(Refusal::new(403, reason).with_advice(advice))
 }
 
 /// Whether an origin is the same place as the Host, whatever its scheme. A missing port is that of the origin's scheme,
@@ -105,7 +112,7 @@ mod tests {
         Origins::List { same, others: others.iter().map(|&origin| origin.to_owned()).collect() }
     }
 
-    fn judged(origins: &Origins, listener: &ListenerSettings, origin: &str, host: &str) -> Result<(), String> {
+    fn judged(origins: &Origins, listener: &ListenerSettings, origin: &str, host: &str) -> Result<(), Refusal> {
         let endpoint = EndpointSettings { origins: origins.clone(), ..EndpointSettings::default() };
         check(&endpoint, listener, origin, host)
     }
@@ -219,11 +226,16 @@ mod tests {
                 "hosts = [\"gate.example\"] under [[listen]] '127.0.0.1:8080'",
             ),
         ] {
-            let why = judged(origins, &ListenerSettings::default(), origin, host).unwrap_err();
+            let why = judged(origins, &ListenerSettings::default(), origin, host).unwrap_err().to_string();
             assert!(why.contains(advice), "{origin} {host}: {why}");
-            assert!(why.starts_with(&format!("Origin '{origin:.SHOWN$}' may not connect to Host '{host}': ")), "{why}");
+            assert!(
+                why.starts_with(&format!(
+                    "refused with 403: Origin '{origin:.SHOWN$}' may not connect to Host '{host}': "
+                )),
+                "{why}"
+            );
         }
-        let elsewhere = judged(&same, &open(), "https://a.example", "b.example").unwrap_err();
+        let elsewhere = judged(&same, &open(), "https://a.example", "b.example").unwrap_err().to_string();
         assert!(!elsewhere.contains("proxy"), "{elsewhere}");
     }
 }

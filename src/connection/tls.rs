@@ -94,7 +94,7 @@ impl Session {
         match stream.accept() {
             Ok(()) => Ok(true),
             Err(error) if error.code() == ErrorCode::WANT_READ => Ok(false),
-            Err(error) => Err(io::Error::new(io::ErrorKind::InvalidData, error.to_string())),
+            Err(error) => Err(io::Error::new(io::ErrorKind::InvalidData, explained(&error))),
         }
     }
 
@@ -324,6 +324,24 @@ impl Write for Buffers {
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
+}
+
+/// Why a client's handshake failed, in the words of a person; OpenSSL's own are a line of numbers and file names.
+fn explained(error: &openssl::ssl::Error) -> String {
+    let reasons = error.ssl_error().and_then(|stack| stack.errors().iter().rev().find_map(|error| error.reason()));
+    let Some(reason) = reasons else { return error.to_string() };
+    let is_any = |known: &[&str]| known.iter().any(|known| reason.contains(known));
+    let what = match () {
+        () if is_any(&["alert unknown ca", "alert bad certificate", "alert certificate unknown"]) => {
+            "the client does not trust the certificate"
+        }
+        () if is_any(&["alert certificate expired"]) => "for the client the certificate has expired",
+        () if is_any(&["unsupported protocol", "version too low"]) => "the client has no TLS 1.2 or 1.3",
+        () if is_any(&["no shared cipher"]) => "the client has no cipher that wsgate has",
+        () if is_any(&["wrong version number", "packet length too long"]) => "what the client sent is no TLS",
+        () => return reason.to_owned(),
+    };
+    format!("{what} ({reason})")
 }
 
 #[cfg(test)]

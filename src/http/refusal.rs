@@ -1,5 +1,6 @@
 //! The answers of wsgate that end a connection before it is a WebSocket: status, reason, and how they look on the wire.
 
+use std::fmt;
 use std::time::SystemTime;
 
 use jiff::Timestamp;
@@ -12,6 +13,8 @@ pub struct Refusal {
     pub status: u16,
     /// One sentence, which is the body.
     pub reason: String,
+    /// What the operator can do about it, for the log alone: it may name what is configured. It may be empty.
+    pub advice: String,
 }
 
 /// Whether an answer has its body.
@@ -26,7 +29,18 @@ pub enum Body {
 impl Refusal {
     /// A refusal with this status and body.
     pub fn new(status: u16, reason: impl Into<String>) -> Refusal {
-        Refusal { status, reason: reason.into() }
+        Refusal { status, reason: reason.into(), advice: String::new() }
+    }
+
+    /// The same, with advice for the log.
+    pub fn with_advice(self, advice: String) -> Refusal {
+        Refusal { advice, ..self }
+    }
+
+    /// A line for the peer.
+    pub fn body(&self) -> String {
+        let more = if self.advice.is_empty() { "" } else { " (the log of wsgate says what to do)" };
+        format!("{}{more}\n", self.reason)
     }
 
     /// The whole HTTP answer at this time.
@@ -52,18 +66,26 @@ impl Refusal {
         };
         // RFC 9110 section 7.8: an Upgrade field goes with the connection option of that name.
         let connection = if self.status == 426 { "upgrade, close" } else { "close" };
-        let Refusal { status, reason } = self;
-        let length = reason.len() + 1;
+        let (status, text) = (self.status, self.body());
+        let length = text.len();
         let mut answer = format!(
             "HTTP/1.1 {status} {phrase}\r\nDate: {}\r\nConnection: {connection}\r\n{extra}\
              Content-Type: text/plain; charset=utf-8\r\nContent-Length: {length}\r\n\r\n",
             http_date(now)
         );
         if body == Body::Whole {
-            answer.push_str(reason);
-            answer.push('\n');
+            answer.push_str(&text);
         }
         answer.into_bytes()
+    }
+}
+
+/// For the log.
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Refusal { status, reason, advice } = self;
+        write!(f, "refused with {status}: {reason}")?;
+        if advice.is_empty() { Ok(()) } else { write!(f, ": {advice}") }
     }
 }
 

@@ -54,7 +54,10 @@ fn b1_a_device_with_the_library_arduino_websockets_connects_to_the_endpoint_of_t
     // Elsewhere it is told what to write.
     let mut client = gateway.raw("main");
     client.send(ARDUINO.replace("/devices", "/dash").as_bytes());
-    assert!(client.answer().1.contains("write origins = [\"same\", \"file://\"] under [[endpoint]] '/dash'"));
+    let from = client.own_port();
+    assert!(client.answer().1.ends_with(" (the log of wsgate says what to do)\n"));
+    let line = gateway.wait_for_log(&format!(":{from}): refused with 403: "));
+    assert!(line.contains("write origins = [\"same\", \"file://\"] under [[endpoint]] '/dash'"), "{line}");
 }
 
 #[test]
