@@ -97,7 +97,7 @@ fn admit(
     };
     let peer = peer.as_socket().map(|address| (address.ip().to_canonical(), address.port()));
     let from = peer.map_or_else(|| "unix".to_owned(), |peer| SocketAddr::from(peer).to_string());
-    let id = match Id::random() {
+    let id = match Id::random(shared.mark) {
         Ok(id) => id,
         Err(error) => return Err((socket, error.to_string())),
     };

@@ -1,21 +1,40 @@
-//! Ids of clients: 64 bits from the operating system's random generator, written as 16 hex digits.
+//! Ids of clients: 48 bits from the operating system's random generator and 16 that all ids of a gateway have in common,
+//! written as 16 hex digits.
 
 use std::fmt;
 use std::str::FromStr;
+
+/// What the ids of one gateway end with, by which it can tell its own from those of other gateways.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mark(u16);
+
+impl Mark {
+    /// The mark of a gateway of this name, the same after each start. One in 65,536 pairs of names has the same mark.
+    pub fn of(name: &str) -> Mark {
+        // FNV-1a, folded: unlike the hash of the standard library it is the same in every version.
+        let hash = name.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+        Mark((hash >> 16) as u16 ^ hash as u16)
+    }
+}
 
 /// The id of a client, which is also its session id. Nobody can guess one, and none is 0.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Id(u64);
 
 impl Id {
-    /// A new id; an error means that the system has no random generator.
-    pub fn random() -> Result<Id, getrandom::Error> {
+    /// A new id of the gateway with this mark; an error means that the system has no random generator.
+    pub fn random(Mark(mark): Mark) -> Result<Id, getrandom::Error> {
         loop {
-            match getrandom::u64()? {
+            match getrandom::u64()? >> 16 {
                 0 => {}
-                number => return Ok(Id(number)),
+                number => return Ok(Id(number << 16 | u64::from(mark))),
             }
         }
+    }
+
+    /// The mark of the gateway whose id it is.
+    pub fn mark(self) -> Mark {
+        Mark(self.0 as u16)
     }
 
     /// The id as a number, for keys that only take one.
@@ -65,6 +84,17 @@ mod tests {
             let id = Id::from(number);
             assert_eq!(id.to_string().parse(), Ok(id));
         }
+    }
+
+    #[test]
+    fn b18_the_ids_of_a_gateway_have_its_mark() {
+        let (one, other) = (Mark::of("one"), Mark::of("other"));
+        assert_ne!(one, other);
+        // It stays what it is from version to version.
+        assert_eq!((one, Mark::of("")), (Mark(0xa3c8), Mark(0x1cd9)));
+        let (first, second) = (Id::random(one).unwrap(), Id::random(one).unwrap());
+        assert_ne!(first, second);
+        assert_eq!((first.mark(), Id::random(other).unwrap().mark()), (one, other));
     }
 
     #[test]

@@ -115,7 +115,7 @@ struct Lived {
 fn live(shared: &Arc<Shared>, id: LinkId, dialed: Dialed) -> Lived {
     let link = &shared.links[id];
     let Dialed { socket, session, behind, subprotocol } = dialed;
-    let session_id = match Id::random() {
+    let session_id = match Id::random(shared.mark) {
         Ok(session_id) => session_id,
         Err(error) => {
             let why = format!("failed to make an id: {error}");

@@ -473,6 +473,7 @@ fn every_option_reaches_its_field() {
     let settings = read(
         r#"
         [gateway]
+        name = "plant-1"
         max_connections = 20_000
         max_handshakes = 7
         handshake_timeout = "1s"
@@ -520,6 +521,7 @@ fn every_option_reaches_its_field() {
     assert_eq!(
         settings.gateway,
         GatewaySettings {
+            name: Some("plant-1".to_owned()),
             max_connections: 20_000,
             max_handshakes: 7,
             handshake_timeout: Duration::from_secs(1),

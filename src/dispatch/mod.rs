@@ -224,9 +224,9 @@ impl Handler for Dispatch<'_> {
             return;
         }
         let whole = message.data.len();
-        let decoded = format::decode(self.source.format, message);
+        let mut decoded = format::decode(self.source.format, message);
         if self.source.addresses
-            && let Some(address) = decoded.address()
+            && let Some(address) = decoded.take_address(self.shared.mark)
         {
             return self.address(address, &decoded, whole);
         }

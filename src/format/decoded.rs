@@ -12,6 +12,8 @@ use crate::message::{Message, Origin};
 pub struct Decoded {
     pub(super) message: Message,
     pub(super) content: Content,
+    /// Sessions of other gateways that the message is about, as far as its sender may name any.
+    pub(super) carried: Vec<Id>,
 }
 
 /// The client that the sender wants to reach, according to the `_session` that it wrote.

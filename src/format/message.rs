@@ -7,8 +7,11 @@ use bytes::Bytes;
 
 use super::decoded::{Address, Audience, Content, Decoded, Object, RemovedMember};
 use super::{description, json};
-use crate::id::Id;
+use crate::id::{Id, Mark};
 use crate::message::{Kind, Message, Origin};
+
+/// How many sessions of other gateways are kept for the receivers: one for each gateway on the way back.
+const CARRIED_MAX: usize = 8;
 
 pub(super) fn decode(message: &Message) -> Content {
     let text = &message.data;
@@ -70,9 +73,11 @@ pub(super) fn encode(decoded: &Decoded, origin: &Origin, audience: Audience) -> 
         out.push(b',');
     }
     let session = origin.session.to_string();
-    if audience == Audience::Remote {
+    if audience == Audience::Remote || !decoded.carried.is_empty() {
+        let own = (audience == Audience::Remote).then_some(&origin.session);
+        let ids: Vec<_> = own.into_iter().chain(&decoded.carried).map(Id::to_string).collect();
         out.extend_from_slice(br#""_wsgate":""#);
-        out.extend_from_slice(session.as_bytes());
+        out.extend_from_slice(ids.join(" ").as_bytes());
         out.extend_from_slice(br#"","#);
     }
     out.extend_from_slice(br#""_session":{"type":"websocket","id":""#);
@@ -86,23 +91,46 @@ pub(super) fn encode(decoded: &Decoded, origin: &Origin, audience: Audience) -> 
     Message { kind: Kind::Text, data: Bytes::from(out) }
 }
 
-/// `_session` counts before `_wsgate`.
-pub(super) fn address(text: &[u8], object: &Object) -> Option<Address> {
-    named(text, &object.session, session_id).or_else(|| named(text, &object.carried, carried_id))
+/// What a message names.
+pub(super) struct Named {
+    pub(super) address: Option<Address>,
+    /// Each once, at most [`CARRIED_MAX`].
+    pub(super) of_others: Vec<Id>,
 }
 
-fn named(text: &[u8], session: &RemovedMember, read: impl Fn(&[u8]) -> Option<Id>) -> Option<Address> {
-    match session {
-        RemovedMember::None => None,
-        RemovedMember::One(value) if &text[value.clone()] == b"null" => None,
-        RemovedMember::One(value) => Some(read(&text[value.clone()]).map_or(Address::Unknown, Address::Session)),
-        RemovedMember::Several => Some(Address::Unknown),
+/// The sessions that a message names. `_session` counts before `_wsgate`.
+pub(super) fn named(text: &[u8], object: &Object, own: Mark) -> Named {
+    let unknown = Named { address: Some(Address::Unknown), of_others: Vec::new() };
+    let Some(session) = ids(text, &object.session, |value| Some(vec![session_id(value)?])) else { return unknown };
+    let is_ours = |id: &Id| id.mark() == own;
+    let carried = match ids(text, &object.carried, carried_ids) {
+        Some(carried) => carried,
+        None if session.iter().any(is_ours) => Vec::new(),
+        None => return unknown,
+    };
+    let all = || session.iter().chain(&carried).copied();
+    let mut of_others: Vec<Id> = Vec::new();
+    for id in all().filter(|id| !is_ours(id)) {
+        if of_others.len() < CARRIED_MAX && !of_others.contains(&id) {
+            of_others.push(id);
+        }
+    }
+    Named { address: all().find(is_ours).map(Address::Session), of_others }
+}
+
+/// The ids in a removed member; `None` if it is there and has none that can be told.
+fn ids(text: &[u8], member: &RemovedMember, read: impl Fn(&[u8]) -> Option<Vec<Id>>) -> Option<Vec<Id>> {
+    match member {
+        RemovedMember::None => Some(Vec::new()),
+        RemovedMember::One(value) if &text[value.clone()] == b"null" => Some(Vec::new()),
+        RemovedMember::One(value) => read(&text[value.clone()]),
+        RemovedMember::Several => None,
     }
 }
 
-/// The id in the value of `_wsgate`.
-fn carried_id(value: &[u8]) -> Option<Id> {
-    json::string(value)?.parse().ok()
+/// The ids in the value of `_wsgate`.
+fn carried_ids(value: &[u8]) -> Option<Vec<Id>> {
+    json::string(value)?.split(' ').map(|id| id.parse().ok()).collect()
 }
 
 /// The id in the value of `_session`, which must be an object with exactly one `type`, `websocket`, and one `id`.

@@ -43,6 +43,10 @@
 //!   that a sender wrote is removed like a `_session`, and it addresses like one where that is allowed.
 //! - **`_event`**: an [event](crate::events) has `"_event": true` beside its payload. A sender's own is removed, as its
 //!   `_session` is, so an event cannot be forged.
+//! - **Other gateways**: the last four digits of an id are those of its gateway. Where addressing is allowed, ids of other
+//!   gateways in `_session` and `_wsgate` are data: they follow in `_wsgate`, separated by blanks, behind our own if that
+//!   is there. So an answer finds its way back through several gateways, each of which takes out its own. More than
+//!   eight are not kept.
 //! - **The description**: `path`, `parameters` and `query` of the sender's request, the path and the parameters as in
 //!   events, are in what goes to other endpoints and to links. A sender's own members with these keys are removed there.
 //!   It is made once for each client ([`describe`]).
@@ -62,6 +66,7 @@ use std::time::SystemTime;
 use bytes::Bytes;
 
 use crate::config::Format;
+use crate::id::Mark;
 use crate::message::{Kind, Message, Origin};
 
 use decoded::Content;
@@ -73,18 +78,20 @@ pub use n8n::{iso_8601, welcome as welcome_n8n};
 impl Decoded {
     /// An event, whose payload is `text`. `text` must be JSON, and no text.
     pub fn event(text: Bytes) -> Decoded {
-        Decoded { message: Message { kind: Kind::Text, data: text }, content: Content::Event }
+        let message = Message { kind: Kind::Text, data: text };
+        Decoded { message, content: Content::Event, carried: Vec::new() }
     }
 
-    /// The client that the sender addresses with the `_session` of a message in the format `message`, or else with its
-    /// `_wsgate`.
+    /// The client of the gateway `own` that the sender addresses with the `_session` of a message in the format
+    /// `message`, or else with its `_wsgate`. Sessions of other gateways in them are kept for the receivers.
     ///
-    /// `None` if both are missing or `null`. The caller decides whether the sender may address other clients.
-    pub fn address(&self) -> Option<Address> {
-        match &self.content {
-            Content::Object(object) => message::address(&self.message.data, object),
-            Content::Payload | Content::Parsed | Content::Value(_) | Content::Event => None,
-        }
+    /// `None` if neither names one of ours. The caller decides whether the sender may address other clients; if not, it
+    /// does not call this.
+    pub fn take_address(&mut self, own: Mark) -> Option<Address> {
+        let Content::Object(object) = &self.content else { return None };
+        let named = message::named(&self.message.data, object, own);
+        self.carried = named.of_others;
+        named.address
     }
 
     /// The value at a path of keys, as a text. The path starts at the object that the sender sent.
@@ -104,7 +111,7 @@ pub fn decode(format: Format, message: Message) -> Decoded {
         Format::Message => message::decode(&message),
         Format::N8n => Content::Parsed,
     };
-    Decoded { message, content }
+    Decoded { message, content, carried: Vec::new() }
 }
 
 /// Writes a message in a receiver's format. `origin` is its sender; `now` is the time at which it arrived.

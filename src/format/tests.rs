@@ -6,11 +6,16 @@ use std::time::{Duration, Instant};
 use proptest::prelude::*;
 
 use super::*;
-use crate::id::Id;
+use crate::id::{Id, Mark};
 use crate::message::Kind::{Binary, Text};
 
 const OWN: &str = r#""_session":{"type":"websocket","id":"0123456789abcdef"}"#;
 const FORGED: &str = r#"{"type":"websocket","id":"fedcba9876543210"}"#;
+
+/// The gateway whose session [`FORGED`] would be.
+fn own() -> Mark {
+    Id::from(0xfedc_ba98_7654_3210).mark()
+}
 
 fn message(kind: Kind, data: impl AsRef<[u8]>) -> Message {
     Message { kind, data: Bytes::copy_from_slice(data.as_ref()) }
@@ -227,9 +232,9 @@ fn b24_an_event_says_so_and_nobody_can_forge_it() {
 
 #[test]
 fn an_answer_is_addressed_by_its_session_or_by_what_travelled_beside_it() {
-    let address = |text: &str| decode(Format::Message, message(Text, text)).address();
-    let (one, other) = (Id::from(0x0123_4567_89ab_cdef), Id::from(0xfedc_ba98_7654_3210));
-    let carried = r#""_wsgate":"0123456789abcdef""#;
+    let address = |text: &str| decode(Format::Message, message(Text, text)).take_address(own());
+    let (one, other) = (Id::from(0x0123_4567_89ab_3210), Id::from(0xfedc_ba98_7654_3210));
+    let carried = r#""_wsgate":"0123456789ab3210""#;
     for (text, expected) in [
         (format!("{{{carried}}}"), Some(Address::Session(one))),
         (format!(r#"{{{carried},"_session":null}}"#), Some(Address::Session(one))),
@@ -240,6 +245,40 @@ fn an_answer_is_addressed_by_its_session_or_by_what_travelled_beside_it() {
         (format!(r#"{{"payload":{{{carried}}}}}"#), None),
     ] {
         assert_eq!(address(&text), expected, "{text}");
+    }
+}
+
+#[test]
+fn b18_a_session_of_another_gateway_is_data_and_follows_behind_ours() {
+    // Sessions of three gateways; ours ends with 3210.
+    let session = |id: &str| format!(r#""_session":{{"type":"websocket","id":"{id}"}}"#);
+    let (ours, theirs, third) = ("0123456789ab3210", "000000000000aaaa", "000000000000bbbb");
+    let many = (0..20).map(|number| format!("{number:012}cccc")).collect::<Vec<_>>().join(" ");
+    let address = Some(Address::Session(ours.parse().unwrap()));
+    for (sent, expected, carried) in [
+        (session(theirs), None, theirs),
+        (format!(r#""_wsgate":"{theirs}""#), None, theirs),
+        (format!(r#"{},"_wsgate":"{theirs}""#, session(theirs)), None, theirs),
+        (
+            format!(r#"{},"_wsgate":"{third} {ours} {theirs}""#, session(theirs)),
+            address,
+            "000000000000aaaa 000000000000bbbb",
+        ),
+        (format!(r#"{},"_wsgate":"{theirs}""#, session(ours)), address, theirs),
+        (format!(r#"{},"_wsgate":"nobody""#, session(ours)), address, ""),
+        (format!(r#"{},"_wsgate":"nobody""#, session(theirs)), Some(Address::Unknown), ""),
+        (format!(r#""_wsgate":"{many}""#), None, many.split_at(8 * 17 - 1).0),
+    ] {
+        let mut decoded = decode(Format::Message, message(Text, format!("{{{sent}}}")));
+        assert_eq!(decoded.take_address(own()), expected, "{sent}");
+        let received = |audience| encode_for(audience, Format::Message, &decoded, &origin(), now()).unwrap().data;
+        let for_client = if carried.is_empty() { String::new() } else { format!(r#""_wsgate":"{carried}","#) };
+        assert_eq!(received(Audience::Client), format!("{{{for_client}{OWN}}}"), "{sent}");
+        let for_remote = format!("0123456789abcdef {carried}");
+        assert_eq!(received(Audience::Remote), format!(r#"{{"_wsgate":"{}",{OWN}}}"#, for_remote.trim_end()), "{sent}");
+        // Of a sender that may not address anybody nothing is kept.
+        let decoded = decode(Format::Message, message(Text, format!("{{{sent}}}")));
+        assert_eq!(encode(Format::Message, &decoded, &origin(), now()).unwrap().data, format!("{{{OWN}}}"));
     }
 }
 
@@ -326,8 +365,8 @@ fn the_subprotocol_that_was_agreed_is_in_the_message() {
     let n8n = String::from_utf8(received(Format::N8n).to_vec()).unwrap();
     assert!(n8n.contains(r#""userAgent":"press \"3\"\n","subprotocol":"mqtt","connectedAt":"#), "{n8n}");
     // An answer that carries it is addressed all the same.
-    let answer = decode(Format::Message, Message { kind: Text, data: received(Format::Message) });
-    assert_eq!(answer.address(), Some(Address::Session(origin.session)));
+    let mut answer = decode(Format::Message, Message { kind: Text, data: received(Format::Message) });
+    assert_eq!(answer.take_address(origin.session.mark()), Some(Address::Session(origin.session)));
 }
 
 #[test]
@@ -426,9 +465,9 @@ fn a_session_is_an_address_or_unknown() {
         (r#"{"_session":false}"#, unknown),
     ] {
         let text = Message { kind: Text, data: sent.replace('%', FORGED).into() };
-        assert_eq!(decode(Format::Message, text.clone()).address(), expected, "{sent}");
+        assert_eq!(decode(Format::Message, text.clone()).take_address(own()), expected, "{sent}");
         for format in [Format::Payload, Format::N8n] {
-            assert_eq!(decode(format, text.clone()).address(), None, "{sent}");
+            assert_eq!(decode(format, text.clone()).take_address(own()), None, "{sent}");
         }
     }
 }

@@ -187,7 +187,7 @@ impl Side {
     fn connect(&self, dialed: Dialed) -> io::Result<UpstreamConnection> {
         let Side { shared, client, upstream, .. } = self;
         let Dialed { socket, session, behind, .. } = dialed;
-        let id = Id::random().map_err(|error| io::Error::other(error.to_string()))?;
+        let id = Id::random(shared.mark).map_err(|error| io::Error::other(error.to_string()))?;
         let is_tls = session.is_some();
         let peer = shared.add_peer(Name::Relay(client.id()), id, socket, session, &self.endpoint().profile);
         let outbox = &peer.outbox;

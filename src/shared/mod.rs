@@ -31,7 +31,7 @@ use crate::connection::poller::Poller;
 use crate::connection::socket::Socket;
 use crate::connection::tls::Session;
 use crate::dial::{CancelToken, Dialer};
-use crate::id::Id;
+use crate::id::{Id, Mark};
 use crate::permits::{Permit, Semaphore};
 use crate::route::Routes;
 use crate::shared::credit::Budget;
@@ -45,6 +45,7 @@ use crate::shared::publisher::Publisher;
 use crate::shared::registry::Registry;
 use crate::shared::rooms::{LiveRoom, Rooms};
 use crate::shared::timers::TimerQueue;
+use crate::system::machine;
 
 /// How many refused connections are kept open for a moment so that their peers can read why. More
 /// are closed at once, and may lose the answer.
@@ -55,6 +56,8 @@ const LINGERING_MAX: usize = 64;
 pub struct Shared {
     /// What it runs on.
     pub settings: Settings,
+    /// What its ids end with.
+    pub mark: Mark,
     /// Which path leads where.
     pub routes: Routes,
     /// The endpoints, in the order of the settings.
@@ -147,6 +150,7 @@ impl Shared {
             lingering_permits: Semaphore::new(LINGERING_MAX),
             stopping: AtomicBool::new(false),
             stop,
+            mark: Mark::of(&settings.name(&machine::identity())),
             settings,
         }
     }

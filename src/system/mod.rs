@@ -1,7 +1,8 @@
-//! The platform's quirks: threads, memory, limits, the supervisor.
+//! The platform's quirks: threads, memory, limits, the machine, the supervisor.
 
 pub mod large;
 pub mod limits;
+pub mod machine;
 pub mod malloc;
 pub mod thread;
 pub mod watchdog;

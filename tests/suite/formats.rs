@@ -308,7 +308,8 @@ fn a_message_to_a_session_that_is_unknown_or_not_allowed_is_logged_and_dropped()
         let (mut control, control_id) = known(gateway, Wire::Plain, "/control");
         let (mut device, device_id) = known(gateway, Wire::Tls, "/devices");
         let (mut foreign, foreign_id) = known(gateway, Wire::Plain, "/elsewhere");
-        let unknown = "00000000000000aa";
+        // One that this gateway could have given: the last four digits are its own.
+        let unknown = &format!("000000000000{}", &device_id[12..]);
         for (address, line) in [
             (session(&foreign_id), format!("client {control_id}: session_denied: {foreign_id} ")),
             (session(unknown), format!("client {control_id}: session_unknown: {unknown} ")),

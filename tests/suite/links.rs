@@ -261,7 +261,8 @@ fn an_answer_without_a_session_follows_the_route_and_one_with_a_wrong_session_is
     let id = gateway.id_of(&elsewhere);
     linked.send(format!(r#"{{"payload":1,"_session":{{"type":"websocket","id":"{id}"}}}}"#));
     gateway.wait_for_log("link flow: session_denied");
-    linked.send(r#"{"payload":2,"_session":{"type":"websocket","id":"0123456789abcdef"}}"#);
+    let unknown = format!("000000000000{}", &id[12..]);
+    linked.send(format!(r#"{{"payload":2,"_session":{{"type":"websocket","id":"{unknown}"}}}}"#));
     gateway.wait_for_log("link flow: session_unknown");
     linked.send(r#"{"payload":3}"#);
     for client in [&mut one, &mut two] {

@@ -45,6 +45,7 @@ mod stop;
 mod tidy;
 mod time;
 mod tls;
+mod two_gateways;
 mod undelivered;
 mod welcome;
 mod wire;

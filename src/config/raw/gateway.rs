@@ -16,6 +16,7 @@ const CLIENT_STACK: RangeInclusive<usize> = 128 << 10..=64 << 20;
 pub(crate) static GATEWAY: Keys = Keys {
     table: "[gateway]",
     keys: &[
+        ("name", "\"plant-1\""),
         ("max_connections", "10000"),
         ("max_handshakes", "1024"),
         ("handshake_timeout", "\"10s\""),
@@ -28,6 +29,7 @@ pub(crate) static GATEWAY: Keys = Keys {
 pub(crate) static LOG: Keys = Keys { table: "[log]", keys: &[("level", "\"info\""), ("lines_per_second", "100")] };
 
 pub(super) fn gateway(section: &Section<'_>, settings: &mut GatewaySettings) {
+    section.read("name", &mut settings.name, |v| name(&v).map(Some));
     section.read("max_connections", &mut settings.max_connections, |v| v.integer(CONNECTIONS));
     section.read("max_handshakes", &mut settings.max_handshakes, |v| v.integer(CONNECTIONS));
     section.read("handshake_timeout", &mut settings.handshake_timeout, |v| v.duration());
@@ -41,6 +43,15 @@ pub(super) fn gateway(section: &Section<'_>, settings: &mut GatewaySettings) {
             value.mistake(format_args!("cannot be {:?}: write \"auto\" or a number", text.written));
         }
     }
+}
+
+fn name(value: &Value<'_>) -> Option<String> {
+    let text = value.text()?;
+    if text.value.is_empty() {
+        value.mistake("is empty: give each of your gateways a name of its own, or remove it");
+        return None;
+    }
+    Some(text.value)
 }
 
 pub(super) fn log(section: &Section<'_>, settings: &mut GatewaySettings) {

@@ -5,6 +5,9 @@ use std::time::Duration;
 /// `[gateway]`: limits and deadlines of the whole process.
 #[derive(Debug, Clone, PartialEq)]
 pub struct GatewaySettings {
+    /// What it is called, so that it knows its sessions from those of other gateways. Default: the name of the machine
+    /// and the addresses of its listeners.
+    pub name: Option<String>,
     /// Clients at once over all listeners; the next one gets 503. Default 10,000, at least 1.
     pub max_connections: usize,
     /// Connections at once whose handshake is not finished; the next one takes the place of an old one. Default 1,024.
@@ -30,6 +33,7 @@ impl Default for GatewaySettings {
     fn default() -> GatewaySettings {
         let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
         GatewaySettings {
+            name: None,
             max_connections: 10_000,
             max_handshakes: 1024,
             handshake_timeout: Duration::from_secs(10),

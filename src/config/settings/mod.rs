@@ -34,6 +34,15 @@ pub struct Settings {
     pub warnings: Vec<String>,
 }
 
+impl Settings {
+    /// What this gateway is called among others: by `machine`, an identity of the machine, if it has no name.
+    pub fn name(&self, machine: &str) -> String {
+        let addresses = || self.listeners.iter().map(|listener| listener.address.to_string());
+        let own = self.gateway.name.clone();
+        own.unwrap_or_else(|| [machine.to_owned()].into_iter().chain(addresses()).collect::<Vec<_>>().join("\n"))
+    }
+}
+
 impl Default for Settings {
     fn default() -> Settings {
         Settings {
