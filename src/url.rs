@@ -329,6 +329,22 @@ fn without_any_user(text: &str) -> String {
     at.map_or_else(|| text.to_owned(), |at| format!("{scheme}***{}", &rest[at..]))
 }
 
+/// The URL of a proxy, or what was meant to be one, as it may be shown: it has no path, so all before the last `@` is
+/// user and password, whatever they hold.
+pub fn proxy_without_user(text: &str) -> String {
+    let Some((before, place)) = text.rsplit_once('@') else { return text.to_owned() };
+    match before.split_once("://") {
+        Some((scheme, _)) if is_scheme(scheme) => format!("{scheme}://***@{place}"),
+        _ => format!("***@{place}"),
+    }
+}
+
+/// Whether this can be the scheme of a URL (RFC 3986 section 3.1).
+pub fn is_scheme(text: &str) -> bool {
+    text.starts_with(|c: char| c.is_ascii_alphabetic())
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
+}
+
 /// A URL as it may be shown to everybody who reads a log: the query is hidden too, many of them hold a token.
 pub fn fit_to_show(text: &str) -> String {
     let text = without_user(text);
@@ -496,6 +512,19 @@ mod tests {
         for text in ["http://me:secret@h/", "me:secret@h", "ws://me:secret%@h/", "http://me:1/secret x@h"] {
             let problem = parse(text).unwrap_err();
             assert!(!problem.contains("secret"), "{text}: {problem}");
+        }
+    }
+
+    #[test]
+    fn b19_what_is_shown_of_a_proxy_has_no_password_wherever_it_ends() {
+        for (text, shown) in [
+            ("http://p:3128", "http://p:3128"),
+            ("http://me:secret@p:3128", "http://***@p:3128"),
+            ("socks5h://me:12/sec@ret@p:3128/", "socks5h://***@p:3128/"),
+            ("me:secret/x@p:3128", "***@p:3128"),
+            ("me:se://cret@p:3128", "***@p:3128"),
+        ] {
+            assert_eq!(proxy_without_user(text), shown, "{text}");
         }
     }
 

@@ -28,8 +28,11 @@ impl Caller {
         let url = url::parse(&arguments.url)
             .map_err(|problem| CallError::Usage(format!("failed to read the URL '{shown}': {problem}")))?;
         let mut headers = arguments.headers.iter().map(|line| parse_header(line)).collect::<Result<Vec<_>, _>>()?;
+        let mut secrets = Vec::new();
         for line in &arguments.header_files {
-            headers.push(header_of_file(line)?);
+            let (name, value) = header_of_file(line)?;
+            secrets.push(value.clone());
+            headers.push((name, value));
         }
         for (index, name) in arguments.subprotocols.iter().enumerate() {
             if !is_token(name) {
@@ -54,6 +57,7 @@ impl Caller {
         let settings = config::DialSettings {
             url,
             headers,
+            secrets,
             subprotocols: arguments.subprotocols,
             origin: None,
             connect_timeout: arguments.connect_timeout,

@@ -1,6 +1,7 @@
 //! A table of the file and its values: what was written, of the right type and within bounds, or a
 //! mistake with its place. What the values mean together is not known here.
 
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -11,6 +12,7 @@ use toml::de::{DeString, DeTable, DeValue};
 use super::mistake::Report;
 use super::variables::{other_variable, substitute};
 use super::{aliases, remedy};
+use crate::secret::Secret;
 
 /// The keys that a table may hold.
 pub(super) struct Keys {
@@ -117,6 +119,8 @@ pub(super) struct Text {
     pub(super) value: String,
     /// What stands in the file. Messages quote this one: a variable may hold a secret.
     pub(super) written: String,
+    /// The values of the variables in it.
+    pub(super) variables: Vec<Secret>,
     /// The byte of the text at which it begins.
     pub(super) at: usize,
 }
@@ -317,7 +321,13 @@ impl<'a> Value<'a> {
             return None;
         };
         let at = value.span().start;
-        match substitute(written, self.report.environment) {
+        let variables = RefCell::<Vec<Secret>>::default();
+        let environment = |name: &str| {
+            let value = (self.report.environment)(name)?;
+            variables.borrow_mut().push(Secret::new(value.as_str()));
+            Ok(value)
+        };
+        match substitute(written, environment) {
             Ok(value) => {
                 if let Some((found, name)) = other_variable(written) {
                     self.warning_at(
@@ -325,7 +335,7 @@ impl<'a> Value<'a> {
                         format_args!("holds {found:?}, which is sent as it is: write \"${{{name}}}\" for the environment variable"),
                     );
                 }
-                Some(Text { value, written: written.to_owned(), at })
+                Some(Text { value, written: written.to_owned(), variables: variables.take(), at })
             }
             Err(reason) => {
                 self.mistake_at(at, reason);

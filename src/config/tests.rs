@@ -305,6 +305,7 @@ fn every_option_of_a_link_and_of_a_relay_reaches_its_field() {
     let relay = RelaySettings {
         dial: DialSettings {
             headers: vec![("X-A".into(), Secret::new("b"))],
+            secrets: vec![Secret::new("hunter2"); 2],
             connect_timeout: seconds(3),
             proxy: Proxy::Off,
             tls: DialTls { verify: false, ..DialTls::default() },
@@ -325,6 +326,7 @@ fn every_option_of_a_link_and_of_a_relay_reaches_its_field() {
                 ("Authorization".into(), Secret::new("Bearer hunter2")),
                 ("X-Key".into(), Secret::new("a key")),
             ],
+            secrets: ["hunter2", "hunter2", "a key"].map(Secret::new).into(),
             subprotocols: vec!["b".into(), "a".into()],
             origin: Some("https://dash.example".into()),
             connect_timeout: seconds(4),

@@ -7,6 +7,7 @@ mod attempt;
 pub mod backoff;
 mod connect;
 mod error;
+mod mask;
 mod proxy;
 pub mod reconnecting;
 mod resolve;
@@ -15,7 +16,6 @@ mod tls;
 mod upgrade;
 mod wire;
 
-use std::borrow::Cow;
 use std::env;
 use std::fmt;
 use std::path::PathBuf;
@@ -28,6 +28,7 @@ pub use response::ServerRefusal;
 pub use wire::{CancelToken, Ready, WaitEnd, Wire};
 
 use attempt::Attempt;
+use mask::Secrets;
 use proxy::{HttpProxy, ProxyUrlError};
 use upgrade::{RequestParts, UpgradeRequest};
 
@@ -35,7 +36,6 @@ use crate::config::{DialSettings, Proxy};
 use crate::connection::socket::Socket;
 use crate::connection::tls::Session;
 use crate::display::printable;
-use crate::path::percent_decoded;
 use crate::secret::Secret;
 use crate::url::Url;
 
@@ -49,6 +49,8 @@ pub struct Dialer {
     shown: Option<String>,
     headers: Vec<(String, Secret)>,
     authorization: Option<String>,
+    /// What stands in every request and must not be shown.
+    secrets: Secrets,
     subprotocols: Vec<String>,
     origin: Option<String>,
     proxy: ProxyChoice,
@@ -140,6 +142,7 @@ impl Dialer {
             .as_ref()
             .map(|(user, password)| upgrade::basic(format!("{user}:{}", password.expose()).as_bytes()));
         Ok(Dialer {
+            secrets: secrets(settings),
             target,
             shown: None,
             headers: settings.headers.clone(),
@@ -226,18 +229,12 @@ impl Dialer {
     /// The error, with nothing in a refusal that repeats a secret.
     fn without_secrets(&self, mut error: DialError, path_and_query: &str, extras: &RequestExtras) -> DialError {
         if let DialError::Refused { refusal, .. } = &mut error {
-            let theirs = extras.headers.iter().map(|(_, value)| Cow::from(value));
-            let theirs: Vec<_> = theirs.chain(query(path_and_query)).collect();
-            refusal.hide(&self.secrets(), &theirs);
+            let mut theirs = Secrets::default();
+            extras.headers.iter().for_each(|(name, value)| theirs.add_header(name, value));
+            theirs.add_query(path_and_query);
+            refusal.hide(&self.secrets, &theirs);
         }
         error
-    }
-
-    /// What stands in every request and must not be shown.
-    fn secrets(&self) -> Vec<Cow<'_, [u8]>> {
-        let headers = self.headers.iter().map(|(_, value)| value.expose().as_bytes());
-        let authorization = self.authorization.iter().map(|value| value.as_bytes());
-        headers.chain(authorization).map(Cow::from).chain(query(&self.target.path_and_query)).collect()
     }
 
     fn shown(&self, path_and_query: &str) -> String {
@@ -280,10 +277,14 @@ impl Dialer {
     }
 }
 
-/// The query as a whole, then each value in it, as it is written and percent-decoded.
-fn query(path_and_query: &str) -> impl Iterator<Item = Cow<'_, [u8]>> {
-    let query = path_and_query.split_once('?').map(|(_, query)| query);
-    let values = query.into_iter().flat_map(|query| query.split('&')).filter_map(|pair| pair.split_once('='));
-    let values = values.flat_map(|(_, value)| [Some(value.as_bytes().into()), percent_decoded(value)]);
-    query.map(|query| query.as_bytes().into()).into_iter().chain(values.flatten())
+/// What a request with these settings has that must not be shown.
+fn secrets(settings: &DialSettings) -> Secrets {
+    let mut secrets = Secrets::default();
+    settings.secrets.iter().for_each(|secret| secrets.add_secret(secret));
+    settings.headers.iter().for_each(|(name, value)| secrets.add_header(name, value.expose().as_bytes()));
+    if let Some((user, password)) = &settings.url.user {
+        secrets.add_user(user, password.expose());
+    }
+    secrets.add_query(&settings.url.path_and_query);
+    secrets
 }

@@ -1,17 +1,18 @@
 //! Through an HTTP proxy: which one, if any, and the CONNECT that makes it a tunnel (RFC 9110 section 9.3.6).
 
-use std::borrow::Cow;
 use std::fmt;
 use std::io::Write;
 use std::net::IpAddr;
 
 use super::attempt::Attempt;
 use super::error::{Cause, DialError, ProxyCause};
+use super::mask::Secrets;
 use super::response::{ReadHeadError, ServerRefusal, is_end, read_head};
 use super::upgrade::basic;
 use super::wire::Wire;
 use crate::http::head::ResponseHeadError;
 use crate::path::percent_decoded;
+use crate::url::{is_scheme, proxy_without_user};
 
 /// A proxy, from a URL that was checked. It has no `Debug`: the authorization is a secret.
 #[derive(Clone)]
@@ -44,8 +45,24 @@ impl std::error::Error for ProxyUrlError {}
 pub(super) fn parse(text: &str) -> Result<HttpProxy, ProxyUrlError> {
     let (scheme, rest) = text.split_once("://").unwrap_or(("http", text));
     let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    if !is_scheme(scheme) || rest[authority.len()..].contains('@') {
+        // Where the password ends cannot be told.
+        let problem = "its user or password has a '/', '?' or '#' (write it percent-encoded: '%2F', '%3F', '%23')";
+        return Err(ProxyUrlError { shown: proxy_without_user(text), problem: problem.to_owned() });
+    }
     let (user, place) = authority.rsplit_once('@').map_or((None, authority), |(user, place)| (Some(user), place));
-    let shown = format!("{scheme}://{place}");
+    let shown = match place.split_once(':') {
+        // Who has forgotten what follows the password has it where a port stands.
+        Some((host, port))
+            if user.is_none()
+                && !host.is_empty()
+                && !port.starts_with(|c: char| c.is_ascii_digit())
+                && !place.starts_with('[') =>
+        {
+            format!("{scheme}://{host}:***")
+        }
+        _ => format!("{scheme}://{place}"),
+    };
     let unusable = |problem: &str| ProxyUrlError { shown: shown.clone(), problem: problem.to_owned() };
     if !scheme.eq_ignore_ascii_case("http") {
         return Err(unusable("only proxies over plain HTTP are supported (write 'http://HOST:PORT')"));
@@ -181,8 +198,11 @@ pub(super) fn tunnel(
     })?;
     if !(200..300).contains(&head.status) {
         let mut refusal = ServerRefusal::read(head, wire);
-        let ours: Vec<_> = proxy.authorization.iter().map(|value| Cow::from(value.as_bytes())).collect();
-        refusal.hide(&ours, &[]);
+        let mut ours = Secrets::default();
+        if let Some(authorization) = &proxy.authorization {
+            ours.add_header("Proxy-Authorization", authorization.as_bytes());
+        }
+        refusal.hide(&ours, &Secrets::default());
         return Err(failed(ProxyCause::Refused(Box::new(refusal))));
     }
     // We speak first, TLS or not, so nothing can have come through yet.
@@ -272,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn a_proxy_that_cannot_be_used_says_why_and_hides_who_we_are() {
+    fn b19_a_proxy_that_cannot_be_used_says_why_and_hides_who_we_are() {
         for (text, shown) in [
             ("https://me:secret@p:3128", "https://p:3128"),
             ("http://me:secret@a:b:80", "http://a:b:80"),
@@ -282,6 +302,13 @@ mod tests {
             ("socks5://p", "socks5://p"),
             ("http://me:secret@:1", "http://:1"),
             ("http://me:secret@p:x", "http://p:x"),
+            // Whose end cannot be told.
+            ("http://me:secret/x@p:3128", "http://***@p:3128"),
+            ("http://me:12/secret@p:3128", "http://***@p:3128"),
+            ("me:secret?x@p:3128", "***@p:3128"),
+            ("http://me:sec#ret@x@p:3128/", "http://***@p:3128/"),
+            ("me:se://cret@p:3128", "***@p:3128"),
+            ("http://me:secret", "http://me:***"),
         ] {
             let unusable = parse(text).err().unwrap();
             assert_eq!(unusable.shown, shown);

@@ -7,19 +7,13 @@ use std::sync::Arc;
 
 use super::json;
 use crate::path::percent_decoded;
+use crate::secret::names_a_secret;
 
 /// The keys of the description.
 pub(super) const KEYS: [&str; 3] = ["path", "parameters", "query"];
 
 /// A query is described up to the parameter with which it becomes longer than this, since it is in every message.
 const QUERY_BYTES_MAX: usize = 2048;
-
-/// In these words, names of query parameters say that their values are secrets.
-const SECRET_WORDS: [&str; 8] =
-    ["token", "secret", "passw", "apikey", "jwt", "credential", "signature", "authorization"];
-
-/// Names that say so only as a whole.
-const SECRET_NAMES: [&str; 6] = ["auth", "key", "pass", "pwd", "sig", "ticket"];
 
 /// `"path":...,"parameters":{...},"query":{...}`, for the path and the parameters of a room, as people read them, and
 /// the query of a request, as it came.
@@ -72,7 +66,7 @@ fn read_query(query: &str) -> BTreeMap<String, Vec<String>> {
         }
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         let name = decoded(name);
-        if !pair.is_empty() && !is_secret(&name) {
+        if !pair.is_empty() && !names_a_secret(&name) {
             parameters.entry(name).or_default().push(decoded(value));
         }
     }
@@ -84,12 +78,6 @@ fn decoded(text: &str) -> String {
     let text = text.replace('+', " ");
     let bytes = percent_decoded(&text).unwrap_or(Cow::Borrowed(text.as_bytes()));
     String::from_utf8_lossy(&bytes).into_owned()
-}
-
-/// Whether the name of a parameter says that its value is not for everybody who gets the client's messages.
-fn is_secret(name: &str) -> bool {
-    let name: String = name.chars().filter(|c| c.is_alphanumeric()).map(|c| c.to_ascii_lowercase()).collect();
-    SECRET_NAMES.contains(&&*name) || SECRET_WORDS.iter().any(|word| name.contains(word))
 }
 
 #[cfg(test)]

@@ -1,4 +1,5 @@
-//! The answers of wsgate that end a connection before it is a WebSocket: status, reason, and how they look on the wire.
+//! The answers that end a connection before it is a WebSocket, wsgate's own and those of a relay's server: how they look
+//! on the wire.
 
 use std::fmt;
 use std::time::SystemTime;
@@ -89,8 +90,22 @@ impl fmt::Display for Refusal {
     }
 }
 
+/// A server's refusal as an answer of our own, on a connection that ends with it.
+pub fn pass_on(status: u16, reason: &str, headers: &[(String, Vec<u8>)], body: &[u8], now: SystemTime) -> Vec<u8> {
+    let date = http_date(now);
+    let mut answer = format!("HTTP/1.1 {status} {reason}\r\nDate: {date}\r\nConnection: close\r\n").into_bytes();
+    for (name, value) in headers {
+        for part in [name.as_bytes(), b": ", value, b"\r\n"] {
+            answer.extend_from_slice(part);
+        }
+    }
+    answer.extend_from_slice(format!("Content-Length: {}\r\n\r\n", body.len()).as_bytes());
+    answer.extend_from_slice(body);
+    answer
+}
+
 /// A time as the Date header has it (RFC 9110 section 5.6.7). One beyond the year 9999 is that of 1970.
-pub fn http_date(at: SystemTime) -> String {
+fn http_date(at: SystemTime) -> String {
     let at = Timestamp::try_from(at).unwrap_or_default();
     DateTimePrinter::new().timestamp_to_rfc9110_string(&at).unwrap_or_default()
 }
@@ -98,6 +113,15 @@ pub fn http_date(at: SystemTime) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_refusal_of_a_server_is_passed_on_whole() {
+        let headers = [("Retry-After".to_owned(), b"7".to_vec()), ("Content-Type".to_owned(), b"text/plain".to_vec())];
+        assert_eq!(
+            String::from_utf8(pass_on(503, "Later", &headers, b"busy", SystemTime::UNIX_EPOCH)).unwrap(),
+            "HTTP/1.1 503 Later\r\nDate: Thu, 01 Jan 1970 00:00:00 GMT\r\nConnection: close\r\nRetry-After: 7\r\nContent-Type: text/plain\r\nContent-Length: 4\r\n\r\nbusy"
+        );
+    }
 
     #[test]
     fn a_refusal_is_a_whole_http_answer() {

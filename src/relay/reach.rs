@@ -10,8 +10,8 @@ use std::time::SystemTime;
 use log::warn;
 
 use crate::config::RelaySettings;
-use crate::dial::{DialError, Dialed, Dialer, Hints, RequestExtras, ServerRefusal};
-use crate::http::refusal::{Body, Refusal, http_date};
+use crate::dial::{DialError, Dialed, Dialer, Hints, RequestExtras};
+use crate::http::refusal::{Body, Refusal, pass_on};
 use crate::http::request::{self, Request};
 use crate::log_kind::UPSTREAMS;
 use crate::path::Pattern;
@@ -89,7 +89,13 @@ pub fn reach(
             warn!(target: UPSTREAMS, "relay '{}': {why}", shared.routes.show(asked.room));
             Err(match error {
                 DialError::Refused { refusal, .. } if refusal.status >= 300 => ReachError::Refused {
-                    answer: passed_on_answer(&refusal),
+                    answer: pass_on(
+                        refusal.status,
+                        &refusal.reason,
+                        &refusal.headers,
+                        &refusal.body,
+                        SystemTime::now(),
+                    ),
                     refusal: Refusal::new(refusal.status, "this is the answer of its upstream"),
                 },
                 error if error.is_timeout() => unreached(504, "the upstream did not answer in time".to_owned()),
@@ -97,21 +103,6 @@ pub fn reach(
             })
         }
     }
-}
-
-/// An upstream's refusal as an answer of our own, on a connection that ends with it.
-fn passed_on_answer(refusal: &ServerRefusal) -> Vec<u8> {
-    let mut answer = format!("HTTP/1.1 {} {}\r\nConnection: close\r\n", refusal.status, refusal.reason).into_bytes();
-    for (name, value) in &refusal.headers {
-        answer.extend_from_slice(name.as_bytes());
-        answer.extend_from_slice(b": ");
-        answer.extend_from_slice(value);
-        answer.extend_from_slice(b"\r\n");
-    }
-    let date = http_date(SystemTime::now());
-    answer.extend_from_slice(format!("Date: {date}\r\nContent-Length: {}\r\n\r\n", refusal.body.len()).as_bytes());
-    answer.extend_from_slice(&refusal.body);
-    answer
 }
 
 /// What the upstream's request has of the client's.

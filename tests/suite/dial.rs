@@ -242,10 +242,10 @@ fn a_refusal_has_all_that_a_relay_passes_on() {
 }
 
 #[test]
-fn what_a_refusal_repeats_of_the_request_is_not_shown() {
+fn b19_what_a_refusal_repeats_of_the_request_is_not_shown() {
     let address = serve(|mut stream| {
         let head = read_head(&mut stream);
-        let _ = stream.write_all(format!("HTTP/1.1 400 Bad Request\r\n\r\nnot for me: {head}").as_bytes());
+        let _ = stream.write_all(format!("HTTP/1.1 400 No hidden\r\n\r\nnot for me: {head} hidden").as_bytes());
     });
     let mut settings = settings(&format!("ws://me:hidden@{address}/x?token=hidden"));
     settings.headers = vec![("X-Key".into(), Secret::new("Bearer hidden"))];

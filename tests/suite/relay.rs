@@ -321,6 +321,40 @@ pub(crate) fn refused<T: Send>(
 }
 
 #[test]
+fn b20_only_secrets_are_kept_out_of_a_refusal_and_its_json_stays_json() {
+    let server = Remote::up();
+    let more = "headers = { X-Role = \"user\", X-Year = \"2024\", X-Site = \"${SITE}\", X-Api = \"Bearer ${TOKEN}\" }";
+    let url = server.url().replacen("ws://", "ws://me:${PASSWORD}@", 1);
+    let set = |command: &mut Command| {
+        command.envs([("SITE", "7301"), ("TOKEN", "hunter2-token"), ("PASSWORD", "hunter2-password")]);
+    };
+    let gateway = Gateway::start_with(&config(&url, more, ""), set);
+    let cut = "x".repeat(4090);
+    for (sent, passed) in [
+        (
+            r#"{"error":"user 7301","since":2024,"site":7301}"#.to_owned(),
+            r#"{"error":"user 9999","since":2024,"site":9999}"#,
+        ),
+        ("no hunter2-password, no hunter2-token".to_owned(), "no ***, no ***"),
+        // A token across the end of what is passed on.
+        (format!("{cut} hunter2-token and more"), &format!("{cut} ***")),
+    ] {
+        let (head, body) = refused(&gateway, "plain", || {
+            let mut conn = server.accept_raw();
+            conn.head();
+            let length = sent.len();
+            conn.send(format!("HTTP/1.1 401 No 7301\r\nContent-Length: {length}\r\n\r\n{sent}").as_bytes());
+            conn
+        });
+        assert!(head.starts_with("HTTP/1.1 401 No ***\r\n"), "{head}");
+        assert_eq!(body, passed);
+    }
+    let log = gateway.log().join("\n");
+    assert!(log.contains("answered 401 No ***: no ***, no ***"), "{log}");
+    assert!(!["7301", "hunter2"].iter().any(|secret| log.contains(secret)), "{log}");
+}
+
+#[test]
 fn an_upstream_that_cannot_be_reached_is_502_and_a_silent_one_504() {
     let away = Remote::away();
     let gateway = relay_to(&away.url(), "", "");

@@ -64,6 +64,7 @@ pub(super) fn dial(section: &Section<'_>, base_dir: &Path, keys: &DialKeys) -> R
             && let Some((url, path)) = dialled_url(&value, &text, keys, &mut raw.parameters)
         {
             raw.shown = shown(&url, &text);
+            raw.settings.secrets.extend(text.variables);
             raw.settings.url = url;
             raw.path = Some(path);
         }
@@ -71,6 +72,7 @@ pub(super) fn dial(section: &Section<'_>, base_dir: &Path, keys: &DialKeys) -> R
     if let Some(value) = section.get("headers") {
         raw.headers = headers(&value, base_dir, keys);
         raw.settings.headers = raw.headers.iter().map(|header| (header.name.clone(), header.value.clone())).collect();
+        raw.settings.secrets.extend(raw.headers.iter_mut().flat_map(|header| std::mem::take(&mut header.secrets)));
     }
     if let Some(value) = section.get("origin") {
         raw.origin_at = Some(value.at());
@@ -140,7 +142,7 @@ fn proxy(value: &Value<'_>) -> Option<Proxy> {
     if proxy.is_none() {
         value.mistake(format_args!(
             "cannot be {:?}: write \"environment\", \"off\" or an HTTP proxy, for example \"http://proxy.example:3128\"",
-            url::without_user(&text.written)
+            url::proxy_without_user(&text.written)
         ));
     }
     proxy
@@ -231,7 +233,7 @@ mod tests {
             ("${URL}/x", "wss://h/secret/x", "wss://h/***"),
             ("wss://${REST}", "wss://h/secret", "wss://h/***"),
         ] {
-            let text = Text { value: value.into(), written: written.into(), at: 0 };
+            let text = Text { value: value.into(), written: written.into(), variables: Vec::new(), at: 0 };
             assert_eq!(shown(&url::parse(value).unwrap(), &text), expected, "{written}");
         }
     }

@@ -44,7 +44,8 @@ pub(super) fn headers(value: &Value<'_>, base_dir: &Path, keys: &DialKeys) -> Ve
         } else if let Some(earlier) = headers.iter().find(|header| header.name.eq_ignore_ascii_case(name)) {
             entry.mistake_at(at, format_args!("is the same header as {:?}: remove one", earlier.name));
         } else if let Some(value) = header_value(&entry, base_dir, keys) {
-            headers.push(RawHeader { name: name.to_owned(), value, at });
+            let (value, secrets) = value;
+            headers.push(RawHeader { name: name.to_owned(), value, secrets, at });
         }
     }
     headers
@@ -54,10 +55,13 @@ pub(super) fn headers(value: &Value<'_>, base_dir: &Path, keys: &DialKeys) -> Ve
 pub(crate) struct RawHeader {
     pub(crate) name: String,
     pub(crate) value: Secret,
+    /// What in it comes from files and variables of the environment.
+    pub(crate) secrets: Vec<Secret>,
     pub(crate) at: usize,
 }
 
-fn header_value(value: &Value<'_>, base_dir: &Path, keys: &DialKeys) -> Option<Secret> {
+/// The value, and what in it comes from files and variables of the environment.
+fn header_value(value: &Value<'_>, base_dir: &Path, keys: &DialKeys) -> Option<(Secret, Vec<Secret>)> {
     // Also none of the control characters above ASCII, which HTTP would allow: no text holds them on purpose.
     let fits = |text: &str| !text.contains(|c: char| c.is_control() && c != '\t');
     if !value.is_table() {
@@ -66,7 +70,7 @@ fn header_value(value: &Value<'_>, base_dir: &Path, keys: &DialKeys) -> Option<S
             value.mistake("holds a control character, which no header can: write it on one line");
             return None;
         }
-        return Some(Secret::new(text.value));
+        return Some((Secret::new(text.value), text.variables));
     }
     let file = value.section(keys.header_file)?.require("file")?;
     let text = file.text()?;
@@ -81,7 +85,7 @@ fn header_value(value: &Value<'_>, base_dir: &Path, keys: &DialKeys) -> Option<S
         }
     };
     match value_of_file(read) {
-        Some(line) => Some(Secret::new(line)),
+        Some(line) => Some((Secret::new(&*line), vec![Secret::new(line)])),
         None => {
             file.mistake(format_args!("names {shown:?}, which is not one line of text: put the header's value there"));
             None

@@ -16,6 +16,9 @@ pub struct DialSettings {
     pub url: Url,
     /// Headers of the request, each name once.
     pub headers: Vec<(String, Secret)>,
+    /// What must not be repeated to anybody: values of files and of variables of the environment that are in the URL and
+    /// the headers.
+    pub secrets: Vec<Secret>,
     /// The subprotocols that are offered, in order of preference.
     pub subprotocols: Vec<String>,
     /// The Origin header, if one is to be sent.
@@ -34,6 +37,7 @@ impl DialSettings {
         DialSettings {
             url,
             headers: Vec::new(),
+            secrets: Vec::new(),
             subprotocols: Vec::new(),
             origin: None,
             connect_timeout: Duration::from_secs(10),
@@ -45,7 +49,7 @@ impl DialSettings {
 
 impl fmt::Debug for DialSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let DialSettings { url, headers, subprotocols, origin, connect_timeout, proxy, tls } = self;
+        let DialSettings { url, headers, secrets: _, subprotocols, origin, connect_timeout, proxy, tls } = self;
         // A password stands before the host, a token often behind it.
         f.debug_struct("DialSettings")
             .field("server", &url.authority())
