@@ -95,7 +95,7 @@ impl Gateway {
         let relayed = most_relayed(&settings);
         limits::raise_descriptors(settings.gateway.max_connections, relayed);
         settings.gateway.max_connections = limits::within_mappings(settings.gateway.max_connections, relayed);
-        let resolver = Resolver::new();
+        let resolver = Resolver::keeping(settings.gateway.resolve_cache);
         let relays = settings.endpoints.iter().map(|endpoint| relay_dialer(endpoint, &resolver));
         let relays = relays.collect::<Result<Vec<_>, _>>()?;
         let links = settings.links.iter().map(|link| link_dialer(link, &resolver));

@@ -481,6 +481,7 @@ fn every_option_reaches_its_field() {
         handshake_timeout = "1s"
         close_timeout = "2s"
         drain_timeout = "500ms"
+        resolve_cache = "9s"
         deliverers = 3
         client_stack = "1MiB"
         [log]
@@ -529,6 +530,7 @@ fn every_option_reaches_its_field() {
             handshake_timeout: Duration::from_secs(1),
             close_timeout: Duration::from_secs(2),
             drain_timeout: Duration::from_millis(500),
+            resolve_cache: Duration::from_secs(9),
             deliverers: 3,
             client_stack: 1 << 20,
             log_level: log::LevelFilter::Debug,

@@ -209,7 +209,8 @@ impl Dialer {
         let proxy = proxy.as_ref();
         let (first_host, first_port) = proxy.map_or((host, *port), |proxy| (&proxy.host, proxy.port));
         let addresses = self.resolver.resolve(first_host, first_port, attempt)?;
-        let socket = connect::connect(&addresses, proxy.map(|proxy| &*proxy.shown), attempt)?;
+        let socket = connect::connect(&addresses, proxy.map(|proxy| &*proxy.shown), attempt);
+        let socket = socket.inspect_err(|_| self.resolver.forget(first_host))?;
         let mut wire = Wire::new(socket, None, Some(attempt.deadline), attempt.cancel.clone());
         if let Some(proxy) = proxy {
             proxy::tunnel(proxy, host, *port, &mut wire, attempt)?;

@@ -3,8 +3,11 @@
 //! `getaddrinfo` has no deadline, so it runs in threads of its own, for which a dial waits only until its deadline: a
 //! few of them for all dialers of a gateway, started when they are needed and gone when they are not. A lookup that
 //! hangs costs its thread and nothing else; the limits of the system's resolver end it.
+//!
+//! All who ask for the same name at once share one lookup, and its addresses are kept for a short time. A failure is not
+//! kept.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
@@ -23,11 +26,11 @@ use crate::system::thread;
 /// Names that are looked up at once. More would only help if that many names were slow at the same time.
 const THREADS: usize = 4;
 
-/// How many of these one name may have, so that a name that hangs leaves threads to the others.
-const THREADS_A_NAME: usize = 2;
-
 /// Names that wait for a thread; a caller beyond that is told at once that the resolver is busy.
 const QUEUE: usize = 1024;
+
+/// Names whose addresses are kept; those of a further one are not.
+const KEPT: usize = 1024;
 
 /// A thread that has had nothing to do for this long ends.
 const IDLE: Duration = Duration::from_secs(10);
@@ -42,50 +45,68 @@ struct Pool {
     /// Signalled when there is work, and at the end.
     work: Signal,
     look_up: Box<LookUp>,
+    /// For how long addresses are kept.
+    keep: Duration,
 }
 
 /// What asks the system; a test has one that hangs.
-type LookUp = dyn Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Send + Sync;
+type LookUp = dyn Fn(&str) -> io::Result<Vec<SocketAddr>> + Send + Sync;
 
 #[derive(Debug, Default)]
 struct PoolState {
-    queue: VecDeque<Weak<Question>>,
-    /// The names that the system is being asked for, one for each thread that waits for it.
-    asked: Vec<String>,
+    /// The names that somebody waits for.
+    lookups: HashMap<String, Lookup>,
+    /// Those of them that no thread has had the time for yet.
+    queue: VecDeque<String>,
+    kept: HashMap<String, Kept>,
     threads: usize,
     idle: usize,
     /// The resolver is gone: the threads end.
     over: bool,
 }
 
-/// A name on its way through the pool. Only the caller owns it: once the caller has given up, it is not looked up any
-/// more.
+/// A name on its way through the pool.
+#[derive(Debug, Default)]
+struct Lookup {
+    /// Whether the system has been asked.
+    is_asked: bool,
+    /// Only the callers own them: once all have given up, the name is not looked up any more.
+    callers: Vec<Weak<Caller>>,
+}
+
+/// Who waits for the addresses of a name.
 #[derive(Debug)]
-struct Question {
-    host: String,
-    port: u16,
-    progress: Mutex<Progress>,
+struct Caller {
+    answer: Mutex<Option<Answer>>,
     /// Readable once it is answered.
     answered: OwnedFd,
 }
 
+/// What a lookup brings, for each of its callers. The ports are 0.
+type Answer = Result<Arc<[SocketAddr]>, Arc<io::Error>>;
+
 #[derive(Debug)]
-enum Progress {
-    /// No thread has had the time yet.
-    Queued,
-    /// The system has been asked.
-    Asked,
-    Answered(io::Result<Vec<SocketAddr>>),
+struct Kept {
+    addresses: Arc<[SocketAddr]>,
+    until: Instant,
 }
 
 impl Resolver {
-    /// A pool without threads; they come with the names.
+    /// A pool without threads; they come with the names. No addresses are kept.
     pub fn new() -> Arc<Resolver> {
-        Resolver::with(|host, port| (host, port).to_socket_addrs().map(Vec::from_iter))
+        Resolver::keeping(Duration::ZERO)
     }
 
-    fn with(look_up: impl Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Send + Sync + 'static) -> Arc<Resolver> {
-        let pool = Pool { state: Mutex::default(), work: Signal::default(), look_up: Box::new(look_up) };
+    /// The same, which keeps addresses for this time.
+    pub fn keeping(keep: Duration) -> Arc<Resolver> {
+        Resolver::with(keep, |host| (host, 0).to_socket_addrs().map(Vec::from_iter))
+    }
+
+    fn with(
+        keep: Duration,
+        look_up: impl Fn(&str) -> io::Result<Vec<SocketAddr>> + Send + Sync + 'static,
+    ) -> Arc<Resolver> {
+        let pool = Pool { state: Mutex::default(), work: Signal::default(), look_up: Box::new(look_up), keep };
         Arc::new(Resolver { pool: Arc::new(pool) })
     }
 
@@ -94,29 +115,43 @@ impl Resolver {
         if let Ok(ip) = host.parse::<IpAddr>() {
             return Ok(vec![SocketAddr::new(ip, port)]);
         }
-        let answered = eventfd(0, EventfdFlags::CLOEXEC).map_err(|error| lookup_not_started(host, error.into()))?;
-        let question =
-            Arc::new(Question { host: host.to_owned(), port, progress: Mutex::new(Progress::Queued), answered });
-        self.pool.ask(&question)?;
-        match wait(Some((&question.answered, PollFlags::IN)), attempt.cancel, Some(attempt.deadline)) {
-            Ok(()) => {}
-            Err(WaitError::Ended(WaitEnd::Cancelled)) => return Err(DialError::Cancelled),
-            Err(WaitError::Ended(WaitEnd::Deadline)) => {
-                let is_asked = self.pool.lock().asked.contains(&question.host);
-                return Err(match *question.progress() {
-                    Progress::Queued if !is_asked => question.busy(),
-                    _ => question.failed(attempt.timed_out("no answer")),
-                });
+        let failed = |cause| DialError::Resolve { host: host.to_owned(), cause };
+        let answer = match self.pool.kept(host) {
+            Some(addresses) => Ok(addresses),
+            None => self.look_up(host, attempt)?,
+        };
+        match answer {
+            Ok(addresses) if addresses.is_empty() => Err(failed(Cause::text("the name has no address"))),
+            Ok(addresses) => {
+                let with_port = |address: &SocketAddr| {
+                    let mut address = *address;
+                    address.set_port(port);
+                    address
+                };
+                Ok(addresses.iter().map(with_port).collect())
             }
-            Err(WaitError::Io(error)) => return Err(lookup_not_started(host, error)),
+            Err(error) => Err(failed(Cause::of(crate::display::cause(&error), error))),
         }
-        match std::mem::replace(&mut *question.progress(), Progress::Queued) {
-            Progress::Answered(Ok(addresses)) if addresses.is_empty() => {
-                Err(question.failed(Cause::text("the name has no address")))
+    }
+
+    /// None of the addresses of this host could be reached: whoever asks next asks the system, since they may have changed.
+    pub(super) fn forget(&self, host: &str) {
+        self.pool.lock().kept.remove(host);
+    }
+
+    fn look_up(&self, host: &str, attempt: &Attempt<'_>) -> Result<Answer, DialError> {
+        let answered = eventfd(0, EventfdFlags::CLOEXEC).map_err(|error| lookup_not_started(host, error.into()))?;
+        let caller = Arc::new(Caller { answer: Mutex::default(), answered });
+        self.pool.ask(host, &caller)?;
+        let late = || DialError::Resolve { host: host.to_owned(), cause: attempt.timed_out("no answer") };
+        match wait(Some((&caller.answered, PollFlags::IN)), attempt.cancel, Some(attempt.deadline)) {
+            Ok(()) => caller.answer.lock().take().ok_or_else(late),
+            Err(WaitError::Ended(WaitEnd::Cancelled)) => Err(DialError::Cancelled),
+            Err(WaitError::Ended(WaitEnd::Deadline)) => {
+                let is_queued = self.pool.lock().lookups.get(host).is_some_and(|lookup| !lookup.is_asked);
+                Err(if is_queued { busy(host) } else { late() })
             }
-            Progress::Answered(Ok(addresses)) => Ok(addresses),
-            Progress::Answered(Err(error)) => Err(question.failed(Cause::io(error))),
-            Progress::Queued | Progress::Asked => Err(question.failed(attempt.timed_out("no answer"))),
+            Err(WaitError::Io(error)) => Err(lookup_not_started(host, error)),
         }
     }
 }
@@ -135,18 +170,30 @@ impl Drop for Resolver {
     }
 }
 
-impl Question {
-    fn progress(&self) -> MutexGuard<'_, Progress> {
-        self.progress.lock()
+/// All threads hang with other names.
+fn busy(host: &str) -> DialError {
+    DialError::Resolve { host: host.to_owned(), cause: Cause::text("busy resolving other names") }
+}
+
+impl Caller {
+    fn tell(&self, answer: Answer) {
+        *self.answer.lock() = Some(answer);
+        // An eventfd that has never been written to takes this.
+        let _ = rustix::io::write(&self.answered, &1u64.to_ne_bytes());
+    }
+}
+
+impl Lookup {
+    fn add(&mut self, caller: &Arc<Caller>) {
+        if self.callers.len() == self.callers.capacity() {
+            // Where a name hangs, callers come and give up for as long as it does.
+            self.callers.retain(|caller| caller.strong_count() > 0);
+        }
+        self.callers.push(Arc::downgrade(caller));
     }
 
-    fn failed(&self, cause: Cause) -> DialError {
-        DialError::Resolve { host: self.host.clone(), cause }
-    }
-
-    /// All threads hang with other names.
-    fn busy(&self) -> DialError {
-        self.failed(Cause::text("busy resolving other names"))
+    fn is_abandoned(&self) -> bool {
+        !self.is_asked && self.callers.iter().all(|caller| caller.strong_count() == 0)
     }
 }
 
@@ -155,17 +202,34 @@ impl Pool {
         self.state.lock()
     }
 
-    /// Queues a question, and starts a thread for it if all others are busy.
-    fn ask(self: &Arc<Pool>, question: &Arc<Question>) -> Result<(), DialError> {
+    /// The addresses that are known of a host.
+    fn kept(&self, host: &str) -> Option<Arc<[SocketAddr]>> {
         let mut state = self.lock();
+        let kept = state.kept.get(host)?;
+        if Instant::now() < kept.until {
+            return Some(Arc::clone(&kept.addresses));
+        }
+        state.kept.remove(host);
+        None
+    }
+
+    /// Has a caller wait for a name: with others who do, or else in the queue. Starts a thread if all are busy.
+    fn ask(self: &Arc<Pool>, host: &str, caller: &Arc<Caller>) -> Result<(), DialError> {
+        let mut state = self.lock();
+        if let Some(lookup) = state.lookups.get_mut(host) {
+            lookup.add(caller);
+            return Ok(());
+        }
         if state.queue.len() >= QUEUE {
-            // Some callers may have given up.
-            state.queue.retain(|question| question.strong_count() > 0);
+            state.forget_abandoned();
             if state.queue.len() >= QUEUE {
-                return Err(question.busy());
+                return Err(busy(host));
             }
         }
-        state.queue.push_back(Arc::downgrade(question));
+        let mut lookup = Lookup::default();
+        lookup.add(caller);
+        state.lookups.insert(host.to_owned(), lookup);
+        state.queue.push_back(host.to_owned());
         let start = state.idle < state.queue.len() && state.threads < THREADS;
         state.threads += usize::from(start);
         drop(state);
@@ -177,7 +241,14 @@ impl Pool {
                 state.threads -= 1;
                 // Another thread takes it in its turn, if there is one.
                 if state.threads == 0 {
-                    return Err(lookup_not_started(&question.host, error));
+                    let error = Arc::new(error);
+                    // There is nobody to answer those who wait beside this one either.
+                    state.queue.clear();
+                    let callers = state.lookups.drain().flat_map(|(_, lookup)| lookup.callers).collect::<Vec<_>>();
+                    drop(state);
+                    let others = callers.iter().filter_map(Weak::upgrade).filter(|other| !Arc::ptr_eq(other, caller));
+                    others.for_each(|other| other.tell(Err(Arc::clone(&error))));
+                    return Err(lookup_not_started(host, io::Error::new(error.kind(), error)));
                 }
             }
         }
@@ -189,17 +260,15 @@ impl Pool {
         let mut state = self.lock();
         let mut is_late = false;
         while !state.over {
-            if let Some(question) = state.next() {
+            if let Some(host) = state.next() {
                 is_late = false;
-                state.asked.push(question.host.clone());
                 drop(state);
-                let host = self.answer(question);
+                let answer = (self.look_up)(&host).map(Arc::from).map_err(Arc::new);
                 state = self.lock();
-                if let Some(at) = state.asked.iter().position(|asked| *asked == host) {
-                    state.asked.swap_remove(at);
-                }
-                // This one may find another question first.
-                self.work.notify_one();
+                let callers = state.answered(&host, &answer, self.keep);
+                drop(state);
+                callers.iter().filter_map(Weak::upgrade).for_each(|caller| caller.tell(answer.clone()));
+                state = self.lock();
                 continue;
             }
             if is_late {
@@ -213,51 +282,50 @@ impl Pool {
         }
         state.threads -= 1;
     }
-
-    /// Answers a question, and gives its name back.
-    fn answer(&self, question: Arc<Question>) -> String {
-        *question.progress() = Progress::Asked;
-        let (host, port) = (question.host.clone(), question.port);
-        // Nothing of the question is held meanwhile: the caller may leave.
-        let asker = Arc::downgrade(&question);
-        drop(question);
-        let addresses = (self.look_up)(&host, port);
-        if let Some(question) = asker.upgrade() {
-            *question.progress() = Progress::Answered(addresses);
-            // An eventfd that has never been written to takes this.
-            let _ = rustix::io::write(&question.answered, &1u64.to_ne_bytes());
-        }
-        host
-    }
 }
 
 impl PoolState {
-    /// The next question whose caller is still there and whose name does not have its threads already.
-    fn next(&mut self) -> Option<Arc<Question>> {
-        let mut at = 0;
-        while at < self.queue.len() {
-            match self.queue[at].upgrade() {
-                None => {
-                    self.queue.remove(at);
-                }
-                Some(question) if self.may_ask(&question.host) => {
-                    self.queue.remove(at);
-                    return Some(question);
-                }
-                Some(_) => at += 1,
+    /// The next name for which somebody still waits; it counts as asked.
+    fn next(&mut self) -> Option<String> {
+        while let Some(host) = self.queue.pop_front() {
+            if self.lookups.get(&host).is_some_and(Lookup::is_abandoned) {
+                self.lookups.remove(&host);
+            } else if let Some(lookup) = self.lookups.get_mut(&host) {
+                lookup.is_asked = true;
+                return Some(host);
             }
         }
         None
     }
 
-    fn may_ask(&self, host: &str) -> bool {
-        self.asked.iter().filter(|asked| *asked == host).count() < THREADS_A_NAME
+    fn forget_abandoned(&mut self) {
+        self.lookups.retain(|_, lookup| !lookup.is_abandoned());
+        let lookups = &self.lookups;
+        self.queue.retain(|host| lookups.contains_key(host));
+    }
+
+    /// The system has answered: gives out those who wait for it. Addresses are kept.
+    fn answered(&mut self, host: &str, answer: &Answer, keep: Duration) -> Vec<Weak<Caller>> {
+        let now = Instant::now();
+        if let Ok(addresses) = answer
+            && !keep.is_zero()
+            && !addresses.is_empty()
+        {
+            if self.kept.len() >= KEPT {
+                self.kept.retain(|_, kept| now < kept.until);
+            }
+            if self.kept.len() < KEPT {
+                self.kept.insert(host.to_owned(), Kept { addresses: Arc::clone(addresses), until: now + keep });
+            }
+        }
+        self.lookups.remove(host).map(|lookup| lookup.callers).unwrap_or_default()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::os::unix::net::UnixStream;
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
     use crate::dial::wire::CancelToken;
@@ -276,6 +344,8 @@ mod tests {
     struct Gate {
         is_open: Mutex<bool>,
         opened: Signal,
+        /// Lookups so far.
+        lookups: AtomicUsize,
     }
 
     impl Gate {
@@ -294,13 +364,22 @@ mod tests {
 
     impl Hanging {
         fn new() -> Hanging {
+            Hanging::keeping(Duration::ZERO)
+        }
+
+        fn keeping(keep: Duration) -> Hanging {
             let gate = Arc::new(Gate::default());
             let behind = Arc::clone(&gate);
-            let resolver = Resolver::with(move |host, port| {
+            let resolver = Resolver::with(keep, move |host| {
+                behind.lookups.fetch_add(1, Ordering::Relaxed);
                 if host.starts_with("hang") {
                     behind.pass();
                 }
-                Ok(if host == "none" { Vec::new() } else { vec![SocketAddr::from(([127, 0, 0, 1], port))] })
+                match host {
+                    "none" => Ok(Vec::new()),
+                    "wrong" => Err(io::ErrorKind::NotFound.into()),
+                    _ => Ok(vec![SocketAddr::from(([127, 0, 0, 1], 0))]),
+                }
             });
             Hanging { resolver, gate }
         }
@@ -309,19 +388,21 @@ mod tests {
             resolve(&self.resolver, host, 1, time)
         }
 
+        fn lookups(&self) -> usize {
+            self.gate.lookups.load(Ordering::Relaxed)
+        }
+
         /// Asks without waiting for the answer.
-        fn ask(&self, host: &str) -> Result<Arc<Question>, DialError> {
-            let progress = Mutex::new(Progress::Queued);
+        fn ask(&self, host: &str) -> Result<Arc<Caller>, DialError> {
             let answered = eventfd(0, EventfdFlags::CLOEXEC).unwrap();
-            let question = Arc::new(Question { host: host.into(), port: 1, progress, answered });
-            self.resolver.pool.ask(&question).map(|()| question)
+            let caller = Arc::new(Caller { answer: Mutex::default(), answered });
+            self.resolver.pool.ask(host, &caller).map(|()| caller)
         }
 
         /// Has as many names hang as there are threads.
-        fn fill(&self) -> Vec<Arc<Question>> {
-            let hanging: Vec<_> =
-                (0..THREADS).map(|number| self.ask(&format!("hang-{}", number / THREADS_A_NAME)).unwrap()).collect();
-            self.until(|state| state.asked.len() == THREADS);
+        fn fill(&self) -> Vec<Arc<Caller>> {
+            let hanging: Vec<_> = (0..THREADS).map(|number| self.ask(&format!("hang-{number}")).unwrap()).collect();
+            self.until(|state| state.asked().len() == THREADS);
             hanging
         }
 
@@ -331,6 +412,16 @@ mod tests {
                 assert!(Instant::now() < late, "{:?}", self.resolver);
                 std::thread::yield_now();
             }
+        }
+    }
+
+    impl PoolState {
+        fn asked(&self) -> Vec<&str> {
+            self.lookups.iter().filter(|(_, lookup)| lookup.is_asked).map(|(host, _)| &**host).collect()
+        }
+
+        fn callers(&self, host: &str) -> usize {
+            self.lookups.get(host).map_or(0, |lookup| lookup.callers.len())
         }
     }
 
@@ -372,12 +463,60 @@ mod tests {
     }
 
     #[test]
+    fn b16_all_who_ask_for_a_name_at_once_share_a_lookup() {
+        let hanging = Hanging::new();
+        let all = 60;
+        std::thread::scope(|scope| {
+            let callers: Vec<_> = (0..all)
+                .map(|port| {
+                    let hanging = &hanging;
+                    scope.spawn(move || resolve(&hanging.resolver, "hang", port, PATIENCE))
+                })
+                .collect();
+            hanging.until(|state| state.callers("hang") == usize::from(all));
+            hanging.gate.open();
+            for (port, caller) in (0..all).zip(callers) {
+                assert_eq!(caller.join().unwrap().unwrap(), [SocketAddr::from(([127, 0, 0, 1], port))]);
+            }
+        });
+        assert_eq!((hanging.lookups(), hanging.resolver.pool.lock().lookups.len()), (1, 0));
+    }
+
+    #[test]
+    fn b16_addresses_are_kept_for_their_time_and_failures_are_not() {
+        let hanging = Hanging::keeping(PATIENCE * 60);
+        for lookups in [1, 1] {
+            assert!(hanging.resolve("good", PATIENCE).is_ok());
+            assert_eq!(hanging.lookups(), lookups);
+        }
+        // None of them could be reached.
+        hanging.resolver.forget("good");
+        assert!(hanging.resolve("good", PATIENCE).is_ok());
+        assert_eq!(hanging.lookups(), 2);
+        for (name, lookups) in [("none", 3), ("none", 4), ("wrong", 5), ("wrong", 6)] {
+            assert!(hanging.resolve(name, PATIENCE).is_err());
+            assert_eq!(hanging.lookups(), lookups, "{name}");
+        }
+        let soon_over = Hanging::keeping(millis(1));
+        assert!(soon_over.resolve("good", PATIENCE).is_ok());
+        let over = Instant::now() + millis(1);
+        while Instant::now() < over {
+            std::thread::yield_now();
+        }
+        assert!(soon_over.resolve("good", PATIENCE).is_ok());
+        assert_eq!(soon_over.lookups(), 2);
+        let never = Hanging::new();
+        assert!(never.resolve("good", PATIENCE).is_ok() && never.resolve("good", PATIENCE).is_ok());
+        assert_eq!(never.lookups(), 2);
+    }
+
+    #[test]
     fn names_that_hang_hold_nobody_beyond_the_deadline_and_the_next_are_told_that_we_are_busy() {
         let hanging = Hanging::new();
-        let names = hanging.fill();
+        let _names = hanging.fill();
         // These names are asked for, so it is they that do not answer.
-        for name in &names {
-            let found = hanging.resolve(&name.host, millis(50));
+        for number in 0..THREADS {
+            let found = hanging.resolve(&format!("hang-{number}"), millis(50));
             assert!(is_timeout(&found), "{found:?}");
         }
         let found = hanging.resolve("good", millis(100));
@@ -399,40 +538,40 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_hangs_does_not_keep_the_others_waiting() {
+    fn a_name_that_hangs_does_not_keep_the_others_waiting_and_forgets_who_has_given_up() {
         let hanging = Hanging::new();
-        let (ours, theirs) = UnixStream::pair().unwrap();
-        let cancel = CancelToken::default().until_readable(Arc::new(ours));
-        std::thread::scope(|scope| {
-            for _ in 0..2 * THREADS {
-                scope.spawn(|| {
-                    let attempt = Attempt::new(String::new(), 12 * PATIENCE, &cancel);
-                    let found = hanging.resolver.resolve("hang", 1, &attempt);
-                    assert!(matches!(found, Err(DialError::Cancelled)), "{found:?}");
-                });
-            }
-            hanging.until(|state| state.asked.len() == THREADS_A_NAME);
-            for _ in 0..100 {
-                assert!(hanging.resolve("good", PATIENCE).is_ok());
-            }
-            // The thread that has answered last may still have to say that it is done.
-            hanging.until(|state| state.asked == ["hang", "hang"]);
-            drop(theirs);
-        });
+        let _first = hanging.ask("hang").unwrap();
+        hanging.until(|state| state.asked() == ["hang"]);
+        for _ in 0..100 {
+            assert!(hanging.resolve("good", PATIENCE).is_ok());
+            drop(hanging.ask("hang").unwrap());
+        }
+        let state = hanging.resolver.pool.lock();
+        assert!(state.asked() == ["hang"] && state.callers("hang") < 20, "{state:?}");
     }
 
     #[test]
     fn the_queue_is_bounded_and_forgets_who_has_given_up() {
         let hanging = Hanging::new();
         let _held = hanging.fill();
-        let waiting: Vec<_> = (0..QUEUE).map(|_| hanging.ask("hang").unwrap()).collect();
+        let waiting: Vec<_> = (0..QUEUE).map(|number| hanging.ask(&format!("waits-{number}")).unwrap()).collect();
         let found = hanging.ask("good");
         assert!(is_about(&found, BUSY), "{found:?}");
         drop(waiting);
         let good = hanging.ask("good").unwrap();
+        assert_eq!(hanging.resolver.pool.lock().queue, ["good"]);
         hanging.gate.open();
         let late = Some(Instant::now() + PATIENCE);
         assert!(wait(Some((&good.answered, PollFlags::IN)), &CancelToken::default(), late).is_ok());
+    }
+
+    #[test]
+    fn no_more_names_are_kept_than_there_is_room_for() {
+        let hanging = Hanging::keeping(PATIENCE * 60);
+        for number in 0..KEPT + 2 {
+            assert!(hanging.resolve(&format!("good-{number}"), PATIENCE).is_ok());
+        }
+        assert_eq!(hanging.resolver.pool.lock().kept.len(), KEPT);
     }
 
     #[test]

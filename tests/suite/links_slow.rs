@@ -82,7 +82,7 @@ fn a_server_that_reads_nothing_stops_no_room_and_what_it_misses_is_counted() {
 }
 
 #[test]
-fn a_link_that_is_cut_by_its_write_timeout_has_failed_however_long_it_was_up() {
+fn b17_a_link_that_is_cut_by_its_write_timeout_has_failed_however_long_it_was_up() {
     let remote = Remote::up();
     let settings = "queue = { messages = 64, when_slow = \"drop_oldest\" }\nwrite_timeout = \"1s\"\nheartbeat = \"off\"\n\
                     backoff = { first = \"10ms\", most = \"20ms\", reset_after = \"10ms\", attempts = 2 }";

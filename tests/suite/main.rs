@@ -28,6 +28,7 @@ mod links_slow;
 mod links_stop;
 mod listeners;
 mod log_lines;
+mod names;
 mod node_red;
 mod origins;
 mod present;

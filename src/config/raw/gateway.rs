@@ -22,6 +22,7 @@ pub(crate) static GATEWAY: Keys = Keys {
         ("handshake_timeout", "\"10s\""),
         ("close_timeout", "\"5s\""),
         ("drain_timeout", "\"10s\""),
+        ("resolve_cache", "\"5s\""),
         ("deliverers", "2"),
         ("client_stack", "\"256KiB\""),
     ],
@@ -35,6 +36,9 @@ pub(super) fn gateway(section: &Section<'_>, settings: &mut GatewaySettings) {
     section.read("handshake_timeout", &mut settings.handshake_timeout, |v| v.duration());
     section.read("close_timeout", &mut settings.close_timeout, |v| v.duration());
     section.read("drain_timeout", &mut settings.drain_timeout, |v| v.duration());
+    if let Some(value) = section.get("resolve_cache") {
+        settings.resolve_cache = value.duration_or_off().map_or(settings.resolve_cache, Option::unwrap_or_default);
+    }
     section.read("client_stack", &mut settings.client_stack, |v| v.size(CLIENT_STACK));
     if let Some(value) = section.get("deliverers") {
         if !value.is_string() {

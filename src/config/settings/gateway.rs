@@ -18,6 +18,8 @@ pub struct GatewaySettings {
     pub close_timeout: Duration,
     /// How long a stop waits for what is queued to be written. Default 10 s.
     pub drain_timeout: Duration,
+    /// How long the addresses of a server's name are kept. Zero does not keep them. Default 5 s.
+    pub resolve_cache: Duration,
     /// Threads that write broadcasts; 0 lets the broadcaster write itself. Default: cores - 2, at most 8.
     pub deliverers: usize,
     /// Address space of a client thread's stack, in bytes; only touched pages cost memory.
@@ -39,6 +41,7 @@ impl Default for GatewaySettings {
             handshake_timeout: Duration::from_secs(10),
             close_timeout: Duration::from_secs(5),
             drain_timeout: Duration::from_secs(10),
+            resolve_cache: Duration::from_secs(5),
             deliverers: cores.saturating_sub(2).min(8),
             client_stack: 256 << 10,
             log_level: log::LevelFilter::Info,

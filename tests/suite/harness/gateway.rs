@@ -59,6 +59,16 @@ impl Gateway {
         gateway
     }
 
+    /// The same with this address as its only name server. It needs the right to mount.
+    pub(crate) fn start_with_nameserver(config: &str, address: &str) -> Gateway {
+        let mut command = Command::new("unshare");
+        let script = "echo \"nameserver $0\" > resolv.conf && mount --bind resolv.conf /etc/resolv.conf && exec \"$@\"";
+        command.args(["--mount", "sh", "-c", script, address, env!("CARGO_BIN_EXE_wsgate")]);
+        let gateway = Gateway::launch_as(config, command, |_| {});
+        gateway.wait_for_listeners(config);
+        gateway
+    }
+
     /// Starts the process and waits for nothing.
     pub(crate) fn launch(config: &str, prepare: impl FnOnce(&mut Command)) -> Gateway {
         Gateway::launch_as(config, Command::new(env!("CARGO_BIN_EXE_wsgate")), prepare)
