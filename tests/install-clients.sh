@@ -1,8 +1,8 @@
 #!/bin/bash
-# Installs the client software that tests/suite/real_clients.rs and tests/suite/node_red.rs run
+# Installs the client software that tests/suite/real_clients.rs, node_red.rs and ocpp.rs run
 # against wsgate: Chromium, Node and Python from Debian packages (scripts/install-packages), the npm
-# packages `ws` and `node-red` and the PyPI packages `websockets`, `websocket-client` and `aiohttp` under target/clients.
-# Re-runnable; does nothing when all is there.
+# packages `ws` and `node-red` and the PyPI packages `websockets`, `websocket-client`, `aiohttp` and `ocpp` under
+# target/clients. Re-runnable; does nothing when all is there.
 set -euo pipefail
 
 ws=8.23.0
@@ -11,6 +11,7 @@ node_red=4.1.15
 websockets=17.4
 websocket_client=1.9.2
 aiohttp=3.14.5
+ocpp=2.1.0
 
 root=$(cd "$(dirname "$0")/.." && pwd)
 clients=$root/target/clients
@@ -38,7 +39,7 @@ if [ "$(cat "$red/version" 2> /dev/null)" != "$node_red" ]; then
   echo "$node_red" > "$red/version"
 fi
 
-packages="websockets==$websockets websocket-client==$websocket_client aiohttp==$aiohttp"
+packages="websockets==$websockets websocket-client==$websocket_client aiohttp==$aiohttp ocpp==$ocpp"
 if [ "$(cat "$python/version" 2> /dev/null)" != "$packages" ]; then
   echo "installing the PyPI packages $packages"
   rm -rf "$python"

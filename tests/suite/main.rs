@@ -30,6 +30,7 @@ mod listeners;
 mod log_lines;
 mod names;
 mod node_red;
+mod ocpp;
 mod origins;
 mod present;
 mod proxies;
