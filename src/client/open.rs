@@ -28,7 +28,7 @@ use crate::permits::Permit;
 use crate::relay::reach::{ClientRequest, ReachError, Reached, reach};
 use crate::shared::handshakes::HandshakePlace;
 use crate::shared::members::Step;
-use crate::shared::places::{Full, Place};
+use crate::shared::places::{Full, Place, Places};
 use crate::shared::publisher::Publisher;
 use crate::shared::registry::{Client, Registration};
 use crate::shared::{Endpoint, Shared};
@@ -134,7 +134,8 @@ fn judge<'a>(shared: &Arc<Shared>, incoming: &mut Incoming, head: &'a [u8]) -> R
         return Err(refused(stopping()));
     }
     let endpoint = &shared.endpoints[admission.room.endpoint()];
-    let place = take_place(incoming, &admission, endpoint)?;
+    let places = endpoint.waiting.as_ref().unwrap_or(&endpoint.places);
+    let place = take_place(incoming, &admission, endpoint, places)?;
     let asked = Asked::new(shared, &admission, &request);
     let (Some(dialer), Some(relay)) = (&endpoint.dialer, &endpoint.settings.relay) else {
         return Ok(Granted { admission, asked, place, reached: None });
@@ -148,13 +149,16 @@ fn judge<'a>(shared: &Arc<Shared>, incoming: &mut Incoming, head: &'a [u8]) -> R
     let client = ClientRequest { socket, head, request: &request, room, from, is_tls };
     match reach(shared, dialer, relay, &client) {
         Ok(reached) => {
+            let place = match &endpoint.waiting {
+                None => place,
+                Some(_) if place.is_replaced() => return Err(refused(replaced())),
+                Some(_) => take_place(incoming, &admission, endpoint, &endpoint.places)?,
+            };
             // It is the upstream that agrees.
             let admission = Admission { subprotocol: reached.dialed.subprotocol.clone(), ..admission };
             Ok(Granted { admission, asked, place, reached: Some(reached) })
         }
-        Err(ReachError::Gone) if place.is_replaced() => {
-            Err(refused(Refusal::new(503, "a newer client has taken its place")))
-        }
+        Err(ReachError::Gone) if place.is_replaced() => Err(refused(replaced())),
         Err(ReachError::Gone) => {
             let why = Why::Gone("it left before its upstream had answered".to_owned());
             Err(Rejection { why, last_words: LastWords::None })
@@ -163,6 +167,11 @@ fn judge<'a>(shared: &Arc<Shared>, incoming: &mut Incoming, head: &'a [u8]) -> R
             Err(Rejection { why: Why::Refused(refusal), last_words: LastWords::Answer(answer) })
         }
     }
+}
+
+/// What a client is answered that waits for its upstream when a newer one comes.
+fn replaced() -> Refusal {
+    Refusal::new(503, "a newer client has taken its place")
 }
 
 /// A refusal that is answered as such.
@@ -215,8 +224,13 @@ impl Asked {
 }
 
 /// Takes a place on the endpoint and in the room, perhaps that of an old client, which does not have to agree.
-fn take_place(incoming: &Incoming, admission: &Admission<'_>, endpoint: &Endpoint) -> Result<Place, Rejection> {
-    let (place, replaced) = match endpoint.places.take(&admission.room, incoming.id) {
+fn take_place(
+    incoming: &Incoming,
+    admission: &Admission<'_>,
+    endpoint: &Endpoint,
+    places: &Arc<Places>,
+) -> Result<Place, Rejection> {
+    let (place, replaced) = match places.take(&admission.room, incoming.id) {
         Ok(taken) => taken,
         Err(full) => return Err(at_capacity(admission, endpoint, full)),
     };

@@ -22,7 +22,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use crate::clock::Clock;
-use crate::config::{Destination, EndpointSettings, Format, LinkId, Settings};
+use crate::config::{AtCapacity, Destination, EndpointSettings, Format, LinkId, Settings};
 use crate::connection::buffer_pool::BufferPool;
 use crate::connection::frame::Frame;
 use crate::connection::outbox::Outbox;
@@ -101,6 +101,9 @@ pub struct Endpoint {
     pub settings: EndpointSettings,
     /// The places for its clients.
     pub places: Arc<Places>,
+    /// Those for clients that still wait for their server, where a relay's new client can replace an old one: it does so
+    /// only once its server has let it in, or whoever knows a path could throw out its client without a password.
+    pub waiting: Option<Arc<Places>>,
     /// Whether its clients are described to their destinations: one of them is elsewhere and takes more than payloads.
     pub describes: bool,
     /// What holds for their connections.
@@ -228,6 +231,8 @@ impl Endpoint {
             describes,
             events_dropped: AtomicU64::new(0),
             places: Places::new(settings),
+            waiting: (settings.relay.is_some() && settings.at_capacity == AtCapacity::Replace)
+                .then(|| Places::new(settings)),
             profile: Profile::of_endpoint(settings, close_timeout),
             settings: settings.clone(),
         }

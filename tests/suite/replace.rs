@@ -154,3 +154,21 @@ fn b10_a_relays_client_is_replaced_also_while_it_waits_for_its_server() {
     next_upstream.send_text("down");
     assert_eq!(next.text(), "down");
 }
+
+#[test]
+fn b10_a_stranger_whom_a_relays_server_refuses_takes_nobodys_place() {
+    let server = Remote::up();
+    let gateway = relay::relay_to(&server.url(), "", "max_room_connections = 1\nat_capacity = \"replace\"");
+    let (mut client, mut upstream) = relay::pair(&gateway, &server, Wire::Plain);
+    for _ in 0..2 {
+        let (head, _) = relay::refused(&gateway, "plain", || {
+            let mut conn = server.accept_raw();
+            conn.head();
+            conn.send(b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n");
+            conn
+        });
+        assert!(head.starts_with("HTTP/1.1 401 "), "{head}");
+        client.send(&masked(0x81, b"still here"));
+        assert_eq!(upstream.text(), "still here");
+    }
+}
