@@ -5,6 +5,7 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
@@ -16,6 +17,8 @@ use socket2::SockRef;
 
 use crate::frame::{Messages, TEXT, push_client_frame};
 use crate::generator::{Generator, Load};
+use crate::key_updates;
+use crate::process::Workspace;
 use crate::tls::{self, Session};
 
 /// The attackers come last in line for their core.
@@ -30,9 +33,15 @@ const PING_SIZE: usize = 8;
 const MIB: usize = 1024 * 1024;
 /// The clients of the room that do read.
 const ROOM_READERS: usize = 10;
-const ROOM_SIZE: usize = 10 * 1024;
-/// Between two messages to the room.
-const ROOM_INTERVAL: Duration = Duration::from_millis(5);
+/// Small messages, of which a queue takes many, and enough of them to fill it within the first round.
+const ROOM_SIZE: usize = 64;
+const ROOM_BATCH: u64 = 16;
+/// Between two batches for the room.
+const ROOM_INTERVAL: Duration = Duration::from_millis(1);
+/// A small window, or the kernel would hold most of what is not read.
+const SILENT_BUFFER: usize = 4096;
+/// Bytes of a text in a flood of texts: two in each character.
+const TEXT_SIZE: usize = 64 * 1024;
 
 /// What attackers do.
 #[derive(Clone, Copy)]
@@ -49,6 +58,12 @@ pub(crate) enum Attack {
     Pings { sockets: usize },
     /// Messages of 1 MiB in fragments of one byte.
     Fragments { sockets: usize },
+    /// Long texts without an end.
+    Texts { sockets: usize },
+    /// Texts of 1 MiB whose last byte is what makes them wrong.
+    LateErrors { sockets: usize },
+    /// Requests for new TLS keys, whose answers are never read.
+    KeyUpdates { sockets: usize },
     /// Clients of a busy room that never read.
     NeverRead { sockets: usize },
     /// Clients that open a WebSocket and keep it, as many as get in.
@@ -57,12 +72,12 @@ pub(crate) enum Attack {
 
 /// What an attack has done.
 #[derive(Default)]
-struct Tally {
-    connections: AtomicU64,
+pub(crate) struct Tally {
+    pub(crate) connections: AtomicU64,
     /// Connections that the gateway refused or cut, or that came to nothing.
-    ended: AtomicU64,
+    pub(crate) ended: AtomicU64,
     /// Bytes, frames, or whatever the attack consists of.
-    units: AtomicU64,
+    pub(crate) units: AtomicU64,
 }
 
 /// An attack under way.
@@ -83,12 +98,13 @@ pub(crate) struct Done {
 }
 
 impl Attack {
-    pub(crate) fn start(self, address: SocketAddr) -> Running {
+    pub(crate) fn start(self, address: SocketAddr, workspace: &Workspace) -> Running {
         let (tally, stop) = (Arc::new(Tally::default()), Arc::new(AtomicBool::new(false)));
         let count = if matches!(self, Attack::Storm | Attack::ResetStorm) { STORM_THREADS } else { 1 };
         let threads = (0..count)
             .map(|_| {
-                let attacker = Attacker { address, tally: Arc::clone(&tally), stop: Arc::clone(&stop) };
+                let (tally, stop) = (Arc::clone(&tally), Arc::clone(&stop));
+                let attacker = Attacker { address, certificate: workspace.certificate(), tally, stop };
                 thread::spawn(move || attacker.run(self))
             })
             .collect();
@@ -133,8 +149,18 @@ impl Running {
             Attack::Fragments { sockets } => {
                 format!("{sockets} that send 1 MiB in fragments of 1 byte: {} fragments", rate(units))
             }
+            Attack::Texts { sockets } => format!("{sockets} that send texts of 64 KiB: {} texts", rate(units)),
+            Attack::LateErrors { sockets } => format!(
+                "{sockets} that send texts of 1 MiB whose last byte is no UTF-8: {} connections cut",
+                rate(ended)
+            ),
+            Attack::KeyUpdates { sockets } => format!(
+                "{sockets} that ask for new TLS keys and read nothing: {} requests, {} cut",
+                rate(units),
+                thousands(ended)
+            ),
             Attack::NeverRead { sockets } => format!(
-                "{sockets} that never read in a room with {ROOM_READERS} that do: {} messages of 10 KiB, {} cut",
+                "{sockets} that never read in a room with {ROOM_READERS} that do: {} messages of 64 B, {} cut",
                 rate(units),
                 thousands(ended)
             ),
@@ -150,9 +176,11 @@ impl Running {
 }
 
 /// One thread of an attack.
-struct Attacker {
-    address: SocketAddr,
-    tally: Arc<Tally>,
+pub(crate) struct Attacker {
+    pub(crate) address: SocketAddr,
+    /// The gateway's.
+    pub(crate) certificate: PathBuf,
+    pub(crate) tally: Arc<Tally>,
     stop: Arc<AtomicBool>,
 }
 
@@ -188,16 +216,29 @@ impl Attacker {
                 push_client_frame(&mut message, 0x80, b"f");
                 self.flood(sockets, &message, fragment);
             }
+            Attack::Texts { sockets } => {
+                let mut text = Vec::new();
+                push_client_frame(&mut text, TEXT, "é".repeat(TEXT_SIZE / 2).as_bytes());
+                self.flood(sockets, &text, text.len());
+            }
+            Attack::LateErrors { sockets } => {
+                let mut wrong = "é".repeat(MIB / 2).into_bytes();
+                *wrong.last_mut().ok_or("an empty text")? = 0xff;
+                let mut text = Vec::new();
+                push_client_frame(&mut text, TEXT, &wrong);
+                self.flood(sockets, &text, text.len());
+            }
+            Attack::KeyUpdates { sockets } => key_updates::flood(self, sockets)?,
             Attack::NeverRead { sockets } => return self.crowd_a_room(sockets),
         }
         Ok(0)
     }
 
-    fn is_over(&self) -> bool {
+    pub(crate) fn is_over(&self) -> bool {
         self.stop.load(Ordering::Relaxed)
     }
 
-    fn request(&self, path: &str) -> String {
+    pub(crate) fn request(&self, path: &str) -> String {
         format!(
             "GET {path} HTTP/1.1\r\nHost: {}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
              Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n",
@@ -347,6 +388,7 @@ impl Attacker {
         let mut silent = Vec::new();
         for _ in 0..sockets {
             let socket = self.upgrade("/room").map_err(|cause| format!("failed to enter the room: {cause}"))?;
+            let _ = SockRef::from(&socket).set_recv_buffer_size(SILENT_BUFFER);
             silent.push(socket);
         }
         let mut generator = Generator::new(None)?;
@@ -355,13 +397,15 @@ impl Attacker {
         let mut room = Room { messages: Messages::new(ROOM_SIZE), published: 0, received: [0; ROOM_READERS] };
         let since = Instant::now();
         while !self.is_over() {
-            let due = since + ROOM_INTERVAL.mul_f64(room.published as f64);
+            let due = since + ROOM_INTERVAL.mul_f64((room.published / ROOM_BATCH) as f64);
             while generator.turn(&mut room, due.saturating_duration_since(Instant::now()))? {}
             let mut frame = Vec::new();
-            room.messages.push(&mut frame, publisher, room.published);
+            for _ in 0..ROOM_BATCH {
+                room.messages.push(&mut frame, publisher, room.published);
+                room.published += 1;
+            }
             generator.send(publisher, &frame)?;
-            room.published += 1;
-            self.tally.units.fetch_add(1, Ordering::Relaxed);
+            self.tally.units.fetch_add(ROOM_BATCH, Ordering::Relaxed);
         }
         let patience = Instant::now() + PATIENCE;
         while !room.is_done() && Instant::now() < patience {

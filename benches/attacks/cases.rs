@@ -5,16 +5,16 @@ use std::time::{Duration, Instant};
 
 use crate::attackers::Attack;
 use crate::generator::Generator;
-use crate::good::{Good, Seen};
+use crate::good::{Good, IN_ROOM, Seen};
 use crate::process::{self, Cores, Server, Workspace};
 use crate::tls;
 
 /// The well-behaved clients where all of them fit.
 const GOOD: usize = 100;
 /// Of 64 descriptors the gateway needs a dozen itself, and some are left to be fought for.
-const GOOD_OF_64: usize = 40;
+const GOOD_OF_64: usize = 30;
 /// The gateway's own threads, the well-behaved clients' and 53 to be fought for.
-const THREADS: usize = 160;
+const THREADS: usize = 160 + IN_ROOM;
 /// A user that nobody is, for a limit that counts all threads of a user.
 const USER: u32 = 64_007;
 /// The round before the one that counts: it fills what is filled once, such as the allocator's arenas.
@@ -24,6 +24,9 @@ const RECOVERY: Duration = Duration::from_secs(15);
 /// What memory may stay up after an attack: arenas of the allocator that it filled differently from the last time.
 const MEMORY_MARGIN_KIB: u64 = 4096;
 
+/// What an attack that is to cost no memory may cost.
+const NO_MEMORY_KIB: u64 = 1024;
+
 /// One case of the bench.
 #[derive(Clone, Copy)]
 pub(crate) struct Case {
@@ -31,7 +34,10 @@ pub(crate) struct Case {
     attack: Attack,
     /// Do the well-behaved speak TLS?
     tls: bool,
-    pub(crate) good: usize,
+    /// Those that expect echoes; the room comes on top.
+    good: usize,
+    /// How much more memory there may be under attack, if that is judged.
+    memory_max_kib: Option<u64>,
     /// Lines under `[gateway]`.
     settings: &'static str,
     limit: Limit,
@@ -45,10 +51,13 @@ enum Limit {
     Threads,
 }
 
+/// The queue of the last endpoint: that of the consumer in the example of ingestion (docs/examples.md).
+const ROOM_QUEUE: &str = "queue = { messages = 65536, bytes = \"64MiB\", when_full = \"drop_oldest\" }\n";
+
 const HELD: &str = "max_handshakes = 4096\n";
 
 /// All cases, in the order of the table.
-pub(crate) const ALL: [Case; 11] = [
+pub(crate) const ALL: [Case; 14] = [
     case("slowloris", Attack::Slowloris { sockets: 2000 }).with(HELD),
     case("slowloris-refused", Attack::Slowloris { sockets: 2000 }),
     case("stalled-tls", Attack::StalledTls { sockets: 2000 }).over_tls().with(HELD),
@@ -56,14 +65,17 @@ pub(crate) const ALL: [Case; 11] = [
     case("connect-close", Attack::Storm),
     case("ping-flood", Attack::Pings { sockets: 50 }),
     case("fragments", Attack::Fragments { sockets: 50 }),
+    case("text-flood", Attack::Texts { sockets: 50 }),
+    case("late-utf8", Attack::LateErrors { sockets: 50 }),
+    case("key-updates", Attack::KeyUpdates { sockets: 4 }).over_tls().at_most(NO_MEMORY_KIB),
     case("reset", Attack::ResetStorm),
-    case("never-read", Attack::NeverRead { sockets: 500 }),
+    case("never-read", Attack::NeverRead { sockets: 50 }),
     case("64-descriptors", Attack::Crowd { sockets: 500 }).under(Limit::Descriptors, GOOD_OF_64),
     case("threads", Attack::Crowd { sockets: 500 }).under(Limit::Threads, GOOD),
 ];
 
 const fn case(name: &'static str, attack: Attack) -> Case {
-    Case { name, attack, tls: false, good: GOOD, settings: "", limit: Limit::None }
+    Case { name, attack, tls: false, good: GOOD, memory_max_kib: None, settings: "", limit: Limit::None }
 }
 
 impl Case {
@@ -75,6 +87,16 @@ impl Case {
     const fn over_tls(mut self) -> Case {
         self.tls = true;
         self
+    }
+
+    const fn at_most(mut self, memory_max_kib: u64) -> Case {
+        self.memory_max_kib = Some(memory_max_kib);
+        self
+    }
+
+    /// All its well-behaved clients.
+    pub(crate) fn clients(&self) -> usize {
+        self.good + IN_ROOM
     }
 
     const fn under(mut self, limit: Limit, good: usize) -> Case {
@@ -119,6 +141,8 @@ pub(crate) struct Figures {
     pub(crate) before: Holdings,
     pub(crate) during: Holdings,
     pub(crate) after: Holdings,
+    /// How much more memory there may be at the end of the attack, if that is judged.
+    pub(crate) memory_max_kib: Option<u64>,
     /// How long it took to be back, or was given.
     pub(crate) recovery: Duration,
 }
@@ -140,9 +164,10 @@ impl Bench {
     fn start(&self, case: &Case) -> Result<Server, String> {
         let port = process::free_port()?;
         let mut config = format!("[gateway]\n{}{}", case.settings, self.workspace.listener(port, case.tls));
-        for (path, to) in [("/echo", "reply"), ("/room", "others")] {
+        for (path, to) in [("/echo", "reply"), ("/good", "broadcast"), ("/room", "others")] {
             config += &format!("[[endpoint]]\npath = \"{path}\"\nto = [\"{to}\"]\nmax_connections = 10000\n");
         }
+        config += ROOM_QUEUE;
         let config = self.workspace.write_config(&config)?;
         let binary = self.workspace.public_binary()?;
         let mut command = match case.limit {
@@ -163,16 +188,17 @@ impl Bench {
     fn attack(&self, case: &Case, server: &Server) -> Result<Figures, String> {
         let mut generator = Generator::new(if case.tls { Some(tls::context()?) } else { None })?;
         generator.connect(server.address(), "/echo", case.good)?;
+        generator.connect(server.address(), "/good", IN_ROOM)?;
         let mut good = Good::new(generator);
         let quiet = good.run(self.time / 3, || {})?;
         let cold = Holdings::of(server)?;
 
-        let warm_up = case.attack.start(server.address());
+        let warm_up = case.attack.start(server.address(), &self.workspace);
         good.run(WARM_UP.min(self.time), || {})?;
         warm_up.stop()?;
         let (before, _) = recover(&mut good, server, &cold)?;
 
-        let attack = case.attack.start(server.address());
+        let attack = case.attack.start(server.address(), &self.workspace);
         let (began, cpu) = (Instant::now(), server.cpu()?);
         let mut cpu_percent = Ok(0.0);
         let mut attacked = good.run(self.time, || {
@@ -180,7 +206,7 @@ impl Bench {
         })?;
         let during = Holdings::of(server)?;
         let done = attack.stop()?;
-        attacked.lost += done.lost;
+        attacked.room.lost += done.lost;
         let (after, recovery) = recover(&mut good, server, &before)?;
         Ok(Figures {
             quiet,
@@ -191,6 +217,7 @@ impl Bench {
             before,
             during,
             after,
+            memory_max_kib: case.memory_max_kib,
             recovery,
         })
     }

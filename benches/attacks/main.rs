@@ -8,6 +8,7 @@
 mod attackers;
 mod cases;
 mod good;
+mod key_updates;
 mod report;
 
 // What only the load bench uses of these is dead code here.

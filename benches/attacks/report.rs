@@ -2,6 +2,7 @@
 
 use crate::attackers::thousands;
 use crate::cases::{Case, Figures, Holdings};
+use crate::good::Answers;
 
 /// What the 99th percentile may be, in milliseconds, or this many times that of the quiet run.
 const P99_MAX: f64 = 20.0;
@@ -15,27 +16,30 @@ pub(crate) fn misses(outcome: &Result<Figures, String>) -> Vec<String> {
         Ok(figures) => figures,
         Err(what) => return vec![what.clone()],
     };
-    let Figures { quiet, attacked, before, after, .. } = figures;
-    let (p99, allowed) = (attacked.latencies.quantile(0.99), allowed(figures));
+    let Figures { quiet, attacked, before, during, after, memory_max_kib, .. } = figures;
     let mut misses = Vec::new();
-    // Written so that "not a number" misses too.
-    if !p99.le(&allowed) {
-        misses.push(format!("p99 {p99:.1} ms, {allowed:.1} ms allowed"));
-    }
-    if attacked.lost + quiet.lost > 0 {
-        misses.push(format!("{} lost", attacked.lost + quiet.lost));
+    for (name, quiet, attacked) in [("echo", &quiet.echo, &attacked.echo), ("room", &quiet.room, &attacked.room)] {
+        let p99 = attacked.latencies.quantile(0.99);
+        let allowed = P99_MAX.max(QUIET_TIMES * quiet.latencies.quantile(0.99));
+        // Written so that "not a number" misses too.
+        if !p99.le(&allowed) {
+            misses.push(format!("{name} p99 {p99:.1} ms, {allowed:.1} ms allowed"));
+        }
+        if attacked.lost + quiet.lost > 0 {
+            misses.push(format!("{name} {} lost", attacked.lost + quiet.lost));
+        }
     }
     if attacked.disconnected + quiet.disconnected > 0 {
         misses.push(format!("{} disconnected", attacked.disconnected + quiet.disconnected));
+    }
+    let more = during.memory_kib.saturating_sub(before.memory_kib);
+    if memory_max_kib.is_some_and(|max| more > max) {
+        misses.push(format!("{} KiB more under attack", thousands(more)));
     }
     if !after.is_back(before) {
         misses.push("not back".to_owned());
     }
     misses
-}
-
-fn allowed(figures: &Figures) -> f64 {
-    P99_MAX.max(QUIET_TIMES * figures.quiet.latencies.quantile(0.99))
 }
 
 /// One line for whoever waits.
@@ -50,9 +54,11 @@ pub(crate) fn markdown(rows: &[(Case, Result<Figures, String>)]) -> String {
         "case",
         "what the attackers do",
         "clients",
-        "p50 / p99 / p99.9 / max ms",
+        "echo p50 / p99 / p99.9 / max ms",
         "quiet p99",
-        "lost",
+        "room p50 / p99 / p99.9 / max ms",
+        "quiet p99",
+        "lost by echo, room",
         "CPU %",
         "threads",
         "descriptors",
@@ -83,17 +89,19 @@ pub(crate) fn markdown(rows: &[(Case, Result<Figures, String>)]) -> String {
 }
 
 fn row(case: &Case, figures: &Figures, misses: &[String]) -> String {
-    let Figures { quiet, attacked, what, cpu_percent, cold, before, during, after, recovery } = figures;
-    let ms = |share| milliseconds(attacked.latencies.quantile(share));
+    let Figures { quiet, attacked, what, cpu_percent, cold, before, during, after, recovery, .. } = figures;
+    let spread = |of: &Answers| [0.5, 0.99, 0.999, 1.0].map(|share| milliseconds(of.latencies.quantile(share)));
     let pair = |of: fn(&Holdings) -> u64| format!("{} of {}", thousands(of(after)), thousands(of(before)));
     let memory = [before, during, after].map(|holdings| thousands(holdings.memory_kib)).join(", ");
     let cells = [
         case.name.to_owned(),
         what.clone(),
-        case.good.to_string(),
-        [0.5, 0.99, 0.999, 1.0].map(ms).join(" / "),
-        milliseconds(quiet.latencies.quantile(0.99)),
-        (attacked.lost + quiet.lost).to_string(),
+        case.clients().to_string(),
+        spread(&attacked.echo).join(" / "),
+        milliseconds(quiet.echo.latencies.quantile(0.99)),
+        spread(&attacked.room).join(" / "),
+        milliseconds(quiet.room.latencies.quantile(0.99)),
+        format!("{}, {}", attacked.echo.lost + quiet.echo.lost, attacked.room.lost + quiet.room.lost),
         format!("{cpu_percent:.0}"),
         pair(|holdings| holdings.threads),
         pair(|holdings| holdings.descriptors),

@@ -8,6 +8,7 @@ use crate::generator::{Generator, describe_close};
 use crate::loads::{Aftermath, Counted, Echo, FanOut, Flood, Quiet, Until};
 use crate::process::{Cores, Kind, Server, Workspace, machine_busy};
 use crate::relayed;
+use crate::rooms;
 use crate::tls;
 
 /// Between the set-up and the first message: whoever joins late by design is there by then.
@@ -64,6 +65,26 @@ pub(crate) enum Work {
         size: usize,
         window: u64,
     },
+    /// Every client is alone in a room and gets what it sends itself.
+    OwnRooms {
+        clients: usize,
+        size: usize,
+        window: u64,
+    },
+    /// Rooms of two, which send to each other.
+    Pairs {
+        clients: usize,
+        size: usize,
+        window: u64,
+    },
+    /// A quiet room, and new connections, with and without a busy room beside it.
+    Beside {
+        busy: Busy,
+    },
+    /// Fan-out to clients of which some read nothing, while their queues fill and when they are full.
+    FullQueue {
+        stalled: usize,
+    },
     /// Relayed clients that come, send one message each, and leave.
     RelayedCrowd {
         clients: usize,
@@ -74,10 +95,31 @@ pub(crate) enum Work {
     },
 }
 
+/// What goes on in the room beside the quiet one.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Busy {
+    /// Senders that send as fast as they may.
+    Flood { senders: usize, size: usize, readers: usize },
+    /// A fan-out with one message in flight.
+    FanOut { readers: usize },
+}
+
+impl Busy {
+    pub(crate) fn clients(self) -> usize {
+        match self {
+            Busy::Flood { senders, readers, .. } => senders + readers,
+            Busy::FanOut { readers } => readers + 1,
+        }
+    }
+}
+
 /// The kinds of table that results stand in.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Group {
     Traffic,
+    Rooms,
+    Beside,
+    FullQueue,
     Relayed,
     RelayedCrowd,
     RelayedStopped,
@@ -97,6 +139,7 @@ pub(crate) fn all() -> Vec<Case> {
     }
     cases.extend([256, 1024].map(|size| plain(fan_out(1_000, size, 16))));
     cases.push(plain(Work::FanOut { clients: 1_000, size: 64, window: 1, publishers: 16 }));
+    cases.extend([1, 16].map(|window| plain(Work::FanOut { clients: 1_000, size: 64, window, publishers: 32 })));
     for clients in [50, 1_000] {
         cases.extend([1, 16].map(|window| plain(Work::Echo { clients, size: 64, window })));
     }
@@ -108,6 +151,14 @@ pub(crate) fn all() -> Vec<Case> {
     cases.push(tls(Work::Idle { clients: 1_000 }));
     cases.push(plain(Work::Large { clients: 1_000 }));
     cases.push(plain(Work::Slow { clients: 1_000 }));
+    for clients in [100, 1_000, 5_000] {
+        cases.extend([1, 4].map(|window| plain(Work::OwnRooms { clients, size: 64, window })));
+    }
+    cases.extend([1, 4].map(|window| plain(Work::Pairs { clients: 1_000, size: 64, window })));
+    for busy in [Busy::Flood { senders: 16, size: 1024, readers: 1_000 }, Busy::FanOut { readers: 5_000 }] {
+        cases.push(plain(Work::Beside { busy }));
+    }
+    cases.push(plain(Work::FullQueue { stalled: 10 }));
     cases.extend([1, 16].map(|window| plain(Work::Relayed { clients: 50, size: 64, window })));
     cases.push(plain(Work::Relayed { clients: 50, size: 64 * 1024, window: 1 }));
     cases.push(plain(Work::RelayedCrowd { clients: 1_000 }));
@@ -135,6 +186,13 @@ impl Case {
             Work::Large { clients } => format!("large-{clients}"),
             Work::Slow { clients } => format!("slow-{clients}"),
             Work::Relayed { clients, size, window } => format!("relay-{clients}x{size}-w{window}"),
+            Work::OwnRooms { clients, size, window } => format!("own-rooms-{clients}x{size}-w{window}"),
+            Work::Pairs { clients, size, window } => format!("pairs-{clients}x{size}-w{window}"),
+            Work::Beside { busy: Busy::Flood { senders, size, readers } } => {
+                format!("beside-flood-{readers}x{size}-p{senders}")
+            }
+            Work::Beside { busy: Busy::FanOut { readers } } => format!("beside-fanout-{readers}-w1"),
+            Work::FullQueue { stalled } => format!("full-queue-{stalled}"),
             Work::RelayedCrowd { clients } => format!("relay-{clients}"),
             Work::RelayedStopped { clients } => format!("relay-stopped-{clients}"),
         };
@@ -144,6 +202,9 @@ impl Case {
     pub(crate) fn group(&self) -> Group {
         match self.work {
             Work::FanOut { .. } | Work::Echo { .. } | Work::Ingest { .. } => Group::Traffic,
+            Work::OwnRooms { .. } | Work::Pairs { .. } => Group::Rooms,
+            Work::Beside { .. } => Group::Beside,
+            Work::FullQueue { .. } => Group::FullQueue,
             Work::Idle { .. } => Group::Idle,
             Work::Large { .. } => Group::Large,
             Work::Slow { .. } => Group::Slow,
@@ -172,9 +233,13 @@ impl Case {
         match self.work {
             Work::FanOut { clients, publishers, .. } => clients + publishers,
             Work::Slow { clients } => clients + 1,
+            Work::Beside { busy } => busy.clients() + rooms::QUIET,
+            Work::FullQueue { stalled } => stalled + 2,
             Work::Relayed { clients, .. } => 3 * clients,
             Work::RelayedStopped { clients } => clients + relayed::STOPPED,
             Work::Echo { clients, .. }
+            | Work::OwnRooms { clients, .. }
+            | Work::Pairs { clients, .. }
             | Work::Ingest { clients, .. }
             | Work::Idle { clients }
             | Work::Large { clients }
@@ -194,7 +259,7 @@ pub(crate) struct Figures {
 /// Names of the figures of a group: key for the JSON, title for the table.
 pub(crate) fn columns(group: Group) -> &'static [(&'static str, &'static str)] {
     match group {
-        Group::Traffic => &[
+        Group::Traffic | Group::Rooms => &[
             ("cpu_us_per_message", "CPU µs a message"),
             ("messages_per_second", "messages/s"),
             ("p50_ms", "p50 ms"),
@@ -224,6 +289,23 @@ pub(crate) fn columns(group: Group) -> &'static [(&'static str, &'static str)] {
             ("cpu_us_with", "CPU µs a message, one does not"),
             ("lost_by_the_others", "lost by the others"),
             ("dropped_for_the_slow_one", "dropped for the slow one"),
+        ],
+        Group::Beside => &[
+            ("p50_ms_alone", "p50 ms, alone"),
+            ("p99_ms_alone", "p99 ms, alone"),
+            ("p50_ms_beside", "p50 ms, beside"),
+            ("p99_ms_beside", "p99 ms, beside"),
+            ("connect_p50_ms_alone", "connect p50 ms, alone"),
+            ("connect_p99_ms_alone", "connect p99 ms, alone"),
+            ("connect_p50_ms_beside", "connect p50 ms, beside"),
+            ("connect_p99_ms_beside", "connect p99 ms, beside"),
+            ("busy_per_second", "deliveries/s of the busy room"),
+        ],
+        Group::FullQueue => &[
+            ("cpu_us_filling", "CPU µs a message, the queues fill"),
+            ("cpu_us_full", "CPU µs a message, the queues are full"),
+            ("ratio", "times"),
+            ("pss_mib_full", "PSS MiB, the queues are full"),
         ],
         Group::Relayed => &[
             ("cpu_us_per_message", "relay, CPU µs a message"),
@@ -301,6 +383,10 @@ impl Bench {
                 Quiet::run(generator, SETTLE)?;
                 span.figures()
             }
+            Work::OwnRooms { clients, size, window } => rooms::own(self, server, generator, clients, size, window),
+            Work::Pairs { clients, size, window } => rooms::pairs(self, server, generator, clients, size, window),
+            Work::Beside { busy } => rooms::beside(self, server, generator, busy),
+            Work::FullQueue { stalled } => rooms::full_queue(server, generator, stalled),
             Work::Ingest { clients, size } => {
                 connect(generator, server, "/ingest", clients)?;
                 Span::measure(server, || Flood::new(generator, size).run(generator, self.time))?.figures()
@@ -315,12 +401,7 @@ impl Bench {
     }
 }
 
-pub(crate) fn connect(
-    generator: &mut Generator,
-    server: &Server,
-    path: &'static str,
-    count: usize,
-) -> Result<(), String> {
+pub(crate) fn connect(generator: &mut Generator, server: &Server, path: &str, count: usize) -> Result<(), String> {
     generator.connect(server.address(), path, count)?;
     Quiet::run(generator, SETTLE)
 }
@@ -372,7 +453,7 @@ fn slow(clients: usize, server: &Server, generator: &mut Generator) -> Result<Fi
     let half = Until::Messages(SLOW_MESSAGES / 2);
     let mut without = Span::measure(server, || load.run(generator, half))?;
     generator.freeze(slow_client)?;
-    load.leave_out(slow_client);
+    load.leave_out(1);
     let first = load.published();
     let with = Span::measure(server, || load.run(generator, Until::Messages(SLOW_MESSAGES)))?;
     let published = load.published() - first;
@@ -433,7 +514,7 @@ impl Span {
         micros(self.server) / self.counted.messages as f64
     }
 
-    fn figures(self) -> Result<Figures, String> {
+    pub(crate) fn figures(self) -> Result<Figures, String> {
         if self.counted.messages == 0 {
             return Err("no message arrived".to_owned());
         }

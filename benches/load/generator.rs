@@ -74,7 +74,7 @@ enum Stage {
 struct Client {
     socket: TcpStream,
     tls: Option<Session>,
-    path: &'static str,
+    path: String,
     stage: Stage,
     /// Received, but not a whole frame yet.
     tail: Vec<u8>,
@@ -107,14 +107,24 @@ impl Generator {
     }
 
     /// Adds `count` clients of `path` and returns when all of them are open.
-    pub(crate) fn connect(&mut self, address: SocketAddr, path: &'static str, count: usize) -> Result<Setup, String> {
+    pub(crate) fn connect(&mut self, address: SocketAddr, path: &str, count: usize) -> Result<Setup, String> {
+        self.connect_each(address, count, |_| path.to_owned())
+    }
+
+    /// The same with a path for each client; `path` gets the client's index.
+    pub(crate) fn connect_each(
+        &mut self,
+        address: SocketAddr,
+        count: usize,
+        path: impl Fn(usize) -> String,
+    ) -> Result<Setup, String> {
         let began = Instant::now();
         let first = self.clients.len();
         let mut setup = Opening { first, open: 0, wanted: count, latencies: Histogram::new(), starts: Vec::new() };
         while !setup.is_done() {
             while self.clients.len() - first < count && self.clients.len() - first - setup.open < HANDSHAKES {
                 setup.starts.push(Instant::now());
-                self.start_client(address, path)?;
+                self.start_client(address, path(self.clients.len()))?;
             }
             self.turn_patiently(&mut setup)?;
         }
@@ -215,7 +225,7 @@ impl Generator {
         }
     }
 
-    fn start_client(&mut self, address: SocketAddr, path: &'static str) -> Result<(), String> {
+    fn start_client(&mut self, address: SocketAddr, path: String) -> Result<(), String> {
         let index = self.clients.len();
         let failed = |cause: std::io::Error| format!("failed to connect client {index}: {cause}");
         let socket = TcpStream::connect(address).map_err(failed)?;
@@ -232,7 +242,7 @@ impl Generator {
     }
 
     fn send_request(&mut self, client: usize, address: SocketAddr) -> Result<(), String> {
-        let path = self.clients[client].path;
+        let path = &self.clients[client].path;
         let request = format!(
             "GET {path} HTTP/1.1\r\nHost: {address}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
              Sec-WebSocket-Key: {KEY}\r\nSec-WebSocket-Version: 13\r\n\r\n"

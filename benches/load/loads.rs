@@ -33,8 +33,8 @@ pub(crate) struct FanOut {
     /// The clients that publish are the last ones of the generator, so many.
     publishers: usize,
     clients: usize,
-    /// A client that reads nothing and is not waited for.
-    frozen: Option<usize>,
+    /// So many clients read nothing and are not waited for.
+    left_out: usize,
     /// Number of the next message of a publisher to each client: `client * publishers + source`.
     expected: Vec<u64>,
     /// By publisher: number of its next message, deliveries still out, time of its last write.
@@ -65,7 +65,7 @@ impl FanOut {
             until: Until::Messages(0),
             publishers,
             clients,
-            frozen: None,
+            left_out: 0,
             expected: vec![0; clients * publishers],
             sources,
             running: 0,
@@ -76,14 +76,14 @@ impl FanOut {
         }
     }
 
-    /// Does not wait for `client`, which the generator has frozen.
-    pub(crate) fn leave_out(&mut self, client: usize) {
-        self.frozen = Some(client);
+    /// Does not wait for this many clients, which the generator has frozen.
+    pub(crate) fn leave_out(&mut self, clients: usize) {
+        self.left_out = clients;
     }
 
-    /// Waits for it again, from the next message on.
+    /// Waits for one of them again, from the next message on.
     pub(crate) fn take_back(&mut self, client: usize) {
-        self.frozen = None;
+        self.left_out -= 1;
         for (source, its) in self.sources.iter().enumerate() {
             self.expected[client * self.publishers + source] = its.next;
         }
@@ -115,7 +115,7 @@ impl FanOut {
             self.messages.push(&mut self.batch, source, its.next);
             its.next += 1;
         }
-        let receivers = self.clients - 1 - usize::from(self.frozen.is_some());
+        let receivers = self.clients - 1 - self.left_out;
         its.out = self.window * receivers as u64;
         its.sent_at = Instant::now();
         generator.send(self.clients - self.publishers + source, &self.batch)
@@ -161,9 +161,11 @@ impl Load for FanOut {
     }
 }
 
-/// Every client keeps `window` messages in flight and checks what comes back.
+/// Every client keeps `window` messages in flight and checks what comes back, or what comes to its partner.
 pub(crate) struct Echo {
     messages: Messages,
+    /// The message of client N arrives at client N xor this: 0 for an echo, 1 for pairs.
+    apart: usize,
     window: u64,
     until: Until,
     clients: Vec<EchoClient>,
@@ -186,11 +188,21 @@ struct EchoClient {
 impl Echo {
     /// Over all clients of the generator.
     pub(crate) fn new(generator: &Generator, size: usize, window: u64) -> Echo {
+        Echo::apart(generator, size, window, 0)
+    }
+
+    /// The same for pairs of clients, each of which gets what the other one sends.
+    pub(crate) fn pairs(generator: &Generator, size: usize, window: u64) -> Echo {
+        Echo::apart(generator, size, window, 1)
+    }
+
+    fn apart(generator: &Generator, size: usize, window: u64, apart: usize) -> Echo {
         let now = Instant::now();
         let client =
             || EchoClient { sent: 0, received: 0, arrived: 0, sent_at: vec![now; window as usize], sent_in_run: 0 };
         Echo {
             messages: Messages::new(size),
+            apart,
             window,
             until: Until::Messages(0),
             clients: std::iter::repeat_with(client).take(generator.len()).collect(),
@@ -240,6 +252,7 @@ impl Echo {
 
 impl Load for Echo {
     fn message(&mut self, client: usize, payload: &[u8], now: Instant) -> Result<(), String> {
+        let client = client ^ self.apart;
         let (source, number) = self.messages.check(payload)?;
         // A source has 12 bits.
         if source != client & 0xfff {
@@ -259,6 +272,7 @@ impl Load for Echo {
     }
 
     fn after_read(&mut self, client: usize, now: Instant, generator: &mut Generator) -> Result<(), String> {
+        let client = client ^ self.apart;
         let its = &mut self.clients[client];
         let arrived = std::mem::take(&mut its.arrived);
         let goes_on = match self.until {

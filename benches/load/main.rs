@@ -18,6 +18,7 @@ mod process;
 mod pump;
 mod relayed;
 mod report;
+mod rooms;
 mod tls;
 
 use std::env;

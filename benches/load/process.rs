@@ -121,7 +121,7 @@ impl Workspace {
         Ok(workspace)
     }
 
-    fn certificate(&self) -> PathBuf {
+    pub(crate) fn certificate(&self) -> PathBuf {
         self.path.join("cert.pem")
     }
 
@@ -287,10 +287,22 @@ fn head(port: u16, tls: bool, workspace: &Workspace) -> String {
 /// What wsgate runs on: every path takes all that come.
 fn config(port: u16, tls: bool, workspace: &Workspace) -> String {
     let mut config = head(port, tls, workspace);
-    for (endpoint, to) in [("/echo", "\"reply\""), ("/broadcast", "\"others\""), ("/ingest", "")] {
+    let endpoints = [
+        ("/echo", "\"reply\""),
+        ("/broadcast", "\"others\""),
+        ("/ingest", ""),
+        ("/own/{room}", "\"broadcast\""),
+        ("/pairs/{room}", "\"others\""),
+        ("/quiet", "\"broadcast\""),
+        ("/feed", "\"endpoint:/busy\""),
+        ("/busy", "\"others\""),
+        ("/deep", "\"others\""),
+    ];
+    for (endpoint, to) in endpoints {
         config += &format!("[[endpoint]]\npath = \"{endpoint}\"\nto = [{to}]\nmax_connections = 30000\n");
     }
-    config
+    // The last one, whose clients may stop reading.
+    config + "queue = { messages = 65536, bytes = \"256MiB\", when_full = \"drop_oldest\" }\nwrite_timeout = \"off\"\n"
 }
 
 fn wsgate(config: &str, workspace: &Workspace) -> Result<Command, String> {

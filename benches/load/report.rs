@@ -29,6 +29,9 @@ pub(crate) fn markdown(rows: &[Row]) -> String {
     let mut text = String::new();
     let groups = [
         Group::Traffic,
+        Group::Rooms,
+        Group::Beside,
+        Group::FullQueue,
         Group::Idle,
         Group::Large,
         Group::Slow,
