@@ -178,15 +178,12 @@ fn object(text: &Bytes) -> Option<Object> {
     let mut is_describing = false;
     let (mut session, mut carried, mut event) = (RemovedMember::None, RemovedMember::None, RemovedMember::None);
     let whole = json::object(text, |member| {
-        let key = &text[member.key];
-        let removed = if json::string_is(key, "_session") {
-            Some(&mut session)
-        } else if json::string_is(key, "_wsgate") {
-            Some(&mut carried)
-        } else if json::string_is(key, "_event") {
-            Some(&mut event)
-        } else {
-            None
+        let key = json::string(&text[member.key]);
+        let removed = match key.as_deref() {
+            Some("_session") => Some(&mut session),
+            Some("_wsgate") => Some(&mut carried),
+            Some("_event") => Some(&mut event),
+            _ => None,
         };
         if let Some(removed) = removed {
             *removed = match removed {
@@ -195,10 +192,10 @@ fn object(text: &Bytes) -> Option<Object> {
             };
             return kept.leave_out(member.span);
         }
-        if json::string_is(key, "payload") {
+        if key.as_deref() == Some("payload") {
             payload = Some(member.value);
         }
-        is_describing |= is_of_description(key);
+        is_describing |= is_of_description(key.as_deref());
         kept.keep(member.span);
     })?;
     let members = match kept.spliced {
@@ -208,8 +205,8 @@ fn object(text: &Bytes) -> Option<Object> {
     Some(Object { members, is_describing, payload, session, carried })
 }
 
-fn is_of_description(key: &[u8]) -> bool {
-    description::KEYS.iter().any(|own| json::string_is(key, own))
+fn is_of_description(key: Option<&str>) -> bool {
+    key.is_some_and(|key| description::KEYS.contains(&key))
 }
 
 /// The members of an object, without those that have a key of the description.
@@ -217,7 +214,8 @@ fn undescribed(members: &[u8]) -> Vec<u8> {
     let text = [b"{", members, b"}"].concat();
     let mut kept = Kept::new(&text);
     json::object(&text, |member| {
-        if is_of_description(&text[member.key]) { kept.leave_out(member.span) } else { kept.keep(member.span) }
+        let key = json::string(&text[member.key]);
+        if is_of_description(key.as_deref()) { kept.leave_out(member.span) } else { kept.keep(member.span) }
     });
     kept.spliced.unwrap_or_else(|| members.to_vec())
 }
