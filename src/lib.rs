@@ -85,7 +85,7 @@ pub mod internals {
     pub mod dial { pub use crate::dial::{
         CancelToken, DialError, Dialed, Dialer, Hints, RequestExtras, Resolver, ServerRefusal, Wire,
     }; }
-    pub mod format { pub use crate::format::{Address, decode, encode}; }
+    pub mod format { pub use crate::format::{Address, Audience, decode, encode, encode_for}; }
     pub mod http {
         pub mod refusal { pub use crate::http::refusal::{Body, Refusal}; }
         pub mod request { pub use crate::http::request::{HEAD_MAX, Intent, Request, accept, judge}; }

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
 use serde_json::value::RawValue;
 use wsgate::internals::config::Format;
-use wsgate::internals::format::{Address, decode, encode};
+use wsgate::internals::format::{Address, Audience, decode, encode, encode_for};
 use wsgate::internals::id::Id;
 use wsgate::internals::message::{Kind, Message, Origin};
 
@@ -20,6 +20,7 @@ const DEPTH_MAX: usize = 1024;
 
 const SESSION: u64 = 0x0123_4567_89ab_cdef;
 const OWN: &str = r#"{"type":"websocket","id":"0123456789abcdef"}"#;
+const DESCRIPTION: &str = r#""path":"/a","parameters":{},"query":{"q":"1"}"#;
 const USER_AGENT: &str = "a \"b\"\\\n\u{0}\u{2028}";
 
 fuzz_target!(|data: &[u8]| {
@@ -55,6 +56,16 @@ fuzz_target!(|data: &[u8]| {
         let back = encode(Format::Payload, &answer, &origin, now);
         assert_eq!(back.as_ref(), Some(&sent), "a payload is not lossless through a message");
     }
+
+    // Receivers elsewhere get one description, which is ours.
+    let sender = Origin { description: Some(DESCRIPTION.into()), ..origin.clone() };
+    let described = encode_for(Audience::Consumer, Format::Message, &decoded, &sender, now).expect("it is a message");
+    let all = members(json(&described.data).expect("it is JSON")).expect("it is an object");
+    for (key, value) in [("path", r#""/a""#), ("parameters", "{}"), ("query", r#"{"q":"1"}"#)] {
+        let found: Vec<_> = all.iter().filter(|member| is_string(member.key, key)).map(|member| member.value).collect();
+        assert_eq!(found, [value], "{key}");
+    }
+    assert!(!all.iter().any(|member| is_string(member.key, "_event")), "an event that is none");
 
     as_n8n(&received(Format::N8n).expect("every message can be an n8n"), &meaning, &sent);
 

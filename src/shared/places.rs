@@ -284,3 +284,111 @@ impl fmt::Display for Full {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+    use crate::path::Pattern;
+    use crate::route::Routes;
+
+    fn places(at_capacity: AtCapacity, limit: usize, room_limit: Option<usize>) -> (Arc<Places>, [Room; 2]) {
+        let settings = EndpointSettings {
+            path: Pattern::parse("/{room}").unwrap(),
+            max_connections: limit,
+            max_room_connections: room_limit,
+            at_capacity,
+            ..EndpointSettings::default()
+        };
+        let routes = Routes::new(std::slice::from_ref(&settings), &[]);
+        (Places::new(&settings), ["/1", "/2"].map(|path| routes.find(path, |_| true).unwrap()))
+    }
+
+    /// The place, and the number of the client that it was taken from.
+    fn take(places: &Arc<Places>, room: &Room, id: u64) -> Result<(Place, Option<u64>), Full> {
+        let (place, replaced) = places.take(room, id.into())?;
+        let from = replaced.as_ref().map(|replaced| replaced.id().as_u64());
+        replaced.into_iter().for_each(Replaced::close);
+        Ok((place, from))
+    }
+
+    #[test]
+    fn b10_without_replacing_a_place_is_free_when_its_client_has_gone() {
+        for (room_limit, full) in [(None, Full::Endpoint(2)), (Some(1), Full::Room(1))] {
+            let (places, [one, two]) = places(AtCapacity::Close, 2, room_limit);
+            let (first, _) = take(&places, &one, 1).unwrap();
+            let (_second, _) = take(&places, &two, 2).unwrap();
+            assert_eq!(take(&places, &one, 3).map(drop), Err(full));
+            assert!(!first.is_replaced());
+            drop(first);
+            assert!(take(&places, &one, 4).is_ok());
+            assert_eq!(places.in_use(), 1);
+        }
+    }
+
+    #[test]
+    fn b10_the_oldest_of_the_room_or_of_the_endpoint_gives_its_place() {
+        let (places, [one, two]) = places(AtCapacity::Replace, 3, Some(2));
+        let mut held = Vec::new();
+        for (room, id, from) in [
+            (&two, 1, None),
+            (&one, 2, None),
+            (&one, 3, None),
+            // Room and endpoint are full: the oldest of the room.
+            (&one, 4, Some(2)),
+            // Only the endpoint is.
+            (&two, 5, Some(1)),
+            (&two, 6, Some(3)),
+            (&two, 7, Some(5)),
+        ] {
+            let (place, replaced) = take(&places, room, id).unwrap();
+            assert_eq!(replaced, from, "{id}");
+            held.push(place);
+            assert!(places.in_use() <= 3);
+        }
+        let replaced: Vec<_> = held.iter().map(Place::is_replaced).collect();
+        assert_eq!(replaced, [true, true, true, false, true, false, false]);
+        // Those that were replaced have nothing to give back, the others have.
+        drop(held);
+        let state = places.state.lock();
+        assert_eq!((state.in_use, state.holders.len(), state.rooms.len()), (0, 0, 0));
+        assert_eq!((state.closing.len(), state.cut.len()), (0, 0));
+    }
+
+    #[test]
+    fn b10_clients_that_were_replaced_and_do_not_end_are_bounded() {
+        let (places, [one, _]) = places(AtCapacity::Replace, 1, None);
+        let mut held: Vec<Place> = (0..=LEAVING_MAX as u64).map(|id| take(&places, &one, id).unwrap().0).collect();
+        assert_eq!(take(&places, &one, 999).map(drop), Err(Full::Leaving(LEAVING_MAX)));
+        assert_eq!(places.state.lock().closing.len(), CLOSING_MAX);
+        // One that was cut and one that was not: each makes room for a new one.
+        drop(held.remove(0));
+        held.push(take(&places, &one, 1000).unwrap().0);
+        drop(held.remove(LEAVING_MAX - 1));
+        held.push(take(&places, &one, 1001).unwrap().0);
+        assert_eq!(take(&places, &one, 1002).map(drop), Err(Full::Leaving(LEAVING_MAX)));
+        assert_eq!(places.in_use(), 1);
+    }
+
+    #[test]
+    fn b10_a_client_that_waits_for_its_upstream_is_interrupted_also_if_it_was_replaced_before() {
+        let (places, [one, _]) = places(AtCapacity::Replace, 1, None);
+        for is_replaced_first in [false, true] {
+            let (ours, _theirs) = UnixStream::pair().unwrap();
+            let (place, _) = take(&places, &one, 1).unwrap();
+            let wait = || place.waits_on(|| ours.try_clone().ok().map(OwnedFd::from));
+            let next = if is_replaced_first {
+                let next = take(&places, &one, 2).unwrap();
+                wait();
+                next
+            } else {
+                wait();
+                take(&places, &one, 2).unwrap()
+            };
+            ours.set_nonblocking(true).unwrap();
+            assert_eq!(std::io::Read::read(&mut &ours, &mut [0]).unwrap(), 0, "it can still be read");
+            drop(next);
+        }
+    }
+}
