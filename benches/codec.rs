@@ -26,6 +26,7 @@ fn codec(criterion: &mut Criterion) {
         user_agent: Some("press-3/1.0".into()),
         subprotocol: None,
         connected_at: SystemTime::UNIX_EPOCH + Duration::from_secs(1_767_225_599),
+        identity: None,
         description: None,
     };
     let now = origin.connected_at + Duration::from_millis(4_321);

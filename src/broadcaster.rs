@@ -169,6 +169,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::auth::Auths;
     use crate::config::Settings;
     use crate::connection::frame::Frame;
     use crate::connection::peer::Name;
@@ -188,7 +189,7 @@ mod tests {
         let (rooms, ready) = Rooms::new();
         let stop = rustix::event::eventfd(0, rustix::event::EventfdFlags::empty()).unwrap();
         let poller = Arc::new(Poller::new().unwrap());
-        (Arc::new(Shared::new(settings, vec![None], rooms, poller, Arc::new(stop))), ready)
+        (Arc::new(Shared::new(settings, Auths::default(), vec![None], rooms, poller, Arc::new(stop))), ready)
     }
 
     fn room(shared: &Shared, path: &str) -> Arc<LiveRoom> {

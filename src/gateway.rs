@@ -12,9 +12,10 @@ use log::{info, warn};
 use rustix::event::{EventfdFlags, eventfd};
 
 use crate::accept;
+use crate::auth::{AuthError, Auths};
 use crate::broadcaster::{self, Deliverers};
 use crate::clock;
-use crate::config::{EndpointSettings, LinkId, LinkSettings, Settings};
+use crate::config::{EndpointSettings, LinkId, LinkSettings, ListenerSettings, Settings};
 use crate::connection::poller::Poller;
 use crate::dial::{Dialer, Resolver, SetupError};
 use crate::flusher;
@@ -69,6 +70,8 @@ struct Listening {
 pub enum StartError {
     /// There is no listener for an address.
     Listen(ListenError),
+    /// A file of credentials is not as it was when the configuration was read.
+    Auth(AuthError),
     /// A link or a relay cannot dial with its settings.
     Dial {
         /// Which.
@@ -100,6 +103,7 @@ impl Gateway {
         let relays = relays.collect::<Result<Vec<_>, _>>()?;
         let links = settings.links.iter().map(|link| link_dialer(link, &resolver));
         let links = links.collect::<Result<Vec<_>, _>>()?;
+        let auths = Auths::new(&settings.auths).map_err(StartError::Auth)?;
         let listeners = settings.listeners.iter().map(Listener::bind).collect::<Result<Vec<_>, _>>();
         let listeners = listeners.map_err(StartError::Listen)?;
 
@@ -107,7 +111,7 @@ impl Gateway {
         let poller = Arc::new(Poller::new().map_err(system("create an epoll"))?);
         let stop = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(io::Error::from);
         let stop = Arc::new(stop.map_err(system("create an eventfd"))?);
-        let shared = Arc::new(Shared::new(settings, relays, rooms, poller, stop));
+        let shared = Arc::new(Shared::new(settings, auths, relays, rooms, poller, stop));
         let mut gateway = Gateway::of(shared);
         match gateway.start_threads(ready, links, listeners, watchdog) {
             Ok(()) => Ok(gateway),
@@ -200,11 +204,7 @@ impl Gateway {
         let (name, secured) = (&listener.settings.name, if listener.tls.is_some() { " (TLS)" } else { "" });
         let both = if listener.settings.address.is_dual_stack() { " (IPv4 and IPv6)" } else { "" };
         info!("listener \"{name}\": accepting on {bound}{both}{secured}");
-        if !listener.settings.address.is_local() {
-            warn!(
-                "listener \"{name}\": {bound} can be reached from other machines, and nothing authenticates the clients"
-            );
-        }
+        warn_if_open(&self.shared.settings, &listener.settings, &bound);
         self.listeners.push(Listening { listener, thread });
         Ok(())
     }
@@ -268,6 +268,26 @@ impl Gateway {
     }
 }
 
+/// Says which endpoints of a listener that other machines can reach let everybody in.
+fn warn_if_open(settings: &Settings, listener: &ListenerSettings, bound: &str) {
+    if listener.address.is_local() {
+        return;
+    }
+    let open: Vec<String> = settings
+        .endpoints
+        .iter()
+        .filter(|endpoint| endpoint.auth.is_empty() && endpoint.is_on(listener))
+        .map(|endpoint| format!("'{}'", endpoint.path))
+        .collect();
+    if !open.is_empty() {
+        warn!(
+            "listener \"{}\": {bound} can be reached from other machines, and nothing authenticates the clients of {}",
+            listener.name,
+            open.join(", ")
+        );
+    }
+}
+
 /// Waits for the end of threads. One that panicked has ended the process, or has said so.
 fn join(threads: impl IntoIterator<Item = JoinHandle<()>>) {
     threads.into_iter().for_each(|thread| drop(thread.join()));
@@ -320,6 +340,7 @@ impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             StartError::Listen(error) => error.fmt(f),
+            StartError::Auth(error) => error.fmt(f),
             StartError::Dial { who, cause } => write!(f, "failed to set up {who}: {cause}"),
             StartError::System { what, cause } => write!(f, "failed to {what}: {cause}"),
         }
@@ -330,6 +351,7 @@ impl std::error::Error for StartError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             StartError::Listen(error) => error.source(),
+            StartError::Auth(error) => error.source(),
             StartError::Dial { cause, .. } => Some(cause),
             StartError::System { cause, .. } => Some(cause),
         }

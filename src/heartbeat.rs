@@ -81,6 +81,7 @@ mod tests {
     use std::os::unix::net::UnixStream;
 
     use super::*;
+    use crate::auth::Auths;
     use crate::config::Settings;
     use crate::connection::peer::Name;
     use crate::connection::poller::Poller;
@@ -91,7 +92,8 @@ mod tests {
     fn c15_of_peers_that_have_left_little_is_kept_however_late_they_would_be_visited() {
         let poller = Arc::new(Poller::new().unwrap());
         let stop = rustix::event::eventfd(0, rustix::event::EventfdFlags::empty()).unwrap();
-        let shared = Shared::new(Settings::default(), vec![None], Rooms::new().0, poller, Arc::new(stop));
+        let shared =
+            Shared::new(Settings::default(), Auths::default(), vec![None], Rooms::new().0, poller, Arc::new(stop));
         let profile = &shared.endpoints[0].profile;
         let peer = |id: u64| {
             let (ours, _) = UnixStream::pair().unwrap();

@@ -39,6 +39,9 @@ mod connection;
 // From a file to settings.
 mod config;
 
+// Who clients are.
+mod auth;
+
 // What the heads of a handshake say.
 mod http;
 
@@ -46,6 +49,7 @@ mod http;
 mod clock;
 mod display;
 mod id;
+mod identity;
 mod message;
 mod path;
 mod pem;
@@ -62,6 +66,7 @@ pub use cli::run;
 #[doc(hidden)]
 #[rustfmt::skip] // A module to a line.
 pub mod internals {
+    pub mod auth { pub use crate::auth::Auths; pub use crate::auth::credentials::{Places, Scheme, find}; }
     pub mod cli { pub use crate::cli::check::report as check; pub use crate::cli::import::translate as import; }
     pub mod client { pub use crate::client::admission::admit; }
     pub mod clock { pub use crate::clock::{Clock, Ticks}; }

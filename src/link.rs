@@ -131,6 +131,7 @@ fn live(shared: &Arc<Shared>, id: LinkId, dialed: Dialed) -> Lived {
         user_agent: None,
         subprotocol: subprotocol.as_deref().map(Arc::from),
         connected_at: SystemTime::now(),
+        identity: None,
         description: None,
     };
     came_up(shared, id, &peer, &origin, subprotocol);

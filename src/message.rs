@@ -7,6 +7,7 @@ use std::time::SystemTime;
 use bytes::Bytes;
 
 use crate::id::Id;
+use crate::identity::Identity;
 
 /// Whether a message is text or binary (RFC 6455 section 5.6); `Text` is valid UTF-8.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -39,6 +40,8 @@ pub struct Origin {
     pub subprotocol: Option<Arc<str>>,
     /// When its handshake ended.
     pub connected_at: SystemTime,
+    /// Who it is, if its endpoint authenticates clients.
+    pub identity: Option<Arc<Identity>>,
     /// Its path, parameters and query, as members of JSON, where its destinations are told.
     pub description: Option<Arc<str>>,
 }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use libfuzzer_sys::fuzz_target;
 use rustix::event::{EventfdFlags, eventfd};
+use wsgate::internals::auth::Auths;
 use wsgate::internals::config::{ConfigError, DialSettings, EndpointId, LinkId, Settings, parse};
 use wsgate::internals::connection::poller::Poller;
 use wsgate::internals::dial::{Dialer, Resolver};
@@ -47,7 +48,7 @@ fn accepted(text: &str, settings: Settings) {
     let dialers = settings.endpoints.iter().map(|endpoint| dialer(endpoint.relay.as_ref().map(|relay| &relay.dial)));
     let dialers = dialers.collect();
     settings.links.iter().for_each(|link| drop(dialer(Some(&link.dial))));
-    let shared = Shared::new(settings, dialers, Rooms::new().0, Arc::new(poller), stop);
+    let shared = Shared::new(settings, Auths::default(), dialers, Rooms::new().0, Arc::new(poller), stop);
     for index in 0..shared.links.len() {
         shared.routes.targets_of_link(LinkId(index));
     }

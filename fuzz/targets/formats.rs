@@ -39,6 +39,7 @@ fuzz_target!(|data: &[u8]| {
         user_agent: Some(USER_AGENT.into()),
         subprotocol: None,
         connected_at: SystemTime::UNIX_EPOCH,
+        identity: None,
         description: None,
     };
     let now = SystemTime::UNIX_EPOCH + Duration::from_millis(1_772_323_200_007);

@@ -56,7 +56,7 @@ fn read(config: Option<&Path>) -> Result<(String, Settings), ConfigError> {
     }
     text.push('\n');
     for listener in &settings.listeners {
-        text.push_str(&describe_listener(listener));
+        text.push_str(&describe_listener(listener, &settings));
     }
     for endpoint in &settings.endpoints {
         text.push_str(&describe_endpoint(endpoint, &settings));
@@ -71,11 +71,17 @@ fn count(number: usize, thing: &str) -> String {
     format!("{number} {thing}{}", if number == 1 { "" } else { "s" })
 }
 
-fn describe_listener(listener: &ListenerSettings) -> String {
+fn describe_listener(listener: &ListenerSettings, all: &Settings) -> String {
     let ListenerSettings { name, address, tls, hosts } = listener;
     let protocol = if tls.is_some() { "TLS" } else { "plain" };
-    let reach =
-        if address.is_local() { "this machine only" } else { "reachable from the network, without authentication" };
+    let mut on_it = all.endpoints.iter().filter(|endpoint| endpoint.is_on(listener));
+    let reach = if address.is_local() {
+        "this machine only"
+    } else if on_it.all(|endpoint| !endpoint.auth.is_empty()) {
+        "reachable from the network"
+    } else {
+        "reachable from the network, without authentication"
+    };
     let address = address.to_string();
     let called = if *name == address { String::new() } else { format!(" {name:?}") };
     let names = match hosts {
@@ -125,6 +131,10 @@ fn describe_endpoint(endpoint: &EndpointSettings, all: &Settings) -> String {
             format!(", web pages of {} may connect", origins.collect::<Vec<_>>().join(" and "))
         }
     });
+    if !endpoint.auth.is_empty() {
+        let names: Vec<&str> = endpoint.auth.iter().map(|id| &*all.auths[*id].name).collect();
+        let _ = write!(text, ", clients authenticate by {}", names.join(" or "));
+    }
     if endpoint.address_sessions {
         text.push_str(", clients may address each other");
     }

@@ -17,6 +17,7 @@ mod send;
 mod serve;
 mod server_connection;
 mod stop;
+mod token;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -43,6 +44,7 @@ Examples:
   wsgate listen ws://127.0.0.1:8080/             print what arrives, until Ctrl-C
   wsgate send ws://127.0.0.1:8080/ 'hello'       send one message, print the answer
   wsgate import flows.json -o wsgate.toml        translate Node-RED flows or n8n workflows
+  wsgate token new press-3 2>>tokens.txt         print a new token, add its line to a file
 
 Exit codes (after sysexits.h):
   0 success, also after Ctrl-C or a closed pipe   64 wrong usage or URL   65 wrong data
@@ -71,6 +73,9 @@ enum Command {
     /// Translate the WebSocket part of Node-RED flows or n8n workflows into a config file
     #[command(after_help = import::AFTER_HELP)]
     Import(import::ImportArguments),
+    /// Make a token for a client, or the line of one for the file of an [[auth]]
+    #[command(after_help = token::AFTER_HELP)]
+    Token(token::TokenArguments),
 }
 
 const SERVE_HELP: &str = "\
@@ -123,6 +128,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Send(arguments) => send::run(arguments),
         Command::Listen(arguments) => listen::run(arguments),
         Command::Import(arguments) => import::run(&arguments),
+        Command::Token(arguments) => token::run(arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -145,7 +145,7 @@ fn exit_code(error: &StartError) -> u8 {
             exit::NO_PERMISSION
         }
         StartError::Listen(ListenError::Bind { .. }) => exit::UNAVAILABLE,
-        StartError::Listen(ListenError::Tls { .. }) | StartError::Dial { .. } => exit::CONFIG,
+        StartError::Listen(ListenError::Tls { .. }) | StartError::Auth(_) | StartError::Dial { .. } => exit::CONFIG,
         StartError::System { .. } => exit::SYSTEM,
     }
 }

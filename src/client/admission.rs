@@ -31,7 +31,7 @@ pub fn admit<'a>(
     endpoints: &[&EndpointSettings],
     listener: &ListenerSettings,
 ) -> Result<Admission<'a>, Refusal> {
-    let reachable = |id: EndpointId| endpoints[id].listen.as_ref().is_none_or(|names| names.contains(&listener.name));
+    let reachable = |id: EndpointId| endpoints[id].is_on(listener);
     let room = routes.find(request.path, reachable).ok_or_else(|| {
         // One that would fit but for an encoded slash is told so.
         let decoded = request.path.replace("%2F", "-").replace("%2f", "-");

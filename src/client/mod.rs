@@ -2,6 +2,7 @@
 //! sends until the end, leave.
 
 pub mod admission;
+mod authenticate;
 pub mod open;
 mod origin;
 
@@ -94,12 +95,10 @@ fn live(
 #[inline(never)]
 fn arrived(shared: &Shared, client: &Client, from: &str, subprotocol: Option<String>) {
     let (id, room) = (client.id(), shared.routes.show(&client.room.path));
-    match &subprotocol {
-        None => info!(target: CONNECTS, "client {id} ({from}): connected to '{room}'"),
-        Some(subprotocol) => {
-            info!(target: CONNECTS, "client {id} ({from}): connected to '{room}' with subprotocol '{subprotocol}'")
-        }
-    }
+    let identity =
+        client.origin.identity.as_ref().map(|identity| format!(" as '{}'", identity.name)).unwrap_or_default();
+    let subprotocol = subprotocol.map(|name| format!(" with subprotocol '{name}'")).unwrap_or_default();
+    info!(target: CONNECTS, "client {id} ({from}): connected to '{room}'{identity}{subprotocol}");
 }
 
 /// Ends what is left of a client's connection, lets it leave its room, and says how it was.
@@ -147,6 +146,7 @@ mod tests {
     use crossbeam_channel::Receiver;
 
     use super::*;
+    use crate::auth::Auths;
     use crate::config::{Destination, Settings};
     use crate::connection::frame::{Control, Frame, Role};
     use crate::connection::peer::Name;
@@ -164,7 +164,7 @@ mod tests {
         let shared = {
             let stop = rustix::event::eventfd(0, rustix::event::EventfdFlags::empty()).unwrap();
             let poller = Arc::new(Poller::new().unwrap());
-            Arc::new(Shared::new(settings, vec![None], rooms, poller, Arc::new(stop)))
+            Arc::new(Shared::new(settings, Auths::default(), vec![None], rooms, poller, Arc::new(stop)))
         };
         let (client, theirs) = arrive_at(&shared, 7);
         (shared, ready, client, theirs)
@@ -180,6 +180,7 @@ mod tests {
             user_agent: None,
             subprotocol: None,
             connected_at: SystemTime::now(),
+            identity: None,
             description: None,
         };
         let room = shared.rooms.open(&shared.routes.find("/", |_| true).unwrap());

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant, SystemTime};
 use log::{debug, info};
 
 use crate::client::admission::{self, Admission};
-use crate::config::{AtCapacity, EventKind, ListenerSettings, Welcome};
+use crate::client::authenticate::{self, authenticate};
+use crate::config::{AtCapacity, EventKind, ListenerSettings, Refuse, Welcome};
 use crate::connection::frame::{Frame, Role};
 use crate::connection::handshake::{Head, HeadError, Stream};
 use crate::connection::peer::Name;
@@ -22,6 +23,7 @@ use crate::format;
 use crate::http::refusal::{Body, Refusal};
 use crate::http::request::{self, Request};
 use crate::id::Id;
+use crate::identity::Identity;
 use crate::log_kind::{CONNECTS, HANDSHAKES, REFUSALS};
 use crate::message::{Kind, Message, Origin};
 use crate::permits::Permit;
@@ -94,6 +96,8 @@ enum Why {
     Refused(Refusal),
     /// It is let in only to be closed with 1013: there is no place for it.
     AtCapacity(Full),
+    /// It is let in only to be closed with this code: it is not who may be here.
+    Unauthorized(u16, Refusal),
     /// It ended before it had asked for anything, or the connection failed.
     Gone(String),
     /// No TLS session came about.
@@ -134,9 +138,11 @@ fn judge<'a>(shared: &Arc<Shared>, incoming: &mut Incoming, head: &'a [u8]) -> R
         return Err(refused(stopping()));
     }
     let endpoint = &shared.endpoints[admission.room.endpoint()];
+    let identity = authenticate(&shared.auths, &endpoint.settings, head, &request)
+        .map_err(|refusal| unauthorized(shared, &admission, &request, endpoint, refusal))?;
     let places = endpoint.waiting.as_ref().unwrap_or(&endpoint.places);
     let place = take_place(incoming, &admission, endpoint, places)?;
-    let asked = Asked::new(shared, &admission, &request);
+    let asked = Asked::new(shared, &admission, &request, identity);
     let (Some(dialer), Some(relay)) = (&endpoint.dialer, &endpoint.settings.relay) else {
         return Ok(Granted { admission, asked, place, reached: None });
     };
@@ -146,7 +152,9 @@ fn judge<'a>(shared: &Arc<Shared>, incoming: &mut Incoming, head: &'a [u8]) -> R
     place.waits_on(|| incoming.stream.socket.as_fd().try_clone_to_owned().ok());
     let is_tls = incoming.stream.is_tls();
     let (socket, room, from) = (incoming.stream.socket.as_fd(), &admission.room, incoming.address);
-    let client = ClientRequest { socket, head, request: &request, room, from, is_tls };
+    let secrets = authenticate::places(&shared.auths, &endpoint.settings);
+    let identity = asked.identity.as_deref();
+    let client = ClientRequest { socket, head, request: &request, secrets, identity, room, from, is_tls };
     match reach(shared, dialer, relay, &client) {
         Ok(reached) => {
             let place = match &endpoint.waiting {
@@ -194,6 +202,9 @@ fn reject(mut incoming: Incoming, Rejection { why, last_words }: Rejection, from
     match &why {
         Why::Refused(refusal) => info!(target: REFUSALS, "client {id} ({from}): {refusal}"),
         Why::AtCapacity(full) => info!(target: REFUSALS, "client {id} ({from}): closed with 1013: {full}"),
+        Why::Unauthorized(code, Refusal { reason, advice, .. }) => {
+            info!(target: REFUSALS, "client {id} ({from}): closed with {code}: {reason}: {advice}");
+        }
         Why::Gone(why) => debug!("client {id} ({from}): {why}"),
         Why::TlsFailed(why) => info!(target: HANDSHAKES, "client {id} ({from}): TLS handshake failed: {why}"),
     }
@@ -210,13 +221,22 @@ fn reject(mut incoming: Incoming, Rejection { why, last_words }: Rejection, from
 struct Asked {
     user_agent: Option<Arc<str>>,
     description: Option<Arc<str>>,
+    identity: Option<Arc<Identity>>,
 }
 
 impl Asked {
-    fn new(shared: &Shared, admission: &Admission<'_>, request: &Request<'_>) -> Asked {
+    fn new(
+        shared: &Shared,
+        admission: &Admission<'_>,
+        request: &Request<'_>,
+        identity: Option<Arc<Identity>>,
+    ) -> Asked {
         let (routes, room) = (&shared.routes, &admission.room);
-        let describe = || format::describe(&routes.show(room).to_string(), routes.parameters(room), request.query);
+        let secrets = authenticate::places(&shared.auths, &shared.endpoints[room.endpoint()].settings);
+        let query = request.query.map(|query| authenticate::query(&secrets, query));
+        let describe = || format::describe(&routes.show(room).to_string(), routes.parameters(room), query.as_deref());
         Asked {
+            identity,
             user_agent: request.user_agent.map(|agent| agent[..agent.floor_char_boundary(USER_AGENT_MAX)].into()),
             description: shared.endpoints[room.endpoint()].describes.then(describe),
         }
@@ -262,8 +282,9 @@ fn enter(
     let peer = shared.add_peer(Name::Client, id, socket, session, &endpoint.profile);
     let connected_at = SystemTime::now();
     let subprotocol = admission.subprotocol.as_deref().map(Arc::from);
-    let Asked { user_agent, description } = asked;
-    let origin = Origin { session: id, client_ip: address, user_agent, subprotocol, connected_at, description };
+    let Asked { user_agent, description, identity } = asked;
+    let origin =
+        Origin { session: id, client_ip: address, user_agent, subprotocol, connected_at, identity, description };
     let presence = endpoint.settings.events.contains(&EventKind::Present).then(Arc::default);
     let (room, publisher) = (shared.rooms.open(&admission.room), Publisher::of_sender(&shared.budget));
     let client = Arc::new(Client { room, publisher, peer, origin, presence });
@@ -306,6 +327,37 @@ fn welcome(welcome: &Welcome, now: SystemTime) -> Option<Message> {
     }
 }
 
+/// What the client gets that is not let in by who it is, as the endpoint says.
+fn unauthorized(
+    shared: &Shared,
+    admission: &Admission<'_>,
+    request: &Request<'_>,
+    endpoint: &Endpoint,
+    refusal: Refusal,
+) -> Rejection {
+    let (code, reason) = match (endpoint.settings.refuse, refusal.status) {
+        (Refuse::Close, 401) => (4401, "Unauthorized"),
+        (Refuse::Close, 403) => (4403, "Forbidden"),
+        _ => return refused(refusal),
+    };
+    // A relay's server is not asked, and a browser wants an answer to what it has offered.
+    let secrets = authenticate::places(&shared.auths, &endpoint.settings);
+    let is_secret = |name: &str| secrets.iter().any(|places| places.is_subprotocol(name));
+    let offered = || request.subprotocols.iter().find(|name| endpoint.dialer.is_some() && !is_secret(name)).copied();
+    let subprotocol = admission.subprotocol.as_deref().or_else(offered);
+    let last_words = LastWords::Answer(only_to_close(admission.key, subprotocol, code, reason));
+    Rejection { why: Why::Unauthorized(code, refusal), last_words }
+}
+
+/// A 101 with a Close behind it.
+fn only_to_close(key: &str, subprotocol: Option<&str>, code: u16, reason: &str) -> Vec<u8> {
+    let mut answer = request::accept(key, subprotocol);
+    for slice in Frame::close(Role::Server, Some(code), reason).slices(0) {
+        answer.extend_from_slice(&slice);
+    }
+    answer
+}
+
 /// What the client gets for which there is no place, as the endpoint says.
 fn at_capacity(admission: &Admission<'_>, endpoint: &Endpoint, full: Full) -> Rejection {
     let (what, reason) = match full {
@@ -315,10 +367,7 @@ fn at_capacity(admission: &Admission<'_>, endpoint: &Endpoint, full: Full) -> Re
     match endpoint.settings.at_capacity {
         AtCapacity::Refuse | AtCapacity::Replace => refused(Refusal::new(503, format!("this {what} is at capacity"))),
         AtCapacity::Close => {
-            let mut answer = request::accept(admission.key, admission.subprotocol.as_deref());
-            for slice in Frame::close(Role::Server, Some(1013), reason).slices(0) {
-                answer.extend_from_slice(&slice);
-            }
+            let answer = only_to_close(admission.key, admission.subprotocol.as_deref(), 1013, reason);
             Rejection { why: Why::AtCapacity(full), last_words: LastWords::Answer(answer) }
         }
     }

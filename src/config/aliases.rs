@@ -12,15 +12,15 @@ struct Alias {
     advice: &'static str,
 }
 
-const NO_AUTHENTICATION: &str = "wsgate does not ask clients who they are: remove it, and let a proxy in front of wsgate do \
-                                 that (README.md, \"What it does not do\")";
+const AUTHENTICATION: &str = "write auth = [\"devices\"] under [[endpoint]], and an [[auth]] with name = \"devices\", \
+                              kind = \"tokens\" and file = \"tokens.txt\" (docs/authentication.md)";
 const SECRETS: &str = "auth authentication authorization token tokens api_key apikey api-key password user users username \
                        basic_auth basic jwt bearer secret credentials";
 const CERTIFICATES: &str = "cert certificate certificates cert_file certfile ssl ssl_certificate key key_file keyfile \
                             private_key https wss secure";
 
 const ALIASES: &[Alias] = &[
-    Alias { tables: "[[listen]] [[endpoint]] [gateway] file", names: SECRETS, advice: NO_AUTHENTICATION },
+    Alias { tables: "[[listen]] [[endpoint]] [gateway] file", names: SECRETS, advice: AUTHENTICATION },
     Alias {
         tables: "[[link]] relay",
         names: SECRETS,
@@ -113,7 +113,7 @@ pub(super) fn advice(table: &str, name: &str, entries: &DeTable<'_>) -> Option<S
 pub(super) fn table_advice(name: &str) -> Option<&'static str> {
     let has = |words: &str| words.split(' ').any(|known| known == name);
     if has(SECRETS) {
-        return Some(NO_AUTHENTICATION);
+        return Some(AUTHENTICATION);
     }
     match name {
         "server" | "servers" | "http" | "https" | "websocket" | "ws" => {

@@ -28,7 +28,7 @@ pub use mistake::{ConfigError, Mistake};
 pub use settings::{
     AtCapacity, Destination, DialSettings, DialTls, EndpointId, EndpointSettings, EventKind, Format, Hosts,
     LinkDestination, LinkId, LinkSettings, ListenAddress, ListenerSettings, Origins, OutletPolicy, Proxy,
-    QueueSettings, RelaySettings, RoomSource, Settings, TlsSettings, Welcome, WhenFull,
+    QueueSettings, Refuse, RelaySettings, RoomSource, Settings, TlsSettings, Welcome, WhenFull,
 };
 pub(crate) use units::{write_duration, write_size};
 pub(crate) use variables::substitute;

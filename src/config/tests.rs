@@ -1,14 +1,15 @@
 //! Tests of the configuration: the manual and the examples, what is refused and how it is said.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use proptest::prelude::*;
 
 use super::section::Keys;
-use super::settings::{BackoffSettings, GatewaySettings, LinkQueueSettings};
+use super::settings::{AuthId, BackoffSettings, GatewaySettings, LinkQueueSettings};
 use super::*;
+use crate::auth::AuthKind;
+use crate::auth::credentials::Places;
 use crate::path::Pattern;
 use crate::secret::Secret;
 use crate::template::Template;
@@ -23,11 +24,24 @@ fn read(text: &str) -> Settings {
     parse(text, "test.toml", Path::new("/etc/wsgate")).unwrap_or_else(|error| panic!("{error}"))
 }
 
+/// The same in a directory with a file of tokens.
+fn read_beside_tokens(text: &str) -> Settings {
+    let directory = tempfile::tempdir().unwrap();
+    let tokens = crate::auth::tokens::line("press-3", "secret");
+    fs::write(directory.path().join("tokens.txt"), tokens).unwrap();
+    parse(text, "test.toml", directory.path()).unwrap_or_else(|error| panic!("{error}"))
+}
+
 fn mistakes(text: &str) -> Vec<String> {
     match parse(text, "test.toml", Path::new("")) {
         Err(ConfigError::Mistakes { mistakes, .. }) => mistakes.into_iter().map(|m| m.text).collect(),
         other => panic!("{text}: {other:?}"),
     }
+}
+
+/// Where the only `[[auth]]` looks for credentials.
+fn read_places(text: &str) -> Places {
+    read_beside_tokens(text).auths.remove(0).places
 }
 
 /// The line of an option with its default: `#key = value`.
@@ -59,11 +73,13 @@ fn uncommented(manual: &str) -> String {
     manual.lines().map(|line| commented_default(line).unwrap_or(line)).collect::<Vec<_>>().join("\n")
 }
 
-/// The parts of the manual: what is there without being asked for, the relay of an endpoint and the link.
-fn manual() -> [&'static str; 3] {
-    let (rest, link) = MANUAL.split_once("\n#[[link]]\n").unwrap();
+/// The parts of the manual: what is there without being asked for, the relay of an endpoint, the link and the ways to
+/// authenticate.
+fn manual() -> [&'static str; 4] {
+    let (rest, auth) = MANUAL.split_once("\n#[[auth]]\n").unwrap();
+    let (rest, link) = rest.split_once("\n#[[link]]\n").unwrap();
     let (rest, relay) = rest.split_once("\n#[endpoint.relay]\n").unwrap();
-    [rest, relay, link]
+    [rest, relay, link, auth]
 }
 
 /// Reads the part on relays, or the one on links, with what has no default in place.
@@ -77,7 +93,7 @@ fn read_link(part: &str) -> Settings {
 
 #[test]
 fn the_manual_tells_the_true_defaults() {
-    let [rest, relay, link] = manual();
+    let [rest, relay, link, auth] = manual();
     let defaults = MANUAL.lines().filter_map(commented_default).count();
     assert!(defaults > 50, "the defaults were not recognised: {defaults}");
     assert_eq!(read(&uncommented(rest)), Settings::default());
@@ -87,6 +103,10 @@ fn the_manual_tells_the_true_defaults() {
         read(&format!("[[link]]\n{}", uncommented(link))).links,
         [LinkSettings::new("plc", url::parse("wss://plc.example/ws").unwrap())]
     );
+    let [auth] = &read_beside_tokens(&format!("[[auth]]\n{}", uncommented(auth))).auths[..] else {
+        panic!("one [[auth]]")
+    };
+    assert_eq!((&*auth.name, auth.kind, &auth.places), ("devices", AuthKind::Tokens, &Places::default()));
     let every = write_duration(LinkSettings::PING_EVERY);
     assert!(link.contains(&format!("Default: {every}.\n# ping_every = \"{every}\"\n")));
 }
@@ -126,15 +146,20 @@ fn each_default_of_the_manual_is_read_and_not_just_skipped() {
         }
         .to_owned(),
     };
-    let [rest, relay, link] = manual();
-    for (table, part) in [("rest", rest), ("relay", relay), ("link", link)] {
+    let [rest, relay, link, auth] = manual();
+    for (table, part) in [("rest", rest), ("relay", relay), ("link", link), ("auth", auth)] {
         let given: &[&str] = match table {
             "relay" => &["url"],
             "link" => &["name", "url"],
+            "auth" => &["name", "kind", "file"],
             _ => &[],
         };
         for line in part.lines().filter_map(commented_default) {
             let (key, value) = line.split_once(" = ").unwrap();
+            if matches!(key, "kind" | "file" | "refuse") || (table, key) == ("auth", "name") {
+                // There is no other value that would be good here.
+                continue;
+            }
             let other = other(table, key, value);
             let mut changed = part.replacen(&format!("\n#{line}\n"), &format!("\n{key} = {other}\n"), 1);
             for key in given.iter().filter(|given| **given != key) {
@@ -148,6 +173,12 @@ fn each_default_of_the_manual_is_read_and_not_just_skipped() {
             let (changed, usual) = match table {
                 "relay" => (read_relay(&changed), read_relay("url = \"wss://plc.example/dev\"")),
                 "link" => (read(&format!("[[link]]\n{with}{changed}")), read_link(with)),
+                "auth" => {
+                    let usual = "name = \"devices\"\nkind = \"tokens\"\nfile = \"tokens.txt\"\ncookie = \"x\"";
+                    let read = |text: &str| read_places(&format!("[[auth]]\n{text}"));
+                    assert_ne!(read(&format!("cookie = \"x\"\n{changed}")), read(usual), "{key} = {other}");
+                    continue;
+                }
                 _ => (read(&changed), Settings::default()),
             };
             assert_ne!(changed, usual, "{key} = {other} of {table}");
@@ -157,13 +188,14 @@ fn each_default_of_the_manual_is_read_and_not_just_skipped() {
 
 #[test]
 fn every_key_that_is_known_is_in_the_manual() {
-    let tables: [(&Keys, &str); 6] = [
+    let tables: [(&Keys, &str); 7] = [
         (&raw::gateway::GATEWAY, "[gateway]"),
         (&raw::gateway::LOG, "[log]"),
         (&raw::listen::LISTEN, "[[listen]]"),
         (&raw::endpoint::ENDPOINT, "[[endpoint]]"),
         (&raw::relay::RELAY, "#[endpoint.relay]"),
         (&raw::link::LINK, "#[[link]]"),
+        (&raw::auth::AUTH, "#[[auth]]"),
     ];
     for (i, (keys, header)) in tables.iter().enumerate() {
         let rest = MANUAL.split_once(&format!("\n{header}\n")).unwrap().1;
@@ -193,7 +225,7 @@ fn every_key_that_is_known_is_in_the_manual() {
 fn the_examples_of_the_keys_are_valid_themselves() {
     let value = |keys: &Keys, key: &str| keys.keys.iter().find(|(k, _)| *k == key).unwrap().1.to_owned();
     for keys in [&raw::gateway::GATEWAY, &raw::gateway::LOG, &raw::listen::LISTEN, &raw::endpoint::ENDPOINT] {
-        for (key, _) in keys.keys.iter().filter(|(key, _)| *key != "tls") {
+        for (key, _) in keys.keys.iter().filter(|(key, _)| !matches!(*key, "tls" | "auth" | "refuse")) {
             let listen = "[[listen]]\nname = \"main\"\n".repeat(usize::from(keys.table != "[[listen]]"));
             read(&format!("{listen}{}\n{key} = {}\n", keys.table, value(keys, key)));
         }
@@ -214,6 +246,15 @@ fn the_examples_of_the_keys_are_valid_themselves() {
         };
         read(&format!("[[link]]\n{name}{}{needs}{key} = {example}", with_url(key)));
     }
+    let auth = |skipped: &str| {
+        let needed = raw::auth::AUTH.keys[..3].iter().filter(|(key, _)| *key != skipped);
+        format!("[[auth]]\n{}", needed.map(|(key, example)| format!("{key} = {example}\n")).collect::<String>())
+    };
+    for (key, example) in raw::auth::AUTH.keys {
+        read_beside_tokens(&format!("{}{key} = {example}\n", auth(key)));
+    }
+    let guarded = "auth = [\"devices\"]\nrefuse = \"answer\"\n";
+    read_beside_tokens(&format!("[[endpoint]]\n{guarded}{}", auth("")));
     for (keys, name) in [(&raw::link::QUEUE, "queue"), (&raw::link::BACKOFF, "backoff")] {
         keys.keys.iter().for_each(|(key, example)| drop(read_link(&format!("{name} = {{ {key} = {example} }}"))));
     }
@@ -472,7 +513,7 @@ fn a_relay_that_dials_itself_is_found() {
 
 #[test]
 fn every_option_reaches_its_field() {
-    let settings = read(
+    let settings = read_beside_tokens(
         r#"
         [gateway]
         name = "plant-1"
@@ -512,6 +553,8 @@ fn every_option_reaches_its_field() {
         origins = ["same", "https://Dash.example:443", "null"]
         address_sessions = true
         choose_rooms = true
+        auth = ["devices"]
+        refuse = "close"
         [[endpoint]]
         path = "/dash/{room}"
         to = []
@@ -519,6 +562,14 @@ fn every_option_reaches_its_field() {
         heartbeat = "off"
         [endpoint.queue]
         when_full = "drop_newest"
+        [[auth]]
+        name = "devices"
+        kind = "tokens"
+        file = "tokens.txt"
+        authorization = false
+        cookie = "session"
+        query = "key"
+        subprotocol = true
         "#,
     );
     assert_eq!(
@@ -538,7 +589,12 @@ fn every_option_reaches_its_field() {
         }
     );
     let tcp: SocketAddr = "[::1]:0".parse().unwrap();
-    let unix = PathBuf::from("/etc/wsgate/run/ws.sock");
+    let [auth] = &settings.auths[..] else { panic!("{:?}", settings.auths) };
+    let named = |name: &str| Some(name.to_owned());
+    let places = Places { authorization: false, cookie: named("session"), query: named("key"), subprotocol: true };
+    assert_eq!((&*auth.name, auth.kind, &auth.places), ("devices", AuthKind::Tokens, &places));
+    let base_dir = auth.file.parent().unwrap();
+    let unix = base_dir.join("run/ws.sock");
     assert_eq!(
         settings.listeners,
         [
@@ -577,6 +633,8 @@ fn every_option_reaches_its_field() {
                 origins: Origins::List { same: true, others: vec!["https://dash.example".into(), "null".into()] },
                 address_sessions: true,
                 choose_rooms: true,
+                auth: vec![AuthId(0)],
+                refuse: Refuse::Close,
                 relay: None,
                 events: Default::default(),
             },

@@ -65,6 +65,7 @@ pub fn tell_of_link(
         user_agent: None,
         subprotocol: None,
         connected_at: now,
+        identity: None,
         description: None,
     };
     let origin = origin.cloned().unwrap_or_else(nobody);

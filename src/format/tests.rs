@@ -28,6 +28,7 @@ fn origin() -> Origin {
         user_agent: Some("press \"3\"\n".into()),
         subprotocol: None,
         connected_at: SystemTime::UNIX_EPOCH + Duration::from_millis(1_767_225_599_999),
+        identity: None,
         description: None,
     }
 }

@@ -16,6 +16,8 @@ pub struct Refusal {
     pub reason: String,
     /// What the operator can do about it, for the log alone: it may name what is configured. It may be empty.
     pub advice: String,
+    /// What a 401 asks for: a WWW-Authenticate header for each.
+    pub challenges: Vec<&'static str>,
 }
 
 /// Whether an answer has its body.
@@ -30,12 +32,17 @@ pub enum Body {
 impl Refusal {
     /// A refusal with this status and body.
     pub fn new(status: u16, reason: impl Into<String>) -> Refusal {
-        Refusal { status, reason: reason.into(), advice: String::new() }
+        Refusal { status, reason: reason.into(), advice: String::new(), challenges: Vec::new() }
     }
 
     /// The same, with advice for the log.
     pub fn with_advice(self, advice: String) -> Refusal {
         Refusal { advice, ..self }
+    }
+
+    /// A 401 that asks for credentials of these kinds.
+    pub fn asking(self, challenges: Vec<&'static str>) -> Refusal {
+        Refusal { challenges, ..self }
     }
 
     /// A line for the peer.
@@ -48,6 +55,7 @@ impl Refusal {
     pub fn to_http(&self, now: SystemTime, body: Body) -> Vec<u8> {
         let phrase = match self.status {
             400 => "Bad Request",
+            401 => "Unauthorized",
             403 => "Forbidden",
             404 => "Not Found",
             405 => "Method Not Allowed",
@@ -65,12 +73,14 @@ impl Refusal {
             503 => "Retry-After: 1\r\n",
             _ => "",
         };
+        let challenges: String =
+            self.challenges.iter().map(|challenge| format!("WWW-Authenticate: {challenge}\r\n")).collect();
         // RFC 9110 section 7.8: an Upgrade field goes with the connection option of that name.
         let connection = if self.status == 426 { "upgrade, close" } else { "close" };
         let (status, text) = (self.status, self.body());
         let length = text.len();
         let mut answer = format!(
-            "HTTP/1.1 {status} {phrase}\r\nDate: {}\r\nConnection: {connection}\r\n{extra}\
+            "HTTP/1.1 {status} {phrase}\r\nDate: {}\r\nConnection: {connection}\r\n{extra}{challenges}\
              Content-Type: text/plain; charset=utf-8\r\nContent-Length: {length}\r\n\r\n",
             http_date(now)
         );
@@ -84,7 +94,7 @@ impl Refusal {
 /// For the log.
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Refusal { status, reason, advice } = self;
+        let Refusal { status, reason, advice, .. } = self;
         write!(f, "refused with {status}: {reason}")?;
         if advice.is_empty() { Ok(()) } else { write!(f, ": {advice}") }
     }
@@ -121,6 +131,15 @@ mod tests {
             String::from_utf8(pass_on(503, "Later", &headers, b"busy", SystemTime::UNIX_EPOCH)).unwrap(),
             "HTTP/1.1 503 Later\r\nDate: Thu, 01 Jan 1970 00:00:00 GMT\r\nConnection: close\r\nRetry-After: 7\r\nContent-Type: text/plain\r\nContent-Length: 4\r\n\r\nbusy"
         );
+    }
+
+    #[test]
+    fn a_401_asks_for_what_would_be_right() {
+        let refusal = Refusal::new(401, "why").asking(vec!["Bearer realm=\"x\"", "Basic realm=\"x\""]);
+        let answer = String::from_utf8(refusal.to_http(SystemTime::UNIX_EPOCH, Body::Whole)).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 401 Unauthorized\r\n"), "{answer}");
+        let asked = "\r\nWWW-Authenticate: Bearer realm=\"x\"\r\nWWW-Authenticate: Basic realm=\"x\"\r\n";
+        assert!(answer.contains(asked), "{answer}");
     }
 
     #[test]

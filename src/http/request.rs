@@ -122,7 +122,9 @@ fn malformed(head: &[u8], error: httparse::Error) -> Refusal {
     let parts = line.split_once(is_blank).and_then(|(_, rest)| rest.rsplit_once(is_blank));
     match parts {
         Some((target, version)) if version.starts_with("HTTP/1.") && target.contains(is_blank) => {
-            let reason = format!("the request target '{target:.SHOWN$}' has a blank: write %20 in its place");
+            // The query may hold a credential.
+            let path = target.split('?').next().unwrap_or_default();
+            let reason = format!("the request target '{path:.SHOWN$}' has a blank: write %20 in its place");
             Refusal::new(400, reason)
         }
         _ if error == httparse::Error::Version => Refusal::new(505, "only HTTP/1.1 is supported"),

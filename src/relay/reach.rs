@@ -2,6 +2,7 @@
 //!
 //! The client gets its 101 only once its upstream has sent one, or what the upstream answers instead.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
@@ -9,14 +10,19 @@ use std::time::SystemTime;
 
 use log::warn;
 
+use crate::auth::credentials::Places;
 use crate::config::RelaySettings;
 use crate::dial::{DialError, Dialed, Dialer, Hints, RequestExtras};
 use crate::http::refusal::{Body, Refusal, pass_on};
 use crate::http::request::{self, Request};
+use crate::identity::Identity;
 use crate::log_kind::UPSTREAMS;
 use crate::path::Pattern;
 use crate::route::Room;
 use crate::shared::Shared;
+
+/// What tells an upstream who its client is. No client can set it: `forward_headers` cannot name it.
+const IDENTITY_HEADER: &str = "X-Wsgate-Identity";
 
 /// The upstream of a client that is about to be let in, and how to reach it again.
 #[derive(Debug)]
@@ -50,6 +56,10 @@ pub struct ClientRequest<'a> {
     pub head: &'a [u8],
     /// The same, taken apart.
     pub request: &'a Request<'a>,
+    /// Where it may hold credentials for us, which are not for its upstream.
+    pub secrets: Vec<&'a Places>,
+    /// Who sent it, if its endpoint authenticates clients.
+    pub identity: Option<&'a Identity>,
     /// The room that it leads to.
     pub room: &'a Room,
     /// Where it comes from.
@@ -107,16 +117,25 @@ pub fn reach(
 
 /// What the upstream's request has of the client's.
 fn extras(relay: &RelaySettings, pattern: &Pattern, asked: &ClientRequest<'_>) -> RequestExtras {
-    let ClientRequest { head, request, from, is_tls, .. } = asked;
+    let ClientRequest { head, request, secrets, identity, from, is_tls, .. } = asked;
     let segments = pattern.written(request.path);
     let mut path_and_query = relay.path.fill(|&index| segments[index]);
-    if let Some(query) = request.query.filter(|query| relay.forward_query && !query.is_empty()) {
+    let query = secrets.iter().fold(Cow::Borrowed(request.query.unwrap_or_default()), |query, places| {
+        places.query_without(&query).into_owned().into()
+    });
+    if relay.forward_query && !query.is_empty() {
         path_and_query.push(if path_and_query.contains('?') { '&' } else { '?' });
-        path_and_query.push_str(query);
+        path_and_query.push_str(&query);
     }
     let mut headers = Vec::new();
     for name in &relay.forward_headers {
-        headers.extend(request::header_values(head, name).into_iter().map(|value| (name.clone(), value)));
+        for value in request::header_values(head, name) {
+            let rest = match name.eq_ignore_ascii_case("cookie") {
+                true => secrets.iter().try_fold(value, |value, places| places.cookies_without(value)),
+                false => Some(value),
+            };
+            headers.extend(rest.map(|value| (name.clone(), value)));
+        }
     }
     let mut set = |name: &str, value: String| headers.push((name.to_owned(), value.into_bytes()));
     if let Some(from) = from {
@@ -124,6 +143,11 @@ fn extras(relay: &RelaySettings, pattern: &Pattern, asked: &ClientRequest<'_>) -
     }
     set("X-Forwarded-Proto", if *is_tls { "https" } else { "http" }.to_owned());
     set("X-Forwarded-Host", request.host.to_owned());
-    let subprotocols = request.subprotocols.iter().map(|&name| name.to_owned()).collect();
+    if let Some(identity) = identity {
+        set(IDENTITY_HEADER, identity.name.to_string());
+    }
+    let is_secret = |name: &str| secrets.iter().any(|places| places.is_subprotocol(name));
+    let subprotocols =
+        request.subprotocols.iter().filter(|name| !is_secret(name)).map(|&name| name.to_owned()).collect();
     RequestExtras { path_and_query: Some(path_and_query), headers, subprotocols: Some(subprotocols), origin: None }
 }

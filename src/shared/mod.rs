@@ -21,6 +21,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use crate::auth::Auths;
 use crate::clock::Clock;
 use crate::config::{AtCapacity, Destination, EndpointSettings, Format, LinkId, Settings};
 use crate::connection::buffer_pool::BufferPool;
@@ -62,6 +63,8 @@ pub struct Shared {
     pub routes: Routes,
     /// The endpoints, in the order of the settings.
     pub endpoints: Vec<Endpoint>,
+    /// How clients are authenticated, in the order of the settings.
+    pub auths: Auths,
     /// The links, in the order of the settings.
     pub links: Vec<Link>,
     /// What routes can send to besides rooms.
@@ -121,6 +124,7 @@ impl Shared {
     /// the gateway stops.
     pub fn new(
         settings: Settings,
+        auths: Auths,
         dialers: Vec<Option<Dialer>>,
         rooms: Arc<Rooms>,
         poller: Arc<Poller>,
@@ -137,6 +141,7 @@ impl Shared {
                     Endpoint::new(endpoint, dialer, close_timeout, describes(endpoint, &settings))
                 })
                 .collect(),
+            auths,
             links: links.map(|(index, link)| Link::new(LinkId(index), link, close_timeout)).collect(),
             outlets: Outlets::new(settings.links.iter().map(Link::outlet)),
             registry: Arc::default(),

@@ -219,8 +219,8 @@ fn b30_the_remedy_is_the_line_to_write() {
     for (text, words) in [
         ("[[listen]]\nhost = \"0.0.0.0\"\nname = \"a\"\n", "write address = \"0.0.0.0:8080\""),
         ("port = 9000\n", "write address = \"127.0.0.1:9000\" under [[listen]]"),
-        ("[[endpoint]]\nauth = { user = \"a\", password = \"b\" }\n", "let a proxy in front of wsgate do that"),
-        ("[auth]\nuser = \"a\"\n", "let a proxy in front of wsgate do that"),
+        ("[[endpoint]]\nusers = { user = \"a\", password = \"b\" }\n", "write auth = [\"devices\"] under [[endpoint]]"),
+        ("[authentication]\nuser = \"a\"\n", "and an [[auth]] with name = \"devices\""),
         (
             "{ \"listen\": [{ \"address\": \"127.0.0.1:1\" }] }",
             "write [[listen]], on the next line address = \"127.0.0.1:1\"",

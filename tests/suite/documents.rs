@@ -15,9 +15,10 @@ use super::harness::{DEADLINE, Gateway, Remote};
 const README: &str = include_str!("../../README.md");
 const CONTRIBUTING: &str = include_str!("../../CONTRIBUTING.md");
 
-const DOCUMENTS: [(&str, &str); 12] = [
+const DOCUMENTS: [(&str, &str); 13] = [
     ("README.md", README),
     ("CONTRIBUTING.md", CONTRIBUTING),
+    ("docs/authentication.md", include_str!("../../docs/authentication.md")),
     ("docs/examples.md", include_str!("../../docs/examples.md")),
     ("docs/links.md", include_str!("../../docs/links.md")),
     ("docs/relays.md", include_str!("../../docs/relays.md")),
@@ -110,6 +111,7 @@ fn every_configuration_is_a_good_one() {
     let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
     std::fs::write(directory.path().join("server.pem"), made.cert.pem()).unwrap();
     std::fs::write(directory.path().join("server.key"), made.signing_key.serialize_pem()).unwrap();
+    std::fs::write(directory.path().join("tokens.txt"), format!("press-3:{}\n", "0".repeat(64))).unwrap();
     std::fs::write(directory.path().join("plant.token"), "Bearer abc\n").unwrap();
     let configs = blocks("toml");
     assert!(configs.len() >= 9, "only {} configurations", configs.len());

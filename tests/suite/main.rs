@@ -5,6 +5,7 @@
 
 mod harness;
 
+mod auth;
 mod bad_frames;
 mod bad_requests;
 mod check;

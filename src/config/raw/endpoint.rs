@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use crate::config::section::{Keys, Section, Text, Value};
-use crate::config::settings::{AtCapacity, EndpointSettings, QueueSettings, Welcome, WhenFull};
+use crate::config::settings::{AtCapacity, EndpointSettings, QueueSettings, Refuse, Welcome, WhenFull};
 use crate::path::Pattern;
 
 use super::bounds::{CONNECTIONS, MAX_MESSAGE, QUEUE_BYTES, QUEUE_MESSAGES};
@@ -33,6 +33,8 @@ pub(crate) static ENDPOINT: Keys = Keys {
         ("write_timeout", "\"30s\""),
         ("queue", "{ messages = 4096, bytes = \"4MiB\", when_full = \"drop_oldest\" }"),
         ("origins", "[\"https://dash.example\"]"),
+        ("auth", "[\"devices\"]"),
+        ("refuse", "\"answer\""),
         ("address_sessions", "false"),
         ("choose_rooms", "false"),
         ("relay", "{ url = \"ws://127.0.0.1:9000/dev\" }"),
@@ -67,6 +69,10 @@ pub(crate) struct RawEndpoint {
     pub(crate) address_sessions_at: Option<usize>,
     /// The place of `events` if there are some, and the destinations are what was meant.
     pub(crate) events_at: Option<usize>,
+    /// The names under `auth`, as they stand; `None` if there is no `auth`.
+    pub(crate) auth: Option<Vec<Text>>,
+    /// The place of `refuse` if it is not the default.
+    pub(crate) refuse_at: Option<usize>,
     /// What `relay` says, if it is written as a table.
     pub(crate) relay: Option<RawRelay>,
     /// The keys that are written and have no meaning in a relay, each with its place.
@@ -113,6 +119,9 @@ pub(super) fn endpoint(section: &Section<'_>, base_dir: &Path) -> RawEndpoint {
     section.read("address_sessions", &mut settings.address_sessions, |v| v.boolean());
     section.read("choose_rooms", &mut settings.choose_rooms, |v| v.boolean());
     section.read("events", &mut settings.events, |v| v.choices(&EVENTS_OF_CLIENTS));
+    let refusals = [("answer", Refuse::Answer), ("close", Refuse::Close)];
+    section.read("refuse", &mut settings.refuse, |v| v.choice(&refusals));
+    let refuse_at = section.get("refuse").filter(|_| settings.refuse == Refuse::Close).map(|value| value.at());
     let addresses = section.get("address_sessions").filter(|_| settings.address_sessions && format != Some(None));
     let relay = section.get("relay").and_then(|value| value.section(&RELAY)).map(|section| relay(&section, base_dir));
     let events = section.get("events").filter(|value| to_is_good.unwrap_or(true) && !value.is_empty_list());
@@ -128,9 +137,19 @@ pub(super) fn endpoint(section: &Section<'_>, base_dir: &Path) -> RawEndpoint {
         pong_timeout_at: section.get("pong_timeout").map(|value| value.at()),
         address_sessions_at: addresses.map(|value| value.at()),
         events_at: events.map(|value| value.at()),
+        auth: section.get("auth").map(|value| auth(&value)),
+        refuse_at,
         relay,
         not_of_relay: NOT_OF_RELAY.into_iter().filter_map(|key| Some((key, section.get(key)?.at()))).collect(),
     }
+}
+
+/// The names of `[[auth]]` tables, at least one.
+fn auth(value: &Value<'_>) -> Vec<Text> {
+    if value.is_empty_list() {
+        value.mistake("is empty, so nobody could get in: name an [[auth]], or remove the key to let everybody in");
+    }
+    value.words().unwrap_or_default()
 }
 
 fn path(value: &Value<'_>) -> Option<Pattern> {

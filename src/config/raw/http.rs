@@ -13,7 +13,7 @@ use crate::secret::Secret;
 use super::dial_keys::DialKeys;
 
 /// Headers that a relay sends about its client.
-const FORWARDED_HEADERS: [&str; 3] = ["x-forwarded-for", "x-forwarded-proto", "x-forwarded-host"];
+const FORWARDED_HEADERS: [&str; 4] = ["x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "x-wsgate-identity"];
 
 /// Why a request of ours cannot have this header, if so; the text goes on after the name.
 pub(super) fn header_problem(name: &str, of_relay: bool) -> Option<String> {

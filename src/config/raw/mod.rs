@@ -1,6 +1,7 @@
 //! What is written: every table and key of the file, read value by value into the settings, with
 //! the places that later checks need. What the values mean together is judged in `relations/`.
 
+pub(super) mod auth;
 mod bounds;
 pub(super) mod dial;
 pub(super) mod dial_keys;
@@ -24,6 +25,7 @@ use super::mistake::Report;
 use super::section::{Keys, Value, nearest};
 use super::settings::GatewaySettings;
 
+use auth::{AUTH, RawAuth};
 use endpoint::{ENDPOINT, RawEndpoint};
 use gateway::{GATEWAY, LOG};
 use link::{LINK, RawLink};
@@ -37,10 +39,11 @@ pub(super) static ROOT: Keys = Keys {
         ("listen", "[[listen]]"),
         ("endpoint", "[[endpoint]]"),
         ("link", "[[link]]"),
+        ("auth", "[[auth]]"),
     ],
 };
 /// The tables that stand at the top of the file.
-static TABLES: [&Keys; 5] = [&GATEWAY, &LOG, &LISTEN, &ENDPOINT, &LINK];
+static TABLES: [&Keys; 6] = [&GATEWAY, &LOG, &LISTEN, &ENDPOINT, &LINK, &AUTH];
 
 /// The file as it was read. A value that was wrong has its default, and its mistake is reported.
 #[derive(Default)]
@@ -51,6 +54,7 @@ pub(super) struct Raw {
     /// Empty without an `[[endpoint]]`.
     pub(super) endpoints: Vec<RawEndpoint>,
     pub(super) links: Vec<RawLink>,
+    pub(super) auths: Vec<RawAuth>,
 }
 
 /// Reads the whole file. Relative paths of files are relative to `base_dir`.
@@ -73,6 +77,7 @@ pub(super) fn read<'a>(root: &'a DeTable<'a>, base_dir: &Path, report: &'a Repor
     raw.listeners = tables("listen", &LISTEN).iter().map(|section| listen::listener(section, base_dir)).collect();
     raw.endpoints = tables("endpoint", &ENDPOINT).iter().map(|section| endpoint::endpoint(section, base_dir)).collect();
     raw.links = tables("link", &LINK).iter().map(|section| link::link(section, base_dir)).collect();
+    raw.auths = tables("auth", &AUTH).iter().map(|section| auth::auth(section, base_dir)).collect();
     raw
 }
 
@@ -110,6 +115,8 @@ fn unknown_at_top(name: &str, is_table: bool, root: &DeTable<'_>) -> String {
         .and_then(|near| ROOT.keys.iter().find(|(known, _)| *known == near));
     match meant {
         Some((_, table)) => format!("{what}: did you mean {table}?"),
-        None => format!("{what}: remove it, or use one of [gateway], [log], [[listen]], [[endpoint]], [[link]]"),
+        None => {
+            format!("{what}: remove it, or use one of [gateway], [log], [[listen]], [[endpoint]], [[link]], [[auth]]")
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! What the values mean together: names that must exist, things that must differ, options that
 //! contradict each other.
 
+mod auth;
 mod destination;
 mod dial;
 mod endpoint;
@@ -19,6 +20,7 @@ use super::settings::{EndpointSettings, LinkSettings, RelaySettings, Settings};
 pub(super) fn resolve(raw: Raw, report: &Report<'_>) -> Settings {
     listeners::check(&raw.listeners, report);
     listeners::check_used(&raw.listeners, &raw.endpoints, report);
+    auth::check(&raw, report);
     let (mut of_endpoints, mut of_links) = (Vec::new(), Vec::new());
     for (i, endpoint) in raw.endpoints.iter().enumerate() {
         endpoint::check_shape(&raw.endpoints[..i], endpoint, report);
@@ -26,7 +28,8 @@ pub(super) fn resolve(raw: Raw, report: &Report<'_>) -> Settings {
         endpoint::check_limits(&raw, endpoint, report);
         endpoint::check_capacity(&raw, endpoint, report);
         endpoint::check_addresses(endpoint, report);
-        of_endpoints.push((endpoint::route(&raw, endpoint, report), relay::resolve(endpoint, report)));
+        let auth = auth::of_endpoint(&raw, endpoint, report);
+        of_endpoints.push((endpoint::route(&raw, endpoint, report), auth, relay::resolve(endpoint, report)));
         if endpoint.relay.is_none() {
             destination::check_events("[[endpoint]]", endpoint.events_at, endpoint::others(endpoint), report);
         }
@@ -42,9 +45,9 @@ pub(super) fn resolve(raw: Raw, report: &Report<'_>) -> Settings {
     let listeners: Vec<_> = raw.listeners.into_iter().map(|listener| listener.settings).collect();
     let endpoints = raw.endpoints.into_iter().zip(of_endpoints);
     let endpoints: Vec<_> = endpoints
-        .map(|(endpoint, (to, path))| {
+        .map(|(endpoint, (to, auth, path))| {
             let relay = endpoint.relay.zip(path).map(|(relay, path)| RelaySettings { path, ..relay.settings });
-            EndpointSettings { to, relay, ..endpoint.settings }
+            EndpointSettings { to, auth, relay, ..endpoint.settings }
         })
         .collect();
     let links = raw.links.into_iter().zip(of_links).map(|(link, to)| LinkSettings { to, ..link.settings }).collect();
@@ -53,6 +56,7 @@ pub(super) fn resolve(raw: Raw, report: &Report<'_>) -> Settings {
         listeners: if listeners.is_empty() { defaults.listeners } else { listeners },
         endpoints: if endpoints.is_empty() { defaults.endpoints } else { endpoints },
         links,
+        auths: raw.auths.into_iter().map(|auth| auth.settings).collect(),
         warnings: Vec::new(),
     }
 }

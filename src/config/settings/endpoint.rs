@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use crate::path::Pattern;
 
+use super::auth::AuthId;
+use super::listener::ListenerSettings;
 use super::relay::RelaySettings;
 use super::route::{Destination, EventKind, Format};
 
@@ -45,12 +47,23 @@ pub struct EndpointSettings {
     pub queue: QueueSettings,
     /// Which browser pages may connect.
     pub origins: Origins,
+    /// Who is let in: those with a credential that is right for any of these. Empty: everybody.
+    pub auth: Vec<AuthId>,
+    /// What those get who are not let in.
+    pub refuse: Refuse,
     /// Whether its clients may address other clients by `_session`. Default false.
     pub address_sessions: bool,
     /// Whether its clients may pick a room of a destination by a field of their messages. Default false.
     pub choose_rooms: bool,
     /// The events of its clients that its destinations get; `reply` gets none.
     pub events: BTreeSet<EventKind>,
+}
+
+impl EndpointSettings {
+    /// Whether clients of this listener can reach it.
+    pub fn is_on(&self, listener: &ListenerSettings) -> bool {
+        self.listen.as_ref().is_none_or(|names| names.contains(&listener.name))
+    }
 }
 
 impl Default for EndpointSettings {
@@ -73,6 +86,8 @@ impl Default for EndpointSettings {
             write_timeout: Some(Duration::from_secs(30)),
             queue: QueueSettings::default(),
             origins: Origins::default(),
+            auth: Vec::new(),
+            refuse: Refuse::default(),
             address_sessions: false,
             choose_rooms: false,
             events: BTreeSet::new(),
@@ -131,6 +146,16 @@ pub enum AtCapacity {
     Refuse,
     /// The place of the client that has been connected for the longest time, which is closed with 1008 "Replaced".
     Replace,
+}
+
+/// What a client gets that is not let in by `auth`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Refuse {
+    /// 401 or 403.
+    #[default]
+    Answer,
+    /// 101, then Close 4401 or 4403: a web page learns no status, but a close code.
+    Close,
 }
 
 /// Which `Origin` headers an endpoint accepts; a request without one is no browser and is accepted.

@@ -3,6 +3,7 @@
 //! These types are values only. How they are written down is in `raw/`; here each field says
 //! its unit and its bounds, and the `Default`s are the one place that holds the defaults.
 
+mod auth;
 mod dial;
 mod endpoint;
 mod gateway;
@@ -11,13 +12,16 @@ mod listener;
 mod relay;
 mod route;
 
+pub use auth::AuthId;
 pub use dial::{DialSettings, DialTls, Proxy};
-pub use endpoint::{AtCapacity, EndpointSettings, Origins, QueueSettings, Welcome, WhenFull};
+pub use endpoint::{AtCapacity, EndpointSettings, Origins, QueueSettings, Refuse, Welcome, WhenFull};
 pub use gateway::GatewaySettings;
 pub use link::{BackoffSettings, LinkQueueSettings, LinkSettings, OutletPolicy};
 pub use listener::{Hosts, ListenAddress, ListenerSettings, TlsSettings};
 pub use relay::RelaySettings;
 pub use route::{Destination, EndpointId, EventKind, Format, LinkDestination, LinkId, RoomSource};
+
+use crate::auth::AuthSettings;
 
 /// Everything `wsgate serve` runs on.
 #[derive(Debug, Clone, PartialEq)]
@@ -30,6 +34,8 @@ pub struct Settings {
     pub endpoints: Vec<EndpointSettings>,
     /// The connections that we dial and redial; no two of the same name.
     pub links: Vec<LinkSettings>,
+    /// The ways to authenticate clients; no two of the same name.
+    pub auths: Vec<AuthSettings>,
     /// What is probably not what was meant, each with its place in the file; empty for the defaults.
     pub warnings: Vec<String>,
 }
@@ -50,6 +56,7 @@ impl Default for Settings {
             listeners: vec![ListenerSettings::default()],
             endpoints: vec![EndpointSettings::default()],
             links: Vec::new(),
+            auths: Vec::new(),
             warnings: Vec::new(),
         }
     }

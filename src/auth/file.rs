@@ -1,0 +1,82 @@
+//! What is wrong with a file of credentials, and reading one.
+
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use crate::display::cause;
+
+/// The longest file that is read, in bytes.
+const FILE_MAX: u64 = 64 << 20;
+
+/// What a file holds that it must not, and what to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LineError {
+    /// The line, from 1; `None` is the file as a whole.
+    pub line: Option<usize>,
+    /// It goes on after `line N: `. It shows nothing of the file.
+    pub problem: String,
+}
+
+/// Why a file of credentials cannot be used. Shown, it goes on after the name of the file.
+#[derive(Debug)]
+pub enum FileError {
+    /// It cannot be read.
+    Unreadable(io::Error),
+    /// It is longer than anything that belongs there.
+    TooLong,
+    /// It is not text.
+    NotText,
+    /// It does not hold what it has to.
+    Content(LineError),
+}
+
+/// The text of a file.
+pub fn read(path: &Path) -> Result<String, FileError> {
+    let mut bytes = Vec::new();
+    let file = File::open(path).map_err(FileError::Unreadable)?;
+    file.take(FILE_MAX + 1).read_to_end(&mut bytes).map_err(FileError::Unreadable)?;
+    if bytes.len() as u64 > FILE_MAX {
+        return Err(FileError::TooLong);
+    }
+    String::from_utf8(bytes).map_err(|_| FileError::NotText)
+}
+
+/// Whether everybody on this machine can read a file.
+pub fn is_for_everybody(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & 0o004 != 0)
+}
+
+impl From<LineError> for FileError {
+    fn from(error: LineError) -> FileError {
+        FileError::Content(error)
+    }
+}
+
+impl fmt::Display for FileError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            FileError::Unreadable(error) => {
+                let cause = if error.kind() == io::ErrorKind::NotFound { "no such file".into() } else { cause(error) };
+                write!(f, "which cannot be read: {cause} (check path and permissions)")
+            }
+            FileError::TooLong => f.write_str("which is longer than 64 MiB: check that it is the right file"),
+            FileError::NotText => f.write_str("which is not UTF-8 text: check that it is the right file"),
+            FileError::Content(LineError { line: Some(line), problem }) => {
+                write!(f, "which is wrong on line {line}: {problem}")
+            }
+            FileError::Content(LineError { line: None, problem }) => write!(f, "which is wrong: {problem}"),
+        }
+    }
+}
+
+impl std::error::Error for FileError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            FileError::Unreadable(error) => Some(error),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! `[[auth]]`.
+
+use std::path::Path;
+
+use crate::auth::credentials::Places;
+use crate::auth::{self, AuthKind, AuthSettings, file};
+use crate::config::section::{Keys, Section, Value};
+use crate::http::token::is_token;
+
+use super::route::is_link_name;
+
+pub(crate) static AUTH: Keys = Keys {
+    table: "[[auth]]",
+    keys: &[
+        ("name", "\"devices\""),
+        ("kind", "\"tokens\""),
+        ("file", "\"tokens.txt\""),
+        ("authorization", "true"),
+        ("cookie", "\"session\""),
+        ("query", "\"token\""),
+        ("subprotocol", "false"),
+    ],
+};
+
+/// An `[[auth]]` and where its parts stand.
+pub(crate) struct RawAuth {
+    pub(crate) settings: AuthSettings,
+    pub(crate) name_at: usize,
+    /// Whether the name is what was meant; a wrong one is compared with nothing.
+    pub(crate) valid: bool,
+}
+
+const KINDS: [(&str, AuthKind); 1] = [("tokens", AuthKind::Tokens)];
+
+pub(super) fn auth(section: &Section<'_>, base_dir: &Path) -> RawAuth {
+    let name_value = section.require("name");
+    let name = name_value.and_then(|value| auth_name(&value));
+    let kind = section.require("kind").and_then(|value| value.choice(&KINDS));
+    let file_value = section.require("file");
+    let text = file_value.and_then(|value| value.text());
+    let settings = AuthSettings {
+        name: name.clone().unwrap_or_default(),
+        kind: kind.unwrap_or(AuthKind::Tokens),
+        file: text.as_ref().map(|text| base_dir.join(&text.value)).unwrap_or_default(),
+        places: places(section),
+    };
+    if let (Some(value), Some(text), Some(_)) = (file_value, text, kind) {
+        let shown = if text.value == text.written { settings.file.display().to_string() } else { text.written };
+        check_file(&value, &settings, &shown);
+    }
+    RawAuth { settings, name_at: name_value.map_or(section.at, |value| value.at()), valid: name.is_some() }
+}
+
+fn auth_name(value: &Value<'_>) -> Option<String> {
+    let text = value.text()?;
+    if !is_link_name(&text.value) {
+        value.mistake(format_args!(
+            "is {:?}, but a name has only letters, digits, \"-\" and \"_\", 128 at most: write for example \"devices\"",
+            text.written
+        ));
+        return None;
+    }
+    Some(text.value)
+}
+
+/// Where credentials are looked for; at least one place.
+fn places(section: &Section<'_>) -> Places {
+    let mut places = Places::default();
+    section.read("authorization", &mut places.authorization, |v| v.boolean());
+    section.read("subprotocol", &mut places.subprotocol, |v| v.boolean());
+    section.read("cookie", &mut places.cookie, |value| {
+        let text = value.text()?;
+        if !is_token(&text.value) {
+            value.mistake(format_args!(
+                "is {:?}, which is no name of a cookie: use letters, digits, \"-\" and \"_\", no spaces",
+                text.written
+            ));
+            return None;
+        }
+        Some(Some(text.value))
+    });
+    section.read("query", &mut places.query, |value| {
+        let text = value.text()?;
+        if text.value.is_empty() || text.value.contains(|c: char| c.is_control() || matches!(c, '?' | '&' | '=' | '#'))
+        {
+            value.mistake(format_args!(
+                "is {:?}, which is no name of a query parameter: write its name alone, for example \"token\"",
+                text.written
+            ));
+            return None;
+        }
+        Some(Some(text.value))
+    });
+    let is_elsewhere = ["cookie", "query"].iter().any(|key| section.get(key).is_some()) || places.subprotocol;
+    if let (false, false, Some(value)) = (places.authorization, is_elsewhere, section.get("authorization")) {
+        value.mistake(
+            "is false, and no other place is on, so nobody could get in: write cookie, query or subprotocol too",
+        );
+    }
+    places
+}
+
+/// A file that can be read and holds what it has to.
+fn check_file(value: &Value<'_>, settings: &AuthSettings, shown: &str) {
+    if let Err(error) = auth::read(settings) {
+        value.mistake(format_args!("names {shown:?}, {error}"));
+    } else if file::is_for_everybody(&settings.file) {
+        value.warning(format_args!("names {shown:?}, which every user of this machine can read: chmod o-r it"));
+    }
+}
