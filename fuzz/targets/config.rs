@@ -14,8 +14,8 @@ use wsgate::internals::config::{ConfigError, DialSettings, EndpointId, LinkId, S
 use wsgate::internals::connection::poller::Poller;
 use wsgate::internals::dial::{Dialer, Resolver};
 use wsgate::internals::route::Place;
-use wsgate::internals::shared::Shared;
 use wsgate::internals::shared::Rooms;
+use wsgate::internals::shared::Shared;
 
 /// Where relative paths lead: nowhere.
 const NOWHERE: &str = "/nowhere";

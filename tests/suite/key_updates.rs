@@ -22,8 +22,9 @@ to = ["reply"]
 /// How much more memory a flood may cost, in KiB.
 const COST_KIB: usize = 1 << 10;
 
-/// So many updates are far more than is taken without data: 27 bytes each.
-const UPDATES: usize = 100_000;
+/// So many updates are far more than is taken without data, 27 bytes each, and more than are thrown away while a refused
+/// peer may read why.
+const UPDATES: usize = 5_000_000;
 
 /// A TLS connection that can ask for new keys.
 struct Updater {
@@ -165,7 +166,7 @@ fn c1_who_mixes_key_updates_with_data_and_reads_nothing_is_not_read_any_more() {
             Ok(()) => sent += 1,
             Err(error) => break error,
         }
-        assert!(sent < 20 * UPDATES, "it takes updates without end");
+        assert!(sent < UPDATES, "it takes updates without end");
     };
     assert!(matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) || is_cut(&error), "{error}");
     attack.costs_less_than_kib(COST_KIB);

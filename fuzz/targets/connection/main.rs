@@ -235,8 +235,8 @@ impl World {
                 let reason = "é".repeat(program.number());
                 let reason = if code.is_some() { &reason[..] } else { "" };
                 let within = program.number() as u32 % 8;
-                self.outbox.close_within(code, reason, within);
-                self.outgoing.close(code, reason, within);
+                self.outbox.close_by(code, reason, self.clock.now() + within);
+                self.outgoing.close(code, reason, within, false);
             }
             18 => match program.number() {
                 0..64 => self.abort("as the program says"),
@@ -324,18 +324,18 @@ impl World {
             return;
         }
         self.reads = false;
-        let (code, reason) = match end {
+        let (code, reason, is_answer) = match end {
             Ok(close) => {
                 let close = close.expect("it has ended");
                 self.outbox.answer_close(&close);
-                (close.answer().0, close.answer().1.to_owned())
+                (close.answer().0, close.answer().1.to_owned(), true)
             }
             Err(Violation { code, reason }) => {
                 self.outbox.close(Some(code), &reason);
-                (Some(code), reason)
+                (Some(code), reason, false)
             }
         };
-        self.outgoing.close(code, &reason, self.outgoing.limits.close_timeout);
+        self.outgoing.close(code, &reason, self.outgoing.limits.close_timeout, is_answer);
     }
 
     /// Delivers what was read, joined as the broadcaster joins it.
@@ -470,7 +470,7 @@ impl World {
             self.peer_is_gone();
         } else {
             self.outbox.close(Some(1000), "done");
-            self.outgoing.close(Some(1000), "done", self.outgoing.limits.close_timeout);
+            self.outgoing.close(Some(1000), "done", self.outgoing.limits.close_timeout, false);
             self.observe();
             if peer_is_slow {
                 self.deadline_ends_it();

@@ -118,6 +118,9 @@ impl Unmasked {
     }
 }
 
+/// How long before its deadline a connection drops what is queued for the Close.
+const HURRY: Ticks = 3;
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Stage {
     Open,
@@ -148,6 +151,10 @@ pub struct Outgoing {
     unsent: Vec<Entry>,
     ending: Option<(u16, Option<String>)>,
     deadline: Ticks,
+    /// When what is queued is dropped for the Close.
+    hurry_at: Ticks,
+    has_close: bool,
+    is_answer: bool,
     totals: Totals,
 }
 
@@ -168,6 +175,9 @@ impl Outgoing {
             unsent: Vec::new(),
             ending: None,
             deadline: 0,
+            hurry_at: 0,
+            has_close: false,
+            is_answer: false,
             totals: Totals::default(),
         }
     }
@@ -186,7 +196,7 @@ impl Outgoing {
     }
 
     pub fn has_close(&self) -> bool {
-        self.ending.as_ref().is_some_and(|(code, _)| *code != 1006)
+        self.has_close
     }
 
     pub fn ping_state(&self) -> PingState {
@@ -232,7 +242,7 @@ impl Outgoing {
         match self.limits.queue.when_full {
             WhenFull::Disconnect => {
                 self.totals.dropped += entry.messages as u64;
-                self.close(Some(1008), "Too slow", self.limits.close_timeout);
+                self.close(Some(1008), "Too slow", self.limits.close_timeout, false);
                 return Delivery::TooSlow;
             }
             WhenFull::DropNewest => self.totals.dropped += entry.messages as u64,
@@ -277,7 +287,7 @@ impl Outgoing {
         }
     }
 
-    pub fn close(&mut self, code: Option<u16>, reason: &str, within: Ticks) {
+    pub fn close(&mut self, code: Option<u16>, reason: &str, within: Ticks, is_answer: bool) {
         if self.stage != Stage::Open {
             return;
         }
@@ -292,11 +302,20 @@ impl Outgoing {
         self.stage = Stage::Closing;
         self.ending = Some((code.unwrap_or(1005), Some(reason.to_owned())));
         self.deadline = self.now + within;
+        self.hurry_at = self.deadline - HURRY.min(within.div_ceil(2));
+        (self.has_close, self.is_answer) = (true, is_answer);
     }
 
     pub fn abort(&mut self, code: u16) {
         if self.stage == Stage::Aborted {
             return;
+        }
+        if self.stage == Stage::Closing
+            && !self.is_answer
+            && let Some((code, Some(reason))) = &mut self.ending
+        {
+            *reason = format!("{reason} (the Close with {code} never left)");
+            *code = 1006;
         }
         self.stage = Stage::Aborted;
         self.ending.get_or_insert((code, None));
@@ -322,6 +341,12 @@ impl Outgoing {
         }
         if matches!(self.stage, Stage::Closing | Stage::Closed) && now >= self.deadline {
             self.abort(1006);
+        }
+        if self.stage == Stage::Closing && self.role == Role::Server && now >= self.hurry_at {
+            let is_lost = |entry: &Entry| entry.messages > 0;
+            self.totals.lost +=
+                self.pending.iter().filter(|entry| is_lost(entry)).map(|entry| entry.messages as u64).sum::<u64>();
+            self.pending.retain(|entry| !is_lost(entry));
         }
     }
 

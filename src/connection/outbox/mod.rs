@@ -26,7 +26,7 @@ use crate::config::QueueSettings;
 use crate::id::Id;
 use crate::sync::{Arc, Mutex, MutexGuard, Signal};
 pub use state::Delivery;
-use state::{End, Stage, State};
+use state::{End, Last, Stage, State};
 
 /// The bounds and deadlines of an outbox.
 #[derive(Debug, Clone, Copy)]
@@ -233,14 +233,14 @@ impl Outbox {
 
     /// As [`close`](Outbox::close), with a deadline of its own.
     pub fn close_by(self: &Arc<Self>, code: Option<u16>, reason: &str, deadline: Ticks) {
-        self.end(Some(Frame::close(self.role, code, reason)), code.unwrap_or(1005), reason, deadline, false);
+        self.end(code, reason, deadline, Last::Close);
     }
 
     /// As [`close`](Outbox::close), in answer to the peer's own Close, whatever it says. That is noted too.
     pub fn answer_close(self: &Arc<Self>, close: &Close) {
         let deadline = self.clock.now().saturating_add(self.limits.close_timeout);
         let (code, reason) = close.answer();
-        self.end(Some(Frame::close(self.role, code, reason)), code.unwrap_or(1005), reason, deadline, true);
+        self.end(code, reason, deadline, Last::Answer);
         if let Some(end) = &mut self.lock().end {
             end.ending.note_received(close);
         }
@@ -250,18 +250,21 @@ impl Outbox {
     /// what is queued is written, within the close deadline, and no Close behind it.
     pub fn finish_writing(self: &Arc<Self>, reason: &str) {
         let deadline = self.clock.now().saturating_add(self.limits.close_timeout);
-        self.end(None, 1006, reason, deadline, true);
+        self.end(Some(1006), reason, deadline, Last::Nothing);
     }
 
-    fn end(self: &Arc<Self>, last: Option<Frame>, code: u16, reason: &str, deadline: Ticks, is_answer: bool) {
+    fn end(self: &Arc<Self>, code: Option<u16>, reason: &str, deadline: Ticks, last: Last) {
         let mut state = self.lock();
         if state.stage != Stage::Open {
             return;
         }
         state.stage = Stage::Closing;
-        last.into_iter().for_each(|frame| state.queue.push(frame));
-        let ending = Ending { code, reason: reason.to_owned(), cause: EndCause::Ended, received: None };
-        state.end_with(End::new(ending, self.clock.now(), deadline, is_answer));
+        if last != Last::Nothing {
+            state.queue.push(Frame::close(self.role, code, reason));
+        }
+        let ending =
+            Ending { code: code.unwrap_or(1005), reason: reason.to_owned(), cause: EndCause::Ended, received: None };
+        state.end_with(End::new(ending, self.clock.now(), deadline, last));
         self.changed.notify_all();
         self.write(state, None);
         self.poller.closing(self);
@@ -295,7 +298,7 @@ impl Outbox {
     /// Whether a Close was given to it: from then on what the peer sends is not wanted. A connection
     /// that was cut has none, and what the peer sent before it was lost is still good.
     pub fn has_close(&self) -> bool {
-        self.lock().end.as_ref().is_some_and(|end| end.ending.code != 1006)
+        self.lock().end.as_ref().is_some_and(|end| end.last != Last::Nothing)
     }
 
     /// Blocks until everything is written that will be: the last frame is out, or the socket is cut.

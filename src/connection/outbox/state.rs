@@ -71,8 +71,18 @@ pub(super) struct End {
     pub(super) deadline: Ticks,
     /// When what is queued is given up for the Close.
     pub(super) hurry_at: Ticks,
-    /// The peer has sent its Close, and ours is the answer: that it may not leave changes nothing.
-    pub(super) is_answer: bool,
+    pub(super) last: Last,
+}
+
+/// What the peer gets at the end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Last {
+    /// A Close of ours. If it cannot leave, the peer has none.
+    Close,
+    /// The answer to the peer's Close. That it may not leave changes nothing.
+    Answer,
+    /// No Close.
+    Nothing,
 }
 
 /// How long before its deadline a connection gives up what is queued, so that the peer still learns why it ends. A
@@ -81,16 +91,16 @@ const HURRY: Ticks = 3;
 
 impl End {
     /// One that is over at `deadline`.
-    pub(super) fn new(ending: Ending, now: Ticks, deadline: Ticks, is_answer: bool) -> End {
+    pub(super) fn new(ending: Ending, now: Ticks, deadline: Ticks, last: Last) -> End {
         let span = deadline.saturating_sub(now);
         let hurry_at = deadline.saturating_sub(HURRY.min(span.div_ceil(2)));
-        End { ending, deadline, hurry_at, is_answer }
+        End { ending, deadline, hurry_at, last }
     }
 
     /// The connection was cut before our Close left: the peer has none.
     fn lose_close(&mut self) {
         let Ending { code, reason, .. } = &mut self.ending;
-        if *code != 1006 && !self.is_answer {
+        if self.last == Last::Close {
             *reason = format!("{reason} (the Close with {code} never left)");
             *code = 1006;
         }
@@ -191,7 +201,12 @@ impl State {
 
     /// The connection is cut for this reason, if it has no other.
     pub(super) fn cut(&mut self, reason: &str, cause: EndCause) {
-        self.end_with(End::new(Ending { code: 1006, reason: reason.to_owned(), cause, received: None }, 0, 0, false));
+        self.end_with(End::new(
+            Ending { code: 1006, reason: reason.to_owned(), cause, received: None },
+            0,
+            0,
+            Last::Nothing,
+        ));
         if self.stage == Stage::Closing
             && let Some(end) = &mut self.end
         {
