@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use log::debug;
 
+use super::address_space;
 use super::thread::{spawn_helper, spawn_joined};
 use crate::clock::{self, Ticks};
 use crate::sync::Mutex;
@@ -86,7 +87,10 @@ impl Trimmer {
 /// Has malloc give back all whole pages that are free, in all its heaps.
 fn trim() {
     trim_middles();
-    trim_ends();
+    // Its threads have malloc set up every arena that there may be, which a limited address space has no room for.
+    if !address_space::is_limited() {
+        trim_ends();
+    }
 }
 
 /// malloc_trim(3) does so since glibc 2.8.

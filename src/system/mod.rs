@@ -1,5 +1,6 @@
 //! The platform's quirks: threads, memory, limits, the machine, the supervisor.
 
+pub mod address_space;
 pub mod large;
 pub mod limits;
 pub mod machine;

@@ -7,10 +7,14 @@ use std::thread::{Builder, JoinHandle};
 
 use log::error;
 
+use super::address_space::{self, Claim};
 use crate::sync::Mutex;
 
 /// The exit code when a thread of which there is one has panicked (EX_SOFTWARE of sysexits).
 const EXIT_SOFTWARE: i32 = 70;
+
+/// The stack of a thread that says nothing else, as the standard library has it.
+const STACK: usize = 2 << 20;
 
 /// Starts a thread of which there is one. If it panics the process ends with code 70: a gateway
 /// without its broadcaster is worse than none, and systemd starts a new one.
@@ -50,12 +54,17 @@ fn take<T>(handover: &Mutex<Option<T>>) -> T {
     handover.lock().take().expect("either the thread has started or it has not")
 }
 
-/// Starts a thread of one of many peers that somebody waits for. An error is as normal as for a client's.
+/// Starts a thread of one of many peers that somebody waits for. An error is as normal as for a client's: also where the
+/// stack could be had, but would leave too little to all others.
 pub fn spawn_joined(name: String, stack: usize, body: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
-    Builder::new().name(name).stack_size(stack).spawn(body)
+    let claim = address_space::claim(stack)?;
+    Builder::new().name(name).stack_size(stack).spawn(move || {
+        claim.into_iter().for_each(Claim::begun);
+        body();
+    })
 }
 
 /// Starts a thread that does small things for others. If it panics, whoever waits for it finds out by his deadline.
 pub fn spawn_helper(name: &str, body: impl FnOnce() + Send + 'static) -> io::Result<()> {
-    Builder::new().name(name.to_owned()).spawn(body).map(drop)
+    spawn_joined(name.to_owned(), STACK, body).map(drop)
 }
