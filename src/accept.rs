@@ -16,7 +16,6 @@ use crate::client;
 use crate::client::open::Incoming;
 use crate::clock;
 use crate::connection::handshake::Stream;
-use crate::connection::server_tls::ServerTls;
 use crate::connection::socket::Socket;
 use crate::http::refusal::{Body, Refusal};
 use crate::id::Id;
@@ -37,7 +36,6 @@ const LINGER: Duration = Duration::from_secs(1);
 pub fn run(shared: &Arc<Shared>, listener: &Listener, mut handle: Option<WatchdogHandle>) {
     let mut trouble = Trouble::default();
     let mut refusals = Refusals::default();
-    let mut tls = listener.tls.clone();
     loop {
         if let Some(handle) = &mut handle {
             wait_watched(shared, &listener.socket, handle);
@@ -49,7 +47,7 @@ pub fn run(shared: &Arc<Shared>, listener: &Listener, mut handle: Option<Watchdo
         match accepted {
             Ok((socket, peer)) => {
                 trouble.is_over(&listener.settings.name);
-                match admit(shared, listener, tls.as_mut(), socket, &peer) {
+                match admit(shared, listener, socket, &peer) {
                     Ok(None) => {}
                     Ok(Some(source)) => {
                         let limit = shared.handshakes.limit();
@@ -87,7 +85,6 @@ fn wait_watched(shared: &Shared, socket: &socket2::Socket, handle: &mut Watchdog
 fn admit(
     shared: &Arc<Shared>,
     listener: &Listener,
-    tls: Option<&mut ServerTls>,
     socket: socket2::Socket,
     peer: &SockAddr,
 ) -> Result<Option<Source>, (Arc<Socket>, String)> {
@@ -105,7 +102,7 @@ fn admit(
     let (handshake, given_way) = shared.handshakes.enter(address, &socket);
     let incoming = Incoming {
         id,
-        stream: Stream::new(socket, tls.map(|tls| tls.context(Instant::now()))),
+        stream: Stream::new(socket, listener.tls.as_ref().map(|tls| tls.context(Instant::now()))),
         address,
         listener: Arc::clone(&listener.settings),
         connection,

@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
-use log::{info, warn};
+use log::{error, info, warn};
 use rustix::event::{EventfdFlags, eventfd};
 
 use crate::accept;
@@ -22,6 +22,7 @@ use crate::flusher;
 use crate::heartbeat;
 use crate::link;
 use crate::listener::{ListenError, Listener};
+use crate::reload::Reloads;
 use crate::shared::Shared;
 use crate::shared::rooms::{Ready, Rooms};
 use crate::system::limits;
@@ -33,6 +34,9 @@ const LINK_SLICE: Duration = Duration::from_millis(5);
 
 /// What links have for that at least, however long the clients took.
 const LINK_PATIENCE: Duration = Duration::from_millis(250);
+
+/// What a reload does not do, for the log.
+const RESTART: &str = "the configuration itself is read only at a start";
 
 /// How long the clients that outlived the drain have to notice that their connections were aborted.
 const ABORT_PATIENCE: Duration = Duration::from_secs(1);
@@ -50,6 +54,7 @@ pub struct Gateway {
     heartbeat_stop: Option<Sender<()>>,
     links: Vec<LinkThreads>,
     listeners: Vec<Listening>,
+    reloads: Reloads,
 }
 
 #[derive(Debug)]
@@ -134,6 +139,7 @@ impl Gateway {
             heartbeat_stop: None,
             links: Vec::new(),
             listeners: Vec::new(),
+            reloads: Reloads::default(),
         }
     }
 
@@ -205,8 +211,21 @@ impl Gateway {
         let both = if listener.settings.address.is_dual_stack() { " (IPv4 and IPv6)" } else { "" };
         info!("listener \"{name}\": accepting on {bound}{both}{secured}");
         warn_if_open(&self.shared.settings, &listener.settings, &bound);
+        if let Some(tls) = &listener.tls {
+            self.reloads.add(Arc::clone(tls) as _);
+        }
         self.listeners.push(Listening { listener, thread });
         Ok(())
+    }
+
+    /// Reads the files that the settings name again, all or none, and logs in one line what came of it. The settings
+    /// themselves stay as they are.
+    pub fn reload(&self) {
+        match self.reloads.run() {
+            Ok(read) if read.is_empty() => info!("reload: there is no file to read again; {RESTART}"),
+            Ok(read) => info!("reload: read again {}; {RESTART}", read.join("; ")),
+            Err(wrong) => error!("reload: failed, and nothing has changed: {}", wrong.join("; ")),
+        }
     }
 
     /// Stops in the reverse order: no new clients, close the old with 1001 behind what is queued for

@@ -54,6 +54,7 @@ mod message;
 mod path;
 mod pem;
 mod permits;
+mod reload;
 mod secret;
 mod sync;
 mod system;

@@ -23,7 +23,7 @@ pub struct Listener {
     pub settings: Arc<ListenerSettings>,
     pub socket: Socket,
     /// Its TLS, if it has any.
-    pub tls: Option<ServerTls>,
+    pub tls: Option<Arc<ServerTls>>,
     /// The file of a Unix socket.
     file: Option<FileId>,
 }
@@ -81,11 +81,10 @@ impl Drop for Listener {
     }
 }
 
-fn load_tls(listener: &ListenerSettings) -> Result<Option<ServerTls>, ListenError> {
+fn load_tls(listener: &ListenerSettings) -> Result<Option<Arc<ServerTls>>, ListenError> {
     let Some(files) = &listener.tls else { return Ok(None) };
-    let (certificate, private_key) = (&files.certificate, &files.private_key);
-    ServerTls::load(certificate, private_key)
-        .map(Some)
+    ServerTls::load(format!("listener {:?}", listener.name), files)
+        .map(|tls| Some(Arc::new(tls)))
         .map_err(|error| ListenError::Tls { listener: listener.name.clone(), cause: error.to_string() })
 }
 

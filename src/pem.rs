@@ -72,6 +72,12 @@ pub fn check_pair(certificates: &[X509], key: &PKey<Private>) -> Result<(), PemE
     builder.set_private_key(key).map_err(PemError::Refused)
 }
 
+/// Which certificate it is, for people: its serial number and until when it is good.
+pub fn describe(certificate: &X509) -> String {
+    let serial = certificate.serial_number().to_bn().and_then(|number| number.to_hex_str().map(|hex| hex.to_string()));
+    format!("{} until {}", serial.unwrap_or_default(), certificate.not_after())
+}
+
 /// What is to be said about the time for which these certificates are valid, if today is not in it; the text goes on
 /// after the name of the file.
 pub fn out_of_date(certificates: &[X509]) -> Option<String> {

@@ -85,7 +85,7 @@ Examples:
 
 Without '--config', wsgate listens on 127.0.0.1:8080 and '/' broadcasts to all of its clients.
 The first SIGINT or SIGTERM closes every client properly; a second one ends wsgate at once.
-SIGHUP stops wsgate if its terminal was closed; otherwise it changes nothing.";
+SIGHUP stops wsgate if its terminal was closed; otherwise it has wsgate read certificates, keys and other files again.";
 
 const CHECK_HELP: &str = "\
 Examples:

@@ -22,7 +22,7 @@ use crate::system::thread::spawn_vital;
 use crate::system::watchdog::Watchdog;
 
 /// Runs until SIGINT or SIGTERM; a second one ends the process at once. SIGHUP stops it when its terminal
-/// is gone; otherwise it changes nothing, since there is no reload yet.
+/// is gone; otherwise the files that the configuration names are read again.
 ///
 /// The exit code is 0 after an orderly stop, 78 for a wrong configuration or an unusable
 /// certificate, 77 and 69 for an address that cannot be bound, 71 if the system refuses a thread.
@@ -46,8 +46,8 @@ pub(super) fn run(config: Option<&Path>) -> ExitCode {
 /// Runs with the log.
 fn serve(settings: Settings, config: Option<&Path>) -> ExitCode {
     // Before the first listener: a signal at the very start is a signal to stop, too.
-    let stop = match watch_signals() {
-        Ok(stop) => stop,
+    let signals = match watch_signals() {
+        Ok(signals) => signals,
         Err(error) => {
             error!("failed to watch for signals: {error}");
             return ExitCode::from(exit::SYSTEM);
@@ -69,17 +69,31 @@ fn serve(settings: Settings, config: Option<&Path>) -> ExitCode {
         }
     };
     notify(NotifyState::Ready);
-    // An error would mean that the handlers are gone, which they never are.
-    let signal = stop.recv().unwrap_or("no signal handler");
+    let signal = loop {
+        crossbeam_channel::select_biased! {
+            // An error would mean that the handlers are gone, which they never are.
+            recv(signals.stop) -> signal => break signal.unwrap_or("no signal handler"),
+            recv(signals.reload) -> _ => gateway.reload(),
+        }
+    };
     info!("{signal}: stopping");
     notify(NotifyState::Stopping);
     gateway.stop();
     ExitCode::SUCCESS
 }
 
+/// What signals ask for.
+struct Asked {
+    /// To stop, with the name of the signal.
+    stop: Receiver<&'static str>,
+    /// To read files again. Signals that come before that begins are one.
+    reload: Receiver<()>,
+}
+
 /// SIGINT comes through ctrlc; SIGTERM apart from it, since ctrlc would swallow SIGHUP with it.
-fn watch_signals() -> io::Result<Receiver<&'static str>> {
+fn watch_signals() -> io::Result<Asked> {
     let (first, stop) = crossbeam_channel::bounded(1);
+    let (again, reload) = crossbeam_channel::bounded(1);
     let interrupted = first.clone();
     let at_terminal = io::stderr().is_terminal();
     ctrlc::set_handler(move || stop_or_end(&interrupted, "SIGINT", 130)).map_err(io::Error::other)?;
@@ -88,11 +102,12 @@ fn watch_signals() -> io::Result<Receiver<&'static str>> {
         signals.forever().for_each(|signal| match signal {
             // A terminal that was closed is none any more.
             SIGHUP if at_terminal && !io::stderr().is_terminal() => stop_or_end(&first, "SIGHUP", 129),
-            SIGHUP => warn!("SIGHUP: the configuration is not read again: restart wsgate to change it"),
+            // A full channel: the one that waits reads what is there by then.
+            SIGHUP => drop(again.try_send(())),
             _ => stop_or_end(&first, "SIGTERM", 143),
         });
     })?;
-    Ok(stop)
+    Ok(Asked { stop, reload })
 }
 
 /// The first signal stops, any further one ends the process as the signal itself would have.

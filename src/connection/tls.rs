@@ -351,17 +351,19 @@ mod tests {
     use openssl::ssl::SslContext;
 
     use super::*;
+    use crate::config::TlsSettings;
     use crate::connection::server_tls::ServerTls;
 
     /// The settings of a server for `localhost`, and its certificate.
     fn server() -> (SslContext, native_tls::Certificate) {
         let directory = tempfile::tempdir().unwrap();
-        let (certificate, key) = (directory.path().join("c.pem"), directory.path().join("k.pem"));
+        let (certificate, private_key) = (directory.path().join("c.pem"), directory.path().join("k.pem"));
         let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
         std::fs::write(&certificate, made.cert.pem()).unwrap();
-        std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+        std::fs::write(&private_key, made.signing_key.serialize_pem()).unwrap();
         let trusted = native_tls::Certificate::from_pem(made.cert.pem().as_bytes()).unwrap();
-        (ServerTls::load(&certificate, &key).unwrap().context(Instant::now()), trusted)
+        let files = TlsSettings { certificate, private_key };
+        (ServerTls::load(String::new(), &files).unwrap().context(Instant::now()), trusted)
     }
 
     fn connector(trusted: Option<native_tls::Certificate>, newest: native_tls::Protocol) -> native_tls::TlsConnector {

@@ -40,6 +40,7 @@ mod refusals;
 mod regression;
 mod relay;
 mod relay_hold;
+mod reload;
 mod replace;
 mod service;
 mod soak;

@@ -23,7 +23,7 @@ const FLOORS: [&[&str]; 17] = [
     &["http"],
     &["message", "system", "template", "url"],
     &["identity", "path"],
-    &["clock", "display", "id", "log_kind", "pem", "permits", "secret", "sync"],
+    &["clock", "display", "id", "log_kind", "pem", "permits", "reload", "secret", "sync"],
 ];
 
 /// Files that import each other in a circle.

@@ -1,6 +1,5 @@
 //! Files of TLS: certificates and private keys.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use openssl::x509::X509;
@@ -9,6 +8,7 @@ use crate::config::mistake::cause;
 use crate::config::section::{Keys, Section, Value};
 use crate::config::settings::TlsSettings;
 use crate::pem::{self, PemError};
+use crate::reload::read_file;
 
 pub(crate) static TLS: Keys =
     Keys { table: "tls of [[listen]]", keys: &[("certificate", "\"server.pem\""), ("private_key", "\"server.key\"")] };
@@ -44,7 +44,7 @@ fn pem_file<T>(
     read: impl FnOnce(&[u8]) -> Result<T, PemError>,
 ) -> Option<(PathBuf, T)> {
     let file = base_dir.join(value.text()?.value);
-    match fs::read(&file) {
+    match read_file(&file) {
         Ok(pem) => match read(&pem) {
             Ok(content) => return Some((file, content)),
             Err(problem) => unusable(value, base_dir, &problem),

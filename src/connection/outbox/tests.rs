@@ -14,6 +14,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::*;
+use crate::config::TlsSettings;
 use crate::config::WhenFull;
 use crate::connection::handshake::Stream;
 use crate::connection::server_tls::ServerTls;
@@ -43,11 +44,12 @@ fn plain_pair() -> (Socket, UnixStream) {
 /// A TLS connection whose handshake is done.
 fn tls_pair() -> (Socket, Session, openssl::ssl::SslStream<UnixStream>) {
     let directory = tempfile::tempdir().unwrap();
-    let (certificate, key) = (directory.path().join("c.pem"), directory.path().join("k.pem"));
+    let (certificate, private_key) = (directory.path().join("c.pem"), directory.path().join("k.pem"));
     let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
     std::fs::write(&certificate, made.cert.pem()).unwrap();
-    std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
-    let context = ServerTls::load(&certificate, &key).unwrap().context(Instant::now());
+    std::fs::write(&private_key, made.signing_key.serialize_pem()).unwrap();
+    let files = TlsSettings { certificate, private_key };
+    let context = ServerTls::load(String::new(), &files).unwrap().context(Instant::now());
     let (socket, theirs) = plain_pair();
     let client = thread::spawn(move || {
         let mut connector = SslConnector::builder(SslMethod::tls()).unwrap();

@@ -7,7 +7,7 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair,
 
 /// Writes `ca.pem`, `cert.pem` (the chain, leaf first) and `key.pem` into `directory`. The leaf
 /// is good for `localhost`, 127.0.0.1 and ::1.
-pub(super) fn write(directory: &Path) {
+pub(crate) fn write(directory: &Path) {
     let mut authority = CertificateParams::new(Vec::new()).unwrap();
     authority.distinguished_name.push(rcgen::DnType::CommonName, "wsgate test authority");
     authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);

@@ -2,7 +2,7 @@
 
 mod attack;
 mod canary;
-mod certificates;
+pub(crate) mod certificates;
 pub(crate) mod command;
 mod figure;
 mod flow;
