@@ -46,6 +46,7 @@ mod auth;
 mod http;
 
 // Leaves.
+mod address;
 mod clock;
 mod display;
 mod id;
@@ -68,6 +69,10 @@ pub use cli::run;
 #[rustfmt::skip] // A module to a line.
 pub mod internals {
     pub mod auth { pub use crate::auth::Auths; pub use crate::auth::credentials::{Places, Scheme, find}; }
+    pub mod address {
+        pub mod list { pub use crate::address::list::{AddressList, Entry, ListError}; }
+        pub mod proxy_header { pub use crate::address::proxy_header::{ProxyHeader, ProxyHeaderError, parse}; }
+    }
     pub mod cli { pub use crate::cli::check::report as check; pub use crate::cli::import::translate as import; }
     pub mod client { pub use crate::client::admission::admit; }
     pub mod clock { pub use crate::clock::{Clock, Ticks}; }
@@ -93,6 +98,7 @@ pub mod internals {
     }; }
     pub mod format { pub use crate::format::{Address, Audience, decode, encode, encode_for}; }
     pub mod http {
+        pub mod forwarded { pub use crate::http::forwarded::{Said, Unreadable, forwarded, x_forwarded}; }
         pub mod refusal { pub use crate::http::refusal::{Body, Refusal}; }
         pub mod request { pub use crate::http::request::{HEAD_MAX, Intent, Request, accept, judge}; }
     }

@@ -2,6 +2,7 @@
 //! Rules only: bytes and texts go in, values come out. Reading and writing them is for `connection/handshake.rs` (a
 //! client's request) and `dial/` (a server's answer).
 
+pub mod forwarded;
 pub mod head;
 pub mod misplaced;
 pub mod origin;

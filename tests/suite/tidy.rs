@@ -23,7 +23,7 @@ const FLOORS: [&[&str]; 17] = [
     &["http"],
     &["message", "system", "template", "url"],
     &["identity", "path"],
-    &["clock", "display", "id", "log_kind", "pem", "permits", "reload", "secret", "sync"],
+    &["address", "clock", "display", "id", "log_kind", "pem", "permits", "reload", "secret", "sync"],
 ];
 
 /// Files that import each other in a circle.
@@ -50,7 +50,7 @@ const RULES: &[&str] = &[
 ];
 
 /// Folders whose files are all rules.
-const RULE_FOLDERS: [&str; 2] = ["format/", "http/"];
+const RULE_FOLDERS: [&str; 3] = ["address/", "format/", "http/"];
 
 /// Values that rules may know besides each other.
 const VALUES: [&str; 8] =
