@@ -239,7 +239,10 @@ impl Cork {
             self.cut();
         }
         if self.tail.capacity() == 0 {
-            self.tail.reserve_exact(expected.min(self.limits.bytes).max(HEADER_MAX + len));
+            // A lone message fills its buffer: to be shared, one that is not full needs a second piece of memory.
+            let own = header_len(self.role, len) + len;
+            let is_lone = expected <= HEADER_MAX + len;
+            self.tail.reserve_exact(if is_lone { own } else { expected.min(self.limits.bytes).max(own) });
         }
         append_frame(self.role, &mut self.tail, opcode(kind), payload);
         self.tail_messages += 1;
@@ -390,6 +393,16 @@ fn opcode(kind: Kind) -> u8 {
     }
 }
 
+/// The length of a header for so much payload.
+fn header_len(role: Role, len: usize) -> usize {
+    let key = if role == Role::Client { 4 } else { 0 };
+    key + match len {
+        0..=125 => 2,
+        126..=0xFFFF => 4,
+        _ => 10,
+    }
+}
+
 /// Writes FIN, opcode and the shortest form of the length; returns the header's length.
 fn write_header(header: &mut [u8; HEADER_MAX], opcode: u8, len: usize) -> usize {
     header[0] = 0x80 | opcode;
@@ -449,6 +462,21 @@ mod tests {
         let whole = bytes_of(&frame, 0);
         for offset in 0..=whole.len() {
             assert_eq!(bytes_of(&frame, offset), whole[offset..], "{offset}");
+        }
+    }
+
+    #[test]
+    fn a_lone_message_fills_its_buffer() {
+        let limits = CorkLimits::for_queue(100, 1 << 20);
+        for (mut cork, len) in
+            [0, 125, 126, 10_000].into_iter().flat_map(|len| [(Cork::new(limits), len), (Cork::masked(limits), len)])
+        {
+            // What a client has sent to bring it.
+            let read = header_len(Role::Client, len) + len;
+            cork.push(&text(len), read);
+            assert_eq!(cork.tail.capacity(), cork.tail.len(), "{len}");
+            cork.push(&text(len), read);
+            assert_eq!(cork.take().as_slice()[0].messages(), 2);
         }
     }
 
