@@ -44,7 +44,7 @@ fn routing(c: &mut Criterion) {
         b.iter(|| routes.find(black_box("/rooms/kitchen"), |_| true));
     });
     let room = routes.find("/rooms/kitchen", |_| true).expect("the endpoint is there");
-    group.bench_function("bind two targets", |b| b.iter(|| routes.targets(black_box(&room))));
+    group.bench_function("bind two targets", |b| b.iter(|| routes.targets(black_box(&room), None)));
     group.finish();
 }
 

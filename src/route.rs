@@ -123,6 +123,14 @@ impl Pick {
         Ok(Room { endpoint: self.endpoint, values: values.into() })
     }
 
+    /// The room, if every message picks the same one.
+    fn into_target(self) -> Target {
+        match self.room(|_| None).ok().filter(|_| self.is_fixed()) {
+            Some(room) => Target::Room { room, except_sender: false },
+            None => Target::Picked(Arc::new(self)),
+        }
+    }
+
     /// Whether every message picks the same room.
     fn is_fixed(&self) -> bool {
         self.parts.iter().all(|part| matches!(part, Part::Fixed(_)))
@@ -187,8 +195,9 @@ impl Routes {
         best.map(|(endpoint, values)| Room { endpoint, values: values.into() })
     }
 
-    /// Where the messages of a room's clients go, in the order of the configuration.
-    pub fn targets(&self, room: &Room) -> Vec<Target> {
+    /// Where the messages of a room's client go, in the order of the configuration. `identity` is the client's name, if its
+    /// endpoint authenticates clients.
+    pub fn targets(&self, room: &Room, identity: Option<&str>) -> Vec<Target> {
         let target = |destination: &Destination| match destination {
             Destination::Reply => Target::Reply,
             Destination::Broadcast => Target::Room { room: room.clone(), except_sender: false },
@@ -200,10 +209,12 @@ impl Routes {
             Destination::Picked { id, template, sources } => {
                 let part = |source: &RoomSource| match source {
                     RoomSource::Own(index) => Part::Fixed(room.values[*index].clone()),
+                    // Nobody is let in without one.
+                    RoomSource::Identity => Part::Fixed(identity.unwrap_or_default().into()),
                     RoomSource::Field(keys) => Part::Field(keys.clone()),
                 };
                 let (parts, shown) = (sources.iter().map(part).collect(), format!("endpoint:{template}"));
-                Target::Picked(Arc::new(Pick { endpoint: *id, parts, shown }))
+                Pick { endpoint: *id, parts, shown }.into_target()
             }
             Destination::Link(id) => Target::Outlet((*id).into()),
         };
@@ -258,10 +269,7 @@ fn link_target(own: LinkId, name: &str, destination: &LinkDestination) -> Target
             };
             let (parts, shown) = (template.sources().iter().map(part).collect(), format!("endpoint:{template}"));
             let pick = Pick { endpoint: *id, parts, shown };
-            match pick.room(|_| None).ok().filter(|_| pick.is_fixed()) {
-                Some(room) => Target::Room { room, except_sender: false },
-                None => Target::Picked(Arc::new(pick)),
-            }
+            pick.into_target()
         }
     }
 }
@@ -292,7 +300,7 @@ mod tests {
                 format!("{}{}", routes.show(room), if *except_sender { " but the sender" } else { "" })
             }
         };
-        routes.targets(&room).iter().map(show).collect()
+        routes.targets(&room, None).iter().map(show).collect()
     }
 
     #[test]
@@ -324,7 +332,7 @@ mod tests {
         let routes =
             routes(&[("/rooms/{room}", &["endpoint:/dash/{room}"]), ("/dash/{room}", &[]), ("/dash/admin", &[])]);
         let room = routes.find("/rooms/admin", |_| true).unwrap();
-        let [Target::Room { room: target, .. }] = &routes.targets(&room)[..] else { panic!("one target") };
+        let [Target::Room { room: target, .. }] = &routes.targets(&room, None)[..] else { panic!("one target") };
         assert_eq!(target.endpoint(), EndpointId(1));
         assert_ne!(Some(target), routes.find("/dash/admin", |_| true).as_ref());
     }

@@ -56,7 +56,7 @@ fn accepted(text: &str, settings: Settings) {
         shared.routes.leads(EndpointId(index), Place::Endpoint(EndpointId(index)));
         let settings = &shared.endpoints[index].settings;
         if let Some(room) = shared.routes.find(settings.path.as_str(), |_| true) {
-            shared.routes.targets(&room);
+            shared.routes.targets(&room, Some("press-3"));
             for relay in settings.relay.iter().filter(|_| room.endpoint() == EndpointId(index)) {
                 relay.path.fill(|parameter| &room.values()[*parameter]);
             }

@@ -1,5 +1,6 @@
 //! Who a client is: what an `[[auth]]` is, what it has read from its file, and whether a credential is right.
 
+pub mod allow;
 pub mod credentials;
 pub mod file;
 pub mod tokens;
@@ -8,6 +9,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
+
+use serde_json::{Map, Value};
 
 use crate::identity::{Identity, Proof};
 use crate::sync::Mutex;
@@ -67,6 +70,15 @@ pub struct Auth {
     index: usize,
     /// What is valid now. It is replaced as a whole, and whoever checks has taken it out.
     keys: Mutex<Arc<Keys>>,
+}
+
+/// What a right credential stands for.
+#[derive(Debug)]
+pub struct Checked {
+    /// Who it is.
+    pub identity: Identity,
+    /// All that the credential says.
+    pub claims: Map<String, Value>,
 }
 
 /// All of them, in the order of the settings.
@@ -146,12 +158,13 @@ impl Auth {
     }
 
     /// Whose credential this is; `None` for a wrong one.
-    pub fn check(&self, credential: &Credential) -> Option<Identity> {
+    pub fn check(&self, credential: &Credential) -> Option<Checked> {
         let proof = |digest| Proof { auth: self.index, digest };
         match &*self.keys() {
             Keys::Tokens(tokens) => {
                 let (name, digest) = tokens.find(credential.text.expose())?;
-                Some(Identity::new(name, BTreeMap::new(), proof(digest)))
+                let identity = Identity::new(name, BTreeMap::new(), proof(digest));
+                Some(Checked { identity, claims: Map::new() })
             }
         }
     }
@@ -182,7 +195,8 @@ mod tests {
             .collect();
         let auths = Auths::new(&settings).unwrap();
         let check = |index: usize, token| {
-            auths.get(index).check(&Credential { place: Place::Cookie, text: Secret::new(token) })
+            let checked = auths.get(index).check(&Credential { place: Place::Cookie, text: Secret::new(token) });
+            checked.map(|checked| checked.identity)
         };
         let old = check(0, "old").unwrap();
         assert_eq!((&*old.name, check(1, "old").unwrap().proof.auth), ("a", 1));

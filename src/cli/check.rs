@@ -71,6 +71,10 @@ fn count(number: usize, thing: &str) -> String {
     format!("{number} {thing}{}", if number == 1 { "" } else { "s" })
 }
 
+fn count_say(rules: usize) -> String {
+    format!("{} {}", count(rules, "rule"), if rules == 1 { "says" } else { "say" })
+}
+
 fn describe_listener(listener: &ListenerSettings, all: &Settings) -> String {
     let ListenerSettings { name, address, tls, hosts } = listener;
     let protocol = if tls.is_some() { "TLS" } else { "plain" };
@@ -134,6 +138,9 @@ fn describe_endpoint(endpoint: &EndpointSettings, all: &Settings) -> String {
     if !endpoint.auth.is_empty() {
         let names: Vec<&str> = endpoint.auth.iter().map(|id| &*all.auths[*id].name).collect();
         let _ = write!(text, ", clients authenticate by {}", names.join(" or "));
+        if let Some(rules) = &endpoint.allow {
+            let _ = write!(text, ", {} what they may do", count_say(rules.len()));
+        }
     }
     if endpoint.address_sessions {
         text.push_str(", clients may address each other");

@@ -3,12 +3,14 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use crate::auth::allow::{self, Rights};
 use crate::auth::credentials::{self, Credential, Places};
-use crate::auth::{Auth, Auths};
-use crate::config::EndpointSettings;
+use crate::auth::{Auth, Auths, Checked};
+use crate::config::{Destination, EndpointSettings, RoomSource};
 use crate::http::refusal::Refusal;
 use crate::http::request::Request;
 use crate::identity::Identity;
+use crate::path;
 
 /// The ways to authenticate that an endpoint takes, in its order.
 fn of_endpoint<'a>(auths: &'a Auths, endpoint: &'a EndpointSettings) -> impl Iterator<Item = &'a Auth> {
@@ -28,27 +30,37 @@ pub fn query<'q>(places: &[&Places], query: &'q str) -> Cow<'q, str> {
     })
 }
 
+/// Who is let in, and what it may do.
+#[derive(Debug, Clone)]
+pub struct Access {
+    /// Who it is, if its endpoint asks.
+    pub identity: Option<Arc<Identity>>,
+    /// What it may do.
+    pub rights: Rights,
+}
+
 /// Who sends a request: the first identity that one of its credentials stands for, if the endpoint asks for one. The
-/// answer to a wrong credential is the same as to none, whichever it is.
+/// answer to a wrong credential is the same as to none, whichever it is. `path` is that of its room, as people read it.
 ///
 /// # Errors
-/// 400 for a place that is filled twice, 401 if no credential is right.
+/// 400 for a place that is filled twice, 401 if no credential is right, 403 if the identity may not connect there.
 pub fn authenticate(
     auths: &Auths,
     endpoint: &EndpointSettings,
     head: &[u8],
     request: &Request<'_>,
-) -> Result<Option<Arc<Identity>>, Refusal> {
+    path: impl Fn() -> String,
+) -> Result<Access, Refusal> {
     if endpoint.auth.is_empty() {
-        return Ok(None);
+        return Ok(Access { identity: None, rights: Rights::ALL });
     }
     let mut credentials: Vec<(&Auth, Vec<Credential>)> = Vec::new();
     for auth in of_endpoint(auths, endpoint) {
         credentials.push((auth, credentials::find(&auth.settings.places, auth.scheme(), head, request)?));
     }
     for (auth, credential) in credentials.iter().flat_map(|(auth, found)| found.iter().map(move |one| (auth, one))) {
-        if let Some(identity) = auth.check(credential) {
-            return Ok(Some(Arc::new(identity)));
+        if let Some(checked) = auth.check(credential) {
+            return authorise(endpoint, checked, &path());
         }
     }
     let tried = credentials.iter().flat_map(|(auth, found)| {
@@ -60,4 +72,26 @@ pub fn authenticate(
     let mut challenges: Vec<_> = of_endpoint(auths, endpoint).map(|auth| auth.scheme().challenge()).collect();
     challenges.dedup();
     Err(Refusal::new(401, "this endpoint asks for a credential").with_advice(advice).asking(challenges))
+}
+
+/// What an identity may do at this path of an endpoint.
+fn authorise(endpoint: &EndpointSettings, checked: Checked, path: &str) -> Result<Access, Refusal> {
+    let Checked { identity, claims } = checked;
+    let name = &identity.name;
+    let refused = |advice| Refusal::new(403, "this identity may not connect here").with_advice(advice);
+    let is_in_route = endpoint.to.iter().any(|destination| match destination {
+        Destination::Picked { sources, .. } => sources.contains(&RoomSource::Identity),
+        _ => false,
+    });
+    if is_in_route && !path::is_value(name) {
+        return Err(refused(format!("'{name}' cannot be a part of a path, and \"to\" has {{identity}}")));
+    }
+    let rights = match &endpoint.allow {
+        None => Some(Rights::ALL),
+        Some(rules) => allow::decide(rules, name, &claims, path),
+    };
+    match rights {
+        Some(rights) => Ok(Access { identity: Some(Arc::new(identity)), rights }),
+        None => Err(refused(format!("no rule of \"allow\" fits '{name}' at '{path}'"))),
+    }
 }

@@ -14,13 +14,14 @@ use log::{error, info};
 
 use crate::client::open::{Admitted, Incoming};
 use crate::config::EventKind;
-use crate::connection::read_loop::{Handshaken, ReadLoop, Received};
+use crate::connection::read_loop::{Handler, Handshaken, ReadLoop, Received};
 use crate::dispatch::Dispatch;
 use crate::dispatch::undelivered::Undelivered;
 use crate::events::json::{Disconnected, What};
 use crate::events::present::tell_who_is_present;
 use crate::events::tell_of_client;
 use crate::log_kind::{CONNECTS, DISCONNECTS};
+use crate::message::Message;
 use crate::relay;
 use crate::relay::reach::Reached;
 use crate::shared::Shared;
@@ -62,10 +63,25 @@ fn take_in(shared: &Arc<Shared>, client: &Arc<Client>, handshaken: Handshaken, r
         return (relay::run(shared, client, reached, handshaken), Undelivered::default());
     }
     let profile = &shared.endpoints[client.room.endpoint()].profile;
-    let mut dispatch = Dispatch::of_client(shared, client);
     let mut read_loop = ReadLoop::new(&client.peer, profile.max_message, &shared.buffers);
+    if !client.rights.send {
+        read_loop.run(handshaken, &mut Silenced(client));
+        return (read_loop.received(), Undelivered::default());
+    }
+    let mut dispatch = Dispatch::of_client(shared, client);
     read_loop.run(handshaken, &mut dispatch);
     (read_loop.received(), dispatch.undelivered())
+}
+
+/// A client that may not send.
+struct Silenced<'a>(&'a Client);
+
+impl Handler for Silenced<'_> {
+    fn message(&mut self, _: Message, _: usize) {
+        self.0.close_for_sending();
+    }
+
+    fn flush(&mut self) {}
 }
 
 /// From the first line of the log to the last. Whatever happens in `read`, the client leaves: its room, the
@@ -132,6 +148,9 @@ fn departed(shared: &Shared, client: &Client, since: Instant, (received, undeliv
 /// Leaves the room, however long what happens there takes: a client that the room still knows keeps its outbox and its
 /// socket open.
 fn leave(shared: &Shared, client: &Client) {
+    if !client.rights.receive {
+        return;
+    }
     client.publisher.leave(&client.room, client.id(), || shared.rooms.has_ended());
 }
 
@@ -147,6 +166,7 @@ mod tests {
 
     use super::*;
     use crate::auth::Auths;
+    use crate::auth::allow::Rights;
     use crate::config::{Destination, Settings};
     use crate::connection::frame::{Control, Frame, Role};
     use crate::connection::peer::Name;
@@ -186,7 +206,7 @@ mod tests {
         let room = shared.rooms.open(&shared.routes.find("/", |_| true).unwrap());
         let peer = shared.add_peer(Name::Client, id, Socket::new(ours), None, &shared.endpoints[0].profile);
         let publisher = Publisher::of_sender(&shared.budget);
-        let client = Arc::new(Client { room, publisher, peer, origin, presence: None });
+        let client = Arc::new(Client { room, publisher, peer, origin, presence: None, rights: Rights::ALL });
         shared.step(&client.peer, &client.publisher, &client.room, Step::Join(Arc::clone(client.outbox())));
         (client, theirs)
     }

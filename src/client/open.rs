@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 use log::{debug, info};
 
 use crate::client::admission::{self, Admission};
-use crate::client::authenticate::{self, authenticate};
+use crate::client::authenticate::{self, Access, authenticate};
 use crate::config::{AtCapacity, EventKind, ListenerSettings, Refuse, Welcome};
 use crate::connection::frame::{Frame, Role};
 use crate::connection::handshake::{Head, HeadError, Stream};
@@ -23,7 +23,6 @@ use crate::format;
 use crate::http::refusal::{Body, Refusal};
 use crate::http::request::{self, Request};
 use crate::id::Id;
-use crate::identity::Identity;
 use crate::log_kind::{CONNECTS, HANDSHAKES, REFUSALS};
 use crate::message::{Kind, Message, Origin};
 use crate::permits::Permit;
@@ -138,11 +137,12 @@ fn judge<'a>(shared: &Arc<Shared>, incoming: &mut Incoming, head: &'a [u8]) -> R
         return Err(refused(stopping()));
     }
     let endpoint = &shared.endpoints[admission.room.endpoint()];
-    let identity = authenticate(&shared.auths, &endpoint.settings, head, &request)
+    let path = || shared.routes.show(&admission.room).to_string();
+    let access = authenticate(&shared.auths, &endpoint.settings, head, &request, path)
         .map_err(|refusal| unauthorized(shared, &admission, &request, endpoint, refusal))?;
     let places = endpoint.waiting.as_ref().unwrap_or(&endpoint.places);
     let place = take_place(incoming, &admission, endpoint, places)?;
-    let asked = Asked::new(shared, &admission, &request, identity);
+    let asked = Asked::new(shared, &admission, &request, access);
     let (Some(dialer), Some(relay)) = (&endpoint.dialer, &endpoint.settings.relay) else {
         return Ok(Granted { admission, asked, place, reached: None });
     };
@@ -153,7 +153,7 @@ fn judge<'a>(shared: &Arc<Shared>, incoming: &mut Incoming, head: &'a [u8]) -> R
     let is_tls = incoming.stream.is_tls();
     let (socket, room, from) = (incoming.stream.socket.as_fd(), &admission.room, incoming.address);
     let secrets = authenticate::places(&shared.auths, &endpoint.settings);
-    let identity = asked.identity.as_deref();
+    let identity = asked.access.identity.as_deref();
     let client = ClientRequest { socket, head, request: &request, secrets, identity, room, from, is_tls };
     match reach(shared, dialer, relay, &client) {
         Ok(reached) => {
@@ -221,22 +221,17 @@ fn reject(mut incoming: Incoming, Rejection { why, last_words }: Rejection, from
 struct Asked {
     user_agent: Option<Arc<str>>,
     description: Option<Arc<str>>,
-    identity: Option<Arc<Identity>>,
+    access: Access,
 }
 
 impl Asked {
-    fn new(
-        shared: &Shared,
-        admission: &Admission<'_>,
-        request: &Request<'_>,
-        identity: Option<Arc<Identity>>,
-    ) -> Asked {
+    fn new(shared: &Shared, admission: &Admission<'_>, request: &Request<'_>, access: Access) -> Asked {
         let (routes, room) = (&shared.routes, &admission.room);
         let secrets = authenticate::places(&shared.auths, &shared.endpoints[room.endpoint()].settings);
         let query = request.query.map(|query| authenticate::query(&secrets, query));
         let describe = || format::describe(&routes.show(room).to_string(), routes.parameters(room), query.as_deref());
         Asked {
-            identity,
+            access,
             user_agent: request.user_agent.map(|agent| agent[..agent.floor_char_boundary(USER_AGENT_MAX)].into()),
             description: shared.endpoints[room.endpoint()].describes.then(describe),
         }
@@ -282,12 +277,12 @@ fn enter(
     let peer = shared.add_peer(Name::Client, id, socket, session, &endpoint.profile);
     let connected_at = SystemTime::now();
     let subprotocol = admission.subprotocol.as_deref().map(Arc::from);
-    let Asked { user_agent, description, identity } = asked;
+    let Asked { user_agent, description, access: Access { identity, rights } } = asked;
     let origin =
         Origin { session: id, client_ip: address, user_agent, subprotocol, connected_at, identity, description };
     let presence = endpoint.settings.events.contains(&EventKind::Present).then(Arc::default);
     let (room, publisher) = (shared.rooms.open(&admission.room), Publisher::of_sender(&shared.budget));
-    let client = Arc::new(Client { room, publisher, peer, origin, presence });
+    let client = Arc::new(Client { room, publisher, peer, origin, rights, presence });
     let Some(registration) = shared.registry.register(Arc::clone(&client), connection, place) else {
         let refusal = stopping();
         client.outbox().enqueue(Frame::joined(refusal.to_http(SystemTime::now(), Body::Whole).into(), 0));
@@ -307,7 +302,9 @@ fn enter(
     client.presence.iter().for_each(|presence| presence.set(true));
     let connected = || What::Connected { subprotocol: admission.subprotocol.clone() };
     tell_of_client(shared, &client, EventKind::Connect, connected);
-    shared.step(&client.peer, &client.publisher, &client.room, Step::Join(Arc::clone(client.outbox())));
+    if rights.receive {
+        shared.step(&client.peer, &client.publisher, &client.room, Step::Join(Arc::clone(client.outbox())));
+    }
     let present = present_for(shared, &client);
     client.outbox().flush();
     registration.place().open(client.outbox());

@@ -386,6 +386,22 @@ impl<'a> Value<'a> {
         }
     }
 
+    /// Tables in the place of a value: `[{ who = "a" }, { who = "b" }]`, or `[[endpoint.allow]]`.
+    pub(super) fn sections(&self, keys: &'static Keys) -> Option<Vec<Section<'a>>> {
+        let Some(entries) = self.value.get_ref().as_array() else {
+            self.wrong_type(self.value, "a list of tables");
+            return None;
+        };
+        let section = |entry: &'a Spanned<DeValue<'a>>| match entry.get_ref().as_table() {
+            Some(table) => Some(Section::new(self.report, keys, &[], table, entry.span().start)),
+            None => {
+                self.wrong_type(entry, "a table");
+                None
+            }
+        };
+        Some(entries.iter().filter_map(section).collect())
+    }
+
     /// The one table of this name: `[gateway]`.
     pub(super) fn table(&self, keys: &'static Keys, all: &[&'static Keys]) -> Option<Section<'a>> {
         match self.value.get_ref() {

@@ -9,6 +9,7 @@ use super::section::Keys;
 use super::settings::{AuthId, BackoffSettings, GatewaySettings, LinkQueueSettings};
 use super::*;
 use crate::auth::AuthKind;
+use crate::auth::allow::{Glob, Rights, Rule};
 use crate::auth::credentials::Places;
 use crate::path::Pattern;
 use crate::secret::Secret;
@@ -208,7 +209,8 @@ fn every_key_that_is_known_is_in_the_manual() {
             assert!(written, "{key} of {}", keys.table);
         }
     }
-    let inner: [&Keys; 6] = [
+    let inner: [&Keys; 7] = [
+        &raw::allow::ALLOW,
         &raw::tls::TLS,
         &raw::endpoint::QUEUE,
         &raw::link::QUEUE,
@@ -225,7 +227,7 @@ fn every_key_that_is_known_is_in_the_manual() {
 fn the_examples_of_the_keys_are_valid_themselves() {
     let value = |keys: &Keys, key: &str| keys.keys.iter().find(|(k, _)| *k == key).unwrap().1.to_owned();
     for keys in [&raw::gateway::GATEWAY, &raw::gateway::LOG, &raw::listen::LISTEN, &raw::endpoint::ENDPOINT] {
-        for (key, _) in keys.keys.iter().filter(|(key, _)| !matches!(*key, "tls" | "auth" | "refuse")) {
+        for (key, _) in keys.keys.iter().filter(|(key, _)| !matches!(*key, "tls" | "auth" | "refuse" | "allow")) {
             let listen = "[[listen]]\nname = \"main\"\n".repeat(usize::from(keys.table != "[[listen]]"));
             read(&format!("{listen}{}\n{key} = {}\n", keys.table, value(keys, key)));
         }
@@ -254,7 +256,11 @@ fn the_examples_of_the_keys_are_valid_themselves() {
         read_beside_tokens(&format!("{}{key} = {example}\n", auth(key)));
     }
     let guarded = "auth = [\"devices\"]\nrefuse = \"answer\"\n";
-    read_beside_tokens(&format!("[[endpoint]]\n{guarded}{}", auth("")));
+    let allow = value(&raw::endpoint::ENDPOINT, "allow");
+    read_beside_tokens(&format!("[[endpoint]]\n{guarded}allow = {allow}\n{}", auth("")));
+    for (key, example) in raw::allow::ALLOW.keys {
+        read_beside_tokens(&format!("[[endpoint]]\n{guarded}allow = [{{ {key} = {example} }}]\n{}", auth("")));
+    }
     for (keys, name) in [(&raw::link::QUEUE, "queue"), (&raw::link::BACKOFF, "backoff")] {
         keys.keys.iter().for_each(|(key, example)| drop(read_link(&format!("{name} = {{ {key} = {example} }}"))));
     }
@@ -555,6 +561,7 @@ fn every_option_reaches_its_field() {
         choose_rooms = true
         auth = ["devices"]
         refuse = "close"
+        allow = [{ who = "press-*", path = "/rooms/{identity}", send = false, receive = false, claims = { a = "b", c = ["d"], e = true, f = 7 } }]
         [[endpoint]]
         path = "/dash/{room}"
         to = []
@@ -635,6 +642,14 @@ fn every_option_reaches_its_field() {
                 choose_rooms: true,
                 auth: vec![AuthId(0)],
                 refuse: Refuse::Close,
+                allow: Some(vec![Rule {
+                    who: Glob::new("press-*"),
+                    path: Glob::new("/rooms/{identity}"),
+                    claims: [("a", "b".into()), ("c", "d".into()), ("e", true.into()), ("f", 7.into())]
+                        .map(|(name, value): (&str, serde_json::Value)| (name.to_owned(), vec![value]))
+                        .into(),
+                    rights: Rights { send: false, receive: false },
+                }]),
                 relay: None,
                 events: Default::default(),
             },

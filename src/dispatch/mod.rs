@@ -151,7 +151,7 @@ impl<'a> Dispatch<'a> {
             format: endpoint.settings.format,
             addresses: endpoint.settings.address_sessions,
         };
-        Dispatch::new(shared, source, shared.routes.targets(room))
+        Dispatch::new(shared, source, client.targets(&shared.routes))
     }
 
     /// The way out of a link's remote.
@@ -197,7 +197,7 @@ impl<'a> Dispatch<'a> {
             return self.undelivered.unknown(from, format_args!("{id} is not connected"));
         };
         let there = to.room.endpoint();
-        if !self.shared.routes.leads(there, self.source.place) {
+        if !to.rights.receive || !self.shared.routes.leads(there, self.source.place) {
             return self.undelivered.denied(from, id);
         }
         let format = self.shared.endpoints[there].settings.format;

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
+use serde_json::Value;
 
 use crate::config::EventKind;
 use crate::connection::ending::{Ending, Totals};
@@ -29,6 +30,12 @@ pub enum Subject<'a> {
         /// Its User-Agent header, if it sent one.
         #[serde(skip_serializing_if = "Option::is_none")]
         user_agent: Option<&'a str>,
+        /// Who it is, if it was authenticated.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        identity: Option<&'a str>,
+        /// What its credential says of it, as far as that is told.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        claims: Option<&'a BTreeMap<String, Value>>,
     },
     /// A link.
     Link {
@@ -218,6 +225,8 @@ mod tests {
             parameters: [("room", "é\"")].into(),
             client_ip,
             user_agent,
+            identity: None,
+            claims: None,
         };
         let known = client(Some("10.0.0.7".parse().unwrap()), Some("press 3"));
         let start = r#""endpoint":"/rooms/{room}","path":"/rooms/é\"","parameters":{"room":"é\""}"#;

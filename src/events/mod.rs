@@ -27,18 +27,20 @@ pub fn tell_of_client(shared: &Shared, client: &Client, kind: EventKind, what: i
         return;
     }
     let event = json::to_json(&subject(shared, client), Some(client.id()), &what(), SystemTime::now());
-    let lost = tell(shared, Place::Endpoint(id), shared.routes.targets(&client.room.path), &client.origin, event);
+    let lost = tell(shared, Place::Endpoint(id), client.targets(&shared.routes), &client.origin, event);
     count_lost(&endpoint.events_dropped, lost, || format!("endpoint '{}'", endpoint.settings.path));
 }
 
 fn subject<'a>(shared: &'a Shared, client: &'a Client) -> Subject<'a> {
-    let (routes, room) = (&shared.routes, &client.room.path);
+    let (routes, room, identity) = (&shared.routes, &client.room.path, client.origin.identity.as_ref());
     Subject::Client {
         endpoint: shared.endpoints[room.endpoint()].settings.path.as_str(),
         path: routes.show(room).to_string(),
         parameters: routes.parameters(room).collect(),
         client_ip: client.origin.client_ip,
         user_agent: client.origin.user_agent.as_deref(),
+        identity: identity.map(|identity| &*identity.name),
+        claims: identity.map(|identity| &identity.claims).filter(|claims| !claims.is_empty()),
     }
 }
 

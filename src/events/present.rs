@@ -69,7 +69,7 @@ impl Present {
             (Target::Outlet(outlet), Receiver::Outlet(other)) => outlet == other,
             _ => false,
         };
-        let target = shared.routes.targets(own).into_iter().find(is_meant)?;
+        let target = client.targets(&shared.routes).into_iter().find(is_meant)?;
         let subprotocol = client.origin.subprotocol.as_deref().map(str::to_owned);
         let what = What::Present { subprotocol, present: true };
         let since = client.origin.connected_at;
@@ -84,7 +84,11 @@ impl Present {
 /// and before the client sees its 101, so that it is not told of those that come after it.
 pub fn present_for(shared: &Shared, client: &Client) -> Present {
     let room = &client.room.path;
-    Present::new(shared, Receiver::Client(room.clone(), client.id()), Place::Endpoint(room.endpoint()))
+    let receiver = Receiver::Client(room.clone(), client.id());
+    match client.rights.receive {
+        true => Present::new(shared, receiver, Place::Endpoint(room.endpoint())),
+        false => Present { receiver, left: Vec::new().into_iter() },
+    }
 }
 
 /// Tells a client of those that are there. It waits as long as the client takes nothing, or until its connection ends.

@@ -72,7 +72,6 @@ pub(super) fn encode(decoded: &Decoded, origin: &Origin, audience: Audience) -> 
         out.extend_from_slice(description.as_bytes());
         out.push(b',');
     }
-    let session = origin.session.to_string();
     if audience == Audience::Remote || !decoded.carried.is_empty() {
         let own = (audience == Audience::Remote).then_some(&origin.session);
         let ids: Vec<_> = own.into_iter().chain(&decoded.carried).map(Id::to_string).collect();
@@ -80,15 +79,25 @@ pub(super) fn encode(decoded: &Decoded, origin: &Origin, audience: Audience) -> 
         out.extend_from_slice(ids.join(" ").as_bytes());
         out.extend_from_slice(br#"","#);
     }
+    write_session(&mut out, origin);
+    out.push(b'}');
+    Message { kind: Kind::Text, data: Bytes::from(out) }
+}
+
+/// The member that says who the sender is.
+fn write_session(out: &mut Vec<u8>, origin: &Origin) {
     out.extend_from_slice(br#""_session":{"type":"websocket","id":""#);
-    out.extend_from_slice(session.as_bytes());
+    out.extend_from_slice(origin.session.to_string().as_bytes());
     out.push(b'"');
     if let Some(subprotocol) = &origin.subprotocol {
         out.extend_from_slice(br#","subprotocol":"#);
-        json::write_string(&mut out, subprotocol);
+        json::write_string(out, subprotocol);
     }
-    out.extend_from_slice(b"}}");
-    Message { kind: Kind::Text, data: Bytes::from(out) }
+    if let Some(identity) = &origin.identity {
+        out.push(b',');
+        out.extend_from_slice(identity.members().as_bytes());
+    }
+    out.push(b'}');
 }
 
 /// What a message names.

@@ -35,7 +35,7 @@
 //!   Node-RED drops it. If there are several `payload` members, the last one counts, as in `JSON.parse`.
 //! - **`_session`**: every `_session` that a sender wrote in the format `message` is removed, duplicates too, however
 //!   its key is escaped and whatever its value is. The sender's own is added at the end:
-//!   `{"type":"websocket","id":"<16 hex digits>"}`, with a `subprotocol` if one was agreed. So no client can send in
+//!   `{"type":"websocket","id":"<16 hex digits>"}`, with a `subprotocol` if one was agreed, and with `identity` and `claims` if the sender was authenticated. So no client can send in
 //!   the name of another one. All other bytes between the braces stay as they came. A `_session` inside another value
 //!   or inside JSON that is a payload is data; `_Session` is another member.
 //! - **`_wsgate`**: over a link, the sender's id is also in this member, as a string. Node-RED replaces our `_session`

@@ -47,6 +47,10 @@ pub(super) fn encode(decoded: &Decoded, origin: &Origin, audience: Audience, now
         json::write_string(&mut out, subprotocol);
         out.push(b',');
     }
+    if let Some(identity) = &origin.identity {
+        out.extend_from_slice(identity.members().as_bytes());
+        out.push(b',');
+    }
     if let Some(description) = description {
         out.extend_from_slice(format!(r#""session":"{}","#, origin.session).as_bytes());
         out.extend_from_slice(description.as_bytes());

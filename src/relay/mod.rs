@@ -305,10 +305,16 @@ impl Handler for ToUpstream<'_> {
     const LETS_OTHERS_RUN: bool = true;
 
     fn message(&mut self, message: Message, expected: usize) {
+        if !self.side.client.rights.send {
+            return self.side.client.close_for_sending();
+        }
         self.cork.push_owned(message, expected);
     }
 
     fn borrowed(&mut self, kind: Kind, payload: &[u8], expected: usize) {
+        if !self.side.client.rights.send {
+            return self.side.client.close_for_sending();
+        }
         self.cork.push_borrowed(kind, payload, expected);
     }
 

@@ -5,11 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
+use crate::auth::allow::Rights;
 use crate::connection::outbox::Outbox;
 use crate::connection::peer::Peer;
 use crate::id::Id;
 use crate::message::Origin;
 use crate::permits::Permit;
+use crate::route::{Routes, Target};
 use crate::shared::places::Place;
 use crate::shared::publisher::Publisher;
 use crate::shared::rooms::LiveRoom;
@@ -26,6 +28,8 @@ pub struct Client {
     pub peer: Arc<Peer>,
     /// Who it is, for the formats.
     pub origin: Origin,
+    /// What it may do.
+    pub rights: Rights,
     /// Whether it is here, for those that come later, if its endpoint tells them.
     pub presence: Option<Arc<Presence>>,
 }
@@ -50,6 +54,19 @@ impl Client {
     /// Its id, which is its session too.
     pub fn id(&self) -> Id {
         self.peer.id()
+    }
+
+    /// Where its messages go.
+    pub fn targets(&self, routes: &Routes) -> Vec<Target> {
+        let mut targets =
+            routes.targets(&self.room.path, self.origin.identity.as_ref().map(|identity| &*identity.name));
+        targets.retain(|target| self.rights.receive || *target != Target::Reply);
+        targets
+    }
+
+    /// Ends its connection: it has sent a message, and must not.
+    pub fn close_for_sending(&self) {
+        self.outbox().close(Some(1008), "Sending is not allowed");
     }
 
     /// What it has yet to get.

@@ -24,6 +24,15 @@ fn files() -> TempDir {
     directory
 }
 
+/// A directory with `tokens.txt`, in which each of these names has its token.
+pub(crate) fn files_of(tokens: &[(&str, &str)]) -> TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    let line =
+        |(name, token): &(&str, &str)| run_with_input(&["token", "hash", name], token.as_bytes()).stdout().to_owned();
+    write(&directory.path().join("tokens.txt"), &tokens.iter().map(line).collect::<String>());
+    directory
+}
+
 /// A file that only its owner can read.
 fn write(path: &Path, text: &str) {
     fs::write(path, text).unwrap();

@@ -6,6 +6,7 @@
 mod harness;
 
 mod auth;
+mod auth_rules;
 mod bad_frames;
 mod bad_requests;
 mod check;

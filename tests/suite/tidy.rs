@@ -34,6 +34,7 @@ const CIRCLES: [(&str, &str); 1] = [
 
 /// Rules: values in, value out. They know no socket, no clock and no log, also not for the sake of a type.
 const RULES: &[&str] = &[
+    "auth/allow.rs",
     "auth/credentials.rs",
     "auth/tokens.rs",
     "client/admission.rs",

@@ -7,6 +7,7 @@ use crate::config::section::{Keys, Section, Text, Value};
 use crate::config::settings::{AtCapacity, EndpointSettings, QueueSettings, Refuse, Welcome, WhenFull};
 use crate::path::Pattern;
 
+use super::allow::{RawAllow, allow};
 use super::bounds::{CONNECTIONS, MAX_MESSAGE, QUEUE_BYTES, QUEUE_MESSAGES};
 use super::http::subprotocols;
 use super::origins::origins;
@@ -35,6 +36,7 @@ pub(crate) static ENDPOINT: Keys = Keys {
         ("origins", "[\"https://dash.example\"]"),
         ("auth", "[\"devices\"]"),
         ("refuse", "\"answer\""),
+        ("allow", "[{ who = \"press-*\", path = \"/devices/{identity}\", receive = false }]"),
         ("address_sessions", "false"),
         ("choose_rooms", "false"),
         ("relay", "{ url = \"ws://127.0.0.1:9000/dev\" }"),
@@ -71,6 +73,8 @@ pub(crate) struct RawEndpoint {
     pub(crate) events_at: Option<usize>,
     /// The names under `auth`, as they stand; `None` if there is no `auth`.
     pub(crate) auth: Option<Vec<Text>>,
+    /// What `allow` says, if it is written.
+    pub(crate) allow: Option<RawAllow>,
     /// The place of `refuse` if it is not the default.
     pub(crate) refuse_at: Option<usize>,
     /// What `relay` says, if it is written as a table.
@@ -119,9 +123,7 @@ pub(super) fn endpoint(section: &Section<'_>, base_dir: &Path) -> RawEndpoint {
     section.read("address_sessions", &mut settings.address_sessions, |v| v.boolean());
     section.read("choose_rooms", &mut settings.choose_rooms, |v| v.boolean());
     section.read("events", &mut settings.events, |v| v.choices(&EVENTS_OF_CLIENTS));
-    let refusals = [("answer", Refuse::Answer), ("close", Refuse::Close)];
-    section.read("refuse", &mut settings.refuse, |v| v.choice(&refusals));
-    let refuse_at = section.get("refuse").filter(|_| settings.refuse == Refuse::Close).map(|value| value.at());
+    let (auth, allow, refuse_at) = guard(section, &mut settings);
     let addresses = section.get("address_sessions").filter(|_| settings.address_sessions && format != Some(None));
     let relay = section.get("relay").and_then(|value| value.section(&RELAY)).map(|section| relay(&section, base_dir));
     let events = section.get("events").filter(|value| to_is_good.unwrap_or(true) && !value.is_empty_list());
@@ -137,11 +139,25 @@ pub(super) fn endpoint(section: &Section<'_>, base_dir: &Path) -> RawEndpoint {
         pong_timeout_at: section.get("pong_timeout").map(|value| value.at()),
         address_sessions_at: addresses.map(|value| value.at()),
         events_at: events.map(|value| value.at()),
-        auth: section.get("auth").map(|value| auth(&value)),
+        auth,
         refuse_at,
+        allow,
         relay,
         not_of_relay: NOT_OF_RELAY.into_iter().filter_map(|key| Some((key, section.get(key)?.at()))).collect(),
     }
+}
+
+/// Who is let in, and what else is said of that: the names, the rules, and where `refuse` stands if it is not the default.
+fn guard(
+    section: &Section<'_>,
+    settings: &mut EndpointSettings,
+) -> (Option<Vec<Text>>, Option<RawAllow>, Option<usize>) {
+    let refusals = [("answer", Refuse::Answer), ("close", Refuse::Close)];
+    section.read("refuse", &mut settings.refuse, |v| v.choice(&refusals));
+    let allow = section.get("allow").map(|value| allow(&value));
+    settings.allow = allow.as_ref().map(|allow| allow.rules.clone());
+    let refuse_at = section.get("refuse").filter(|_| settings.refuse == Refuse::Close).map(|value| value.at());
+    (section.get("auth").map(|value| auth(&value)), allow, refuse_at)
 }
 
 /// The names of `[[auth]]` tables, at least one.
@@ -155,6 +171,14 @@ fn auth(value: &Value<'_>) -> Vec<Text> {
 fn path(value: &Value<'_>) -> Option<Pattern> {
     let text = value.text()?;
     let pattern = Pattern::parse(&text.value);
+    if pattern.as_ref().is_ok_and(|pattern| pattern.names().any(|name| name == "identity")) {
+        value.mistake(format_args!(
+            "is {:?}, but {{identity}} is who a client is, in \"to\" and \"allow\": give the parameter another name, for \
+             example {{user}}",
+            text.written
+        ));
+        return None;
+    }
     pattern.map_err(|error| value.mistake(format_args!("is {:?}: {error}", text.written))).ok()
 }
 

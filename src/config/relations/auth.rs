@@ -36,6 +36,20 @@ pub(super) fn of_endpoint(raw: &Raw, endpoint: &RawEndpoint, report: &Report<'_>
              remove it",
         );
     }
+    if let (Some(allow), None) = (&endpoint.allow, &endpoint.auth) {
+        report.mistake(
+            allow.at,
+            "\"allow\" in [[endpoint]] has no meaning without auth, which says who a client is: add auth, or remove it",
+        );
+    }
+    if let (Some(at), true) = (endpoint.allow.as_ref().and_then(|allow| allow.no_receive_at), endpoint.relay.is_some())
+    {
+        report.mistake(
+            at,
+            "\"receive\" in allow of [[endpoint]] has no meaning beside relay, whose server decides what its clients get: \
+             remove it",
+        );
+    }
     let mut ids = Vec::new();
     for text in endpoint.auth.iter().flatten() {
         let index = raw.auths.iter().position(|auth| auth.settings.name == text.value);

@@ -11,6 +11,9 @@ use crate::template::{Source, Template};
 
 use super::{destination, heartbeat};
 
+/// The name in the braces of a destination that is who the sender is.
+const IDENTITY: &str = "identity";
+
 /// Two endpoints cannot have paths of the same shape on one listener.
 pub(super) fn check_shape(earlier: &[RawEndpoint], endpoint: &RawEndpoint, report: &Report<'_>) {
     let Some(pattern) = &endpoint.pattern else { return };
@@ -115,7 +118,9 @@ pub(super) fn route(raw: &Raw, endpoint: &RawEndpoint, report: &Report<'_>) -> V
         RawDestination::Reply => vec![Destination::Reply],
         RawDestination::Broadcast => vec![Destination::Broadcast],
         RawDestination::Others => vec![Destination::Others],
-        RawDestination::Endpoint(path) if endpoint.settings.choose_rooms => {
+        RawDestination::Endpoint(path)
+            if endpoint.settings.choose_rooms || path.names().any(|name| name == IDENTITY) =>
+        {
             chosen_or_own(&raw.endpoints, endpoint, path, text, report)
         }
         RawDestination::Endpoint(path) => other_endpoint(&raw.endpoints, endpoint, path, text, report),
@@ -140,7 +145,8 @@ fn needs_field(endpoint: &RawEndpoint, destination: &RawDestination) -> bool {
         RawDestination::Picked(_) => true,
         RawDestination::Endpoint(path) => {
             let is_own = |name: &str| endpoint.pattern.iter().flat_map(Pattern::names).any(|own| own == name);
-            endpoint.settings.choose_rooms && !path.names().all(is_own)
+            let is_known = |name: &str| is_own(name) || name == IDENTITY && endpoint.auth.is_some();
+            endpoint.settings.choose_rooms && !path.names().all(is_known)
         }
         _ => false,
     }
@@ -171,7 +177,26 @@ fn chosen(
     text: &Text,
     report: &Report<'_>,
 ) -> Vec<Destination> {
-    if !from.settings.choose_rooms {
+    let own = |name: &str| from.pattern.iter().flat_map(Pattern::names).position(|own| own == name);
+    let source = |source: &Source| match source {
+        Source::Link => own("link").map_or_else(|| RoomSource::Field(["link".into()].into()), RoomSource::Own),
+        Source::Field(keys) => match &keys[..] {
+            [key] if &**key == IDENTITY && from.auth.is_some() => RoomSource::Identity,
+            [key] => own(key).map_or_else(|| RoomSource::Field(keys.clone()), RoomSource::Own),
+            _ => RoomSource::Field(keys.clone()),
+        },
+    };
+    let sources: Box<[RoomSource]> = template.sources().iter().map(source).collect();
+    let has_field = sources.iter().any(|source| matches!(source, RoomSource::Field(_)));
+    let is_identity = |source: &Source| matches!(source, Source::Field(keys) if keys[..] == [IDENTITY.into()]);
+    if has_field && !from.settings.choose_rooms && from.auth.is_none() && template.sources().iter().any(is_identity) {
+        report.mistake(
+            text.at,
+            format!("{:?} needs to know who its sender is: write auth = [\"NAME\"] in this [[endpoint]]", text.written),
+        );
+        return Vec::new();
+    }
+    if has_field && !from.settings.choose_rooms {
         report.mistake(
             text.at,
             format!(
@@ -184,15 +209,6 @@ fn chosen(
     }
     destination::warn_of_wrapped_keys(from.settings.format, template, text, report);
     let ids = destination::endpoints_of_shape(endpoints, template, "{payload.KEY}", text, report);
-    let own = |name: &str| from.pattern.iter().flat_map(Pattern::names).position(|own| own == name);
-    let source = |source: &Source| match source {
-        Source::Link => own("link").map_or_else(|| RoomSource::Field(["link".into()].into()), RoomSource::Own),
-        Source::Field(keys) => match &keys[..] {
-            [key] => own(key).map_or_else(|| RoomSource::Field(keys.clone()), RoomSource::Own),
-            _ => RoomSource::Field(keys.clone()),
-        },
-    };
-    let sources: Box<[RoomSource]> = template.sources().iter().map(source).collect();
     let own = |source: &RoomSource| if let RoomSource::Own(index) = source { Some(*index) } else { None };
     let own: Option<Box<[usize]>> = sources.iter().map(own).collect();
     let destination = |id| match &own {

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use crate::auth::allow::Rule;
 use crate::path::Pattern;
 
 use super::auth::AuthId;
@@ -49,6 +50,8 @@ pub struct EndpointSettings {
     pub origins: Origins,
     /// Who is let in: those with a credential that is right for any of these. Empty: everybody.
     pub auth: Vec<AuthId>,
+    /// What those may do who are let in: the first rule that fits decides, and without one nobody is. `None`: all.
+    pub allow: Option<Vec<Rule>>,
     /// What those get who are not let in.
     pub refuse: Refuse,
     /// Whether its clients may address other clients by `_session`. Default false.
@@ -87,6 +90,7 @@ impl Default for EndpointSettings {
             queue: QueueSettings::default(),
             origins: Origins::default(),
             auth: Vec::new(),
+            allow: None,
             refuse: Refuse::default(),
             address_sessions: false,
             choose_rooms: false,

@@ -62,6 +62,8 @@ pub enum Destination {
 pub enum RoomSource {
     /// The sender's own parameter with this number.
     Own(usize),
+    /// Who the sender is.
+    Identity,
     /// The keys that lead to it from the root of the message's JSON; at least one.
     Field(Box<[Box<str>]>),
 }
