@@ -102,7 +102,7 @@ fn admit(
     let (handshake, given_way) = shared.handshakes.enter(address, &socket);
     let incoming = Incoming {
         id,
-        stream: Stream::new(socket, listener.tls.as_ref().map(|tls| tls.context(Instant::now()))),
+        stream: Stream::new(socket, listener.tls.clone()),
         address,
         listener: Arc::clone(&listener.settings),
         connection,

@@ -289,7 +289,7 @@ impl Gateway {
 
 /// Says which endpoints of a listener that other machines can reach let everybody in.
 fn warn_if_open(settings: &Settings, listener: &ListenerSettings, bound: &str) {
-    if listener.address.is_local() {
+    if listener.address.is_local() || listener.requires_certificates() {
         return;
     }
     let open: Vec<String> = settings

@@ -47,6 +47,7 @@ mod http;
 
 // Leaves.
 mod address;
+mod certificate;
 mod clock;
 mod display;
 mod id;

@@ -1,4 +1,5 @@
-//! PEM files of TLS: the certificates or the private key in them, and whether the two can be used together.
+//! PEM files of TLS: the certificates, the private key or the revocation lists in them, and whether they can be used
+//! together.
 //!
 //! OpenSSL would ask the terminal for the passphrase of an encrypted key; here that is an error, so that nothing ever
 //! waits for somebody to type.
@@ -7,9 +8,10 @@ use std::fmt;
 
 use openssl::asn1::Asn1Time;
 use openssl::error::ErrorStack;
+use openssl::nid::Nid;
 use openssl::pkey::{PKey, Private};
 use openssl::ssl::{SslAcceptor, SslMethod};
-use openssl::x509::X509;
+use openssl::x509::{X509, X509Crl, X509NameRef, X509VerifyResult};
 
 /// Why a file cannot be used. Shown, it goes on after the name of the file.
 #[derive(Debug)]
@@ -18,6 +20,14 @@ pub enum PemError {
     NoCertificate,
     /// What stands between the lines of a certificate is none.
     BadCertificate(ErrorStack),
+    /// The server's own certificate is not good any more.
+    Expired(String),
+    /// No other certificate in the file is that of the issuer of the first.
+    NoIssuer(String),
+    /// There is no revocation list in it.
+    NoList,
+    /// What stands between the lines of a revocation list is none.
+    BadList(ErrorStack),
     /// There is no private key in it.
     NoKey,
     /// What stands between the lines of a private key is none.
@@ -39,6 +49,15 @@ pub fn certificates(pem: &[u8]) -> Result<Vec<X509>, PemError> {
     }
     let certificates = X509::stack_from_pem(pem).map_err(PemError::BadCertificate)?;
     if certificates.is_empty() { Err(PemError::BadCertificate(ErrorStack::get())) } else { Ok(certificates) }
+}
+
+/// The revocation lists in a file, at least one.
+pub fn revocation_lists(pem: &[u8]) -> Result<Vec<X509Crl>, PemError> {
+    const BEGIN: &[u8] = b"-----BEGIN X509 CRL-----";
+    let begins = pem.windows(BEGIN.len()).enumerate().filter(|(_, window)| *window == BEGIN).map(|(at, _)| at);
+    let lists = begins.map(|at| X509Crl::from_pem(&pem[at..])).collect::<Result<Vec<_>, _>>();
+    let lists = lists.map_err(PemError::BadList)?;
+    if lists.is_empty() { Err(PemError::NoList) } else { Ok(lists) }
 }
 
 /// The private key in a file.
@@ -72,6 +91,46 @@ pub fn check_pair(certificates: &[X509], key: &PKey<Private>) -> Result<(), PemE
     builder.set_private_key(key).map_err(PemError::Refused)
 }
 
+/// Whether clients will get on with a server that shows these certificates, the first as its own.
+pub fn check_server(chain: &[X509]) -> Result<(), PemError> {
+    let [own, others @ ..] = chain else { return Err(PemError::NoCertificate) };
+    if Asn1Time::days_from_now(0).is_ok_and(|now| own.not_after() < now) {
+        return Err(PemError::Expired(own.not_after().to_string()));
+    }
+    let has_issued = |other: &X509| {
+        other.issued(own) == X509VerifyResult::OK
+            && other.public_key().is_ok_and(|key| own.verify(&key).unwrap_or(false))
+    };
+    if others.is_empty() || has_issued(own) || others.iter().any(has_issued) {
+        return Ok(());
+    }
+    Err(PemError::NoIssuer(name(own.issuer_name())))
+}
+
+/// The name of the issuer of a certificate that stands alone, if other clients than browsers probably miss the
+/// issuer's: it says where to fetch that one, as certificates of public authorities do.
+pub fn lonely(chain: &[X509]) -> Option<String> {
+    let [own] = chain else { return None };
+    let is_fetched = own.authority_info()?.iter().any(|access| access.method().nid() == Nid::AD_CA_ISSUERS);
+    is_fetched.then(|| name(own.issuer_name()))
+}
+
+/// A name in a certificate, for people: `CN=press-3, O=Plant`.
+pub fn name(name: &X509NameRef) -> String {
+    let entries = name.entries().map(|entry| {
+        let text = entry.data().to_string().unwrap_or_default();
+        format!("{}={text}", entry.object().nid().short_name().unwrap_or("?"))
+    });
+    entries.collect::<Vec<_>>().join(", ")
+}
+
+/// What is to be said about revocation lists that are not up to date; the text goes on after the name of the file.
+pub fn lists_out_of_date(lists: &[X509Crl]) -> Option<String> {
+    let now = Asn1Time::days_from_now(0).ok()?;
+    let ended = lists.iter().find_map(|list| Some((list, list.next_update().filter(|end| **end < now)?)));
+    ended.map(|(list, end)| format!("holds a list of {:?} that expired on {end}", name(list.issuer_name())))
+}
+
 /// Which certificate it is, for people: its serial number and until when it is good.
 pub fn describe(certificate: &X509) -> String {
     let serial = certificate.serial_number().to_bn().and_then(|number| number.to_hex_str().map(|hex| hex.to_string()));
@@ -103,6 +162,20 @@ impl fmt::Display for PemError {
             PemError::BadCertificate(error) => {
                 write!(f, "holds a certificate that cannot be read ({}): copy the file again", reason(error))
             }
+            PemError::Expired(end) => {
+                write!(f, "holds a certificate that expired on {end}: renew it, or check the clock of this machine")
+            }
+            PemError::NoIssuer(issuer) => write!(
+                f,
+                "holds certificates behind the server's own, but not that of its issuer {issuer:?}: put the \
+                 intermediate certificate of that name second"
+            ),
+            PemError::NoList => {
+                f.write_str("holds no revocation list in PEM form: check that it is the right file (openssl crl -inform DER converts one)")
+            }
+            PemError::BadList(error) => {
+                write!(f, "holds a revocation list that cannot be read ({}): copy the file again", reason(error))
+            }
             PemError::NoKey => f.write_str("holds no private key in PEM form: check that it is the right file"),
             PemError::BadKey(error) => {
                 write!(f, "holds a private key that cannot be read ({}): copy the file again", reason(error))
@@ -127,7 +200,10 @@ impl fmt::Display for PemError {
 impl std::error::Error for PemError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            PemError::BadCertificate(error) | PemError::BadKey(error) | PemError::Refused(error) => Some(error),
+            PemError::BadCertificate(error)
+            | PemError::BadKey(error)
+            | PemError::BadList(error)
+            | PemError::Refused(error) => Some(error),
             _ => None,
         }
     }

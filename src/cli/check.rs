@@ -10,9 +10,9 @@ use std::time::Duration;
 use super::exit;
 use super::failure::tell;
 use crate::config::{
-    self, AtCapacity, ConfigError, Destination, DialSettings, EndpointSettings, EventKind, Format, Hosts,
-    LinkDestination, LinkSettings, ListenerSettings, Origins, OutletPolicy, Proxy, Settings, Welcome, write_duration,
-    write_size,
+    self, AtCapacity, ClientCertificates, ConfigError, Destination, DialSettings, EndpointSettings, EventKind, Format,
+    Hosts, LinkDestination, LinkSettings, ListenerSettings, Origins, OutletPolicy, Proxy, Settings, Welcome,
+    write_duration, write_size,
 };
 use crate::display::for_terminal;
 
@@ -77,11 +77,26 @@ fn count_say(rules: usize) -> String {
 
 fn describe_listener(listener: &ListenerSettings, all: &Settings) -> String {
     let ListenerSettings { name, address, tls, hosts } = listener;
-    let protocol = if tls.is_some() { "TLS" } else { "plain" };
+    let mut protocol = if tls.is_some() { "TLS" } else { "plain" }.to_owned();
+    if let Some(tls) = tls {
+        if tls.certificates.len() > 1 {
+            let _ = write!(protocol, " with {} certificates", tls.certificates.len());
+        }
+        if let Some(ClientCertificates { required, lists, .. }) = &tls.clients {
+            protocol.push_str(if *required {
+                ", clients need a certificate"
+            } else {
+                ", clients may show a certificate"
+            });
+            if !lists.is_empty() {
+                protocol.push_str(" that is not revoked");
+            }
+        }
+    }
     let mut on_it = all.endpoints.iter().filter(|endpoint| endpoint.is_on(listener));
     let reach = if address.is_local() {
         "this machine only"
-    } else if on_it.all(|endpoint| !endpoint.auth.is_empty()) {
+    } else if listener.requires_certificates() || on_it.all(|endpoint| !endpoint.auth.is_empty()) {
         "reachable from the network"
     } else {
         "reachable from the network, without authentication"

@@ -26,9 +26,9 @@ pub(crate) use raw::dial::{is_server_name, proxy_of};
 
 pub use mistake::{ConfigError, Mistake};
 pub use settings::{
-    AtCapacity, Destination, DialSettings, DialTls, EndpointId, EndpointSettings, EventKind, Format, Hosts,
-    LinkDestination, LinkId, LinkSettings, ListenAddress, ListenerSettings, Origins, OutletPolicy, Proxy,
-    QueueSettings, Refuse, RelaySettings, RoomSource, Settings, TlsSettings, Welcome, WhenFull,
+    AtCapacity, ClientCertificates, Destination, DialSettings, DialTls, EndpointId, EndpointSettings, EventKind,
+    Format, Hosts, LinkDestination, LinkId, LinkSettings, ListenAddress, ListenerSettings, ListenerTls, Origins,
+    OutletPolicy, Proxy, QueueSettings, Refuse, RelaySettings, RoomSource, Settings, TlsSettings, Welcome, WhenFull,
 };
 pub(crate) use units::{write_duration, write_size};
 pub(crate) use variables::substitute;

@@ -8,10 +8,10 @@ use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
-use openssl::ssl::SslContext;
-
+use super::server_tls::ServerTls;
 use super::socket::Socket;
 use super::tls::{Decrypted, Session};
+use crate::certificate::ClientCertificate;
 use crate::http::misplaced::Misplaced;
 use crate::http::request::{HEAD_MAX, head_end};
 
@@ -27,7 +27,7 @@ pub struct Stream {
     /// The accepted socket, under the TLS if there is any. Whoever else has it can only shut it down.
     pub socket: Arc<Socket>,
     /// What a TLS session is made of, until the peer has begun one.
-    context: Option<SslContext>,
+    tls: Option<Arc<ServerTls>>,
     /// The TLS session, from the peer's first whole record on.
     session: Option<Session>,
 }
@@ -61,9 +61,9 @@ pub struct Head {
 }
 
 impl Stream {
-    /// A stream before its handshake; over TLS if there is a context for it.
-    pub fn new(socket: Arc<Socket>, tls: Option<SslContext>) -> Stream {
-        Stream { socket, context: tls, session: None }
+    /// A stream before its handshake; over TLS if its listener has TLS.
+    pub fn new(socket: Arc<Socket>, tls: Option<Arc<ServerTls>>) -> Stream {
+        Stream { socket, tls, session: None }
     }
 
     /// The socket, and the TLS session over it: there is one after a head has been read over TLS. `None` if somebody else
@@ -74,12 +74,17 @@ impl Stream {
 
     /// Whether the peer is spoken to over TLS.
     pub fn is_tls(&self) -> bool {
-        self.context.is_some() || self.session.is_some()
+        self.tls.is_some() || self.session.is_some()
+    }
+
+    /// The certificate that the peer has proved to have; `None` without one. It takes a while, so ask once.
+    pub fn client_certificate(&self) -> Option<ClientCertificate> {
+        self.session.as_ref().and_then(Session::client_certificate)
     }
 
     /// Goes on without TLS, for a peer that does not speak it.
     pub fn give_up_tls(&mut self) {
-        self.context = None;
+        self.tls = None;
         self.session = None;
     }
 
@@ -132,7 +137,7 @@ impl Stream {
 
     /// Whether the peer is to be spoken to over TLS and cannot be yet.
     pub fn is_secret_not_agreed(&self) -> bool {
-        self.context.is_some() || self.session.as_ref().is_some_and(|session| !session.is_ready())
+        self.tls.is_some() || self.session.as_ref().is_some_and(|session| !session.is_ready())
     }
 
     /// As [`linger`](Stream::linger), for a peer with which no TLS session came about: it has been
@@ -144,11 +149,12 @@ impl Stream {
 
     /// The TLS handshake; returns what the client has sent behind it already.
     fn shake_hands(&mut self, deadline: Instant) -> Result<Vec<u8>, HeadError> {
-        let Some(context) = self.context.clone() else { return Ok(Vec::new()) };
+        let Some(tls) = self.tls.clone() else { return Ok(Vec::new()) };
         let mut cipher = self.first_record(deadline)?;
-        let session = Session::new(&context).map_err(|error| HeadError::Tls(error.into()))?;
+        let base = tls.begin(Instant::now());
+        let session = Session::new(&base.context).map_err(|error| HeadError::Tls(error.into()))?;
         let session = self.session.insert(session);
-        self.context = None;
+        self.tls = None;
         loop {
             let done = session.handshake(&cipher);
             let outgoing = session.take_outgoing();
@@ -156,6 +162,11 @@ impl Stream {
                 self.socket.send_now(&outgoing).map_err(HeadError::Io)?;
             }
             if done.map_err(HeadError::Tls)? {
+                if tls.trusts_others_than(&base) && session.client_certificate().is_some() {
+                    // Its certificate may be one of those that are not trusted any more.
+                    let why = "a reload changed which certificates of clients are trusted: it may connect again";
+                    return Err(HeadError::Tls(io::Error::other(why)));
+                }
                 let mut input = Vec::new();
                 decrypt_all(&self.socket, session, &[], &mut input)?;
                 return Ok(input);

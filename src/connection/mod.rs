@@ -1,6 +1,7 @@
 //! One WebSocket, both ways: its handshake, what it reads, what it writes.
 
 pub mod buffer_pool;
+pub mod client_trust;
 pub mod close;
 mod collected;
 pub mod ending;
@@ -15,6 +16,7 @@ pub mod queue;
 pub mod read_loop;
 pub mod reader;
 pub mod record_writer;
+pub mod server_names;
 pub mod server_tls;
 pub mod socket;
 pub mod tls;

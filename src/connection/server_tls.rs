@@ -1,16 +1,23 @@
-//! A listener's TLS: TLS 1.2 and 1.3, Mozilla's intermediate profile, from the files of its certificate and its key.
+//! A listener's TLS: TLS 1.2 and 1.3, Mozilla's intermediate profile, with the files of its certificates and keys, and of
+//! whom it trusts among its clients. The files can be read again while it runs.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use std::{fmt, io};
 
 use openssl::error::ErrorStack;
 use openssl::pkey::{PKey, Private};
-use openssl::ssl::{SslAcceptor, SslContext, SslMethod, SslMode, SslOptions, SslSessionCacheMode, SslVersion};
+use openssl::ssl::{
+    NameType, SniError, SslAcceptor, SslAcceptorBuilder, SslContext, SslMethod, SslMode, SslOptions,
+    SslSessionCacheMode, SslVersion,
+};
 use openssl::x509::X509;
 
-use crate::config::TlsSettings;
+use crate::config::{ListenerTls, TlsSettings};
+use crate::connection::client_trust::ClientTrust;
+use crate::connection::server_names::{ServerNames, pick};
 use crate::pem::{self, PemError};
 use crate::reload::{Fresh, Reloadable, read_file};
 use crate::sync::Mutex;
@@ -24,8 +31,15 @@ const TICKET_KEYS: Duration = Duration::from_secs(12 * 60 * 60);
 pub struct ServerTls {
     /// Whose it is, for the log.
     owner: String,
-    files: TlsSettings,
-    in_force: Arc<Mutex<InForce>>,
+    files: ListenerTls,
+    state: Arc<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    in_force: Mutex<InForce>,
+    /// Counts the changes of whom is trusted, and is changed with the lock above in hand.
+    generation: AtomicU64,
 }
 
 /// What sessions that begin now are made of.
@@ -40,43 +54,82 @@ struct InForce {
 /// What was in the files.
 #[derive(Debug)]
 struct Material {
-    /// As they were read, to know whether they are others now.
-    files: [Vec<u8>; 2],
+    /// At least one. The first is for clients that ask for an unknown name or for none.
+    certificates: Vec<Certificate>,
+    trust: Option<ClientTrust>,
+    /// The files as they were read, to know whether they are others now: those of the certificates, and those that say
+    /// who is trusted.
+    of_certificates: Vec<Vec<u8>>,
+    of_trust: Vec<Vec<u8>>,
+}
+
+#[derive(Debug)]
+struct Certificate {
     /// It begins with the server's own certificate.
     chain: Vec<X509>,
     key: PKey<Private>,
+    names: ServerNames,
+}
+
+/// What one session is made of, and which trust it goes by.
+#[derive(Debug)]
+pub struct SessionBase {
+    /// What it is made of.
+    pub context: SslContext,
+    generation: u64,
 }
 
 impl ServerTls {
-    /// Reads the certificate and the key. `owner` is whose they are, for the log: `listener "main"`.
+    /// Reads all files. `owner` is whose they are, for the log: `listener "main"`.
     ///
     /// # Errors
-    /// A file that cannot be read or is no PEM, a key that is encrypted or does not belong to the certificate.
-    pub fn load(owner: String, files: &TlsSettings) -> Result<ServerTls, ContextError> {
+    /// A file that cannot be read or is no PEM, a key that is encrypted or does not belong to its certificate, a
+    /// certificate that has expired or whose chain lacks its issuer.
+    pub fn load(owner: String, files: &ListenerTls) -> Result<ServerTls, ContextError> {
         let in_force = InForce::of(Arc::new(Material::read(files)?), Instant::now())
-            .map_err(|error| unusable(&files.certificate)(PemError::Refused(error)))?;
-        Ok(ServerTls { owner, files: files.clone(), in_force: Arc::new(Mutex::new(in_force)) })
+            .map_err(|error| unusable(files.first())(PemError::Refused(error)))?;
+        let state = State { in_force: Mutex::new(in_force), generation: AtomicU64::new(0) };
+        Ok(ServerTls { owner, files: files.clone(), state: Arc::new(state) })
     }
 
     /// What a session that begins now is made of. A new context has new keys for tickets: a client that comes back with a
     /// ticket of an older one does a whole handshake.
-    pub fn context(&self, now: Instant) -> SslContext {
+    pub fn begin(&self, now: Instant) -> SessionBase {
         let material = {
-            let in_force = self.in_force.lock();
+            let in_force = self.state.in_force.lock();
             if now < in_force.until {
-                return in_force.context.clone();
+                return self.state.base(&in_force);
             }
             Arc::clone(&in_force.material)
         };
         let renewed = InForce::of(material, now);
-        let mut in_force = self.in_force.lock();
+        let mut in_force = self.state.in_force.lock();
         // A reload may have been faster.
         if let Ok(renewed) = renewed
             && Arc::ptr_eq(&renewed.material, &in_force.material)
         {
             *in_force = renewed;
         }
-        in_force.context.clone()
+        self.state.base(&in_force)
+    }
+
+    /// Whether others are trusted by now than when this session began.
+    pub fn trusts_others_than(&self, base: &SessionBase) -> bool {
+        self.state.generation.load(Ordering::Acquire) != base.generation
+    }
+}
+
+impl State {
+    fn base(&self, in_force: &InForce) -> SessionBase {
+        SessionBase { context: in_force.context.clone(), generation: self.generation.load(Ordering::Acquire) }
+    }
+
+    fn replace(&self, fresh: InForce) {
+        let mut in_force = self.in_force.lock();
+        if fresh.material.of_trust != in_force.material.of_trust {
+            self.generation.fetch_add(1, Ordering::Release);
+        }
+        *in_force = fresh;
     }
 }
 
@@ -86,43 +139,69 @@ impl Reloadable for ServerTls {
         let failed = |error: ContextError| format!("{owner}: {error}");
         let material = Material::read(&self.files).map_err(failed)?;
         let what = format!("{owner}: {}", material.describe(&self.files));
-        if material.files == self.in_force.lock().material.files {
+        if material.is_as(&self.state.in_force.lock().material) {
             // Tickets stay good.
             return Ok(Fresh { what, apply: Box::new(|| {}) });
         }
         let fresh = InForce::of(Arc::new(material), Instant::now())
-            .map_err(|error| failed(unusable(&self.files.certificate)(PemError::Refused(error))))?;
-        let in_force = Arc::clone(&self.in_force);
-        Ok(Fresh { what, apply: Box::new(move || *in_force.lock() = fresh) })
+            .map_err(|error| failed(unusable(self.files.first())(PemError::Refused(error))))?;
+        let state = Arc::clone(&self.state);
+        Ok(Fresh { what, apply: Box::new(move || state.replace(fresh)) })
     }
 }
 
 impl InForce {
     fn of(material: Arc<Material>, now: Instant) -> Result<InForce, ErrorStack> {
-        let context = context_of(&material.chain, &material.key)?;
-        Ok(InForce { material, context, until: now + TICKET_KEYS })
+        let context = context_of(&material)?;
+        let lasts = material.trust.as_ref().and_then(ClientTrust::lasts).unwrap_or(TICKET_KEYS);
+        Ok(InForce { material, context, until: now + lasts.min(TICKET_KEYS) })
     }
 }
 
 impl Material {
-    fn read(files: &TlsSettings) -> Result<Material, ContextError> {
-        let TlsSettings { certificate, private_key } = files;
+    fn read(files: &ListenerTls) -> Result<Material, ContextError> {
         let read =
             |path: &Path| read_file(path).map_err(|cause| ContextError::Unreadable { path: path.to_owned(), cause });
-        let files = [read(certificate)?, read(private_key)?];
-        let chain = pem::certificates(&files[0]).map_err(unusable(certificate))?;
-        let key = pem::private_key(&files[1]).map_err(unusable(private_key))?;
-        pem::check_pair(&chain, &key).map_err(unusable(private_key))?;
-        Ok(Material { files, chain, key })
+        let (mut certificates, mut of_certificates, mut of_trust) = (Vec::new(), Vec::new(), Vec::new());
+        for TlsSettings { certificate, private_key } in &files.certificates {
+            let (chain_text, key_text) = (read(certificate)?, read(private_key)?);
+            let chain = pem::certificates(&chain_text).map_err(unusable(certificate))?;
+            let key = pem::private_key(&key_text).map_err(unusable(private_key))?;
+            pem::check_pair(&chain, &key).map_err(unusable(private_key))?;
+            pem::check_server(&chain).map_err(unusable(certificate))?;
+            let names = ServerNames::of(&chain[0]);
+            certificates.push(Certificate { chain, key, names });
+            of_certificates.extend([chain_text, key_text]);
+        }
+        let mut trust = None;
+        if let Some(clients) = &files.clients {
+            let text = read(&clients.ca)?;
+            let authorities = pem::certificates(&text).map_err(unusable(&clients.ca))?;
+            let mut lists = Vec::new();
+            of_trust.push(text);
+            for path in &clients.lists {
+                let text = read(path)?;
+                lists.extend(pem::revocation_lists(&text).map_err(unusable(path))?);
+                of_trust.push(text);
+            }
+            trust = Some(ClientTrust { required: clients.required, authorities, lists });
+        }
+        Ok(Material { certificates, trust, of_certificates, of_trust })
     }
 
-    /// Which certificate it is, for the log.
-    fn describe(&self, files: &TlsSettings) -> String {
-        let place = files.certificate.display();
-        match self.chain.first() {
-            Some(own) => format!("'{place}' with the certificate {}", pem::describe(own)),
-            None => format!("'{place}'"),
-        }
+    fn is_as(&self, other: &Material) -> bool {
+        self.of_certificates == other.of_certificates && self.of_trust == other.of_trust
+    }
+
+    /// What was read, for the log.
+    fn describe(&self, files: &ListenerTls) -> String {
+        let certificates = files.certificates.iter().zip(&self.certificates).map(|(files, read)| {
+            let own = read.chain.first().map(pem::describe).unwrap_or_default();
+            format!("'{}' with the certificate {own}", files.certificate.display())
+        });
+        let clients = files.clients.iter().flat_map(|clients| [&clients.ca].into_iter().chain(&clients.lists));
+        let clients = clients.map(|path| format!("'{}'", path.display()));
+        certificates.chain(clients).collect::<Vec<_>>().join(", ")
     }
 }
 
@@ -170,8 +249,29 @@ impl std::error::Error for ContextError {
     }
 }
 
-/// The chain begins with the server's own certificate.
-fn context_of(chain: &[X509], key: &PKey<Private>) -> Result<SslContext, ErrorStack> {
+/// A context for each certificate. Sessions begin with the first one, whose keys are those of all tickets, and change when
+/// the client has said which name it wants.
+fn context_of(material: &Material) -> Result<SslContext, ErrorStack> {
+    let trust = material.trust.as_ref();
+    let contexts = material.certificates.iter().map(|certificate| builder_of(certificate, trust));
+    let mut contexts = contexts.collect::<Result<Vec<_>, _>>()?.into_iter();
+    // There is at least one.
+    let mut first = contexts.next().ok_or_else(ErrorStack::get)?;
+    let further: Vec<SslContext> = contexts.map(|builder| builder.build().into_context()).collect();
+    if !further.is_empty() {
+        let names: Vec<_> = material.certificates.iter().map(|certificate| certificate.names.clone()).collect();
+        first.set_servername_callback(move |ssl, _| {
+            match ssl.servername(NameType::HOST_NAME).and_then(|name| pick(&names, name)) {
+                None => Err(SniError::NOACK),
+                Some(0) => Ok(()),
+                Some(index) => ssl.set_ssl_context(&further[index - 1]).map_err(|_| SniError::ALERT_FATAL),
+            }
+        });
+    }
+    Ok(first.build().into_context())
+}
+
+fn builder_of(certificate: &Certificate, trust: Option<&ClientTrust>) -> Result<SslAcceptorBuilder, ErrorStack> {
     let mut builder = SslAcceptor::mozilla_intermediate_v5(SslMethod::tls_server())?;
     builder.set_min_proto_version(Some(SslVersion::TLS1_2))?;
     // A renegotiation would let a peer spend our processor time at will (CVE-2011-1473).
@@ -180,14 +280,17 @@ fn context_of(chain: &[X509], key: &PKey<Private>) -> Result<SslContext, ErrorSt
     builder.set_mode(SslMode::RELEASE_BUFFERS);
     // Sessions are resumed from tickets that the client keeps; a cache here would be memory per client.
     builder.set_session_cache_mode(SslSessionCacheMode::OFF);
-    for (at, certificate) in chain.iter().enumerate() {
+    for (at, one) in certificate.chain.iter().enumerate() {
         match at {
-            0 => builder.set_certificate(certificate)?,
-            _ => builder.add_extra_chain_cert(certificate.clone())?,
+            0 => builder.set_certificate(one)?,
+            _ => builder.add_extra_chain_cert(one.clone())?,
         }
     }
-    builder.set_private_key(key)?;
-    Ok(builder.build().into_context())
+    builder.set_private_key(&certificate.key)?;
+    if let Some(trust) = trust {
+        trust.apply(&mut builder)?;
+    }
+    Ok(builder)
 }
 
 #[cfg(test)]
@@ -203,10 +306,11 @@ mod tests {
     use crate::connection::socket::Socket;
 
     /// Connects to a server whose sessions are made of this, and reads a little, with which tickets come.
-    fn connect(context: SslContext, client: &Arc<ClientConfig>) -> Option<HandshakeKind> {
+    fn connect(tls: &Arc<ServerTls>, client: &Arc<ClientConfig>) -> Option<HandshakeKind> {
         let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let tls = Arc::clone(tls);
         let server = std::thread::spawn(move || {
-            let mut stream = Stream::new(Arc::new(Socket::new(ours)), Some(context));
+            let mut stream = Stream::new(Arc::new(Socket::new(ours)), Some(tls));
             stream.read_head(Instant::now() + Duration::from_secs(10)).unwrap();
             stream.write(b"hello").unwrap();
         });
@@ -230,8 +334,8 @@ mod tests {
         let client = Arc::new(ClientConfig::builder().with_root_certificates(roots).with_no_client_auth());
 
         let files = TlsSettings { certificate, private_key: key };
-        let tls = ServerTls::load("a listener".to_owned(), &files).unwrap();
-        let late = tls.in_force.lock().until;
+        let tls = Arc::new(ServerTls::load(String::new(), &ListenerTls::of(files)).unwrap());
+        let late = tls.state.in_force.lock().until;
         let (began, soon) = (late - TICKET_KEYS, late - Duration::from_secs(1));
         let table = [
             ("a first", began, HandshakeKind::Full),
@@ -240,7 +344,9 @@ mod tests {
             ("one with a ticket of the new keys", late, HandshakeKind::Resumed),
         ];
         for (who, now, kind) in table {
-            assert_eq!(connect(tls.context(now), &client), Some(kind), "{who} connection");
+            // What is renewed at this time stays for a while.
+            tls.begin(now);
+            assert_eq!(connect(&tls, &client), Some(kind), "{who} connection");
         }
     }
 }

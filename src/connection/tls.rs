@@ -13,6 +13,8 @@ use std::sync::Arc;
 use openssl::error::ErrorStack;
 use openssl::ssl::{ErrorCode, ShutdownState, Ssl, SslContext, SslStream};
 
+use crate::certificate::ClientCertificate;
+use crate::connection::client_trust;
 use crate::sync::Mutex;
 
 /// The most ciphertext that may come without a byte of plaintext in it. A record has 16 KiB, so this is nothing but
@@ -79,7 +81,9 @@ impl MemoryStream {
 impl Session {
     /// The session of a client, before its handshake.
     pub fn new(context: &SslContext) -> Result<Session, ErrorStack> {
-        let stream = SslStream::new(Ssl::new(context)?, Buffers::default())?;
+        let mut ssl = Ssl::new(context)?;
+        client_trust::prepare(&mut ssl);
+        let stream = SslStream::new(ssl, Buffers::default())?;
         Ok(MemoryStream::Accepted(stream).into())
     }
 
@@ -91,10 +95,23 @@ impl Session {
             // A dialled session exists only once its handshake is done.
             return Ok(true);
         };
+        let broken = |text: String| Err(io::Error::new(io::ErrorKind::InvalidData, text));
         match stream.accept() {
-            Ok(()) => Ok(true),
+            Ok(()) => client_trust::stale(stream.ssl()).map_or(Ok(true), broken),
             Err(error) if error.code() == ErrorCode::WANT_READ => Ok(false),
-            Err(error) => Err(io::Error::new(io::ErrorKind::InvalidData, explained(&error))),
+            Err(error) => match client_trust::refusal(stream.ssl()) {
+                Some(reason) => broken(reason.to_owned()),
+                None => broken(explained(&error)),
+            },
+        }
+    }
+
+    /// What the certificate says that the client has proved to have; `None` without one. It was verified when the session
+    /// began, or when the one began that this one goes on with.
+    pub fn client_certificate(&self) -> Option<ClientCertificate> {
+        match &self.stream {
+            MemoryStream::Accepted(stream) => Some(ClientCertificate::of(&*stream.ssl().peer_certificate()?)),
+            MemoryStream::Dialled(_) => None,
         }
     }
 
@@ -337,6 +354,9 @@ fn explained(error: &openssl::ssl::Error) -> String {
         }
         () if is_any(&["alert certificate expired"]) => "for the client the certificate has expired",
         () if is_any(&["unsupported protocol", "version too low"]) => "the client has no TLS 1.2 or 1.3",
+        () if is_any(&["peer did not return a certificate"]) => {
+            "the client has no certificate, and `client_certificate` is \"required\""
+        }
         () if is_any(&["no shared cipher"]) => "the client has no cipher that wsgate has",
         () if is_any(&["wrong version number", "packet length too long"]) => "what the client sent is no TLS",
         () => return reason.to_owned(),
@@ -351,7 +371,7 @@ mod tests {
     use openssl::ssl::SslContext;
 
     use super::*;
-    use crate::config::TlsSettings;
+    use crate::config::{ListenerTls, TlsSettings};
     use crate::connection::server_tls::ServerTls;
 
     /// The settings of a server for `localhost`, and its certificate.
@@ -363,7 +383,7 @@ mod tests {
         std::fs::write(&private_key, made.signing_key.serialize_pem()).unwrap();
         let trusted = native_tls::Certificate::from_pem(made.cert.pem().as_bytes()).unwrap();
         let files = TlsSettings { certificate, private_key };
-        (ServerTls::load(String::new(), &files).unwrap().context(Instant::now()), trusted)
+        (ServerTls::load(String::new(), &ListenerTls::of(files)).unwrap().begin(Instant::now()).context, trusted)
     }
 
     fn connector(trusted: Option<native_tls::Certificate>, newest: native_tls::Protocol) -> native_tls::TlsConnector {

@@ -62,24 +62,28 @@ fn b31_check_and_serve_name_the_key_that_cannot_be_used() {
 }
 
 #[test]
-fn b31_check_warns_of_a_certificate_that_has_expired() {
+fn b31_check_tells_of_a_certificate_that_has_expired() {
     let directory = tempfile::tempdir().unwrap();
     let mut parameters = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
     (parameters.not_before, parameters.not_after) = (date_time_ymd(2001, 1, 1), date_time_ymd(2002, 1, 1));
     let key = KeyPair::generate().unwrap();
     fs::write(directory.path().join("old.pem"), parameters.self_signed(&key).unwrap().pem()).unwrap();
     fs::write(directory.path().join("old.key"), key.serialize_pem()).unwrap();
-    let text = "[[listen]]\ntls = { certificate = \"old.pem\", private_key = \"old.key\" }\n";
-    let output = wsgate("check", &directory, text);
+    let tls = "tls = { certificate = \"old.pem\", private_key = \"old.key\" }\n";
+    let told = "in tls of [[listen]] names \"old.pem\", which holds a certificate that expired on Jan  1 00:00:00 2002 \
+                GMT: renew it, or check the clock of this machine\n";
+    // Its clients would all refuse it.
+    let output = wsgate("check", &directory, &format!("[[listen]]\n{tls}"));
+    assert_eq!(output.status.code(), Some(78), "{}", stderr(&output));
+    assert_eq!(stderr(&output), format!("wsgate.toml:2:23: \"certificate\" {told}1 mistake found\n"));
+    // The server of a link need not.
+    let link = format!("[[link]]\nname = \"a\"\nurl = \"wss://h/\"\n{tls}");
+    let output = wsgate("check", &directory, &link);
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
-    assert_eq!(
-        stderr(&output),
-        "wsgate.toml:2:23: warning: \"certificate\" in tls of [[listen]] names \"old.pem\", which holds a certificate \
-         that expired on Jan  1 00:00:00 2002 GMT: renew it, or check the clock of this machine\n"
-    );
-    assert!(
-        str::from_utf8(&output.stdout).unwrap().starts_with("wsgate.toml: ok: 1 listener, 1 endpoint, 1 warning\n")
-    );
+    let told = told.replace("[[listen]]", "[[link]]");
+    assert_eq!(stderr(&output), format!("wsgate.toml:4:23: warning: \"certificate\" {told}"));
+    let told = str::from_utf8(&output.stdout).unwrap();
+    assert!(told.starts_with("wsgate.toml: ok: 1 listener, 1 endpoint, 1 link, 1 warning\n"), "{told}");
 }
 
 #[test]

@@ -10,15 +10,16 @@ use tungstenite::{Message, WebSocket};
 use wsgate::internals::cli::check;
 use wsgate::internals::config;
 
-use super::harness::{DEADLINE, Gateway, Remote};
+use super::harness::{DEADLINE, Gateway, Remote, certificates};
 
 const README: &str = include_str!("../../README.md");
 const CONTRIBUTING: &str = include_str!("../../CONTRIBUTING.md");
 
-const DOCUMENTS: [(&str, &str); 13] = [
+const DOCUMENTS: [(&str, &str); 14] = [
     ("README.md", README),
     ("CONTRIBUTING.md", CONTRIBUTING),
     ("docs/authentication.md", include_str!("../../docs/authentication.md")),
+    ("docs/tls.md", include_str!("../../docs/tls.md")),
     ("docs/examples.md", include_str!("../../docs/examples.md")),
     ("docs/links.md", include_str!("../../docs/links.md")),
     ("docs/relays.md", include_str!("../../docs/relays.md")),
@@ -111,6 +112,11 @@ fn every_configuration_is_a_good_one() {
     let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
     std::fs::write(directory.path().join("server.pem"), made.cert.pem()).unwrap();
     std::fs::write(directory.path().join("server.key"), made.signing_key.serialize_pem()).unwrap();
+    for (certificate, key) in [("other.pem", "other.key"), ("clients.pem", "clients.key")] {
+        std::fs::copy(directory.path().join("server.pem"), directory.path().join(certificate)).unwrap();
+        std::fs::copy(directory.path().join("server.key"), directory.path().join(key)).unwrap();
+    }
+    std::fs::write(directory.path().join("clients.crl"), certificates::empty_list()).unwrap();
     std::fs::write(directory.path().join("tokens.txt"), format!("press-3:{}\n", "0".repeat(64))).unwrap();
     std::fs::write(directory.path().join("plant.token"), "Bearer abc\n").unwrap();
     let configs = blocks("toml");

@@ -9,6 +9,7 @@ mod auth;
 mod auth_rules;
 mod bad_frames;
 mod bad_requests;
+mod certificates;
 mod check;
 mod cli;
 mod cli_options;

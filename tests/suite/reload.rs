@@ -111,6 +111,23 @@ fn r1_a_file_that_is_broken_changes_nothing_and_is_named() {
 }
 
 #[test]
+fn r1_a_certificate_that_has_expired_does_not_replace_another() {
+    let gateway = start();
+    let serial = serial_in(&gateway.file("cert.pem"));
+    let mut parameters = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+    parameters.not_after = rcgen::date_time_ymd(2021, 1, 1);
+    let key = rcgen::KeyPair::generate().unwrap();
+    fs::write(gateway.file("cert.pem"), parameters.self_signed(&key).unwrap().pem()).unwrap();
+    fs::write(gateway.file("key.pem"), key.serialize_pem()).unwrap();
+    let line = reload(&gateway, "failed", 1);
+    assert!(
+        line.contains("'cert.pem' holds a certificate that expired on Jan  1 00:00:00 2021 GMT: renew it"),
+        "{line}"
+    );
+    assert_eq!(serial_shown(&gateway), serial);
+}
+
+#[test]
 fn r1_a_file_that_may_not_be_read_changes_nothing() {
     if geteuid().is_root() {
         return measured("R1", "an unreadable file skipped: root may read everything");

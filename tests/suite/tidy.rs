@@ -23,7 +23,7 @@ const FLOORS: [&[&str]; 17] = [
     &["http"],
     &["message", "system", "template", "url"],
     &["identity", "path"],
-    &["address", "clock", "display", "id", "log_kind", "pem", "permits", "reload", "secret", "sync"],
+    &["address", "certificate", "clock", "display", "id", "log_kind", "pem", "permits", "reload", "secret", "sync"],
 ];
 
 /// Files that import each other in a circle.

@@ -8,7 +8,7 @@ use crate::config::section::{Keys, Section, Text, Value};
 use crate::config::settings::{Hosts, ListenAddress, ListenerSettings};
 
 use super::origins::hosts;
-use super::tls::{TLS, identity};
+use super::tls::{TLS, listener_tls};
 
 /// What the kernel takes as the path of a Unix socket, its closing zero byte left out.
 const UNIX_PATH_BYTES_MAX: usize = 107;
@@ -62,7 +62,7 @@ pub(super) fn listener(section: &Section<'_>, base_dir: &Path) -> RawListener {
         settings.name = name.unwrap_or(settings.name);
     }
     settings.tls =
-        section.get("tls").and_then(|value| value.section(&TLS)).and_then(|section| identity(&section, base_dir));
+        section.get("tls").and_then(|value| value.section(&TLS)).and_then(|section| listener_tls(&section, base_dir));
     RawListener { settings, name_at, address_at, valid }
 }
 

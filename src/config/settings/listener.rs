@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// `[[listen]]`: one address.
 #[derive(Debug, Clone, PartialEq)]
@@ -12,7 +12,7 @@ pub struct ListenerSettings {
     /// The address that it binds.
     pub address: ListenAddress,
     /// TLS instead of plain, if set.
-    pub tls: Option<TlsSettings>,
+    pub tls: Option<ListenerTls>,
     /// The names that are the same host as a page's, if a request's Host has them. Default: that of the address.
     pub hosts: Hosts,
 }
@@ -22,6 +22,13 @@ impl Default for ListenerSettings {
         let address = SocketAddr::from(([127, 0, 0, 1], 8080));
         let (name, address) = (address.to_string(), ListenAddress::Tcp(address));
         ListenerSettings { name, hosts: Hosts::default_of(&address), address, tls: None }
+    }
+}
+
+impl ListenerSettings {
+    /// Whether nobody gets in without a certificate that was verified.
+    pub fn requires_certificates(&self) -> bool {
+        self.tls.as_ref().and_then(|tls| tls.clients.as_ref()).is_some_and(|clients| clients.required)
     }
 }
 
@@ -89,7 +96,39 @@ impl fmt::Display for ListenAddress {
     }
 }
 
-/// `tls = { certificate = ..., private_key = ... }`: PEM files, read at start.
+/// `tls = { ... }` of a listener: PEM files, read at start and at each reload.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListenerTls {
+    /// The listener's certificates, at least one. The first is for clients that ask for another name, or for none.
+    pub certificates: Vec<TlsSettings>,
+    /// What clients have to show, if they are asked for a certificate.
+    pub clients: Option<ClientCertificates>,
+}
+
+impl ListenerTls {
+    /// One certificate for all names, and clients without any.
+    pub fn of(certificate: TlsSettings) -> ListenerTls {
+        ListenerTls { certificates: vec![certificate], clients: None }
+    }
+
+    /// The file of the first certificate.
+    pub fn first(&self) -> &Path {
+        self.certificates.first().map_or(Path::new(""), |first| &first.certificate)
+    }
+}
+
+/// Which certificates of clients a listener accepts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientCertificates {
+    /// The authorities of which one must have signed it.
+    pub ca: PathBuf,
+    /// Whether a client without a certificate is refused.
+    pub required: bool,
+    /// The revocation lists; without any nothing is looked up.
+    pub lists: Vec<PathBuf>,
+}
+
+/// `certificate` and `private_key`: PEM files that belong together.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TlsSettings {
     /// The certificate chain, leaf first.

@@ -17,7 +17,7 @@ pub use dial::{DialSettings, DialTls, Proxy};
 pub use endpoint::{AtCapacity, EndpointSettings, Origins, QueueSettings, Refuse, Welcome, WhenFull};
 pub use gateway::GatewaySettings;
 pub use link::{BackoffSettings, LinkQueueSettings, LinkSettings, OutletPolicy};
-pub use listener::{Hosts, ListenAddress, ListenerSettings, TlsSettings};
+pub use listener::{ClientCertificates, Hosts, ListenAddress, ListenerSettings, ListenerTls, TlsSettings};
 pub use relay::RelaySettings;
 pub use route::{Destination, EndpointId, EventKind, Format, LinkDestination, LinkId, RoomSource};
 

@@ -14,8 +14,8 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::*;
-use crate::config::TlsSettings;
 use crate::config::WhenFull;
+use crate::config::{ListenerTls, TlsSettings};
 use crate::connection::handshake::Stream;
 use crate::connection::server_tls::ServerTls;
 
@@ -49,7 +49,7 @@ fn tls_pair() -> (Socket, Session, openssl::ssl::SslStream<UnixStream>) {
     std::fs::write(&certificate, made.cert.pem()).unwrap();
     std::fs::write(&private_key, made.signing_key.serialize_pem()).unwrap();
     let files = TlsSettings { certificate, private_key };
-    let context = ServerTls::load(String::new(), &files).unwrap().context(Instant::now());
+    let tls = Arc::new(ServerTls::load(String::new(), &ListenerTls::of(files)).unwrap());
     let (socket, theirs) = plain_pair();
     let client = thread::spawn(move || {
         let mut connector = SslConnector::builder(SslMethod::tls()).unwrap();
@@ -58,7 +58,7 @@ fn tls_pair() -> (Socket, Session, openssl::ssl::SslStream<UnixStream>) {
         stream.write_all(b"\r\n\r\n").unwrap();
         stream
     });
-    let mut stream = Stream::new(Arc::new(socket), Some(context));
+    let mut stream = Stream::new(Arc::new(socket), Some(tls));
     stream.read_head(Instant::now() + PATIENCE).unwrap();
     let (socket, session) = stream.into_parts().unwrap();
     (socket, session.unwrap(), client.join().unwrap())

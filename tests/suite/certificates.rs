@@ -1,0 +1,400 @@
+//! A listener's certificates by server name, and certificates of clients: who gets in, who does not, and what is said
+//! about it; by the `openssl` command, as an operator would look.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rcgen::{
+    BasicConstraints, Certificate, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, DnType,
+    ExtendedKeyUsagePurpose, IsCa, KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SerialNumber,
+    date_time_ymd,
+};
+use rustix::process::Signal;
+use tempfile::TempDir;
+
+use crate::harness::{DEADLINE, Gateway, measured, pass, process};
+
+const CONFIG: &str = r#"
+[[listen]]
+name = "tls"
+address = "127.0.0.1:0"
+"#;
+
+const VERSIONS: [&str; 2] = ["-tls1_2", "-tls1_3"];
+
+/// Whether the tests can run here; they need the command.
+fn has_openssl(case: &str) -> bool {
+    let found = Command::new("openssl").arg("version").stdout(Stdio::null()).status().is_ok();
+    if !found {
+        measured(case, "skipped: there is no openssl command");
+    }
+    found
+}
+
+struct Authority(CertifiedIssuer<'static, KeyPair>);
+
+fn named(name: &str) -> CertificateParams {
+    let mut parameters = CertificateParams::new(Vec::new()).unwrap();
+    parameters.distinguished_name.push(DnType::CommonName, name);
+    parameters.use_authority_key_identifier_extension = true;
+    parameters
+}
+
+fn authority_named(name: &str) -> CertificateParams {
+    let mut parameters = named(name);
+    parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    parameters.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    parameters
+}
+
+impl Authority {
+    fn root(name: &str) -> Authority {
+        Authority(CertifiedIssuer::self_signed(authority_named(name), KeyPair::generate().unwrap()).unwrap())
+    }
+
+    fn intermediate(&self, name: &str) -> Authority {
+        let key = KeyPair::generate().unwrap();
+        Authority(CertifiedIssuer::signed_by(authority_named(name), key, &self.0).unwrap())
+    }
+
+    fn pem(&self) -> String {
+        self.0.pem()
+    }
+
+    /// Writes `name.pem` and `name.key`, with `behind` behind the certificate.
+    fn issue(&self, directory: &Path, name: &str, parameters: CertificateParams, behind: &str) -> Certificate {
+        let key = KeyPair::generate().unwrap();
+        let made = parameters.signed_by(&key, &self.0).unwrap();
+        fs::write(directory.join(format!("{name}.pem")), made.pem() + behind).unwrap();
+        fs::write(directory.join(format!("{name}.key")), key.serialize_pem()).unwrap();
+        made
+    }
+
+    /// A list that revokes certificates with these serial numbers, in PEM form.
+    fn revoke(&self, serials: &[u64], until_year: i32) -> String {
+        let revoked = serials.iter().map(|serial| RevokedCertParams {
+            serial_number: SerialNumber::from(*serial),
+            revocation_time: date_time_ymd(2020, 1, 1),
+            reason_code: None,
+            invalidity_date: None,
+        });
+        let list = CertificateRevocationListParams {
+            this_update: date_time_ymd(2020, 1, 1),
+            next_update: date_time_ymd(until_year, 1, 1),
+            crl_number: SerialNumber::from(1),
+            issuing_distribution_point: None,
+            revoked_certs: revoked.collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        list.signed_by(&self.0).unwrap().pem().unwrap()
+    }
+}
+
+/// A client's certificate of this serial number.
+fn client(name: &str, serial: u64) -> CertificateParams {
+    let mut parameters = named(name);
+    parameters.serial_number = Some(SerialNumber::from(serial));
+    parameters
+}
+
+/// Starts with these keys in `tls`, after `prepare` has written the files that they name.
+fn start(tls: &str, prepare: impl FnOnce(&Path)) -> Gateway {
+    let config = format!("{CONFIG}[listen.tls]\ncertificate = \"cert.pem\"\nprivate_key = \"key.pem\"\n{tls}\n");
+    let gateway = Gateway::launch(&config, |command| prepare(command.get_current_dir().unwrap()));
+    gateway.wait_for_log(": accepting on ");
+    gateway
+}
+
+/// What the `openssl` command tells of a connection; it asks for something that is not there, so that it ends.
+fn s_client(gateway: &Gateway, arguments: &str) -> String {
+    let script = format!(
+        "printf 'GET /nothing HTTP/1.1\\r\\nHost: h\\r\\n\\r\\n' | openssl s_client -connect 127.0.0.1:{} -ign_eof {arguments}",
+        gateway.port("tls")
+    );
+    let mut command = Command::new("sh");
+    command.args(["-c", &script]).current_dir(gateway.file(""));
+    let output = process::run(&mut command, DEADLINE);
+    String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
+}
+
+fn is_answered(said: &str) -> bool {
+    said.contains("HTTP/1.1 4")
+}
+
+#[test]
+fn s11_a_client_is_shown_the_certificate_of_the_name_that_it_asks_for() {
+    if !has_openssl("S11") {
+        return;
+    }
+    let more = "more = [\n  { certificate = \"shop.pem\", private_key = \"shop.key\" },\n  \
+                { certificate = \"wild.pem\", private_key = \"wild.key\" },\n]";
+    let gateway = start(more, |directory| {
+        let root = Authority::root("names");
+        for (name, dns) in
+            [("shop", ["shop.example", "www.shop.example"]), ("wild", ["*.plant.example", "plant.example"])]
+        {
+            let mut parameters = CertificateParams::new(dns.map(str::to_owned)).unwrap();
+            parameters.distinguished_name.push(DnType::CommonName, format!("the {name} certificate"));
+            root.issue(directory, name, parameters, "");
+        }
+    });
+    for version in VERSIONS {
+        for (asked, expected) in [
+            ("-servername shop.example", "the shop certificate"),
+            ("-servername WWW.shop.example", "the shop certificate"),
+            ("-servername press-3.plant.example", "the wild certificate"),
+            ("-servername plant.example", "the wild certificate"),
+            ("-servername localhost", "wsgate under test"),
+            ("-servername a.b.plant.example", "wsgate under test"),
+            ("-servername unknown.example", "wsgate under test"),
+            ("-noservername", "wsgate under test"),
+        ] {
+            let said = s_client(&gateway, &format!("{version} {asked}"));
+            let subject = said.lines().find(|line| line.starts_with("subject=")).unwrap_or(&said);
+            assert!(subject.contains(expected), "{version} {asked}: {subject}");
+            assert!(is_answered(&said), "{version} {asked}: {said}");
+        }
+        // A ticket of one name is good for that name.
+        let shop = format!("{version} -servername shop.example");
+        assert!(is_answered(&s_client(&gateway, &format!("{shop} -sess_out shop{version}.session"))));
+        let said = s_client(&gateway, &format!("{shop} -sess_in shop{version}.session"));
+        assert!(said.contains("Reused, TLS") && is_answered(&said), "{said}");
+    }
+    measured("S11", "8 of 8 names over 1.2 and 1.3");
+}
+
+/// Connects and is refused, with these words in the one line of the log about it.
+fn is_refused(gateway: &Gateway, version: &str, arguments: &str, words: &str) {
+    const FAILED: &str = "TLS handshake failed";
+    let before = gateway.log().iter().filter(|line| line.contains(FAILED)).count();
+    let said = s_client(gateway, &format!("{version} {arguments}"));
+    assert!(!is_answered(&said), "{version} {arguments} gets in: {said}");
+    let lines = gateway.wait_for_logs(FAILED, before + 1).split_off(before);
+    assert!(lines.len() == 1 && lines[0].contains(words), "{version} {arguments}: {words}: {lines:?}");
+}
+
+fn with(name: &str) -> String {
+    format!("-cert {name}.pem -key {name}.key -cert_chain {name}.pem")
+}
+
+#[test]
+fn s12_only_a_certificate_of_the_authority_lets_a_client_in() {
+    if !has_openssl("S12") {
+        return;
+    }
+    let gateway = start("client_ca = \"clients.pem\"\ncrl = [\"a.crl\", \"b.crl\"]", |directory| {
+        let (root, other) = (Authority::root("plant clients"), Authority::root("somebody else"));
+        let middle = root.intermediate("plant middle");
+        fs::write(directory.join("clients.pem"), root.pem()).unwrap();
+        fs::write(directory.join("a.crl"), root.revoke(&[66], 4000)).unwrap();
+        fs::write(directory.join("b.crl"), middle.revoke(&[67], 4000)).unwrap();
+        let issue = |from: &Authority, name: &str, change: fn(&mut CertificateParams), behind: &str| {
+            let mut parameters = client(name, 1);
+            change(&mut parameters);
+            from.issue(directory, name, parameters, behind);
+        };
+        issue(&root, "good", |_| {}, "");
+        issue(&middle, "through", |_| {}, &middle.pem());
+        issue(&middle, "lonely", |_| {}, "");
+        issue(&root, "expired", |p| p.not_after = date_time_ymd(2021, 1, 1), "");
+        issue(&root, "early", |p| p.not_before = date_time_ymd(4000, 1, 1), "");
+        issue(&root, "revoked", |p| p.serial_number = Some(SerialNumber::from(66)), "");
+        issue(&middle, "revoked-too", |p| p.serial_number = Some(SerialNumber::from(67)), &middle.pem());
+        issue(&root, "server", |p| p.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth], "");
+        issue(&other, "foreign", |_| {}, "");
+        let key = KeyPair::generate().unwrap();
+        fs::write(directory.join("own.pem"), client("own", 1).self_signed(&key).unwrap().pem()).unwrap();
+        fs::write(directory.join("own.key"), key.serialize_pem()).unwrap();
+    });
+    for version in VERSIONS {
+        for name in ["good", "through"] {
+            let said = s_client(&gateway, &format!("{version} {}", with(name)));
+            assert!(is_answered(&said), "{version} {name}: {said}");
+        }
+        is_refused(&gateway, version, "", "the client has no certificate, and `client_certificate` is \"required\"");
+        for (name, words) in [
+            ("expired", "certificate \"expired\" expired on Jan  1 00:00:00 2021 GMT: renew it"),
+            ("early", "certificate \"early\" is not valid before Jan  1 00:00:00 4000 GMT"),
+            ("revoked", "certificate \"revoked\" is revoked"),
+            ("revoked-too", "certificate \"revoked-too\" is revoked"),
+            ("foreign", "\"foreign\" is of \"somebody else\", which `client_ca` does not have"),
+            (
+                "lonely",
+                "\"lonely\" is of \"plant middle\", which `client_ca` does not have and the client has not sent",
+            ),
+            ("server", "\"server\" is not for clients"),
+            ("own", "\"own\" is its own authority"),
+        ] {
+            is_refused(&gateway, version, &with(name), words);
+        }
+    }
+    measured("S12", "9 of 9 wrong certificates refused with their reason, over 1.2 and 1.3");
+}
+
+#[test]
+fn s12_where_certificates_are_optional_a_wrong_one_is_refused() {
+    if !has_openssl("S12") {
+        return;
+    }
+    let gateway = start("client_ca = \"clients.pem\"\nclient_certificate = \"optional\"", |directory| {
+        let root = Authority::root("plant clients");
+        fs::write(directory.join("clients.pem"), root.pem()).unwrap();
+        root.issue(directory, "good", client("good", 1), "");
+        Authority::root("somebody else").issue(directory, "foreign", client("foreign", 1), "");
+    });
+    for version in VERSIONS {
+        assert!(is_answered(&s_client(&gateway, version)));
+        assert!(is_answered(&s_client(&gateway, &format!("{version} {}", with("good")))));
+        is_refused(&gateway, version, &with("foreign"), "\"somebody else\"");
+    }
+}
+
+fn reload(gateway: &Gateway, count: usize) {
+    gateway.signal(Signal::HUP);
+    gateway.wait_for_logs("reload: read again", count);
+}
+
+/// Saves a session of the certificate of this name, and expects that it can be resumed.
+fn save(gateway: &Gateway, version: &str, name: &str) {
+    let session = format!("{name}{version}.session");
+    let said = s_client(gateway, &format!("{version} {} -sess_out {session}", with(name)));
+    assert!(is_answered(&said), "{said}");
+    let said = s_client(gateway, &format!("{version} {} -sess_in {session}", with(name)));
+    assert!(said.contains("Reused, TLS") && is_answered(&said), "{said}");
+}
+
+#[test]
+fn s12_who_is_not_trusted_any_more_does_not_come_in_by_a_saved_session() {
+    if !has_openssl("S12") {
+        return;
+    }
+    let root = Authority::root("plant clients");
+    let second = Authority::root("other plant");
+    let gateway = start("client_ca = \"clients.pem\"\ncrl = \"clients.crl\"", |directory| {
+        fs::write(directory.join("clients.pem"), root.pem() + &second.pem()).unwrap();
+        fs::write(directory.join("clients.crl"), root.revoke(&[], 4000) + &second.revoke(&[], 4000)).unwrap();
+        root.issue(directory, "stays", client("stays", 1), "");
+        root.issue(directory, "revoked", client("revoked", 2), "");
+        second.issue(directory, "distrusted", client("distrusted", 3), "");
+    });
+    for version in VERSIONS {
+        ["stays", "revoked", "distrusted"].iter().for_each(|name| save(&gateway, version, name));
+    }
+    // Nothing has changed: sessions are still good.
+    reload(&gateway, 1);
+    for version in VERSIONS {
+        let said = s_client(&gateway, &format!("{version} {} -sess_in stays{version}.session", with("stays")));
+        assert!(said.contains("Reused, TLS") && is_answered(&said), "{said}");
+    }
+    fs::write(gateway.file("clients.crl"), root.revoke(&[2], 4000) + &second.revoke(&[], 4000)).unwrap();
+    reload(&gateway, 2);
+    fs::write(gateway.file("clients.pem"), root.pem()).unwrap();
+    reload(&gateway, 3);
+    for version in VERSIONS {
+        for (name, words) in [("revoked", "\"revoked\" is revoked"), ("distrusted", "\"other plant\"")] {
+            is_refused(&gateway, version, &with(name), words);
+            is_refused(&gateway, version, &format!("{} -sess_in {name}{version}.session", with(name)), words);
+            // Without the certificate the ticket is worth nothing either.
+            is_refused(
+                &gateway,
+                version,
+                &format!("-sess_in {name}{version}.session"),
+                "the client has no certificate",
+            );
+        }
+        let said = s_client(&gateway, &format!("{version} {} -sess_in stays{version}.session", with("stays")));
+        assert!(said.contains("New, TLS") && is_answered(&said), "{said}");
+        save(&gateway, version, "stays");
+    }
+    measured("S12", "a revoked and a distrusted certificate: 0 of 12 came in, over 1.2 and 1.3");
+}
+
+#[test]
+fn s12_a_certificate_that_expires_does_not_come_in_by_a_saved_session() {
+    if !has_openssl("S12") {
+        return;
+    }
+    let until = SystemTime::now().duration_since(UNIX_EPOCH).unwrap() + Duration::from_secs(4);
+    let gateway = start("client_ca = \"clients.pem\"", |directory| {
+        let root = Authority::root("plant clients");
+        fs::write(directory.join("clients.pem"), root.pem()).unwrap();
+        let mut parameters = client("short", 1);
+        parameters.not_after = date_time_ymd(1970, 1, 1) + Duration::from_secs(until.as_secs());
+        root.issue(directory, "short", parameters, "");
+    });
+    VERSIONS.iter().for_each(|version| save(&gateway, version, "short"));
+    let left = (until + Duration::from_secs(1)).saturating_sub(SystemTime::now().duration_since(UNIX_EPOCH).unwrap());
+    pass(left);
+    for version in VERSIONS {
+        let arguments = format!("{} -sess_in short{version}.session", with("short"));
+        is_refused(&gateway, version, &arguments, "certificate \"short\" expired on ");
+    }
+}
+
+/// Runs `serve` on these keys of `tls` and returns what it says; it must not start.
+fn not_started(directory: &TempDir, tls: &str) -> String {
+    fs::write(directory.path().join("wsgate.toml"), format!("{CONFIG}[listen.tls]\n{tls}\n")).unwrap();
+    let mut run = Command::new(env!("CARGO_BIN_EXE_wsgate"));
+    run.args(["serve", "--config", "wsgate.toml"]).current_dir(directory.path()).stdin(Stdio::null());
+    let output = process::run(&mut run, DEADLINE);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(78), "{tls}: {said}");
+    said
+}
+
+#[test]
+fn s13_files_that_clients_would_not_get_on_with_are_no_start() {
+    let directory = tempfile::tempdir().unwrap();
+    let path: PathBuf = directory.path().into();
+    let (root, other) = (Authority::root("plant"), Authority::root("somebody else"));
+    let middle = root.intermediate("middle");
+    root.issue(&path, "good", named("gate"), "");
+    middle.issue(&path, "lonely", named("gate"), &root.pem());
+    middle.issue(&path, "foreign", named("gate"), &other.pem());
+    let mut expired = named("gate");
+    expired.not_after = date_time_ymd(2021, 1, 1);
+    root.issue(&path, "expired", expired, &root.pem());
+    fs::write(path.join("ca.pem"), root.pem()).unwrap();
+    let list = root.revoke(&[1], 4000);
+    fs::write(path.join("good.crl"), &list).unwrap();
+    fs::write(path.join("half.crl"), &list[..list.len() - 40]).unwrap();
+    fs::write(path.join("second.crl"), format!("{list}{}", &list[..list.len() / 2])).unwrap();
+    fs::write(path.join("empty.crl"), "").unwrap();
+    let of = |name: &str| format!("certificate = \"{name}.pem\"\nprivate_key = \"{name}.key\"\n");
+    let good = of("good");
+    for (tls, place, words) in [
+        (of("expired"), "6:15", "certificate that expired on Jan  1 00:00:00 2021 GMT: renew it"),
+        (
+            of("lonely"),
+            "6:15",
+            "not that of its issuer \"CN=middle\": put the intermediate certificate of that name second",
+        ),
+        (of("foreign"), "6:15", "not that of its issuer \"CN=middle\""),
+        (
+            format!("{good}more = [{{ certificate = \"good.pem\", private_key = \"lonely.key\" }}]"),
+            "8:51",
+            "of another",
+        ),
+        (format!("{good}more = {{ certificate = \"good.pem\" }}"), "8:8", "with two brackets"),
+        (format!("{good}client_ca = \"good.key\""), "8:13", "holds no certificate in PEM form"),
+        (format!("{good}client_ca = \"none.pem\""), "8:13", "cannot be read: no such file"),
+        (format!("{good}client_certificate = \"required\""), "8:22", "no meaning without client_ca"),
+        (format!("{good}crl = \"good.crl\""), "8:7", "no meaning without client_ca"),
+        (format!("{good}client_ca = \"ca.pem\"\nclient_certificate = \"always\""), "9:22", "write one of \"required\""),
+        (format!("{good}client_ca = \"ca.pem\"\ncrl = []"), "9:7", "names no file"),
+        (
+            format!("{good}client_ca = \"ca.pem\"\ncrl = [\"good.crl\", \"empty.crl\"]"),
+            "9:20",
+            "holds no revocation list",
+        ),
+        (format!("{good}client_ca = \"ca.pem\"\ncrl = \"half.crl\""), "9:7", "revocation list that cannot be read"),
+        (format!("{good}client_ca = \"ca.pem\"\ncrl = \"second.crl\""), "9:7", "revocation list that cannot be read"),
+    ] {
+        let said = not_started(&directory, &tls);
+        assert!(said.starts_with(&format!("wsgate.toml:{place}: ")) && said.contains(words), "{tls}: {said}");
+        assert!(said.ends_with("\n1 mistake found\n"), "{tls}: {said}");
+    }
+    measured("S13", "14 of 14 exit with 78");
+}
