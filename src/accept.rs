@@ -20,7 +20,9 @@ use crate::connection::socket::Socket;
 use crate::http::refusal::{Body, Refusal};
 use crate::id::Id;
 use crate::listener::Listener;
+use crate::log_kind::REFUSALS;
 use crate::shared::Shared;
+use crate::shared::addresses::Door;
 use crate::shared::handshakes::Source;
 use crate::system::thread::spawn_client;
 use crate::system::watchdog::WatchdogHandle;
@@ -36,6 +38,7 @@ const LINGER: Duration = Duration::from_secs(1);
 pub fn run(shared: &Arc<Shared>, listener: &Listener, mut handle: Option<WatchdogHandle>) {
     let mut trouble = Trouble::default();
     let mut refusals = Refusals::default();
+    let door = shared.door(&listener.settings.name);
     loop {
         if let Some(handle) = &mut handle {
             wait_watched(shared, &listener.socket, handle);
@@ -47,7 +50,7 @@ pub fn run(shared: &Arc<Shared>, listener: &Listener, mut handle: Option<Watchdo
         match accepted {
             Ok((socket, peer)) => {
                 trouble.is_over(&listener.settings.name);
-                match admit(shared, listener, socket, &peer) {
+                match admit(shared, listener, &door, socket, &peer) {
                     Ok(None) => {}
                     Ok(Some(source)) => {
                         let limit = shared.handshakes.limit();
@@ -85,31 +88,43 @@ fn wait_watched(shared: &Shared, socket: &socket2::Socket, handle: &mut Watchdog
 fn admit(
     shared: &Arc<Shared>,
     listener: &Listener,
+    door: &Arc<Door>,
     socket: socket2::Socket,
     peer: &SockAddr,
 ) -> Result<Option<Source>, (Arc<Socket>, String)> {
     let socket = Arc::new(Socket::new(socket));
+    let peer = peer.as_socket().map(|address| (address.ip().to_canonical(), address.port()));
+    let from = peer.map_or_else(|| "unix".to_owned(), |peer| SocketAddr::from(peer).to_string());
+    let address = peer.map(|(address, _)| address);
+    let trusted = match door.open(address) {
+        Ok(trusted) => trusted,
+        Err(shut) => {
+            let name = &listener.settings.name;
+            info!(target: REFUSALS, "listener \"{name}\": closed a connection from {from} without an answer: {shut}");
+            return Ok(None);
+        }
+    };
     let Some(connection) = shared.connections.try_acquire() else {
         return Err((socket, format!("the gateway has {} connections", shared.connections.limit())));
     };
-    let peer = peer.as_socket().map(|address| (address.ip().to_canonical(), address.port()));
-    let from = peer.map_or_else(|| "unix".to_owned(), |peer| SocketAddr::from(peer).to_string());
     let id = match Id::random(shared.mark) {
         Ok(id) => id,
         Err(error) => return Err((socket, error.to_string())),
     };
-    let address = peer.map(|(address, _)| address);
     let (handshake, given_way) = shared.handshakes.enter(address, &socket);
     let incoming = Incoming {
         id,
         stream: Stream::new(socket, listener.tls.clone()),
         address,
+        from,
         listener: Arc::clone(&listener.settings),
+        door: Arc::clone(door),
+        trusted,
         connection,
         handshake: Some(handshake),
     };
     let (name, stack, of_thread) = (format!("client {id}"), shared.settings.gateway.client_stack, Arc::clone(shared));
-    match spawn_client(name, stack, incoming, move |incoming| client::run(&of_thread, incoming, &from)) {
+    match spawn_client(name, stack, incoming, move |incoming| client::run(&of_thread, incoming)) {
         Ok(()) => Ok(given_way),
         Err((error, incoming)) => Err((incoming.stream.socket, format!("failed to start a thread: {error}"))),
     }

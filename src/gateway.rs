@@ -160,6 +160,8 @@ impl Gateway {
         for (index, dialer) in links.into_iter().enumerate() {
             self.start_link(LinkId(index), dialer).map_err(system("start a link"))?;
         }
+        let lists = self.shared.endpoints.iter().flat_map(|endpoint| endpoint.addresses.of_files());
+        lists.for_each(|list| self.reloads.add(list as _));
         for listener in listeners {
             self.start_listener(listener, watchdog).map_err(system("start an accept loop"))?;
         }
@@ -214,6 +216,7 @@ impl Gateway {
         if let Some(tls) = &listener.tls {
             self.reloads.add(Arc::clone(tls) as _);
         }
+        self.shared.door(name).of_files().for_each(|list| self.reloads.add(list as _));
         self.listeners.push(Listening { listener, thread });
         Ok(())
     }

@@ -25,6 +25,7 @@ mod events;
 mod shared;
 
 // Rules: values in, value out.
+mod approach;
 mod format;
 mod route;
 
@@ -75,6 +76,7 @@ pub mod internals {
         pub mod proxy_header { pub use crate::address::proxy_header::{ProxyHeader, ProxyHeaderError, parse}; }
     }
     pub mod cli { pub use crate::cli::check::report as check; pub use crate::cli::import::translate as import; }
+    pub mod approach { pub use crate::approach::AskedHost; }
     pub mod client { pub use crate::client::admission::admit; }
     pub mod clock { pub use crate::clock::{Clock, Ticks}; }
     pub mod config { pub use crate::config::{

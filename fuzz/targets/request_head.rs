@@ -10,6 +10,7 @@ use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant, SystemTime};
 
 use libfuzzer_sys::fuzz_target;
+use wsgate::internals::approach::AskedHost;
 use wsgate::internals::client::admit;
 use wsgate::internals::config::{EndpointSettings, ListenerSettings, Origins};
 use wsgate::internals::connection::handshake::{Head, HeadError, Stream};
@@ -82,7 +83,8 @@ fn judged(head: &[u8]) {
     };
     sound(head, &request);
     let endpoints: Vec<_> = ENDPOINTS.iter().collect();
-    let admission = match admit(&request, &ROUTES, &endpoints, &ListenerSettings::default()) {
+    let host = AskedHost { name: request.host.to_owned(), is_forwarded: false };
+    let admission = match admit(&request, &ROUTES, &endpoints, &ListenerSettings::default(), &host) {
         Ok(admission) => admission,
         Err(refusal) => return refused(&refusal),
     };

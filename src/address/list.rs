@@ -53,6 +53,10 @@ pub enum ListError {
     },
     /// It has more than [`ENTRIES_MAX`] entries.
     TooLong,
+    /// Nothing is written there, not even a comment: it may be half written, and means nobody only if it says so.
+    Empty,
+    /// It is not UTF-8.
+    NotText,
 }
 
 impl AddressList {
@@ -93,6 +97,18 @@ impl AddressList {
             Some((line, why)) => Err(ListError::Line { line, why, more }),
             None => Ok(AddressList::new(entries)),
         }
+    }
+
+    /// Reads the content of a file in this way.
+    ///
+    /// # Errors
+    /// As [`parse`](AddressList::parse), and for a file in which nothing is written.
+    pub fn of_file(content: &[u8]) -> Result<AddressList, ListError> {
+        let text = std::str::from_utf8(content).map_err(|_| ListError::NotText)?;
+        if text.trim().is_empty() {
+            return Err(ListError::Empty);
+        }
+        AddressList::parse(text)
     }
 
     /// Whether this address is in it; `None` is that of a Unix socket.
@@ -237,10 +253,16 @@ impl std::error::Error for EntryError {}
 impl fmt::Display for ListError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            ListError::Line { line, why, more: 0 } => write!(f, "line {line} is no address or network: {why}"),
             ListError::Line { line, why, more } => {
-                write!(f, "line {line} is no address or network, and {more} more are none: {why}")
+                let others = match more {
+                    0 => String::new(),
+                    1 => " (nor is one more line)".to_owned(),
+                    more => format!(" (nor are {more} more lines)"),
+                };
+                write!(f, "line {line} is no address or network{others}: {why}")
             }
+            ListError::Empty => f.write_str("it is empty: write a comment (#) if nobody is meant"),
+            ListError::NotText => f.write_str("it is not UTF-8 text"),
             ListError::TooLong => write!(f, "it has more than {ENTRIES_MAX} entries: join neighbouring networks"),
         }
     }
@@ -328,6 +350,9 @@ mod tests {
     fn the_first_wrong_line_is_named() {
         let error = AddressList::parse("# ours\n10.0.0.0/8\n10.0.0.300\nx\ny").unwrap_err();
         let ListError::Line { line: 3, more: 2, .. } = error else { panic!("{error:?}") };
+        assert_eq!(AddressList::of_file(b" \n"), Err(ListError::Empty));
+        assert_eq!(AddressList::of_file(b"\xff"), Err(ListError::NotText));
+        assert!(AddressList::of_file(b"# nobody").unwrap().is_empty());
         let many = "10.0.0.7\n".repeat(ENTRIES_MAX + 1);
         assert_eq!(AddressList::parse(&many), Err(ListError::TooLong));
     }

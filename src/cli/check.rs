@@ -10,9 +10,9 @@ use std::time::Duration;
 use super::exit;
 use super::failure::tell;
 use crate::config::{
-    self, AtCapacity, ClientCertificates, ConfigError, Destination, DialSettings, EndpointSettings, EventKind, Format,
-    Hosts, LinkDestination, LinkSettings, ListenerSettings, Origins, OutletPolicy, Proxy, Settings, Welcome,
-    write_duration, write_size,
+    self, AddressRules, AtCapacity, ClientAddress, ClientCertificates, ConfigError, Destination, DialSettings,
+    EndpointSettings, EventKind, Format, Hosts, LinkDestination, LinkSettings, ListenerSettings, Origins, OutletPolicy,
+    Proxy, Settings, Welcome, write_duration, write_size,
 };
 use crate::display::for_terminal;
 
@@ -76,7 +76,7 @@ fn count_say(rules: usize) -> String {
 }
 
 fn describe_listener(listener: &ListenerSettings, all: &Settings) -> String {
-    let ListenerSettings { name, address, tls, hosts } = listener;
+    let ListenerSettings { name, address, tls, hosts, addresses, client_address, trusted_proxies: _ } = listener;
     let mut protocol = if tls.is_some() { "TLS" } else { "plain" }.to_owned();
     if let Some(tls) = tls {
         if tls.certificates.len() > 1 {
@@ -107,7 +107,21 @@ fn describe_listener(listener: &ListenerSettings, all: &Settings) -> String {
         Hosts::Named(names) if !names.is_empty() => format!(", as the host {}", names.join(" or ")),
         _ => String::new(),
     };
-    format!("  listener{called} {address}: {protocol}, {reach}{names}\n")
+    let lists = describe_addresses(addresses);
+    let by = match client_address {
+        ClientAddress::Socket => String::new(),
+        by => format!(", trusted proxies say the address ({})", by.word()),
+    };
+    format!("  listener{called} {address}: {protocol}, {reach}{names}{lists}{by}\n")
+}
+
+fn describe_addresses(rules: &AddressRules) -> &'static str {
+    match (&rules.allow, &rules.deny) {
+        (None, None) => "",
+        (Some(_), None) => ", only for allow_addresses",
+        (None, Some(_)) => ", not for deny_addresses",
+        (Some(_), Some(_)) => ", only for allow_addresses without deny_addresses",
+    }
 }
 
 fn describe_endpoint(endpoint: &EndpointSettings, all: &Settings) -> String {
@@ -150,6 +164,7 @@ fn describe_endpoint(endpoint: &EndpointSettings, all: &Settings) -> String {
             format!(", web pages of {} may connect", origins.collect::<Vec<_>>().join(" and "))
         }
     });
+    text.push_str(describe_addresses(&endpoint.addresses));
     if !endpoint.auth.is_empty() {
         let names: Vec<&str> = endpoint.auth.iter().map(|id| &*all.auths[*id].name).collect();
         let _ = write!(text, ", clients authenticate by {}", names.join(" or "));

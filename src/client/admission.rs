@@ -1,5 +1,6 @@
 //! Which requests are admitted, and to which room; the others get an answer that says why not. A rule.
 
+use crate::approach::AskedHost;
 use crate::client::origin;
 use crate::config::{EndpointId, EndpointSettings, ListenerSettings};
 use crate::http::refusal::Refusal;
@@ -30,6 +31,7 @@ pub fn admit<'a>(
     routes: &Routes,
     endpoints: &[&EndpointSettings],
     listener: &ListenerSettings,
+    host: &AskedHost,
 ) -> Result<Admission<'a>, Refusal> {
     let reachable = |id: EndpointId| endpoints[id].is_on(listener);
     let room = routes.find(request.path, reachable).ok_or_else(|| {
@@ -44,7 +46,7 @@ pub fn admit<'a>(
         return Err(Refusal::new(426, "this is a WebSocket endpoint: connect with ws:// or wss://"));
     };
     if let Some(origin) = request.origin {
-        origin::check(endpoint, listener, origin, request.host)?;
+        origin::check(endpoint, listener, origin, host)?;
     }
     let subprotocol = endpoint.subprotocols.iter().find(|ours| request.subprotocols.contains(&ours.as_str())).cloned();
     Ok(Admission { room, key, subprotocol })
@@ -71,7 +73,8 @@ mod tests {
                 subprotocols: offered,
                 intent: Intent::Upgrade { key: "k" },
             };
-            let admission = admit(&request, &routes, &[&endpoint], &ListenerSettings::default()).unwrap();
+            let host = AskedHost { name: "h".to_owned(), is_forwarded: false };
+            let admission = admit(&request, &routes, &[&endpoint], &ListenerSettings::default(), &host).unwrap();
             assert_eq!(admission.subprotocol.as_deref(), agreed);
         }
     }

@@ -5,6 +5,7 @@ pub mod admission;
 mod authenticate;
 pub mod open;
 mod origin;
+mod rejection;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -29,10 +30,10 @@ use crate::shared::registry::Client;
 use crate::system::thread::spawn_client;
 
 /// Runs the whole life of a client.
-pub fn run(shared: &Arc<Shared>, incoming: Incoming, from: &str) {
-    match open::open(shared, incoming, from) {
-        Some(admitted) if has_done_tls(&admitted) => go_on_in_fresh_thread(shared, admitted, from),
-        Some(admitted) => live(shared, admitted, from, take_in),
+pub fn run(shared: &Arc<Shared>, incoming: Incoming) {
+    match open::open(shared, incoming) {
+        Some(admitted) if has_done_tls(&admitted) => go_on_in_fresh_thread(shared, admitted),
+        Some(admitted) => live(shared, admitted, take_in),
         None => {}
     }
 }
@@ -44,13 +45,13 @@ fn has_done_tls(admitted: &Admitted) -> bool {
 
 /// Leaves the rest of a client's life to another thread. What a TLS handshake leaves behind in its thread is more than
 /// the session itself: OpenSSL's random generators, what malloc keeps at hand, a page of the stack. It ends with it.
-fn go_on_in_fresh_thread(shared: &Arc<Shared>, admitted: Admitted, from: &str) {
+fn go_on_in_fresh_thread(shared: &Arc<Shared>, admitted: Admitted) {
     let name = format!("client {}", admitted.registration.client().id());
-    let (stack, of_thread, address) = (shared.settings.gateway.client_stack, Arc::clone(shared), from.to_owned());
-    let go_on = move |admitted| live(&of_thread, admitted, &address, take_in);
+    let (stack, of_thread) = (shared.settings.gateway.client_stack, Arc::clone(shared));
+    let go_on = move |admitted| live(&of_thread, admitted, take_in);
     // Where the system has no further thread, this one goes on.
     if let Err((_, admitted)) = spawn_client(name, stack, admitted, go_on) {
-        live(shared, admitted, from, take_in);
+        live(shared, admitted, take_in);
     }
 }
 
@@ -89,13 +90,13 @@ impl Handler for Silenced<'_> {
 fn live(
     shared: &Arc<Shared>,
     admitted: Admitted,
-    from: &str,
     read: impl FnOnce(&Arc<Shared>, &Arc<Client>, Handshaken, Option<Reached>) -> Tally,
 ) {
-    let Admitted { registration, subprotocol, present, handshaken, reached } = admitted;
+    let Admitted { registration, from, subprotocol, present, handshaken, reached } = admitted;
     let client = registration.client();
     let since = Instant::now();
-    arrived(shared, client, from, subprotocol);
+    arrived(shared, client, &from, subprotocol);
+    drop(from);
     tell_who_is_present(shared, client, present);
     let taken = catch_unwind(AssertUnwindSafe(|| read(shared, client, handshaken, reached))).unwrap_or_else(|_| {
         error!("client {}: its thread panicked; this is a defect of wsgate", client.id());
@@ -226,13 +227,14 @@ mod tests {
             let connection = connections.try_acquire().unwrap();
             let registration = shared.registry.register(Arc::clone(client), connection, place).unwrap();
             let (subprotocol, handshaken) = (None, Handshaken::default());
-            Admitted { registration, subprotocol, present: present_for(&shared, client), handshaken, reached: None }
+            let (from, present) = ("a test".to_owned(), present_for(&shared, client));
+            Admitted { registration, from, subprotocol, present, handshaken, reached: None }
         };
         let (panicking, going_on) = (open(&client), open(&other));
         assert_eq!((shared.registry.len(), connections.in_use(), places.in_use()), (2, 2, 2));
         std::thread::scope(|scope| {
             let thread = scope.spawn(|| {
-                live(&shared, panicking, "a test", |shared, client, _, _| {
+                live(&shared, panicking, |shared, client, _, _| {
                     // In the middle of a message, with a buffer that was lent.
                     client.peer.message_begun.store(1, Ordering::Relaxed);
                     let _lent = shared.buffers.borrow();
@@ -252,7 +254,7 @@ mod tests {
         // The other goes on through the same locks and the same room, and leaves as ever.
         let message = [0x82, 0x81, 0, 0, 0, 0, b'x'];
         drop(others);
-        live(&shared, going_on, "a test", |shared, client, _, _| take_in_first(shared, client, &message));
+        live(&shared, going_on, |shared, client, _, _| take_in_first(shared, client, &message));
         assert!(other.room.clients().is_empty());
         assert_eq!((shared.registry.len(), connections.in_use(), places.in_use()), (0, 0, 0));
         let _ = writeln!(io::stderr(), "L6: 1 of 2 clients ended, with 1011; 0 places lost");

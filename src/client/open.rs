@@ -8,11 +8,14 @@ use std::time::{Duration, Instant, SystemTime};
 
 use log::{debug, info};
 
+use crate::address::list::AddressList;
+use crate::approach::{self, Approach};
 use crate::client::admission::{self, Admission};
 use crate::client::authenticate::{self, Access, authenticate};
-use crate::config::{AtCapacity, EventKind, ListenerSettings, Refuse, Welcome};
+use crate::client::rejection::{LastWords, Rejection, Why, refused, refused_as, unread};
+use crate::config::{AtCapacity, ClientAddress, EventKind, ListenerSettings, Refuse, Welcome};
 use crate::connection::frame::{Frame, Role};
-use crate::connection::handshake::{Head, HeadError, Stream};
+use crate::connection::handshake::{Head, Stream};
 use crate::connection::peer::Name;
 use crate::connection::read_loop::Handshaken;
 use crate::connection::tls::Session;
@@ -27,6 +30,7 @@ use crate::log_kind::{CONNECTS, HANDSHAKES, REFUSALS};
 use crate::message::{Kind, Message, Origin};
 use crate::permits::Permit;
 use crate::relay::reach::{ClientRequest, ReachError, Reached, reach};
+use crate::shared::addresses::{Door, Shut};
 use crate::shared::handshakes::HandshakePlace;
 use crate::shared::members::Step;
 use crate::shared::places::{Full, Place, Places};
@@ -47,14 +51,31 @@ pub struct Incoming {
     pub id: Id,
     /// The connected socket, with a TLS session if the listener has TLS.
     pub stream: Stream,
-    /// The peer's address; `None` on a Unix socket.
+    /// The client's address, as far as it is known by now: at first that of the socket, `None` on a Unix socket.
     pub address: Option<IpAddr>,
+    /// The same for the log, with the port, and the proxy that it came through.
+    pub from: String,
     /// The listener it came through.
     pub listener: Arc<ListenerSettings>,
+    /// What that one knows of addresses.
+    pub door: Arc<Door>,
+    /// The proxies that may say whose connection it is, if it comes from one of them.
+    pub trusted: Option<Arc<AddressList>>,
     /// It counts as a connection.
     pub connection: Permit,
     /// It counts as a handshake, until it has said all that it has to say.
     pub handshake: Option<HandshakePlace>,
+}
+
+impl Incoming {
+    /// A proxy has said whose connection this is.
+    fn is_from(&mut self, address: Option<IpAddr>, shown: &str) {
+        self.address = address;
+        self.from = format!("{shown} via {}", self.from);
+        if let Some(handshake) = &mut self.handshake {
+            handshake.move_to(address);
+        }
+    }
 }
 
 /// A client in its room.
@@ -62,6 +83,8 @@ pub struct Incoming {
 pub struct Admitted {
     /// Its place in the registry.
     pub registration: Registration,
+    /// Where it comes from, for the log.
+    pub from: String,
     /// The subprotocol that was agreed.
     pub subprotocol: Option<String>,
     /// Who was there before it.
@@ -70,37 +93,6 @@ pub struct Admitted {
     pub handshaken: Handshaken,
     /// Its upstream, if its endpoint is a relay.
     pub reached: Option<Reached>,
-}
-
-/// Why a connection does not become a client, and what its peer is told before the end.
-#[derive(Debug)]
-struct Rejection {
-    why: Why,
-    last_words: LastWords,
-}
-
-#[derive(Debug)]
-enum LastWords {
-    /// There is nothing to say, or no way to say it.
-    None,
-    /// A whole answer.
-    Answer(Vec<u8>),
-    /// The TLS session has sent the alert that says why.
-    Alert,
-}
-
-#[derive(Debug)]
-enum Why {
-    /// It is told so, with this status and reason.
-    Refused(Refusal),
-    /// It is let in only to be closed with 1013: there is no place for it.
-    AtCapacity(Full),
-    /// It is let in only to be closed with this code: it is not who may be here.
-    Unauthorized(u16, Refusal),
-    /// It ended before it had asked for anything, or the connection failed.
-    Gone(String),
-    /// No TLS session came about.
-    TlsFailed(String),
 }
 
 /// A request that is let in, and what was found and taken for it on the way.
@@ -115,28 +107,76 @@ struct Granted<'a> {
 /// Opens a connection within the handshake timeout, or logs why not and ends it. Apart from its caller, on whose stack
 /// its own would lie from then on.
 #[inline(never)]
-pub fn open(shared: &Arc<Shared>, mut incoming: Incoming, from: &str) -> Option<Admitted> {
+pub fn open(shared: &Arc<Shared>, mut incoming: Incoming) -> Option<Admitted> {
     let deadline = Instant::now() + shared.settings.gateway.handshake_timeout;
-    let opened = match incoming.stream.read_head(deadline) {
+    let opened = match hear(shared, &mut incoming, deadline) {
         Ok(Head { bytes, behind }) => match judge(shared, &mut incoming, &bytes) {
-            Ok(granted) => return enter(shared, incoming, granted, behind, from),
+            Ok(granted) => return enter(shared, incoming, granted, behind),
             Err(rejection) => rejection,
         },
-        Err(error) => unread(&mut incoming.stream, error, shared),
+        Err(rejection) => rejection,
     };
-    reject(incoming, opened, from);
+    reject(incoming, opened);
     None
+}
+
+/// Reads what a peer has to say first: whose connection it is, if it is a proxy that says so before all else, and a
+/// request.
+fn hear(shared: &Shared, incoming: &mut Incoming, deadline: Instant) -> Result<Head, Rejection> {
+    if incoming.listener.client_address == ClientAddress::ProxyProtocol {
+        match incoming.stream.read_proxy_header(deadline) {
+            Ok(Some(client)) => incoming.is_from(Some(client.ip()), &client.to_string()),
+            // The proxy's own connection, as to check whether we are there.
+            Ok(None) => {}
+            Err(error) => return Err(unread(&mut incoming.stream, error, shared)),
+        }
+        if let Err(shut) = incoming.door.rules.check(incoming.address) {
+            return Err(Rejection { why: Why::Shut(shut), last_words: LastWords::None });
+        }
+    }
+    incoming.stream.read_head(deadline).map_err(|error| unread(&mut incoming.stream, error, shared))
+}
+
+/// How the client of a request has come, and whether it may by its address.
+fn approach(incoming: &mut Incoming, head: &[u8], request: &Request<'_>) -> Result<Approach, Refusal> {
+    let (by, socket) = (incoming.listener.client_address, (incoming.address, incoming.stream.is_tls()));
+    let approach = approach::approach(by, incoming.trusted.as_deref(), socket, head, request)?;
+    // Otherwise it was judged before.
+    if incoming.trusted.is_some() && by != ClientAddress::ProxyProtocol {
+        if approach.way.len() > 1 {
+            incoming.is_from(approach.address, &shown(approach.address));
+        }
+        incoming
+            .door
+            .rules
+            .check(approach.address)
+            .map_err(|shut| may_not_come(&shut, "[[listen]]", &incoming.listener.name))?;
+    }
+    Ok(approach)
+}
+
+fn may_not_come(shut: &Shut, table: &str, name: &str) -> Refusal {
+    Refusal::new(403, "this address may not connect").with_advice(format!("{shut}, under {table} '{name}'"))
+}
+
+/// An address for the log.
+fn shown(address: Option<IpAddr>) -> String {
+    address.map_or_else(|| "unix".to_owned(), |address| address.to_string())
 }
 
 /// Finds out whether a request is let in, and takes its place; a relay's upstream is reached here.
 fn judge<'a>(shared: &Arc<Shared>, incoming: &mut Incoming, head: &'a [u8]) -> Result<Granted<'a>, Rejection> {
     let request = request::judge(head).map_err(|refusal| refused_as(refusal, head))?;
     let endpoints: Vec<_> = shared.endpoints.iter().map(|endpoint| &endpoint.settings).collect();
-    let admission = admission::admit(&request, &shared.routes, &endpoints, &incoming.listener).map_err(refused)?;
+    let approach = approach(incoming, head, &request).map_err(refused)?;
+    let admission = admission::admit(&request, &shared.routes, &endpoints, &incoming.listener, &approach.host);
+    let admission = admission.map_err(refused)?;
     if shared.is_stopping() {
         return Err(refused(stopping()));
     }
     let endpoint = &shared.endpoints[admission.room.endpoint()];
+    let may_come = endpoint.addresses.check(approach.address);
+    may_come.map_err(|shut| refused(may_not_come(&shut, "[[endpoint]]", endpoint.settings.path.as_str())))?;
     let path = || shared.routes.show(&admission.room).to_string();
     let access = authenticate(&shared.auths, &endpoint.settings, head, &request, path)
         .map_err(|refusal| unauthorized(shared, &admission, &request, endpoint, refusal))?;
@@ -150,11 +190,10 @@ fn judge<'a>(shared: &Arc<Shared>, incoming: &mut Incoming, head: &'a [u8]) -> R
     // endpoints get in meanwhile.
     incoming.handshake = None;
     place.waits_on(|| incoming.stream.socket.as_fd().try_clone_to_owned().ok());
-    let is_tls = incoming.stream.is_tls();
-    let (socket, room, from) = (incoming.stream.socket.as_fd(), &admission.room, incoming.address);
+    let (socket, room) = (incoming.stream.socket.as_fd(), &admission.room);
     let secrets = authenticate::places(&shared.auths, &endpoint.settings);
     let identity = asked.access.identity.as_deref();
-    let client = ClientRequest { socket, head, request: &request, secrets, identity, room, from, is_tls };
+    let client = ClientRequest { socket, head, request: &request, secrets, identity, room, approach: &approach };
     match reach(shared, dialer, relay, &client) {
         Ok(reached) => {
             let place = match &endpoint.waiting {
@@ -182,29 +221,18 @@ fn replaced() -> Refusal {
     Refusal::new(503, "a newer client has taken its place")
 }
 
-/// A refusal that is answered as such.
-fn refused(refusal: Refusal) -> Rejection {
-    refused_as(refusal, &[])
-}
-
-/// The same, as the method in this head demands.
-fn refused_as(refusal: Refusal, head: &[u8]) -> Rejection {
-    let body = if request::is_head(head) { Body::LeftOut } else { Body::Whole };
-    let last_words = LastWords::Answer(refusal.to_http(SystemTime::now(), body));
-    Rejection { why: Why::Refused(refusal), last_words }
-}
-
 /// Says the last words, logs why, and gives the peer time to read them. In this order: whoever looks for the reason
 /// finds it at once.
-fn reject(mut incoming: Incoming, Rejection { why, last_words }: Rejection, from: &str) {
+fn reject(mut incoming: Incoming, Rejection { why, last_words }: Rejection) {
     let is_said = matches!(&last_words, LastWords::Answer(answer) if incoming.stream.write(answer).is_ok());
-    let id = incoming.id;
+    let (id, from) = (incoming.id, &incoming.from);
     match &why {
         Why::Refused(refusal) => info!(target: REFUSALS, "client {id} ({from}): {refusal}"),
         Why::AtCapacity(full) => info!(target: REFUSALS, "client {id} ({from}): closed with 1013: {full}"),
         Why::Unauthorized(code, Refusal { reason, advice, .. }) => {
             info!(target: REFUSALS, "client {id} ({from}): closed with {code}: {reason}: {advice}");
         }
+        Why::Shut(shut) => info!(target: REFUSALS, "client {id} ({from}): closed without an answer: {shut}"),
         Why::Gone(why) => debug!("client {id} ({from}): {why}"),
         Why::TlsFailed(why) => info!(target: HANDSHAKES, "client {id} ({from}): TLS handshake failed: {why}"),
     }
@@ -257,16 +285,10 @@ fn take_place(
 }
 
 /// Makes a client of an admitted connection and has it join its room.
-fn enter(
-    shared: &Arc<Shared>,
-    incoming: Incoming,
-    granted: Granted<'_>,
-    behind: Vec<u8>,
-    from: &str,
-) -> Option<Admitted> {
+fn enter(shared: &Arc<Shared>, incoming: Incoming, granted: Granted<'_>, behind: Vec<u8>) -> Option<Admitted> {
     let Granted { admission, asked, place, reached } = granted;
     let endpoint = &shared.endpoints[admission.room.endpoint()];
-    let Incoming { id, stream, address, connection, handshake, .. } = incoming;
+    let Incoming { id, stream, address, from, connection, handshake, .. } = incoming;
     let is_finished = handshake.is_none_or(HandshakePlace::finish);
     let Some((socket, mut session)) = stream.into_parts().filter(|_| is_finished) else {
         debug!("client {id} ({from}): its handshake had to give way to a newer one");
@@ -309,7 +331,7 @@ fn enter(
     client.outbox().flush();
     registration.place().open(client.outbox());
     let handshaken = Handshaken { is_tls, behind, is_session_ended };
-    Some(Admitted { registration, subprotocol: admission.subprotocol, present, handshaken, reached })
+    Some(Admitted { registration, from, subprotocol: admission.subprotocol, present, handshaken, reached })
 }
 
 fn stopping() -> Refusal {
@@ -368,38 +390,4 @@ fn at_capacity(admission: &Admission<'_>, endpoint: &Endpoint, full: Full) -> Re
             Rejection { why: Why::AtCapacity(full), last_words: LastWords::Answer(answer) }
         }
     }
-}
-
-/// What a peer gets of which no request could be read.
-fn unread(stream: &mut Stream, error: HeadError, shared: &Shared) -> Rejection {
-    let without_words = |why| Rejection { why, last_words: LastWords::None };
-    let refusal = match error {
-        HeadError::TimedOut => {
-            let timeout = shared.settings.gateway.handshake_timeout;
-            Refusal::new(408, format!("no complete request within {timeout:?}"))
-        }
-        HeadError::TooLong => Refusal::new(431, format!("the request head is longer than {} bytes", request::HEAD_MAX)),
-        HeadError::Misplaced(other) => {
-            // It was before any session, which has said nothing yet: what follows must not be encrypted.
-            if stream.is_secret_not_agreed() {
-                stream.give_up_tls();
-            }
-            Refusal::new(400, other.advice())
-        }
-        // As a client does that does not like our certificate.
-        HeadError::Incomplete if stream.is_secret_not_agreed() => {
-            return without_words(Why::TlsFailed("the client has ended the connection".to_owned()));
-        }
-        HeadError::Incomplete => return without_words(Why::Gone("it left in the middle of its request".to_owned())),
-        HeadError::Silent => return without_words(Why::Gone("it left without a request".to_owned())),
-        HeadError::Tls(error) => {
-            return Rejection { why: Why::TlsFailed(error.to_string()), last_words: LastWords::Alert };
-        }
-        HeadError::Io(error) => return without_words(Why::Gone(format!("failed to read its request: {error}"))),
-    };
-    if stream.is_secret_not_agreed() {
-        // There is no way to say it in.
-        return without_words(Why::TlsFailed(refusal.reason));
-    }
-    refused(refusal)
 }

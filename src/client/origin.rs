@@ -1,7 +1,8 @@
 //! Which web pages and devices may connect, by the Origin header of their requests, and what the others are told: the
 //! line that would let them in. A rule.
 
-use crate::config::{EndpointSettings, ListenerSettings, Origins};
+use crate::approach::AskedHost;
+use crate::config::{EndpointSettings, Hosts, ListenerSettings, Origins};
 use crate::http::origin::{Place, canonical, is_address, is_listable, is_loopback};
 use crate::http::refusal::Refusal;
 use crate::http::token::split_port;
@@ -32,13 +33,14 @@ pub fn check(
     endpoint: &EndpointSettings,
     listener: &ListenerSettings,
     origin: &str,
-    host: &str,
+    asked: &AskedHost,
 ) -> Result<(), Refusal> {
+    let host = &*asked.name;
     let Origins::List { same, others } = &endpoint.origins else { return Ok(()) };
     if others.contains(&canonical(origin)) {
         return Ok(());
     }
-    let foreign = match same.then(|| compare(listener, origin, host)) {
+    let foreign = match same.then(|| compare(listener, origin, asked)) {
         Some(Ok(())) => return Ok(()),
         Some(Err(foreign)) => foreign,
         None => Foreign::Elsewhere,
@@ -77,7 +79,8 @@ pub fn check(
 
 /// Whether an origin is the same place as the Host, whatever its scheme. A missing port is that of the origin's scheme,
 /// on both sides: the page and the socket are at the same place.
-fn compare(listener: &ListenerSettings, origin: &str, host: &str) -> Result<(), Foreign> {
+fn compare(listener: &ListenerSettings, origin: &str, asked: &AskedHost) -> Result<(), Foreign> {
+    let host = &*asked.name;
     let Some((place, default_port)) = Place::of(origin).and_then(|place| Some((place, place.default_port()?))) else {
         return Err(Foreign::Elsewhere);
     };
@@ -92,7 +95,10 @@ fn compare(listener: &ListenerSettings, origin: &str, host: &str) -> Result<(), 
     if place.port.unwrap_or(default_port) != port.unwrap_or(default_port) {
         return Err(if port.is_none() { Foreign::PortIsCut } else { Foreign::Elsewhere });
     }
-    if is_address(name) || is_loopback(name) || listener.hosts.contains(name) {
+    // What a proxy says no name leads to, unless names are listed: the proxy is known, and it is what browsers have reached.
+    let is_default = listener.address.is_local() && listener.hosts == Hosts::default_of(&listener.address);
+    let is_told = asked.is_forwarded && is_default;
+    if is_told || is_address(name) || is_loopback(name) || listener.hosts.contains(name) {
         return Ok(());
     }
     Err(Foreign::StrangeName)
@@ -106,7 +112,7 @@ fn quoted(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Hosts, ListenAddress};
+    use crate::config::ListenAddress;
 
     fn listed(same: bool, others: &[&str]) -> Origins {
         Origins::List { same, others: others.iter().map(|&origin| origin.to_owned()).collect() }
@@ -114,7 +120,8 @@ mod tests {
 
     fn judged(origins: &Origins, listener: &ListenerSettings, origin: &str, host: &str) -> Result<(), Refusal> {
         let endpoint = EndpointSettings { origins: origins.clone(), ..EndpointSettings::default() };
-        check(&endpoint, listener, origin, host)
+        let host = AskedHost { name: host.to_owned(), is_forwarded: false };
+        check(&endpoint, listener, origin, &host)
     }
 
     /// One that the network reaches, where every name is the same host.
@@ -201,6 +208,22 @@ mod tests {
             (&unix, "http://localhost:3000", "localhost", true),
         ] {
             assert_eq!(judged(&same, listener, origin, host).is_ok(), expected, "{} {origin} {host}", listener.name);
+        }
+    }
+
+    #[test]
+    fn a_name_that_a_trusted_proxy_says_needs_no_list_but_keeps_to_one() {
+        let listed =
+            ListenerSettings { hosts: Hosts::Named(vec!["gate.example".to_owned()]), ..ListenerSettings::default() };
+        for (listener, name, is_forwarded, expected) in [
+            (&ListenerSettings::default(), "gate.example", true, true),
+            (&ListenerSettings::default(), "gate.example", false, false),
+            (&listed, "gate.example", true, true),
+            (&listed, "other.example", true, false),
+        ] {
+            let (host, origin) = (AskedHost { name: name.to_owned(), is_forwarded }, format!("https://{name}"));
+            let judged = check(&EndpointSettings::default(), listener, &origin, &host);
+            assert_eq!(judged.is_ok(), expected, "{name} {is_forwarded}");
         }
     }
 

@@ -22,6 +22,18 @@ const CERTIFICATES: &str = "cert certificate certificates cert_file certfile ssl
 const ALIASES: &[Alias] = &[
     Alias { tables: "[[listen]] [[endpoint]] [gateway] file", names: SECRETS, advice: AUTHENTICATION },
     Alias {
+        tables: "[[listen]] [[endpoint]] [gateway]",
+        names: "allow deny allow_ips deny_ips allowlist denylist whitelist blacklist blocklist ip_filter acl allow_from",
+        advice: "write allow_addresses = [\"10.0.0.0/8\"] or deny_addresses = [\"10.0.0.7\"]",
+    },
+    Alias {
+        tables: "[[listen]] [[endpoint]] [gateway] file",
+        names: "proxy_protocol accept_proxy trust_proxy trust_proxies trusted_proxy real_ip real_ip_header set_real_ip_from \
+                x_forwarded_for forwarded_for use_x_forwarded_for",
+        advice: "write client_address = \"x-forwarded-for\", \"forwarded\" or \"proxy_protocol\" under [[listen]], and \
+                 trusted_proxies = [\"127.0.0.1\"] with the addresses of your proxies",
+    },
+    Alias {
         tables: "[[link]] relay",
         names: SECRETS,
         advice: "write headers = { Authorization = \"Bearer ${TOKEN}\" }, or the user and the password in the URL",

@@ -26,9 +26,10 @@ pub(crate) use raw::dial::{is_server_name, proxy_of};
 
 pub use mistake::{ConfigError, Mistake};
 pub use settings::{
-    AtCapacity, ClientCertificates, Destination, DialSettings, DialTls, EndpointId, EndpointSettings, EventKind,
-    Format, Hosts, LinkDestination, LinkId, LinkSettings, ListenAddress, ListenerSettings, ListenerTls, Origins,
-    OutletPolicy, Proxy, QueueSettings, Refuse, RelaySettings, RoomSource, Settings, TlsSettings, Welcome, WhenFull,
+    AddressRules, AddressSource, AtCapacity, ClientAddress, ClientCertificates, Destination, DialSettings, DialTls,
+    EndpointId, EndpointSettings, EventKind, Format, Hosts, LinkDestination, LinkId, LinkSettings, ListenAddress,
+    ListenerSettings, ListenerTls, Origins, OutletPolicy, Proxy, QueueSettings, Refuse, RelaySettings, RoomSource,
+    Settings, TlsSettings, Welcome, WhenFull,
 };
 pub(crate) use units::{write_duration, write_size};
 pub(crate) use variables::substitute;

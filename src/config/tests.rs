@@ -8,6 +8,7 @@ use proptest::prelude::*;
 use super::section::Keys;
 use super::settings::{AuthId, BackoffSettings, GatewaySettings, LinkQueueSettings};
 use super::*;
+use crate::address::list::AddressList;
 use crate::auth::AuthKind;
 use crate::auth::allow::{Glob, Rights, Rule};
 use crate::auth::credentials::Places;
@@ -23,6 +24,11 @@ const RELAY_UPSTREAM: &str = include_str!("../../config/relay-upstream.toml");
 
 fn read(text: &str) -> Settings {
     parse(text, "test.toml", Path::new("/etc/wsgate")).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// A list that is written in the configuration.
+fn addresses(text: &str) -> AddressSource {
+    AddressSource { list: AddressList::parse(text).unwrap().into(), file: None }
 }
 
 /// The same in a directory with a file of tokens.
@@ -157,7 +163,7 @@ fn each_default_of_the_manual_is_read_and_not_just_skipped() {
         };
         for line in part.lines().filter_map(commented_default) {
             let (key, value) = line.split_once(" = ").unwrap();
-            if matches!(key, "kind" | "file" | "refuse") || (table, key) == ("auth", "name") {
+            if matches!(key, "kind" | "file" | "refuse" | "client_address") || (table, key) == ("auth", "name") {
                 // There is no other value that would be good here.
                 continue;
             }
@@ -209,7 +215,8 @@ fn every_key_that_is_known_is_in_the_manual() {
             assert!(written, "{key} of {}", keys.table);
         }
     }
-    let inner: [&Keys; 7] = [
+    let inner: [&Keys; 8] = [
+        &raw::addresses::ADDRESSES,
         &raw::allow::ALLOW,
         &raw::tls::TLS,
         &raw::endpoint::QUEUE,
@@ -227,7 +234,8 @@ fn every_key_that_is_known_is_in_the_manual() {
 fn the_examples_of_the_keys_are_valid_themselves() {
     let value = |keys: &Keys, key: &str| keys.keys.iter().find(|(k, _)| *k == key).unwrap().1.to_owned();
     for keys in [&raw::gateway::GATEWAY, &raw::gateway::LOG, &raw::listen::LISTEN, &raw::endpoint::ENDPOINT] {
-        for (key, _) in keys.keys.iter().filter(|(key, _)| !matches!(*key, "tls" | "auth" | "refuse" | "allow")) {
+        let alone = ["tls", "auth", "refuse", "allow", "client_address", "trusted_proxies"];
+        for (key, _) in keys.keys.iter().filter(|(key, _)| !alone.contains(key)) {
             let listen = "[[listen]]\nname = \"main\"\n".repeat(usize::from(keys.table != "[[listen]]"));
             read(&format!("{listen}{}\n{key} = {}\n", keys.table, value(keys, key)));
         }
@@ -537,6 +545,10 @@ fn every_option_reaches_its_field() {
         [[listen]]
         address = "[::1]:0"
         hosts = ["Gate.example", "*.plant.example"]
+        allow_addresses = ["10.0.0.0/8", "::1"]
+        deny_addresses = "10.0.0.7"
+        client_address = "forwarded"
+        trusted_proxies = ["127.0.0.1"]
         [[listen]]
         address = "unix:run/ws.sock"
         name = "local"
@@ -557,6 +569,8 @@ fn every_option_reaches_its_field() {
         write_timeout = "off"
         queue = { messages = 2, bytes = 1024, when_full = "disconnect" }
         origins = ["same", "https://Dash.example:443", "null"]
+        allow_addresses = []
+        deny_addresses = ["::/0", "unix"]
         address_sessions = true
         choose_rooms = true
         auth = ["devices"]
@@ -610,8 +624,19 @@ fn every_option_reaches_its_field() {
                 address: ListenAddress::Tcp(tcp),
                 tls: None,
                 hosts: Hosts::Named(vec!["gate.example".into(), "*.plant.example".into()]),
+                addresses: AddressRules {
+                    allow: Some(addresses("10.0.0.0/8\n::1")),
+                    deny: Some(addresses("10.0.0.7"))
+                },
+                client_address: ClientAddress::Forwarded,
+                trusted_proxies: addresses("127.0.0.1"),
             },
-            ListenerSettings { name: "local".into(), address: ListenAddress::Unix(unix), tls: None, hosts: Hosts::Any },
+            ListenerSettings {
+                name: "local".into(),
+                address: ListenAddress::Unix(unix),
+                hosts: Hosts::Any,
+                ..ListenerSettings::default()
+            },
         ]
     );
     assert_eq!(
@@ -638,6 +663,7 @@ fn every_option_reaches_its_field() {
                 write_timeout: None,
                 queue: QueueSettings { messages: 2, bytes: 1024, when_full: WhenFull::Disconnect },
                 origins: Origins::List { same: true, others: vec!["https://dash.example".into(), "null".into()] },
+                addresses: AddressRules { allow: Some(addresses("")), deny: Some(addresses("::/0\nunix")) },
                 address_sessions: true,
                 choose_rooms: true,
                 auth: vec![AuthId(0)],

@@ -5,12 +5,14 @@
 //! Bytes that came behind the head belong to the WebSocket and are kept.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
 use super::server_tls::ServerTls;
 use super::socket::Socket;
 use super::tls::{Decrypted, Session};
+use crate::address::proxy_header::{self, ProxyHeaderError};
 use crate::certificate::ClientCertificate;
 use crate::http::misplaced::Misplaced;
 use crate::http::request::{HEAD_MAX, head_end};
@@ -30,6 +32,8 @@ pub struct Stream {
     tls: Option<Arc<ServerTls>>,
     /// The TLS session, from the peer's first whole record on.
     session: Option<Session>,
+    /// What came together with a header of the PROXY protocol and is not part of it.
+    ahead: Vec<u8>,
 }
 
 /// Why no request head could be read.
@@ -45,6 +49,8 @@ pub enum HeadError {
     Incomplete,
     /// What has arrived cannot become a request here.
     Misplaced(Misplaced),
+    /// What a proxy has to say first is missing or broken.
+    ProxyHeader(ProxyHeaderError),
     /// The TLS handshake failed.
     Tls(io::Error),
     /// The socket failed.
@@ -63,7 +69,7 @@ pub struct Head {
 impl Stream {
     /// A stream before its handshake; over TLS if its listener has TLS.
     pub fn new(socket: Arc<Socket>, tls: Option<Arc<ServerTls>>) -> Stream {
-        Stream { socket, tls, session: None }
+        Stream { socket, tls, session: None, ahead: Vec::new() }
     }
 
     /// The socket, and the TLS session over it: there is one after a head has been read over TLS. `None` if somebody else
@@ -86,6 +92,20 @@ impl Stream {
     pub fn give_up_tls(&mut self) {
         self.tls = None;
         self.session = None;
+    }
+
+    /// Reads the header of the PROXY protocol, which comes before everything else. Gives the client that it names.
+    pub fn read_proxy_header(&mut self, deadline: Instant) -> Result<Option<SocketAddr>, HeadError> {
+        let mut input = Vec::new();
+        loop {
+            if let Some(header) = proxy_header::parse(&input).map_err(HeadError::ProxyHeader)? {
+                self.ahead = input.split_off(header.len);
+                return Ok(header.client);
+            }
+            if recv_behind(&self.socket, &mut input, deadline)? == 0 {
+                return Err(if input.is_empty() { HeadError::Silent } else { HeadError::Incomplete });
+            }
+        }
     }
 
     /// Does the TLS handshake if there is TLS, then reads up to the end of a request head.
@@ -180,10 +200,10 @@ impl Stream {
 
     /// The peer's first TLS record, whole unless it is none, and what came with it. A session costs twenty times what
     /// these bytes do, so it is made only once the record is whole.
-    fn first_record(&self, deadline: Instant) -> Result<Vec<u8>, HeadError> {
+    fn first_record(&mut self, deadline: Instant) -> Result<Vec<u8>, HeadError> {
         let mut cipher = Vec::new();
         loop {
-            if recv_behind(&self.socket, &mut cipher, deadline)? == 0 {
+            if self.receive(&mut cipher, deadline)? == 0 {
                 return Err(if cipher.is_empty() { HeadError::Silent } else { HeadError::Incomplete });
             }
             if let Some(other) = Misplaced::on_tls(&cipher) {
@@ -195,8 +215,18 @@ impl Stream {
         }
     }
 
+    /// What is ahead, then what the socket has, behind what is there already.
+    fn receive(&mut self, input: &mut Vec<u8>, deadline: Instant) -> Result<usize, HeadError> {
+        if self.ahead.is_empty() {
+            return recv_behind(&self.socket, input, deadline);
+        }
+        let ahead = std::mem::take(&mut self.ahead);
+        input.extend_from_slice(&ahead);
+        Ok(ahead.len())
+    }
+
     fn read_more(&mut self, input: &mut Vec<u8>, deadline: Instant) -> Result<usize, HeadError> {
-        let Some(session) = &mut self.session else { return recv_behind(&self.socket, input, deadline) };
+        let Some(session) = &mut self.session else { return self.receive(input, deadline) };
         let mut cipher = vec![0; CHUNK];
         loop {
             let count = recv_until(&self.socket, &mut cipher, deadline)?;

@@ -1,7 +1,6 @@
 //! What comes instead of a request: other protocols on the wrong port, and what a proxy puts before a request. A rule.
 
-/// The first bytes of version 2 of the PROXY protocol.
-const PROXY_V2: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
+use crate::address::proxy_header::{SIGNATURE_V1, SIGNATURE_V2};
 
 /// Another beginning than that of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,7 +33,7 @@ impl Misplaced {
         match begin {
             _ if is_proxy_protocol(begin) => Some(Misplaced::ProxyProtocol),
             // As the PROXY protocol begins too.
-            _ if b"PROXY ".starts_with(begin) => None,
+            _ if SIGNATURE_V1.starts_with(begin) => None,
             [a, b, c, ..] if [a, b, c].iter().all(|byte| byte.is_ascii_uppercase()) => Some(Misplaced::PlainHttp),
             _ => None,
         }
@@ -49,7 +48,8 @@ impl Misplaced {
                  a proxy in front must not encrypt (HAProxy: no \"ssl\" in the server line; nginx: proxy_pass http://)"
             }
             Misplaced::ProxyProtocol => {
-                "a header of the PROXY protocol came first, which wsgate does not take yet: remove it in the proxy in front \
+                "a header of the PROXY protocol came first, which this listener does not take: write client_address = \
+                 \"proxy_protocol\" and trusted_proxies under its [[listen]], or remove it in the proxy in front \
                  (HAProxy: no \"send-proxy\" in the server line; nginx: no \"proxy_protocol on\")"
             }
             Misplaced::Unknown => {
@@ -60,7 +60,7 @@ impl Misplaced {
 }
 
 fn is_proxy_protocol(begin: &[u8]) -> bool {
-    begin.starts_with(b"PROXY ") || begin.starts_with(PROXY_V2)
+    begin.starts_with(SIGNATURE_V1) || begin.starts_with(SIGNATURE_V2)
 }
 
 #[cfg(test)]

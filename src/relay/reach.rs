@@ -3,13 +3,13 @@
 //! The client gets its 101 only once its upstream has sent one, or what the upstream answers instead.
 
 use std::borrow::Cow;
-use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use log::warn;
 
+use crate::approach::Approach;
 use crate::auth::credentials::Places;
 use crate::config::RelaySettings;
 use crate::dial::{DialError, Dialed, Dialer, Hints, RequestExtras};
@@ -62,10 +62,8 @@ pub struct ClientRequest<'a> {
     pub identity: Option<&'a Identity>,
     /// The room that it leads to.
     pub room: &'a Room,
-    /// Where it comes from.
-    pub from: Option<IpAddr>,
-    /// Whether it came over TLS.
-    pub is_tls: bool,
+    /// How it has come.
+    pub approach: &'a Approach,
 }
 
 /// Dials the upstream for a client that is about to be let in. What the upstream answers instead of a
@@ -117,7 +115,7 @@ pub fn reach(
 
 /// What the upstream's request has of the client's.
 fn extras(relay: &RelaySettings, pattern: &Pattern, asked: &ClientRequest<'_>) -> RequestExtras {
-    let ClientRequest { head, request, secrets, identity, from, is_tls, .. } = asked;
+    let ClientRequest { head, request, secrets, identity, approach, .. } = asked;
     let segments = pattern.written(request.path);
     let mut path_and_query = relay.path.fill(|&index| segments[index]);
     let query = secrets.iter().fold(Cow::Borrowed(request.query.unwrap_or_default()), |query, places| {
@@ -138,11 +136,13 @@ fn extras(relay: &RelaySettings, pattern: &Pattern, asked: &ClientRequest<'_>) -
         }
     }
     let mut set = |name: &str, value: String| headers.push((name.to_owned(), value.into_bytes()));
-    if let Some(from) = from {
-        set("X-Forwarded-For", from.to_string());
+    // What the client itself has sent of these is not among them, unless a trusted proxy stands for it.
+    if !approach.way.is_empty() {
+        let way: Vec<String> = approach.way.iter().map(ToString::to_string).collect();
+        set("X-Forwarded-For", way.join(", "));
     }
-    set("X-Forwarded-Proto", if *is_tls { "https" } else { "http" }.to_owned());
-    set("X-Forwarded-Host", request.host.to_owned());
+    set("X-Forwarded-Proto", if approach.is_tls { "https" } else { "http" }.to_owned());
+    set("X-Forwarded-Host", approach.host.name.clone());
     if let Some(identity) = identity {
         set(IDENTITY_HEADER, identity.name.to_string());
     }

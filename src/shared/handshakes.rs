@@ -81,6 +81,17 @@ impl Handshakes {
         (HandshakePlace { handshakes: Arc::clone(self), source, number }, given_way)
     }
 
+    /// From now on this one comes from elsewhere. Says whether it was still there.
+    fn move_to(&self, from: Source, to: Source, number: u64) -> bool {
+        let mut state = self.state.lock();
+        let Some(handshake) = state.remove(from, number) else { return false };
+        let those = state.by_source.entry(to).or_default();
+        let at = those.partition_point(|other| other.number < number);
+        those.insert(at, handshake);
+        state.count += 1;
+        true
+    }
+
     /// Says whether it was still there.
     fn leave(&self, source: Source, number: u64) -> bool {
         let left = self.state.lock().remove(source, number);
@@ -113,6 +124,15 @@ impl Unfinished {
 }
 
 impl HandshakePlace {
+    /// A proxy has said whose connection this is: the place is that one's from now on, or all clients of the proxy would
+    /// give way for one that opens many.
+    pub fn move_to(&mut self, address: Option<IpAddr>) {
+        let to = Source::of(address);
+        if to != self.source && self.handshakes.move_to(self.source, to, self.number) {
+            self.source = to;
+        }
+    }
+
     /// The handshake is done. Nobody else has its socket from now on; `false` if it has had to give way before.
     pub fn finish(self) -> bool {
         self.handshakes.leave(self.source, self.number)
@@ -193,6 +213,24 @@ mod tests {
         assert!(second.finish() && third.finish());
         assert!(!first.finish(), "it does not know that it had to give way");
         assert_eq!(flood.map(HandshakePlace::finish), [false, false, true]);
+    }
+
+    #[test]
+    fn behind_a_proxy_the_oldest_of_the_client_with_the_most_gives_way() {
+        let handshakes = Handshakes::new(3);
+        let proxied = |client: &str| {
+            let (ours, theirs) = socket();
+            let (mut place, given_way) = handshakes.enter(address("10.0.0.1"), &ours);
+            place.move_to(address(client));
+            (place, theirs, given_way)
+        };
+        let (quiet, ..) = proxied("192.0.2.1");
+        let flood = ["192.0.2.2", "192.0.2.2"].map(proxied);
+        let (last, _, given_way) = proxied("192.0.2.3");
+        assert_eq!(given_way, Some(Source::of(address("192.0.2.2"))));
+        assert_eq!(flood.map(|(place, ..)| place.finish()), [false, true]);
+        assert!(quiet.finish() && last.finish());
+        assert!(handshakes.state.lock().by_source.is_empty() && handshakes.state.lock().count == 0);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What all threads of one gateway share. There is nothing global: two gateways in one process
 //! would not know of each other.
 
+pub mod addresses;
 pub mod credit;
 pub mod fanout;
 pub mod handshakes;
@@ -35,6 +36,7 @@ use crate::dial::{CancelToken, Dialer};
 use crate::id::{Id, Mark};
 use crate::permits::{Permit, Semaphore};
 use crate::route::Routes;
+use crate::shared::addresses::{Door, LiveRules};
 use crate::shared::credit::Budget;
 use crate::shared::handshakes::Handshakes;
 use crate::shared::link::Link;
@@ -65,6 +67,8 @@ pub struct Shared {
     pub endpoints: Vec<Endpoint>,
     /// How clients are authenticated, in the order of the settings.
     pub auths: Auths,
+    /// What the listeners know of addresses, in the order of the settings.
+    pub doors: Vec<Arc<Door>>,
     /// The links, in the order of the settings.
     pub links: Vec<Link>,
     /// What routes can send to besides rooms.
@@ -102,6 +106,8 @@ pub struct Shared {
 #[derive(Debug)]
 pub struct Endpoint {
     pub settings: EndpointSettings,
+    /// Which addresses may come in.
+    pub addresses: LiveRules,
     /// The places for its clients.
     pub places: Arc<Places>,
     /// Those for clients that still wait for their server, where a relay's new client can replace an old one: it does so
@@ -142,6 +148,7 @@ impl Shared {
                 })
                 .collect(),
             auths,
+            doors: settings.listeners.iter().map(|listener| Arc::new(Door::new(listener))).collect(),
             links: links.map(|(index, link)| Link::new(LinkId(index), link, close_timeout)).collect(),
             outlets: Outlets::new(settings.links.iter().map(Link::outlet)),
             registry: Arc::default(),
@@ -166,6 +173,12 @@ impl Shared {
     /// Whether the gateway has been told to stop.
     pub fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Acquire)
+    }
+
+    /// What the listener of this name knows of addresses.
+    pub fn door(&self, listener: &str) -> Arc<Door> {
+        let at = self.settings.listeners.iter().position(|settings| settings.name == listener);
+        Arc::clone(&self.doors[at.expect("it is one of ours")])
     }
 
     /// From now on nobody is let in.
@@ -235,6 +248,7 @@ impl Endpoint {
             dialer,
             describes,
             events_dropped: AtomicU64::new(0),
+            addresses: LiveRules::new(&format!("endpoint '{}'", settings.path), &settings.addresses),
             places: Places::new(settings),
             waiting: (settings.relay.is_some() && settings.at_capacity == AtCapacity::Replace)
                 .then(|| Places::new(settings)),

@@ -5,6 +5,7 @@
 
 mod harness;
 
+mod addresses;
 mod auth;
 mod auth_rules;
 mod bad_frames;

@@ -7,6 +7,7 @@ use crate::config::section::{Keys, Section, Text, Value};
 use crate::config::settings::{AtCapacity, EndpointSettings, QueueSettings, Refuse, Welcome, WhenFull};
 use crate::path::Pattern;
 
+use super::addresses::rules;
 use super::allow::{RawAllow, allow};
 use super::bounds::{CONNECTIONS, MAX_MESSAGE, QUEUE_BYTES, QUEUE_MESSAGES};
 use super::http::subprotocols;
@@ -37,6 +38,8 @@ pub(crate) static ENDPOINT: Keys = Keys {
         ("auth", "[\"devices\"]"),
         ("refuse", "\"answer\""),
         ("allow", "[{ who = \"press-*\", path = \"/devices/{identity}\", receive = false }]"),
+        ("allow_addresses", "[\"10.0.0.0/8\"]"),
+        ("deny_addresses", "[\"10.0.0.7\"]"),
         ("address_sessions", "false"),
         ("choose_rooms", "false"),
         ("relay", "{ url = \"ws://127.0.0.1:9000/dev\" }"),
@@ -88,7 +91,7 @@ const NOT_OF_RELAY: [&str; 7] =
     ["to", "format", "welcome", "subprotocols", "address_sessions", "choose_rooms", "events"];
 
 pub(super) fn endpoint(section: &Section<'_>, base_dir: &Path) -> RawEndpoint {
-    let mut settings = EndpointSettings::default();
+    let mut settings = EndpointSettings { addresses: rules(section, base_dir), ..EndpointSettings::default() };
     let path_value = section.get("path");
     let pattern = path_value.map_or_else(|| Some(settings.path.clone()), |value| path(&value));
     settings.path = pattern.clone().unwrap_or(settings.path);

@@ -5,8 +5,9 @@ use std::path::Path;
 
 use crate::config::remedy;
 use crate::config::section::{Keys, Section, Text, Value};
-use crate::config::settings::{Hosts, ListenAddress, ListenerSettings};
+use crate::config::settings::{ClientAddress, Hosts, ListenAddress, ListenerSettings};
 
+use super::addresses::{addresses, rules};
 use super::origins::hosts;
 use super::tls::{TLS, listener_tls};
 
@@ -19,6 +20,10 @@ pub(crate) static LISTEN: Keys = Keys {
         ("address", "\"127.0.0.1:8080\""),
         ("name", "\"main\""),
         ("hosts", "[\"gate.example\"]"),
+        ("allow_addresses", "[\"10.0.0.0/8\"]"),
+        ("deny_addresses", "[\"10.0.0.7\"]"),
+        ("client_address", "\"x-forwarded-for\""),
+        ("trusted_proxies", "[\"127.0.0.1\"]"),
         ("tls", "{ certificate = \"server.pem\", private_key = \"server.key\" }"),
     ],
 };
@@ -29,6 +34,10 @@ pub(crate) struct RawListener {
     /// The place of the name, or of what the name was taken from.
     pub(crate) name_at: usize,
     pub(crate) address_at: usize,
+    /// The place of `client_address` if it says that proxies are believed.
+    pub(crate) client_address_at: Option<usize>,
+    /// The place of `trusted_proxies` if it is written, and whether it is what was meant.
+    pub(crate) trusted_proxies: Option<(usize, bool)>,
     /// Whether name and address are what was meant; a wrong one is compared with nothing.
     pub(crate) valid: bool,
 }
@@ -48,6 +57,21 @@ pub(super) fn listener(section: &Section<'_>, base_dir: &Path) -> RawListener {
     }
     settings.hosts = Hosts::default_of(&settings.address);
     section.read("hosts", &mut settings.hosts, |v| hosts(&v));
+    settings.addresses = rules(section, base_dir);
+    let by =
+        [ClientAddress::Socket, ClientAddress::XForwardedFor, ClientAddress::Forwarded, ClientAddress::ProxyProtocol];
+    let by = by.map(|by| (by.word(), by));
+    let client_address = section.get("client_address");
+    let is_by_proxy = |by: &ClientAddress| *by != ClientAddress::Socket;
+    let chosen = client_address.and_then(|value| value.choice(&by));
+    settings.client_address = chosen.unwrap_or_default();
+    let client_address_at = client_address.filter(|_| chosen.as_ref().is_some_and(is_by_proxy)).map(|value| value.at());
+    let trusted_proxies = section.get("trusted_proxies").map(|value| {
+        let trusted = addresses(&value, base_dir);
+        let is_meant = trusted.is_some() && (client_address.is_none() || chosen.is_some());
+        settings.trusted_proxies = trusted.unwrap_or_default();
+        (value.at(), is_meant)
+    });
     let mut name_at = address_at;
     if let Some(value) = section.get("name") {
         name_at = value.at();
@@ -63,7 +87,7 @@ pub(super) fn listener(section: &Section<'_>, base_dir: &Path) -> RawListener {
     }
     settings.tls =
         section.get("tls").and_then(|value| value.section(&TLS)).and_then(|section| listener_tls(&section, base_dir));
-    RawListener { settings, name_at, address_at, valid }
+    RawListener { settings, name_at, address_at, client_address_at, trusted_proxies, valid }
 }
 
 fn line_of_text(text: &str) -> bool {

@@ -1,6 +1,7 @@
 //! What is written: every table and key of the file, read value by value into the settings, with
 //! the places that later checks need. What the values mean together is judged in `relations/`.
 
+pub(super) mod addresses;
 pub(super) mod allow;
 pub(super) mod auth;
 mod bounds;

@@ -15,6 +15,40 @@ pub(super) fn check(listeners: &[RawListener], report: &Report<'_>) {
             check_pair(earlier, listener, report);
         }
     }
+    listeners.iter().for_each(|listener| check_proxies(listener, report));
+}
+
+/// Who speaks for clients and who is believed belong together.
+fn check_proxies(listener: &RawListener, report: &Report<'_>) {
+    let (settings, by) = (&listener.settings, listener.settings.client_address.word());
+    let of_unix = matches!(settings.address, ListenAddress::Unix(_));
+    let line = if of_unix { "trusted_proxies = [\"unix\"]" } else { "trusted_proxies = [\"127.0.0.1\"]" };
+    let write = format!("write {line}{}", if of_unix { "" } else { ", with the addresses of your proxies" });
+    match (listener.client_address_at, listener.trusted_proxies) {
+        (Some(at), None) => {
+            let why = format!("\"client_address\" in [[listen]] is {by:?}, but no proxy is trusted: {write}");
+            report.mistake(at, why);
+        }
+        (Some(_), Some((at, true))) if settings.trusted_proxies.list.is_empty() => {
+            report.mistake(
+                at,
+                format!("\"trusted_proxies\" in [[listen]] is empty, so nobody could say {by:?}: {write}"),
+            );
+        }
+        (Some(_), Some((at, true))) if of_unix && listener.valid && !settings.trusted_proxies.list.contains(None) => {
+            let why =
+                "\"trusted_proxies\" in [[listen]] has no \"unix\", but a proxy has no other address on a Unix socket";
+            report.mistake(at, format!("{why}: {write}"));
+        }
+        (None, Some((at, true))) => {
+            let why =
+                "\"trusted_proxies\" in [[listen]] has no meaning while the socket says where a client comes from";
+            let advice =
+                "write client_address = \"x-forwarded-for\", \"forwarded\" or \"proxy_protocol\", or remove it";
+            report.mistake(at, format!("{why}: {advice}"));
+        }
+        _ => {}
+    }
 }
 
 fn check_pair(earlier: &RawListener, later: &RawListener, report: &Report<'_>) {

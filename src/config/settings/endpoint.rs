@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::auth::allow::Rule;
 use crate::path::Pattern;
 
+use super::addresses::AddressRules;
 use super::auth::AuthId;
 use super::listener::ListenerSettings;
 use super::relay::RelaySettings;
@@ -48,6 +49,8 @@ pub struct EndpointSettings {
     pub queue: QueueSettings,
     /// Which browser pages may connect.
     pub origins: Origins,
+    /// Which addresses may connect.
+    pub addresses: AddressRules,
     /// Who is let in: those with a credential that is right for any of these. Empty: everybody.
     pub auth: Vec<AuthId>,
     /// What those may do who are let in: the first rule that fits decides, and without one nobody is. `None`: all.
@@ -89,6 +92,7 @@ impl Default for EndpointSettings {
             write_timeout: Some(Duration::from_secs(30)),
             queue: QueueSettings::default(),
             origins: Origins::default(),
+            addresses: AddressRules::default(),
             auth: Vec::new(),
             allow: None,
             refuse: Refuse::default(),

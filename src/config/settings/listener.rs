@@ -4,6 +4,8 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use super::addresses::{AddressRules, AddressSource, ClientAddress};
+
 /// `[[listen]]`: one address.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ListenerSettings {
@@ -15,13 +17,27 @@ pub struct ListenerSettings {
     pub tls: Option<ListenerTls>,
     /// The names that are the same host as a page's, if a request's Host has them. Default: that of the address.
     pub hosts: Hosts,
+    /// Which addresses may connect.
+    pub addresses: AddressRules,
+    /// What says where a client comes from.
+    pub client_address: ClientAddress,
+    /// The proxies that are believed what they say of it; empty where the socket says so.
+    pub trusted_proxies: AddressSource,
 }
 
 impl Default for ListenerSettings {
     fn default() -> ListenerSettings {
         let address = SocketAddr::from(([127, 0, 0, 1], 8080));
         let (name, address) = (address.to_string(), ListenAddress::Tcp(address));
-        ListenerSettings { name, hosts: Hosts::default_of(&address), address, tls: None }
+        ListenerSettings {
+            name,
+            hosts: Hosts::default_of(&address),
+            address,
+            tls: None,
+            addresses: AddressRules::default(),
+            client_address: ClientAddress::default(),
+            trusted_proxies: AddressSource::default(),
+        }
     }
 }
 

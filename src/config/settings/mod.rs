@@ -3,6 +3,7 @@
 //! These types are values only. How they are written down is in `raw/`; here each field says
 //! its unit and its bounds, and the `Default`s are the one place that holds the defaults.
 
+mod addresses;
 mod auth;
 mod dial;
 mod endpoint;
@@ -12,6 +13,7 @@ mod listener;
 mod relay;
 mod route;
 
+pub use addresses::{AddressRules, AddressSource, ClientAddress};
 pub use auth::AuthId;
 pub use dial::{DialSettings, DialTls, Proxy};
 pub use endpoint::{AtCapacity, EndpointSettings, Origins, QueueSettings, Refuse, Welcome, WhenFull};

@@ -72,6 +72,13 @@ pub(crate) fn unmasked(first: u8, payload: &[u8]) -> Vec<u8> {
     frame
 }
 
+/// A socket that connects from this address.
+fn bound_to(source: Ipv4Addr) -> Socket {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::from((source, 0)).into()).unwrap();
+    socket
+}
+
 /// The first byte of a frame and the length of its payload.
 fn header(first: u8, length: usize) -> Vec<u8> {
     let mut header = vec![first];
@@ -107,9 +114,7 @@ impl Raw {
 
     /// Connects to a plain listener from this address of the machine's own.
     pub(crate) fn plain_from(source: Ipv4Addr, port: u16) -> Raw {
-        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-        socket.bind(&SocketAddr::from((source, 0)).into()).unwrap();
-        Raw::over(connect_with(socket, &loopback(port)))
+        Raw::over(connect_with(bound_to(source), &loopback(port)))
     }
 
     /// Connects to a plain listener with a receive buffer of a few KiB: when such a client stops
@@ -145,6 +150,17 @@ impl Raw {
     /// As [`narrow`](Raw::narrow), to a TLS listener.
     pub(crate) fn narrow_tls(port: u16, ca: &Path) -> Raw {
         Raw::tls_over(connector(ca), || connect_to(&loopback(port), Some(NARROW)))
+    }
+
+    /// The same from this address, with these bytes ahead of the TLS, as a proxy sends them.
+    pub(crate) fn tls_behind(ahead: &[u8], source: Ipv4Addr, port: u16, ca: &Path) -> Raw {
+        let connect = || {
+            let socket = bound_to(source);
+            let socket = connect_with(socket, &loopback(port));
+            (&socket).write_all(ahead).unwrap();
+            socket
+        };
+        Raw::tls_over(connector(ca), connect)
     }
 
     /// The socket is connected last: from then on the gateway counts the time.

@@ -1,0 +1,102 @@
+//! Connections that do not become clients: why not, and what their peers are told before the end.
+
+use std::time::SystemTime;
+
+use crate::connection::handshake::{HeadError, Stream};
+use crate::http::refusal::{Body, Refusal};
+use crate::http::request;
+use crate::shared::Shared;
+use crate::shared::addresses::Shut;
+use crate::shared::places::Full;
+
+/// Why a connection does not become a client, and what its peer is told before the end.
+#[derive(Debug)]
+pub(super) struct Rejection {
+    /// For the log.
+    pub(super) why: Why,
+    /// For the peer.
+    pub(super) last_words: LastWords,
+}
+
+#[derive(Debug)]
+pub(super) enum LastWords {
+    /// There is nothing to say, or no way to say it.
+    None,
+    /// A whole answer.
+    Answer(Vec<u8>),
+    /// The TLS session has sent the alert that says why.
+    Alert,
+}
+
+#[derive(Debug)]
+pub(super) enum Why {
+    /// It is told so, with this status and reason.
+    Refused(Refusal),
+    /// It is let in only to be closed with 1013: there is no place for it.
+    AtCapacity(Full),
+    /// It is let in only to be closed with this code: it is not who may be here.
+    Unauthorized(u16, Refusal),
+    /// It is closed without an answer: its address may not connect.
+    Shut(Shut),
+    /// It ended before it had asked for anything, or the connection failed.
+    Gone(String),
+    /// No TLS session came about.
+    TlsFailed(String),
+}
+
+/// A refusal that is answered as such.
+pub(super) fn refused(refusal: Refusal) -> Rejection {
+    refused_as(refusal, &[])
+}
+
+/// The same, as the method in this head demands.
+pub(super) fn refused_as(refusal: Refusal, head: &[u8]) -> Rejection {
+    let body = if request::is_head(head) { Body::LeftOut } else { Body::Whole };
+    let last_words = LastWords::Answer(refusal.to_http(SystemTime::now(), body));
+    Rejection { why: Why::Refused(refusal), last_words }
+}
+
+/// What a peer gets of which no request could be read.
+pub(super) fn unread(stream: &mut Stream, error: HeadError, shared: &Shared) -> Rejection {
+    let without_words = |why| Rejection { why, last_words: LastWords::None };
+    let refusal = match error {
+        HeadError::TimedOut => {
+            let timeout = shared.settings.gateway.handshake_timeout;
+            Refusal::new(408, format!("no complete request within {timeout:?}"))
+        }
+        HeadError::TooLong => Refusal::new(431, format!("the request head is longer than {} bytes", request::HEAD_MAX)),
+        HeadError::ProxyHeader(error) => {
+            // What would be said in the session that was not begun yet nobody could read.
+            let advice = "the proxy has to send it (HAProxy: \"send-proxy-v2\" in the server line; nginx: \
+                          \"proxy_protocol on\"), or remove client_address under this [[listen]]";
+            let refusal = Refusal::new(400, error.to_string()).with_advice(advice.to_owned());
+            return if stream.is_tls() {
+                Rejection { why: Why::Refused(refusal), last_words: LastWords::None }
+            } else {
+                refused(refusal)
+            };
+        }
+        HeadError::Misplaced(other) => {
+            // It was before any session, which has said nothing yet: what follows must not be encrypted.
+            if stream.is_secret_not_agreed() {
+                stream.give_up_tls();
+            }
+            Refusal::new(400, other.advice())
+        }
+        // As a client does that does not like our certificate.
+        HeadError::Incomplete if stream.is_secret_not_agreed() => {
+            return without_words(Why::TlsFailed("the client has ended the connection".to_owned()));
+        }
+        HeadError::Incomplete => return without_words(Why::Gone("it left in the middle of its request".to_owned())),
+        HeadError::Silent => return without_words(Why::Gone("it left without a request".to_owned())),
+        HeadError::Tls(error) => {
+            return Rejection { why: Why::TlsFailed(error.to_string()), last_words: LastWords::Alert };
+        }
+        HeadError::Io(error) => return without_words(Why::Gone(format!("failed to read its request: {error}"))),
+    };
+    if stream.is_secret_not_agreed() {
+        // There is no way to say it in.
+        return without_words(Why::TlsFailed(refusal.reason));
+    }
+    refused(refusal)
+}
