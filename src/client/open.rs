@@ -143,7 +143,7 @@ fn approach(incoming: &mut Incoming, head: &[u8], request: &Request<'_>) -> Resu
     let approach = approach::approach(by, incoming.trusted.as_deref(), socket, head, request)?;
     // Otherwise it was judged before.
     if incoming.trusted.is_some() && by != ClientAddress::ProxyProtocol {
-        if approach.way.len() > 1 {
+        if approach.address != incoming.address {
             incoming.is_from(approach.address, &shown(approach.address));
         }
         incoming

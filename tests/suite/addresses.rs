@@ -87,6 +87,29 @@ fn h11_the_host_that_a_trusted_proxy_says_is_that_of_a_page() {
     }
 }
 
+#[test]
+fn h11_a_proxy_on_a_unix_socket_is_trusted_by_the_word_for_it() {
+    for (by, header, ahead) in [
+        ("x-forwarded-for", "X-Forwarded-For: 6.6.6.6, 192.0.2.1", Vec::new()),
+        ("forwarded", "Forwarded: for=192.0.2.1", Vec::new()),
+        ("proxy_protocol", "X-Other: x", headers()[1].1.clone()),
+    ] {
+        let config = format!(
+            "[[listen]]\nname = \"unix\"\naddress = \"unix:ws.sock\"\nclient_address = \"{by}\"\ntrusted_proxies = [\"unix\"]\n\
+             deny_addresses = [\"192.0.2.2\"]\n{ECHO}"
+        );
+        let gateway = Gateway::start(&config);
+        let mut client = Raw::unix(&gateway.file("ws.sock"));
+        client.send(&ahead);
+        assert_eq!(client_ip(&mut client, &[header]), "192.0.2.1", "{by}");
+        gateway.wait_for_log(" via unix): connected to '/'");
+        if ahead.is_empty() {
+            let denied = header.replace("192.0.2.1", "192.0.2.2");
+            assert_eq!(status(Raw::unix(&gateway.file("ws.sock")), &[&denied]), "403", "{by}");
+        }
+    }
+}
+
 /// Headers of version 1 and 2 that name 192.0.2.1, and one of version 2 of the proxy itself.
 fn headers() -> [(&'static str, Vec<u8>); 3] {
     let v2 = |command: u8| {
