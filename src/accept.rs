@@ -22,8 +22,10 @@ use crate::id::Id;
 use crate::listener::Listener;
 use crate::log_kind::REFUSALS;
 use crate::shared::Shared;
+use crate::shared::address_places::{AddressFull, Counted};
 use crate::shared::addresses::Door;
 use crate::shared::handshakes::Source;
+use crate::shared::refused::{CAUSES, Cause};
 use crate::system::thread::spawn_client;
 use crate::system::watchdog::WatchdogHandle;
 
@@ -37,7 +39,9 @@ const LINGER: Duration = Duration::from_secs(1);
 /// Accepts until the gateway stops. Where there is a watchdog, it is this loop that feeds it.
 pub fn run(shared: &Arc<Shared>, listener: &Listener, mut handle: Option<WatchdogHandle>) {
     let mut trouble = Trouble::default();
-    let mut refusals = Refusals::default();
+    // Each cause has its own lines, so that none hides another.
+    let mut refusals: [Refusals; CAUSES] = Default::default();
+    let mut given_way = Refusals::default();
     let door = shared.door(&listener.settings.name);
     loop {
         if let Some(handle) = &mut handle {
@@ -55,11 +59,12 @@ pub fn run(shared: &Arc<Shared>, listener: &Listener, mut handle: Option<Watchdo
                     Ok(Some(source)) => {
                         let limit = shared.handshakes.limit();
                         let why = format!("{limit} handshakes are not finished, and most of them come from {source}");
-                        refusals.log(&listener.settings.name, &why);
+                        given_way.log(&listener.settings.name, &why);
                     }
-                    Err((socket, why)) => {
-                        refusals.log(&listener.settings.name, &why);
-                        refuse_with_503(shared, socket, listener);
+                    Err((socket, no)) => {
+                        shared.refused.count(no.cause);
+                        refusals[no.cause.number()].log(&listener.settings.name, &no.why);
+                        refuse(shared, socket, listener, &no.refusal);
                     }
                 }
             }
@@ -83,6 +88,27 @@ fn wait_watched(shared: &Shared, socket: &socket2::Socket, handle: &mut Watchdog
     }
 }
 
+/// Why a connection gets no thread.
+struct No {
+    cause: Cause,
+    /// For the log.
+    why: String,
+    /// For the peer.
+    refusal: Box<Refusal>,
+}
+
+impl No {
+    /// The gateway has no more to give.
+    fn at_capacity(cause: Cause, why: String) -> No {
+        No { cause, why, refusal: Box::new(Refusal::new(503, "the server is at capacity")) }
+    }
+
+    /// Its address has had enough.
+    fn of_address(full: &AddressFull) -> No {
+        No { cause: full.cause(), why: full.to_string(), refusal: Box::new(full.refusal()) }
+    }
+}
+
 /// Gives a connection its thread, or itself back with the reason why not. Says from where a handshake has given way to
 /// it, if one had to.
 fn admit(
@@ -91,7 +117,7 @@ fn admit(
     door: &Arc<Door>,
     socket: socket2::Socket,
     peer: &SockAddr,
-) -> Result<Option<Source>, (Arc<Socket>, String)> {
+) -> Result<Option<Source>, (Arc<Socket>, No)> {
     let socket = Arc::new(Socket::new(socket));
     let peer = peer.as_socket().map(|address| (address.ip().to_canonical(), address.port()));
     let from = peer.map_or_else(|| "unix".to_owned(), |peer| SocketAddr::from(peer).to_string());
@@ -104,12 +130,23 @@ fn admit(
             return Ok(None);
         }
     };
-    let Some(connection) = shared.connections.try_acquire() else {
-        return Err((socket, format!("the gateway has {} connections", shared.connections.limit())));
+    // An address that has enough takes no place of others for a moment either. One that a proxy has yet to name is asked
+    // for then.
+    let of_address = match &trusted {
+        Some(_) => None,
+        None => match shared.address_places.enter(address, Instant::now()) {
+            Ok(place) => place,
+            Err(full) => return Err((socket, No::of_address(&full))),
+        },
     };
+    let Some(connection) = shared.connections.try_acquire() else {
+        let why = format!("the gateway has {} connections", shared.connections.limit());
+        return Err((socket, No::at_capacity(Cause::Gateway, why)));
+    };
+    let connection = Counted::new(connection, of_address);
     let id = match Id::random(shared.mark) {
         Ok(id) => id,
-        Err(error) => return Err((socket, error.to_string())),
+        Err(error) => return Err((socket, No::at_capacity(Cause::System, error.to_string()))),
     };
     let (handshake, given_way) = shared.handshakes.enter(address, &socket);
     let incoming = Incoming {
@@ -126,7 +163,10 @@ fn admit(
     let (name, stack, of_thread) = (format!("client {id}"), shared.settings.gateway.client_stack, Arc::clone(shared));
     match spawn_client(name, stack, incoming, move |incoming| client::run(&of_thread, incoming)) {
         Ok(()) => Ok(given_way),
-        Err((error, incoming)) => Err((incoming.stream.socket, format!("failed to start a thread: {error}"))),
+        Err((error, incoming)) => {
+            let why = format!("failed to start a thread: {error}");
+            Err((incoming.stream.socket, No::at_capacity(Cause::System, why)))
+        }
     }
 }
 
@@ -168,7 +208,7 @@ impl Trouble {
     }
 }
 
-/// The log of refusals: one line a second, so that a storm of refusals is no storm of lines.
+/// The log of refusals of one cause: one line a second, so that a storm of refusals is no storm of lines.
 #[derive(Debug, Default)]
 struct Refusals {
     logged: Option<Instant>,
@@ -190,11 +230,10 @@ impl Refusals {
     }
 }
 
-/// Answers 503 on a plain listener, and leaves the closing to the heartbeat: closed at once, with
+/// Answers on a plain listener, and leaves the closing to the heartbeat: closed at once, with
 /// its request unread, the connection would be reset and the answer lost. On a TLS listener there
 /// is no way to say it.
-fn refuse_with_503(shared: &Shared, socket: Arc<Socket>, listener: &Listener) {
-    let refusal = Refusal::new(503, "the server is at capacity");
+fn refuse(shared: &Shared, socket: Arc<Socket>, listener: &Listener, refusal: &Refusal) {
     let is_told = || socket.send_now(&refusal.to_http(SystemTime::now(), Body::Whole)).is_ok();
     if listener.tls.is_some() || !is_told() {
         return;

@@ -248,6 +248,9 @@ impl Gateway {
         self.flusher_ended.store(true, Ordering::Release);
         self.shared.poller.wake();
         join(self.flusher.take());
+        if !self.shared.refused.is_none() {
+            info!("connections refused before their handshake: {}", self.shared.refused);
+        }
         info!("stopped");
     }
 

@@ -53,6 +53,7 @@ mod clock;
 mod display;
 mod id;
 mod identity;
+mod limit;
 mod message;
 mod path;
 mod pem;

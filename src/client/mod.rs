@@ -175,6 +175,7 @@ mod tests {
     use crate::connection::socket::Socket;
     use crate::events::present::present_for;
     use crate::message::Origin;
+    use crate::shared::address_places::Counted;
     use crate::shared::members::Step;
     use crate::shared::publisher::Publisher;
     use crate::shared::rooms::{Item, Ready, Rooms};
@@ -224,7 +225,7 @@ mod tests {
         let (connections, places) = (&shared.connections, &shared.endpoints[0].places);
         let open = |client: &Arc<Client>| {
             let (place, _) = places.take(&client.room.path, client.id()).unwrap();
-            let connection = connections.try_acquire().unwrap();
+            let connection = Counted::new(connections.try_acquire().unwrap(), None);
             let registration = shared.registry.register(Arc::clone(client), connection, place).unwrap();
             let (subprotocol, handshaken) = (None, Handshaken::default());
             let (from, present) = ("a test".to_owned(), present_for(&shared, client));

@@ -28,8 +28,8 @@ use crate::http::request::{self, Request};
 use crate::id::Id;
 use crate::log_kind::{CONNECTS, HANDSHAKES, REFUSALS};
 use crate::message::{Kind, Message, Origin};
-use crate::permits::Permit;
 use crate::relay::reach::{ClientRequest, ReachError, Reached, reach};
+use crate::shared::address_places::{AddressFull, Counted};
 use crate::shared::addresses::{Door, Shut};
 use crate::shared::handshakes::HandshakePlace;
 use crate::shared::members::Step;
@@ -62,7 +62,7 @@ pub struct Incoming {
     /// The proxies that may say whose connection it is, if it comes from one of them.
     pub trusted: Option<Arc<AddressList>>,
     /// It counts as a connection.
-    pub connection: Permit,
+    pub connection: Counted,
     /// It counts as a handshake, until it has said all that it has to say.
     pub handshake: Option<HandshakePlace>,
 }
@@ -155,6 +155,20 @@ fn approach(incoming: &mut Incoming, head: &[u8], request: &Request<'_>) -> Resu
     Ok(approach)
 }
 
+/// Counts a connection for the address that a proxy has named; that of a socket was counted before. A proxy that connects
+/// on its own behalf, to check whether we are there, is not limited.
+fn count_address(shared: &Shared, incoming: &mut Incoming, address: Option<IpAddr>) -> Result<(), AddressFull> {
+    if incoming.trusted.as_ref().is_some_and(|trusted| !trusted.contains(address)) {
+        incoming.connection.is_from(shared.address_places.enter(address, Instant::now())?);
+    }
+    Ok(())
+}
+
+fn too_many(shared: &Shared, full: &AddressFull) -> Refusal {
+    shared.refused.count(full.cause());
+    full.refusal().with_advice(full.to_string())
+}
+
 fn may_not_come(shut: &Shut, table: &str, name: &str) -> Refusal {
     Refusal::new(403, "this address may not connect").with_advice(format!("{shut}, under {table} '{name}'"))
 }
@@ -169,6 +183,7 @@ fn judge<'a>(shared: &Arc<Shared>, incoming: &mut Incoming, head: &'a [u8]) -> R
     let request = request::judge(head).map_err(|refusal| refused_as(refusal, head))?;
     let endpoints: Vec<_> = shared.endpoints.iter().map(|endpoint| &endpoint.settings).collect();
     let approach = approach(incoming, head, &request).map_err(refused)?;
+    count_address(shared, incoming, approach.address).map_err(|full| refused(too_many(shared, &full)))?;
     let admission = admission::admit(&request, &shared.routes, &endpoints, &incoming.listener, &approach.host);
     let admission = admission.map_err(refused)?;
     if shared.is_stopping() {

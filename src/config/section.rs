@@ -245,6 +245,22 @@ impl<'a> Value<'a> {
         self.integer(bounds).map(Some)
     }
 
+    /// Whether `"off"` stands here, where a table could; another string is a mistake.
+    pub(super) fn is_off(&self) -> Option<bool> {
+        match self.bare() {
+            Some(written) if written == "off" => Some(true),
+            Some(written) if remedy::is_off(&written) => {
+                self.wrong_type_or("a table or \"off\"", Some("\"off\"".to_owned()));
+                None
+            }
+            Some(_) => {
+                self.wrong_type(self.value, "a table or \"off\"");
+                None
+            }
+            None => Some(false),
+        }
+    }
+
     /// One of a few words.
     pub(super) fn choice<T: Copy>(&self, choices: &[(&str, T)]) -> Option<T> {
         self.chosen(&self.text()?, choices)

@@ -12,6 +12,7 @@ use crate::address::list::AddressList;
 use crate::auth::AuthKind;
 use crate::auth::allow::{Glob, Rights, Rule};
 use crate::auth::credentials::Places;
+use crate::limit::Rate;
 use crate::path::Pattern;
 use crate::secret::Secret;
 use crate::template::Template;
@@ -134,6 +135,7 @@ fn each_default_of_the_manual_is_read_and_not_just_skipped() {
         ("name", _) => "\"main\"".to_owned(),
         ("proxy", _) => "\"off\"".to_owned(),
         ("hold", _) => "\"7s\"".to_owned(),
+        ("address_rate", _) => "{ per_second = 7 }".to_owned(),
         _ => match value {
             "\"payload\"" => "\"n8n\"",
             "\"close\"" => "\"refuse\"",
@@ -215,9 +217,10 @@ fn every_key_that_is_known_is_in_the_manual() {
             assert!(written, "{key} of {}", keys.table);
         }
     }
-    let inner: [&Keys; 8] = [
+    let inner: [&Keys; 9] = [
         &raw::addresses::ADDRESSES,
         &raw::allow::ALLOW,
+        &raw::gateway::ADDRESS_RATE,
         &raw::tls::TLS,
         &raw::endpoint::QUEUE,
         &raw::link::QUEUE,
@@ -532,6 +535,8 @@ fn every_option_reaches_its_field() {
         [gateway]
         name = "plant-1"
         max_connections = 20_000
+        max_address_connections = 50
+        address_rate = { per_second = 5 }
         max_handshakes = 7
         handshake_timeout = "1s"
         close_timeout = "2s"
@@ -598,6 +603,8 @@ fn every_option_reaches_its_field() {
         GatewaySettings {
             name: Some("plant-1".to_owned()),
             max_connections: 20_000,
+            max_address_connections: Some(50),
+            address_rate: Some(Rate { per_second: 5, burst: 10 }),
             max_handshakes: 7,
             handshake_timeout: Duration::from_secs(1),
             close_timeout: Duration::from_secs(2),

@@ -18,6 +18,8 @@ pub struct Refusal {
     pub advice: String,
     /// What a 401 asks for: a WWW-Authenticate header for each.
     pub challenges: Vec<&'static str>,
+    /// After how many seconds it is worth to come again, for a 429 or 503. Default 1.
+    pub retry_after: u64,
 }
 
 /// Whether an answer has its body.
@@ -32,7 +34,7 @@ pub enum Body {
 impl Refusal {
     /// A refusal with this status and body.
     pub fn new(status: u16, reason: impl Into<String>) -> Refusal {
-        Refusal { status, reason: reason.into(), advice: String::new(), challenges: Vec::new() }
+        Refusal { status, reason: reason.into(), advice: String::new(), challenges: Vec::new(), retry_after: 1 }
     }
 
     /// The same, with advice for the log.
@@ -43,6 +45,11 @@ impl Refusal {
     /// A 401 that asks for credentials of these kinds.
     pub fn asking(self, challenges: Vec<&'static str>) -> Refusal {
         Refusal { challenges, ..self }
+    }
+
+    /// A 429 or 503 that says after how many seconds it is worth to come again.
+    pub fn with_retry_after(self, seconds: u64) -> Refusal {
+        Refusal { retry_after: seconds, ..self }
     }
 
     /// A line for the peer.
@@ -61,6 +68,7 @@ impl Refusal {
             405 => "Method Not Allowed",
             408 => "Request Timeout",
             426 => "Upgrade Required",
+            429 => "Too Many Requests",
             431 => "Request Header Fields Too Large",
             502 => "Bad Gateway",
             504 => "Gateway Timeout",
@@ -68,10 +76,10 @@ impl Refusal {
             _ => "Service Unavailable",
         };
         let extra = match self.status {
-            405 => "Allow: GET\r\n",
-            426 => "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n",
-            503 => "Retry-After: 1\r\n",
-            _ => "",
+            405 => "Allow: GET\r\n".to_owned(),
+            426 => "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n".to_owned(),
+            429 | 503 => format!("Retry-After: {}\r\n", self.retry_after),
+            _ => String::new(),
         };
         let challenges: String =
             self.challenges.iter().map(|challenge| format!("WWW-Authenticate: {challenge}\r\n")).collect();

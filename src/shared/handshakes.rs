@@ -146,7 +146,8 @@ impl Drop for HandshakePlace {
 }
 
 impl Source {
-    fn of(address: Option<IpAddr>) -> Source {
+    /// That of an address; `None` is a Unix socket's.
+    pub fn of(address: Option<IpAddr>) -> Source {
         match address.map(|address| address.to_canonical()) {
             None => Source::Local,
             Some(IpAddr::V6(address)) => {

@@ -1,6 +1,7 @@
 //! What all threads of one gateway share. There is nothing global: two gateways in one process
 //! would not know of each other.
 
+pub mod address_places;
 pub mod addresses;
 pub mod credit;
 pub mod fanout;
@@ -11,6 +12,7 @@ pub mod outlet;
 pub mod places;
 pub mod profile;
 pub mod publisher;
+pub mod refused;
 pub mod registry;
 pub mod rooms;
 pub mod send_queue;
@@ -36,6 +38,7 @@ use crate::dial::{CancelToken, Dialer};
 use crate::id::{Id, Mark};
 use crate::permits::{Permit, Semaphore};
 use crate::route::Routes;
+use crate::shared::address_places::AddressPlaces;
 use crate::shared::addresses::{Door, LiveRules};
 use crate::shared::credit::Budget;
 use crate::shared::handshakes::Handshakes;
@@ -45,6 +48,7 @@ use crate::shared::outlet::Outlets;
 use crate::shared::places::Places;
 use crate::shared::profile::Profile;
 use crate::shared::publisher::Publisher;
+use crate::shared::refused::Refused;
 use crate::shared::registry::Registry;
 use crate::shared::rooms::{LiveRoom, Rooms};
 use crate::shared::timers::TimerQueue;
@@ -77,6 +81,10 @@ pub struct Shared {
     pub registry: Arc<Registry>,
     /// All connections that were accepted, until their thread ends.
     pub connections: Arc<Semaphore>,
+    /// What each address has of them.
+    pub address_places: Arc<AddressPlaces>,
+    /// How many were refused before they had a thread.
+    pub refused: Refused,
     /// Those whose handshake is not done.
     pub handshakes: Arc<Handshakes>,
     /// Where clients are, and the way to the broadcaster.
@@ -153,6 +161,8 @@ impl Shared {
             outlets: Outlets::new(settings.links.iter().map(Link::outlet)),
             registry: Arc::default(),
             connections: Semaphore::new(settings.gateway.max_connections),
+            address_places: AddressPlaces::new(settings.gateway.max_address_connections, settings.gateway.address_rate),
+            refused: Refused::default(),
             handshakes: Handshakes::new(settings.gateway.max_handshakes),
             rooms,
             events: Publisher::of_events(&budget),

@@ -10,8 +10,8 @@ use crate::connection::outbox::Outbox;
 use crate::connection::peer::Peer;
 use crate::id::Id;
 use crate::message::Origin;
-use crate::permits::Permit;
 use crate::route::{Routes, Target};
+use crate::shared::address_places::Counted;
 use crate::shared::places::Place;
 use crate::shared::publisher::Publisher;
 use crate::shared::rooms::LiveRoom;
@@ -94,15 +94,15 @@ struct Clients {
 pub struct Registration {
     registry: Arc<Registry>,
     client: Arc<Client>,
-    /// Held for as long as the client counts: in the gateway and on its endpoint.
-    _connection: Permit,
+    /// Held for as long as the client counts: in the gateway, for its address, and on its endpoint.
+    _connection: Counted,
     place: Place,
 }
 
 impl Registry {
     /// Enters a client, unless the registry is closed. Whoever was let in before it closed is there
     /// to be waited for.
-    pub fn register(self: &Arc<Self>, client: Arc<Client>, connection: Permit, place: Place) -> Option<Registration> {
+    pub fn register(self: &Arc<Self>, client: Arc<Client>, connection: Counted, place: Place) -> Option<Registration> {
         let mut state = self.lock();
         if state.closed {
             return None;

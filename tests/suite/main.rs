@@ -25,6 +25,7 @@ mod import;
 mod import_destinations;
 mod key_updates;
 mod limits;
+mod limits_of_addresses;
 mod lines;
 mod links;
 mod links_down;

@@ -23,7 +23,20 @@ const FLOORS: [&[&str]; 17] = [
     &["http"],
     &["message", "system", "template", "url"],
     &["identity", "path"],
-    &["address", "certificate", "clock", "display", "id", "log_kind", "pem", "permits", "reload", "secret", "sync"],
+    &[
+        "address",
+        "certificate",
+        "clock",
+        "display",
+        "id",
+        "limit",
+        "log_kind",
+        "pem",
+        "permits",
+        "reload",
+        "secret",
+        "sync",
+    ],
 ];
 
 /// Files that import each other in a circle.
@@ -49,6 +62,7 @@ const RULES: &[&str] = &[
     "path.rs",
     "url.rs",
     "dial/backoff.rs",
+    "limit.rs",
 ];
 
 /// Folders whose files are all rules.

@@ -6,8 +6,9 @@ use log::LevelFilter;
 
 use crate::config::section::{Keys, Section, Value};
 use crate::config::settings::GatewaySettings;
+use crate::limit::Rate;
 
-use super::bounds::CONNECTIONS;
+use super::bounds::{CONNECTIONS, PER_SECOND};
 
 const DELIVERERS: RangeInclusive<usize> = 0..=64;
 const LINES_PER_SECOND: RangeInclusive<usize> = 1..=1_000_000;
@@ -18,6 +19,8 @@ pub(crate) static GATEWAY: Keys = Keys {
     keys: &[
         ("name", "\"plant-1\""),
         ("max_connections", "10000"),
+        ("max_address_connections", "100"),
+        ("address_rate", "{ per_second = 50, burst = 100 }"),
         ("max_handshakes", "1024"),
         ("handshake_timeout", "\"10s\""),
         ("close_timeout", "\"5s\""),
@@ -27,11 +30,15 @@ pub(crate) static GATEWAY: Keys = Keys {
         ("client_stack", "\"256KiB\""),
     ],
 };
+pub(crate) static ADDRESS_RATE: Keys =
+    Keys { table: "address_rate of [gateway]", keys: &[("per_second", "50"), ("burst", "100")] };
 pub(crate) static LOG: Keys = Keys { table: "[log]", keys: &[("level", "\"info\""), ("lines_per_second", "100")] };
 
 pub(super) fn gateway(section: &Section<'_>, settings: &mut GatewaySettings) {
     section.read("name", &mut settings.name, |v| name(&v).map(Some));
     section.read("max_connections", &mut settings.max_connections, |v| v.integer(CONNECTIONS));
+    section.read("max_address_connections", &mut settings.max_address_connections, |v| v.integer_or_off(CONNECTIONS));
+    section.read("address_rate", &mut settings.address_rate, |v| address_rate(&v));
     section.read("max_handshakes", &mut settings.max_handshakes, |v| v.integer(CONNECTIONS));
     section.read("handshake_timeout", &mut settings.handshake_timeout, |v| v.duration());
     section.read("close_timeout", &mut settings.close_timeout, |v| v.duration());
@@ -47,6 +54,19 @@ pub(super) fn gateway(section: &Section<'_>, settings: &mut GatewaySettings) {
             value.mistake(format_args!("cannot be {:?}: write \"auto\" or a number", text.written));
         }
     }
+}
+
+fn address_rate(value: &Value<'_>) -> Option<Option<Rate>> {
+    if value.is_off()? {
+        return Some(None);
+    }
+    let section = value.section(&ADDRESS_RATE)?;
+    let mut rate = Rate { per_second: 0, burst: 0 };
+    let number = |value: Value<'_>| value.integer(PER_SECOND).map(|number| number as u64);
+    let (per_second, burst) = (section.require("per_second")?, section.get("burst"));
+    rate.per_second = number(per_second)?;
+    rate.burst = burst.map_or(Some(2 * rate.per_second), number)?;
+    Some(Some(rate))
 }
 
 fn name(value: &Value<'_>) -> Option<String> {

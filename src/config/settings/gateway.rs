@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::limit::Rate;
+
 /// `[gateway]`: limits and deadlines of the whole process.
 #[derive(Debug, Clone, PartialEq)]
 pub struct GatewaySettings {
@@ -10,6 +12,11 @@ pub struct GatewaySettings {
     pub name: Option<String>,
     /// Clients at once over all listeners; the next one gets 503. Default 10,000, at least 1.
     pub max_connections: usize,
+    /// Connections at once from one address (of IPv6: a network of 64 bits); the next one gets 429. `None` is no limit but
+    /// `max_connections`. Default.
+    pub max_address_connections: Option<usize>,
+    /// Connections that one address may open; one more gets 429. `None` does not limit them. Default.
+    pub address_rate: Option<Rate>,
     /// Connections at once whose handshake is not finished; the next one takes the place of an old one. Default 1,024.
     pub max_handshakes: usize,
     /// From accept to the end of the request head, TLS included. Default 10 s.
@@ -37,6 +44,8 @@ impl Default for GatewaySettings {
         GatewaySettings {
             name: None,
             max_connections: 10_000,
+            max_address_connections: None,
+            address_rate: None,
             max_handshakes: 1024,
             handshake_timeout: Duration::from_secs(10),
             close_timeout: Duration::from_secs(5),

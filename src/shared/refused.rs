@@ -1,0 +1,78 @@
+//! How many connections were refused before they had a thread, by cause.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Why a connection was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause {
+    /// The gateway has `max_connections`.
+    Gateway,
+    /// Its address has `max_address_connections`.
+    AddressConnections,
+    /// Its address has opened more than `address_rate` allows.
+    AddressRate,
+    /// The system gave no thread, or no random number.
+    System,
+}
+
+/// All of them, each with what the log calls it, in the order of their numbers.
+const ALL: [(Cause, &str); 4] = [
+    (Cause::Gateway, "max_connections"),
+    (Cause::AddressConnections, "max_address_connections"),
+    (Cause::AddressRate, "address_rate"),
+    (Cause::System, "the system"),
+];
+
+/// How many causes there are.
+pub const CAUSES: usize = ALL.len();
+
+/// How many were refused for each cause.
+#[derive(Debug, Default)]
+pub struct Refused([AtomicU64; CAUSES]);
+
+impl Cause {
+    /// Its place among all, from 0 on.
+    pub fn number(self) -> usize {
+        self as usize
+    }
+}
+
+impl Refused {
+    /// Counts one.
+    pub fn count(&self, cause: Cause) {
+        self.0[cause.number()].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Whether nobody was refused.
+    pub fn is_none(&self) -> bool {
+        self.0.iter().all(|count| count.load(Ordering::Relaxed) == 0)
+    }
+}
+
+/// For the log: `3 by max_connections, 4 by address_rate`.
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let counts = ALL.iter().map(|(cause, name)| (self.0[cause.number()].load(Ordering::Relaxed), name));
+        let counts = counts.filter(|(count, _)| *count > 0).map(|(count, name)| format!("{count} by {name}"));
+        f.write_str(&counts.collect::<Vec<_>>().join(", "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn l2_each_cause_is_counted_by_itself() {
+        let refused = Refused::default();
+        assert!(refused.is_none());
+        for (number, (cause, _)) in ALL.iter().enumerate() {
+            assert_eq!(cause.number(), number);
+        }
+        for cause in [Cause::AddressRate, Cause::Gateway, Cause::AddressRate] {
+            refused.count(cause);
+        }
+        assert_eq!(refused.to_string(), "1 by max_connections, 2 by address_rate");
+    }
+}
