@@ -13,7 +13,7 @@ pub struct Rate {
     pub burst: u64,
 }
 
-/// A bucket that holds at most the burst of its rate and is filled evenly.
+/// A bucket that holds at most the burst of its rate and is filled evenly. What is taken beyond what is there is owed.
 #[derive(Debug, Clone, Copy)]
 pub struct Bucket {
     left: i64,
@@ -38,6 +38,24 @@ impl Bucket {
         }
         self.left -= 1;
         Ok(())
+    }
+
+    /// Takes so many, whatever is there; says whether it was there.
+    #[inline]
+    pub fn take(&mut self, count: u64) -> bool {
+        self.left = self.left.saturating_sub(clamped(count.into()));
+        self.left >= 0
+    }
+
+    /// Fills it up to now, and says how long it will owe something.
+    pub fn settle(&mut self, rate: Rate, now: Instant) -> Duration {
+        self.fill(rate, now);
+        self.time_to(0, rate, now)
+    }
+
+    /// Whether so many are there.
+    pub fn has(&self, count: u64) -> bool {
+        self.left >= clamped(count.into())
     }
 
     fn fill(&mut self, rate: Rate, now: Instant) {
@@ -92,6 +110,25 @@ mod tests {
         // However long nothing happens, no more than the burst is saved.
         assert_eq!([at(100_000), at(100_000), at(100_000)], [Ok(()); 3]);
         assert_eq!(at(100_000), Err(Duration::from_millis(100)));
+    }
+
+    #[test]
+    fn l11_what_is_owed_is_waited_for() {
+        let rate = Rate { per_second: 100, burst: 10 };
+        let begin = Instant::now();
+        let mut bucket = Bucket::new(rate, begin);
+        assert!(bucket.take(10) && !bucket.take(50));
+        assert_eq!(bucket.settle(rate, begin), Duration::from_millis(500));
+        assert_eq!(bucket.settle(rate, begin + Duration::from_millis(300)), Duration::from_millis(200));
+        assert_eq!(bucket.settle(rate, begin + Duration::from_millis(500)), Duration::ZERO);
+        assert!(!bucket.has(1));
+        for huge in [u64::MAX, u64::MAX, u64::MAX] {
+            assert!(!bucket.take(huge));
+        }
+        assert!(bucket.settle(rate, begin) > Duration::from_secs(1 << 30));
+        assert!(
+            bucket.settle(Rate { per_second: u64::MAX, burst: u64::MAX }, begin + Duration::from_secs(9)).is_zero()
+        );
     }
 
     proptest! {

@@ -183,7 +183,7 @@ fn went_down(shared: &Shared, id: LinkId, origin: &Origin, ending: Ending, life:
     let link = &shared.links[id];
     let outlet = &shared.outlets[link.outlet];
     let Life { lasted, received, sent, undelivered } = life;
-    let Received { messages, bytes } = *received;
+    let Received { messages, bytes, .. } = *received;
     link.counters.disconnected(*received, *sent, undelivered.unroutable_count());
     info!(
         "{outlet}: disconnected: {ending}, after {lasted:.1?}, {messages} messages ({bytes} bytes) received, \

@@ -12,7 +12,7 @@ use super::failure::tell;
 use crate::config::{
     self, AddressRules, AtCapacity, ClientAddress, ClientCertificates, ConfigError, Destination, DialSettings,
     EndpointSettings, EventKind, Format, Hosts, LinkDestination, LinkSettings, ListenerSettings, Origins, OutletPolicy,
-    Proxy, Settings, Welcome, write_duration, write_size,
+    Proxy, RateSettings, Settings, Welcome, WhenOver, write_duration, write_size,
 };
 use crate::display::for_terminal;
 
@@ -154,6 +154,7 @@ fn describe_endpoint(endpoint: &EndpointSettings, all: &Settings) -> String {
         if endpoint.at_capacity == AtCapacity::Replace { ", a new one replaces the oldest" } else { "" },
         write_size(endpoint.max_message as u64)
     );
+    describe_rate(&mut text, endpoint.rate);
     describe_heartbeat(&mut text, endpoint.heartbeat);
     text.push_str(&match &endpoint.origins {
         Origins::Any => ", every web page may connect".to_owned(),
@@ -227,6 +228,17 @@ fn describe_route(text: &mut String, mut to: Vec<String>, format: Format) {
         Format::Message => ", format message",
         Format::N8n => ", format n8n",
     });
+}
+
+fn describe_rate(text: &mut String, rate: Option<RateSettings>) {
+    let Some(RateSettings { messages, bytes, when_over, .. }) = rate else { return };
+    let messages = messages.map(|messages| format!("{messages} messages"));
+    let limits: Vec<_> = messages.into_iter().chain(bytes.map(write_size)).collect();
+    let over = match when_over {
+        WhenOver::Delay => "delayed",
+        WhenOver::Close => "closed",
+    };
+    let _ = write!(text, ", {over} beyond {} a second", limits.join(" or "));
 }
 
 fn describe_heartbeat(text: &mut String, heartbeat: Option<Duration>) {

@@ -64,7 +64,7 @@ fn take_in(shared: &Arc<Shared>, client: &Arc<Client>, handshaken: Handshaken, r
         return (relay::run(shared, client, reached, handshaken), Undelivered::default());
     }
     let profile = &shared.endpoints[client.room.endpoint()].profile;
-    let mut read_loop = ReadLoop::new(&client.peer, profile.max_message, &shared.buffers);
+    let mut read_loop = ReadLoop::new(&client.peer, profile.max_message, &shared.buffers).within(profile.intake);
     if !client.rights.send {
         read_loop.run(handshaken, &mut Silenced(client));
         return (read_loop.received(), Undelivered::default());
@@ -122,7 +122,7 @@ fn arrived(shared: &Shared, client: &Client, from: &str, subprotocol: Option<Str
 #[inline(never)]
 fn departed(shared: &Shared, client: &Client, since: Instant, (received, undelivered): Tally) {
     let (id, room) = (client.id(), shared.routes.show(&client.room.path));
-    let Received { messages, bytes } = received;
+    let Received { messages, bytes, held } = received;
     let (ending, sent) = client.outbox().finish();
     leave(shared, client);
     let duration = since.elapsed();
@@ -132,6 +132,9 @@ fn departed(shared: &Shared, client: &Client, since: Instant, (received, undeliv
          {} messages ({} bytes) sent, {} dropped",
         sent.messages, sent.bytes, sent.dropped,
     );
+    if !held.is_zero() {
+        info!(target: DISCONNECTS, "client {id}: it was held for {held:.1?} by the rate of '{room}'");
+    }
     if sent.lost > 0 {
         info!(target: DISCONNECTS, "client {id}: {} messages were still queued for it and are lost", sent.lost);
     }

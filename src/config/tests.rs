@@ -136,6 +136,7 @@ fn each_default_of_the_manual_is_read_and_not_just_skipped() {
         ("proxy", _) => "\"off\"".to_owned(),
         ("hold", _) => "\"7s\"".to_owned(),
         ("address_rate", _) => "{ per_second = 7 }".to_owned(),
+        ("rate", _) => "{ messages = 7 }".to_owned(),
         _ => match value {
             "\"payload\"" => "\"n8n\"",
             "\"close\"" => "\"refuse\"",
@@ -217,10 +218,11 @@ fn every_key_that_is_known_is_in_the_manual() {
             assert!(written, "{key} of {}", keys.table);
         }
     }
-    let inner: [&Keys; 9] = [
+    let inner: [&Keys; 10] = [
         &raw::addresses::ADDRESSES,
         &raw::allow::ALLOW,
         &raw::gateway::ADDRESS_RATE,
+        &raw::endpoint::RATE,
         &raw::tls::TLS,
         &raw::endpoint::QUEUE,
         &raw::link::QUEUE,
@@ -573,6 +575,7 @@ fn every_option_reaches_its_field() {
         message_timeout = "off"
         write_timeout = "off"
         queue = { messages = 2, bytes = 1024, when_full = "disconnect" }
+        rate = { messages = 10, bytes = "1MiB", burst = "3s", when_over = "close" }
         origins = ["same", "https://Dash.example:443", "null"]
         allow_addresses = []
         deny_addresses = ["::/0", "unix"]
@@ -669,6 +672,12 @@ fn every_option_reaches_its_field() {
                 message_timeout: None,
                 write_timeout: None,
                 queue: QueueSettings { messages: 2, bytes: 1024, when_full: WhenFull::Disconnect },
+                rate: Some(RateSettings {
+                    messages: Some(10),
+                    bytes: Some(1 << 20),
+                    burst: Duration::from_secs(3),
+                    when_over: WhenOver::Close,
+                }),
                 origins: Origins::List { same: true, others: vec!["https://dash.example".into(), "null".into()] },
                 addresses: AddressRules { allow: Some(addresses("")), deny: Some(addresses("::/0\nunix")) },
                 address_sessions: true,

@@ -4,6 +4,7 @@ use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
 use super::frame::Role;
 use super::keepalive::{Activity, Keepalive};
@@ -49,9 +50,14 @@ pub enum BlockedOn {
     Outbox,
     /// The other side of its relay does not read.
     Relay,
+    /// It has sent more than its endpoint's rate allows.
+    Rate,
     /// The queue of the outlet with this number is full.
     Outlet(u32),
 }
+
+/// How often a thread that is held looks whether its connection is ending.
+const SLICE: Duration = Duration::from_millis(250);
 
 /// Beside what blocks: a visit of the heartbeat has found it so; and it has been reported. A thread that waits for a
 /// moment, as a sender does whenever it is faster than its receivers, is not worth a line in the log.
@@ -65,7 +71,8 @@ impl BlockedOn {
             BlockedOn::Broadcaster => 1,
             BlockedOn::Outbox => 2,
             BlockedOn::Relay => 3,
-            BlockedOn::Outlet(number) => 4 + number,
+            BlockedOn::Rate => 4,
+            BlockedOn::Outlet(number) => 5 + number,
         }
     }
 
@@ -74,8 +81,9 @@ impl BlockedOn {
             1 => Some(BlockedOn::Broadcaster),
             2 => Some(BlockedOn::Outbox),
             3 => Some(BlockedOn::Relay),
+            4 => Some(BlockedOn::Rate),
             0 => None,
-            number => Some(BlockedOn::Outlet(number - 4)),
+            number => Some(BlockedOn::Outlet(number - 5)),
         }
     }
 }
@@ -127,6 +135,25 @@ impl Peer {
         self.heard.store(self.outbox.clock().now(), Ordering::Relaxed);
         self.blocked_on.store(0, Ordering::Relaxed);
         result
+    }
+
+    /// Holds its thread for a time, or until its connection is ending or the peer has hung up. That time is not held
+    /// against a message that has begun.
+    pub fn hold(&self, time: Duration) {
+        let until = Instant::now() + time;
+        self.while_blocked_on(BlockedOn::Rate, || {
+            let (clock, since) = (self.outbox.clock(), self.outbox.clock().now());
+            loop {
+                let left = until.saturating_duration_since(Instant::now());
+                if left.is_zero() || self.outbox.is_closing() || self.outbox.socket().wait_hung_up(left.min(SLICE)) {
+                    break;
+                }
+            }
+            let begun = self.message_begun.load(Ordering::Relaxed);
+            if begun != 0 {
+                self.message_begun.store(begun + (clock.now() - since), Ordering::Relaxed);
+            }
+        });
     }
 
     /// What its thread is blocked on right now.

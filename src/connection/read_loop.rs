@@ -1,7 +1,6 @@
 //! The reading half of a live connection, in its own thread: read, parse, hand over, repeat, until the end.
 
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -9,11 +8,14 @@ use bytes::Bytes;
 
 use super::buffer_pool::BufferPool;
 use super::close::{Close, Violation};
-use super::frame::{Control, Frame, LARGE, Role, append_control};
-use super::outbox::Outbox;
+use super::frame::LARGE;
+pub use super::handler::{Handler, Handshaken, Received};
+use super::intake::{Arrived, Intake, IntakeLimits};
 use super::peer::{BlockedOn, Peer};
+use super::pongs::Pongs;
 use super::reader::{Reader, Sink};
 use super::tls::Decrypted;
+use crate::config::WhenOver;
 use crate::message::{Kind, Message};
 
 /// What is read at a time while little arrives. It lies on the thread's stack.
@@ -39,49 +41,6 @@ const LEFTOVERS: usize = 64;
 const ENDED: &str = "the peer ended the connection without a Close";
 const TLS_ENDED: &str = "the peer ended the TLS session without a Close";
 
-/// Where what a peer sends goes.
-pub trait Handler {
-    /// Whether messages are wanted that arrive after our Close; else they are read for the peer's Close alone.
-    const AFTER_CLOSE: bool = false;
-
-    /// Whether this thread lets the others run before it waits for its peer, see `ReadLoop::receive`.
-    const LETS_OTHERS_RUN: bool = false;
-
-    /// A message; `expected` is a guess at the bytes that this read brings in all.
-    fn message(&mut self, message: Message, expected: usize);
-
-    /// As [`message`](Handler::message), for a small message whose payload lies in what was read.
-    fn borrowed(&mut self, kind: Kind, payload: &[u8], expected: usize) {
-        self.message(Message { kind, data: Bytes::copy_from_slice(payload) }, expected);
-    }
-
-    /// A read has brought messages, and all of them were handed over.
-    fn flush(&mut self);
-
-    /// The peer has closed. Its Close is answered when this returns, behind what is sent to it until then.
-    fn closing(&mut self, _close: &Close) {}
-}
-
-/// What a peer sent over its life.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Received {
-    /// Messages.
-    pub messages: u64,
-    /// Bytes of payload.
-    pub bytes: u64,
-}
-
-/// How a connection stands when its handshake is done.
-#[derive(Debug, Default)]
-pub struct Handshaken {
-    /// Whether its bytes are TLS.
-    pub is_tls: bool,
-    /// What the peer has sent behind its part of the handshake.
-    pub behind: Vec<u8>,
-    /// Whether the peer has ended the TLS session behind that.
-    pub is_session_ended: bool,
-}
-
 /// The reading half of a connection.
 #[derive(Debug)]
 pub struct ReadLoop<'a> {
@@ -90,6 +49,9 @@ pub struct ReadLoop<'a> {
     buffers: &'a BufferPool,
     reader: Reader,
     received: Received,
+    arrived: Arrived,
+    /// How fast it may send, if that is limited.
+    intake: Option<Box<Intake>>,
     close: Option<Close>,
 }
 
@@ -104,7 +66,14 @@ impl<'a> ReadLoop<'a> {
     /// The reading half of `peer`, for messages of at most `max_message` bytes.
     pub fn new(peer: &'a Peer, max_message: usize, buffers: &'a BufferPool) -> ReadLoop<'a> {
         let reader = Reader::new(peer.outbox.role(), max_message);
-        ReadLoop { peer, is_tls: false, buffers, reader, received: Received::default(), close: None }
+        let (received, arrived) = (Received::default(), Arrived::default());
+        ReadLoop { peer, is_tls: false, buffers, reader, received, arrived, intake: None, close: None }
+    }
+
+    /// The same for a peer that may not send faster than this.
+    pub fn within(self, limits: Option<IntakeLimits>) -> ReadLoop<'a> {
+        let new = |limits| Box::new(Intake::new(limits, self.peer.outbox.clock().now(), Instant::now()));
+        ReadLoop { intake: limits.map(new), ..self }
     }
 
     /// What has arrived so far.
@@ -130,12 +99,14 @@ impl<'a> ReadLoop<'a> {
         let mut buffer = [0; READ];
         loop {
             let lets_others_run = self.is_tls || H::LETS_OTHERS_RUN;
-            let flow = if self.collects() {
+            let flow = if self.intake.is_some() && self.keep_rate() == Flow::End {
+                Flow::End
+            } else if self.collects() {
                 self.collect(handler, lets_others_run)
             } else {
                 match self.receive(&mut buffer, lets_others_run) {
                     Ok(0) => self.ended_by_peer(ENDED),
-                    Ok(count) if count == READ => match self.take(&mut buffer, handler) {
+                    Ok(count) if count == READ && self.reads_large() => match self.take(&mut buffer, handler) {
                         Flow::Go => self.read_rest(handler),
                         Flow::End => Flow::End,
                     },
@@ -164,6 +135,32 @@ impl<'a> ReadLoop<'a> {
         self.peer.outbox.socket().recv(buffer)
     }
 
+    /// Counts what has arrived, and holds a peer that has sent more than it may, or closes it. What it has sent behind
+    /// our Close is read at once.
+    #[inline(never)]
+    fn keep_rate(&mut self) -> Flow {
+        let Some(intake) = &mut self.intake else { return Flow::Go };
+        let time = intake.count(self.arrived, self.peer.outbox.clock().now(), Instant::now);
+        if time.is_zero() || self.peer.outbox.is_closing() {
+            return Flow::Go;
+        }
+        match intake.when_over() {
+            WhenOver::Delay => {
+                let since = Instant::now();
+                self.peer.hold(time);
+                self.received.held += since.elapsed();
+                Flow::Go
+            }
+            WhenOver::Close => self.broken_by_peer(&Violation { code: 1008, reason: "Too many messages".to_owned() }),
+        }
+    }
+
+    /// Whether it may send as much as is read in large pieces: one that may not is read in small ones, so that it owes
+    /// little and its Close does not wait for long.
+    fn reads_large(&self) -> bool {
+        self.intake.as_ref().is_none_or(|intake| intake.allows_large())
+    }
+
     /// Much is arriving: reads on in large pieces until the socket is empty.
     #[inline(never)]
     fn read_rest(&mut self, handler: &mut impl Handler) -> Flow {
@@ -186,7 +183,8 @@ impl<'a> ReadLoop<'a> {
                             turn_began = Instant::now();
                         }
                     }
-                    if count < large.len() || self.collects() {
+                    // One that has a rate is counted in between.
+                    if count < large.len() || self.intake.is_some() || self.collects() {
                         return Flow::Go;
                     }
                 }
@@ -219,6 +217,7 @@ impl<'a> ReadLoop<'a> {
         if is_complete {
             return self.hand_over(count, handler, |reader, turn| reader.end_whole(turn).map(|()| None));
         }
+        self.arrived.bytes += count as u64;
         self.note_begun();
         if is_full {
             // There may be more already. Bytes that bring no message give way to the others.
@@ -273,10 +272,13 @@ impl<'a> ReadLoop<'a> {
             next: &mut Expecting { bytes, handler: &mut *handler },
             is_closing: !H::AFTER_CLOSE && self.peer.outbox.has_close(),
             received: Received::default(),
+            controls: 0,
             pongs: Pongs::new(self.peer.outbox.role()),
         };
         let end = read(&mut self.reader, &mut turn);
-        let Turn { received, pongs, .. } = turn;
+        let Turn { received, controls, pongs, .. } = turn;
+        self.arrived.frames += received.messages + controls;
+        self.arrived.bytes += bytes as u64;
         self.received.messages += received.messages;
         self.received.bytes += received.bytes;
         pongs.send(&self.peer.outbox);
@@ -364,6 +366,8 @@ struct Turn<'t> {
     next: &'t mut dyn Next,
     is_closing: bool,
     received: Received,
+    /// Pings and pongs.
+    controls: u64,
     pongs: Pongs,
 }
 
@@ -413,34 +417,11 @@ impl Sink for Turn<'_> {
     }
 
     fn ping(&mut self, payload: Bytes) {
+        self.controls += 1;
         self.pongs.answer(&payload);
     }
-}
 
-/// The answers to the pings of one read.
-#[derive(Debug)]
-struct Pongs {
-    role: Role,
-    all: Vec<u8>,
-    latest: usize,
-}
-
-impl Pongs {
-    fn new(role: Role) -> Pongs {
-        Pongs { role, all: Vec::new(), latest: 0 }
-    }
-
-    fn answer(&mut self, payload: &[u8]) {
-        self.latest = self.all.len();
-        append_control(self.role, &mut self.all, Control::Pong, payload);
-    }
-
-    fn send(self, outbox: &Arc<Outbox>) {
-        if self.all.is_empty() {
-            return;
-        }
-        let all = Bytes::from(self.all);
-        let latest = || Frame::joined(Bytes::copy_from_slice(&all[self.latest..]), 0);
-        outbox.pong(&Frame::joined(all.clone(), 0), latest);
+    fn pong(&mut self) {
+        self.controls += 1;
     }
 }

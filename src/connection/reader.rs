@@ -28,7 +28,7 @@ const READ_BUFFER: usize = 4 << 10;
 
 const NOT_UTF8: &str = "text is not valid UTF-8";
 
-/// Where what a client has sent goes, in order. Pongs go nowhere: that something came is all they say.
+/// Where what a client has sent goes, in order.
 pub trait Sink {
     /// A complete text or binary message.
     fn message(&mut self, message: Message);
@@ -40,6 +40,9 @@ pub trait Sink {
 
     /// A ping; the payload is to be sent back (RFC 6455 section 5.5.2).
     fn ping(&mut self, payload: Bytes);
+
+    /// A pong; that something came is all that it says.
+    fn pong(&mut self) {}
 }
 
 /// The reading half of a connection.
@@ -258,7 +261,7 @@ impl Reader {
                 Ok(Parsed::Text(text)) => sink.message(whole(Kind::Text, text.into())),
                 Ok(Parsed::Binary(data)) => sink.message(whole(Kind::Binary, data)),
                 Ok(Parsed::Ping(payload)) => sink.ping(payload),
-                Ok(Parsed::Pong(_)) => {}
+                Ok(Parsed::Pong(_)) => sink.pong(),
                 Ok(Parsed::Close(_)) => unreachable!("it is handed no Close"),
                 Ok(Parsed::Frame(_)) => unreachable!("tungstenite reads no raw frames"),
                 Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),

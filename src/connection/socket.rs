@@ -53,6 +53,14 @@ impl Socket {
         }
     }
 
+    /// Waits until the peer has ended its direction or is gone, whatever it has sent before, or until `timeout` has
+    /// passed; says whether it has.
+    pub fn wait_hung_up(&self, timeout: Duration) -> bool {
+        let timeout = Timespec::try_from(timeout).unwrap_or(Timespec { tv_sec: 1 << 30, tv_nsec: 0 });
+        let hung_up = rustix::event::poll(&mut [PollFd::new(&self.0, PollFlags::RDHUP)], Some(&timeout));
+        hung_up.is_ok_and(|ready| ready > 0)
+    }
+
     /// Hands bytes to the kernel without waiting; how many it took, or `WouldBlock`.
     pub fn send_now(&self, bytes: &[u8]) -> io::Result<usize> {
         uninterrupted(|| rustix::net::send(&self.0, bytes, SEND))

@@ -105,7 +105,8 @@ pub fn run(shared: &Arc<Shared>, client: &Arc<Client>, reached: Reached, handsha
         client.outbox().close(Some(1013), "Server at capacity");
     }
     let mut to_upstream = ToUpstream { side: &side, thread: thread.ok(), cork: Cork::masked(endpoint.profile.cork) };
-    let mut read_loop = ReadLoop::new(&client.peer, endpoint.profile.max_message, &shared.buffers);
+    let mut read_loop =
+        ReadLoop::new(&client.peer, endpoint.profile.max_message, &shared.buffers).within(endpoint.profile.intake);
     read_loop.run(handshaken, &mut to_upstream);
     // This is for whoever has not closed: a Close has been passed on before it was answered.
     drop(leave);

@@ -247,6 +247,7 @@ impl Shared {
             BlockedOn::Broadcaster => "the broadcaster".to_owned(),
             BlockedOn::Outbox => "its own outbox".to_owned(),
             BlockedOn::Relay => "the other side of its relay".to_owned(),
+            BlockedOn::Rate => "its rate".to_owned(),
             BlockedOn::Outlet(number) => self.outlets.numbered(number).map(ToString::to_string).unwrap_or_default(),
         }
     }

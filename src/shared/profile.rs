@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use crate::clock;
-use crate::config::{EndpointSettings, LinkSettings, QueueSettings, WhenFull};
+use crate::config::{EndpointSettings, LinkSettings, QueueSettings, RateSettings, WhenFull};
 use crate::connection::frame::CorkLimits;
+use crate::connection::intake::IntakeLimits;
 use crate::connection::keepalive::Keepalive;
 use crate::connection::outbox::Limits;
+use crate::limit::Rate;
 
 /// The bounds and deadlines of a connection.
 #[derive(Debug)]
@@ -19,6 +21,8 @@ pub struct Profile {
     pub cork: CorkLimits,
     /// Bytes of one message from its peer, fragments together.
     pub max_message: usize,
+    /// How fast its peer may send.
+    pub intake: Option<IntakeLimits>,
     /// How long the kernel may take no byte, for TCP itself.
     pub write_timeout: Option<Duration>,
 }
@@ -32,6 +36,7 @@ impl Profile {
             keepalive: keepalive(settings.heartbeat, settings.pong_timeout, settings.message_timeout),
             cork: CorkLimits::for_queue(queue.messages, queue.bytes),
             max_message: settings.max_message,
+            intake: settings.rate.map(intake),
             write_timeout: *write_timeout,
         }
     }
@@ -46,9 +51,19 @@ impl Profile {
             keepalive: keepalive(settings.heartbeat, settings.pong_timeout, settings.message_timeout),
             cork: CorkLimits::for_queue(settings.queue.messages, settings.queue.bytes),
             max_message: settings.max_message,
+            intake: None,
             write_timeout: *write_timeout,
         }
     }
+}
+
+fn intake(settings: RateSettings) -> IntakeLimits {
+    let RateSettings { messages, bytes, burst, when_over } = settings;
+    let rate = |per_second: u64| {
+        let at_once = u128::from(per_second) * burst.as_millis() / 1000;
+        Rate { per_second, burst: u64::try_from(at_once).unwrap_or(u64::MAX).max(1) }
+    };
+    IntakeLimits { messages: messages.map(rate), bytes: bytes.map(rate), when_over }
 }
 
 fn limits(queue: QueueSettings, write_timeout: Option<Duration>, close_timeout: Duration) -> Limits {

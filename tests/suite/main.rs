@@ -39,6 +39,7 @@ mod ocpp;
 mod origins;
 mod present;
 mod proxies;
+mod rates;
 mod real_clients;
 mod refusals;
 mod regression;

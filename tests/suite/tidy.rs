@@ -63,6 +63,7 @@ const RULES: &[&str] = &[
     "url.rs",
     "dial/backoff.rs",
     "limit.rs",
+    "connection/intake.rs",
 ];
 
 /// Folders whose files are all rules.

@@ -2,14 +2,17 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::time::Duration;
 
 use crate::config::section::{Keys, Section, Text, Value};
-use crate::config::settings::{AtCapacity, EndpointSettings, QueueSettings, Refuse, Welcome, WhenFull};
+use crate::config::settings::{
+    AtCapacity, EndpointSettings, QueueSettings, RateSettings, Refuse, Welcome, WhenFull, WhenOver,
+};
 use crate::path::Pattern;
 
 use super::addresses::rules;
 use super::allow::{RawAllow, allow};
-use super::bounds::{CONNECTIONS, MAX_MESSAGE, QUEUE_BYTES, QUEUE_MESSAGES};
+use super::bounds::{BYTES_PER_SECOND, CONNECTIONS, MAX_MESSAGE, PER_SECOND, QUEUE_BYTES, QUEUE_MESSAGES};
 use super::http::subprotocols;
 use super::origins::origins;
 use super::relay::{RELAY, RawRelay, relay};
@@ -34,6 +37,7 @@ pub(crate) static ENDPOINT: Keys = Keys {
         ("message_timeout", "\"60s\""),
         ("write_timeout", "\"30s\""),
         ("queue", "{ messages = 4096, bytes = \"4MiB\", when_full = \"drop_oldest\" }"),
+        ("rate", "{ messages = 100, bytes = \"1MiB\", burst = \"2s\", when_over = \"delay\" }"),
         ("origins", "[\"https://dash.example\"]"),
         ("auth", "[\"devices\"]"),
         ("refuse", "\"answer\""),
@@ -49,6 +53,11 @@ pub(crate) static ENDPOINT: Keys = Keys {
 pub(crate) static QUEUE: Keys = Keys {
     table: "queue of [[endpoint]]",
     keys: &[("messages", "4096"), ("bytes", "\"4MiB\""), ("when_full", "\"drop_oldest\"")],
+};
+
+pub(crate) static RATE: Keys = Keys {
+    table: "rate of [[endpoint]]",
+    keys: &[("messages", "100"), ("bytes", "\"1MiB\""), ("burst", "\"2s\""), ("when_over", "\"delay\"")],
 };
 
 /// An `[[endpoint]]` and where its parts stand.
@@ -122,6 +131,7 @@ pub(super) fn endpoint(section: &Section<'_>, base_dir: &Path) -> RawEndpoint {
     if let Some(section) = section.get("queue").and_then(|value| value.section(&QUEUE)) {
         queue(&section, &mut settings.queue);
     }
+    section.read("rate", &mut settings.rate, |v| rate(&v));
     section.read("origins", &mut settings.origins, |v| origins(&v));
     section.read("address_sessions", &mut settings.address_sessions, |v| v.boolean());
     section.read("choose_rooms", &mut settings.choose_rooms, |v| v.boolean());
@@ -210,4 +220,25 @@ fn queue(section: &Section<'_>, settings: &mut QueueSettings) {
     section.read("messages", &mut settings.messages, |v| v.integer(QUEUE_MESSAGES));
     section.read("bytes", &mut settings.bytes, |v| v.size(QUEUE_BYTES));
     section.read("when_full", &mut settings.when_full, |v| v.choice(&policies));
+}
+
+fn rate(value: &Value<'_>) -> Option<Option<RateSettings>> {
+    if value.is_off()? {
+        return Some(None);
+    }
+    let section = value.section(&RATE)?;
+    let (messages, bytes) = (section.get("messages"), section.get("bytes"));
+    if messages.is_none() && bytes.is_none() {
+        value.mistake("limits nothing: add messages, bytes or both, for example { messages = 100 }");
+        return None;
+    }
+    let mut settings =
+        RateSettings { messages: None, bytes: None, burst: Duration::from_secs(2), when_over: WhenOver::default() };
+    section.read("messages", &mut settings.messages, |v| v.integer(PER_SECOND).map(|number| Some(number as u64)));
+    section.read("bytes", &mut settings.bytes, |v| v.size(BYTES_PER_SECOND).map(|bytes| Some(bytes as u64)));
+    section.read("burst", &mut settings.burst, |v| v.duration());
+    section.read("when_over", &mut settings.when_over, |v| {
+        v.choice(&[("delay", WhenOver::Delay), ("close", WhenOver::Close)])
+    });
+    Some(Some(settings))
 }

@@ -47,6 +47,8 @@ pub struct EndpointSettings {
     pub write_timeout: Option<Duration>,
     /// The bounds of each client's outbox.
     pub queue: QueueSettings,
+    /// How fast each client may send; `None` does not limit it. Default.
+    pub rate: Option<RateSettings>,
     /// Which browser pages may connect.
     pub origins: Origins,
     /// Which addresses may connect.
@@ -91,6 +93,7 @@ impl Default for EndpointSettings {
             message_timeout: Some(Duration::from_secs(60)),
             write_timeout: Some(Duration::from_secs(30)),
             queue: QueueSettings::default(),
+            rate: None,
             origins: Origins::default(),
             addresses: AddressRules::default(),
             auth: Vec::new(),
@@ -130,6 +133,29 @@ pub enum WhenFull {
     DropNewest,
     /// The client is closed with 1008 "Too slow".
     Disconnect,
+}
+
+/// `rate = { messages, bytes, burst, when_over }`: what one client may send in a second. At least one of the two is limited.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RateSettings {
+    /// Messages and control frames.
+    pub messages: Option<u64>,
+    /// Bytes of frames, their headers included.
+    pub bytes: Option<u64>,
+    /// The time for which a client that was quiet may send at once. Default 2 s.
+    pub burst: Duration,
+    /// What becomes of a client that sends more.
+    pub when_over: WhenOver,
+}
+
+/// What becomes of a client that sends more than it may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum WhenOver {
+    /// It is not read until it may.
+    #[default]
+    Delay,
+    /// It is closed with 1008 "Too many messages".
+    Close,
 }
 
 /// What a client is sent right after the 101.

@@ -16,7 +16,9 @@ mod route;
 pub use addresses::{AddressRules, AddressSource, ClientAddress};
 pub use auth::AuthId;
 pub use dial::{DialSettings, DialTls, Proxy};
-pub use endpoint::{AtCapacity, EndpointSettings, Origins, QueueSettings, Refuse, Welcome, WhenFull};
+pub use endpoint::{
+    AtCapacity, EndpointSettings, Origins, QueueSettings, RateSettings, Refuse, Welcome, WhenFull, WhenOver,
+};
 pub use gateway::GatewaySettings;
 pub use link::{BackoffSettings, LinkQueueSettings, LinkSettings, OutletPolicy};
 pub use listener::{ClientCertificates, Hosts, ListenAddress, ListenerSettings, ListenerTls, TlsSettings};
