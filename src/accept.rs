@@ -4,8 +4,9 @@
 //! pauses, out of threads or places it refuses one client.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
 
 use log::{error, info, warn};
@@ -109,6 +110,20 @@ impl No {
     }
 }
 
+/// Counts a connection, for its address too if that `is_known`.
+fn count(shared: &Shared, address: Option<IpAddr>, is_known: bool) -> Result<Counted, No> {
+    // An address that has enough takes no place of others for a moment either.
+    let of_address = match is_known {
+        true => shared.address_places.enter(address, Instant::now()).map_err(|full| No::of_address(&full))?,
+        false => None,
+    };
+    if shared.is_short_of_memory.load(Ordering::Relaxed) {
+        return Err(No::at_capacity(Cause::Memory, "more memory is used than \"memory\" allows".to_owned()));
+    }
+    let no = || No::at_capacity(Cause::Gateway, format!("the gateway has {} connections", shared.connections.limit()));
+    Ok(Counted::new(shared.connections.try_acquire().ok_or_else(no)?, of_address))
+}
+
 /// Gives a connection its thread, or itself back with the reason why not. Says from where a handshake has given way to
 /// it, if one had to.
 fn admit(
@@ -130,20 +145,11 @@ fn admit(
             return Ok(None);
         }
     };
-    // An address that has enough takes no place of others for a moment either. One that a proxy has yet to name is asked
-    // for then.
-    let of_address = match &trusted {
-        Some(_) => None,
-        None => match shared.address_places.enter(address, Instant::now()) {
-            Ok(place) => place,
-            Err(full) => return Err((socket, No::of_address(&full))),
-        },
+    // One that a proxy has yet to name is asked for then.
+    let connection = match count(shared, address, trusted.is_none()) {
+        Ok(connection) => connection,
+        Err(no) => return Err((socket, no)),
     };
-    let Some(connection) = shared.connections.try_acquire() else {
-        let why = format!("the gateway has {} connections", shared.connections.limit());
-        return Err((socket, No::at_capacity(Cause::Gateway, why)));
-    };
-    let connection = Counted::new(connection, of_address);
     let id = match Id::random(shared.mark) {
         Ok(id) => id,
         Err(error) => return Err((socket, No::at_capacity(Cause::System, error.to_string()))),

@@ -11,6 +11,7 @@ use crate::connection::keepalive::Action;
 use crate::connection::peer::Peer;
 use crate::log_kind::QUEUES;
 use crate::shared::Shared;
+use crate::shared::memory::MemoryWatch;
 use crate::system::malloc;
 
 /// Visits of peers that have left that may be kept, beside a few for each connection. Such a visit may be a day away, and
@@ -21,11 +22,13 @@ const STALE_MAX: usize = 1024;
 pub fn run(shared: &Shared, stop: &Receiver<()>) {
     let ticks = crossbeam_channel::tick(TICK);
     let mut trimmer = malloc::Trimmer::default();
+    let mut memory = MemoryWatch::new(shared.settings.gateway.memory);
     loop {
         crossbeam_channel::select! {
             recv(ticks) -> _ => {
                 let now = shared.clock.tick();
                 sweep(shared, now);
+                memory.iter_mut().for_each(|memory| memory.check_in(shared));
                 trimmer.check_in(now, shared.connections.released());
             }
             recv(stop) -> _ => return,

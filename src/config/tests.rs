@@ -135,6 +135,7 @@ fn each_default_of_the_manual_is_read_and_not_just_skipped() {
         ("name", _) => "\"main\"".to_owned(),
         ("proxy", _) => "\"off\"".to_owned(),
         ("hold", _) => "\"7s\"".to_owned(),
+        ("memory", _) => "\"1GiB\"".to_owned(),
         ("address_rate", _) => "{ per_second = 7 }".to_owned(),
         ("rate", _) => "{ messages = 7 }".to_owned(),
         _ => match value {
@@ -539,6 +540,7 @@ fn every_option_reaches_its_field() {
         max_connections = 20_000
         max_address_connections = 50
         address_rate = { per_second = 5 }
+        memory = "64MiB"
         max_handshakes = 7
         handshake_timeout = "1s"
         close_timeout = "2s"
@@ -608,6 +610,7 @@ fn every_option_reaches_its_field() {
             max_connections: 20_000,
             max_address_connections: Some(50),
             address_rate: Some(Rate { per_second: 5, burst: 10 }),
+            memory: Some(64 << 20),
             max_handshakes: 7,
             handshake_timeout: Duration::from_secs(1),
             close_timeout: Duration::from_secs(2),

@@ -66,6 +66,11 @@ impl Collected {
         self.left -= count;
     }
 
+    /// How many bytes are here.
+    pub fn len(&self) -> usize {
+        self.data.len()
+    }
+
     /// How many bytes are still to come.
     pub fn left(&self) -> usize {
         self.left

@@ -97,6 +97,11 @@ impl Frame {
         usize::from(self.header_len) + self.body.len()
     }
 
+    /// Whether nobody else has its bytes.
+    pub fn is_alone(&self) -> bool {
+        self.body.is_unique()
+    }
+
     /// What is left of it when its first `written` bytes are with a peer that will read no more of
     /// them: the WebSocket frames in it of which at least a byte is missing, whole.
     pub fn whole_from(self, written: usize) -> Frame {

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use super::frame::Role;
@@ -27,6 +27,8 @@ pub struct Peer {
     pub heard: AtomicU32,
     /// When the message began that is arriving now; 0 if none is.
     pub message_begun: AtomicU32,
+    /// How many bytes of it are here; meaningful while one is arriving.
+    pub unfinished: AtomicUsize,
     blocked_on: AtomicU32,
 }
 
@@ -109,6 +111,7 @@ impl Peer {
             first_ping,
             heard: AtomicU32::new(now),
             message_begun: AtomicU32::new(0),
+            unfinished: AtomicUsize::new(0),
             blocked_on: AtomicU32::new(0),
         }
     }

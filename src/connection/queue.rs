@@ -8,6 +8,9 @@ use std::collections::VecDeque;
 use super::frame::Frame;
 use crate::config::{QueueSettings, WhenFull};
 
+/// Of how many frames it is found out whether others have them too.
+const LOOKED_AT: usize = 256;
+
 /// What became of a frame that was offered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Offer {
@@ -94,6 +97,13 @@ impl Queue {
     /// Whether nothing is queued or taken.
     pub fn is_empty(&self) -> bool {
         self.bytes == 0 && self.ping.is_none() && self.pong.is_none()
+    }
+
+    /// How many bytes wait that nobody else has, and how many in all. Of a long queue a part is looked at.
+    pub fn held(&self) -> (usize, usize) {
+        let step = self.waiting.frames.len().div_ceil(LOOKED_AT).max(1);
+        let own = self.waiting.frames.iter().step_by(step).filter(|frame| frame.is_alone()).map(Frame::len);
+        ((own.sum::<usize>() * step).min(self.bytes), self.bytes)
     }
 
     /// Whether there is something to take.

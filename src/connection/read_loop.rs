@@ -303,7 +303,10 @@ impl<'a> ReadLoop<'a> {
         let begun = &self.peer.message_begun;
         if !self.reader.is_inside_message() {
             begun.store(0, Ordering::Relaxed);
-        } else if begun.load(Ordering::Relaxed) == 0 {
+            return;
+        }
+        self.peer.unfinished.store(self.reader.unfinished(), Ordering::Relaxed);
+        if begun.load(Ordering::Relaxed) == 0 {
             // The present tick: this thread may have been held since the read.
             begun.store(self.peer.outbox.clock().now(), Ordering::Relaxed);
         }

@@ -114,6 +114,16 @@ impl Reader {
         !matches!(self.stage, Stage::Header { len: 0, .. }) || self.fragmented.is_some()
     }
 
+    /// How many bytes of the present message are here.
+    pub fn unfinished(&self) -> usize {
+        let before = self.fragmented.unwrap_or(0);
+        match &self.stage {
+            Stage::Whole(collected) => collected.len(),
+            Stage::Pieces(pieces) => before.saturating_sub(pieces.left) as usize,
+            Stage::Header { .. } | Stage::Close(_) => before as usize,
+        }
+    }
+
     /// Reads a header, and its frame if all of it is there; says how many bytes that were.
     #[inline]
     fn read_frame(&mut self, input: &mut [u8], sink: &mut impl Sink) -> Result<(usize, Option<Close>), Violation> {

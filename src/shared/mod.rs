@@ -8,6 +8,7 @@ pub mod fanout;
 pub mod handshakes;
 pub mod link;
 pub mod members;
+pub mod memory;
 pub mod outlet;
 pub mod places;
 pub mod profile;
@@ -85,6 +86,8 @@ pub struct Shared {
     pub address_places: Arc<AddressPlaces>,
     /// How many were refused before they had a thread.
     pub refused: Refused,
+    /// Whether the process has more memory than it may.
+    pub is_short_of_memory: AtomicBool,
     /// Those whose handshake is not done.
     pub handshakes: Arc<Handshakes>,
     /// Where clients are, and the way to the broadcaster.
@@ -163,6 +166,7 @@ impl Shared {
             connections: Semaphore::new(settings.gateway.max_connections),
             address_places: AddressPlaces::new(settings.gateway.max_address_connections, settings.gateway.address_rate),
             refused: Refused::default(),
+            is_short_of_memory: AtomicBool::new(false),
             handshakes: Handshakes::new(settings.gateway.max_handshakes),
             rooms,
             events: Publisher::of_events(&budget),

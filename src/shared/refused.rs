@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub enum Cause {
     /// The gateway has `max_connections`.
     Gateway,
+    /// The process has more memory than `memory` allows.
+    Memory,
     /// Its address has `max_address_connections`.
     AddressConnections,
     /// Its address has opened more than `address_rate` allows.
@@ -17,8 +19,9 @@ pub enum Cause {
 }
 
 /// All of them, each with what the log calls it, in the order of their numbers.
-const ALL: [(Cause, &str); 4] = [
+const ALL: [(Cause, &str); 5] = [
     (Cause::Gateway, "max_connections"),
+    (Cause::Memory, "memory"),
     (Cause::AddressConnections, "max_address_connections"),
     (Cause::AddressRate, "address_rate"),
     (Cause::System, "the system"),

@@ -63,10 +63,8 @@ impl Trimmer {
         if !self.is_due(now, ended) {
             return;
         }
-        // In a thread of its own: the heartbeat waits for nothing.
-        if let Err(error) = spawn_helper("malloc", trim) {
-            debug!("failed to start the thread that gives memory back: {error}");
-        }
+        // The heartbeat waits for nothing.
+        give_back();
     }
 
     /// As soon as no connection has ended for a tick, so that nothing is freed behind it; where some end all the time,
@@ -81,6 +79,13 @@ impl Trimmer {
         self.trimmed = ended;
         self.next = now + clock::ticks(REST);
         true
+    }
+}
+
+/// Has malloc give back what is free, soon, in a thread of its own.
+pub fn give_back() {
+    if let Err(error) = spawn_helper("malloc", trim) {
+        debug!("failed to start the thread that gives memory back: {error}");
     }
 }
 

@@ -5,5 +5,6 @@ pub mod large;
 pub mod limits;
 pub mod machine;
 pub mod malloc;
+pub mod memory;
 pub mod thread;
 pub mod watchdog;

@@ -33,6 +33,7 @@ mod links_slow;
 mod links_stop;
 mod listeners;
 mod log_lines;
+mod memory;
 mod names;
 mod node_red;
 mod ocpp;

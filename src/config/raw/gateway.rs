@@ -12,6 +12,7 @@ use super::bounds::{CONNECTIONS, PER_SECOND};
 
 const DELIVERERS: RangeInclusive<usize> = 0..=64;
 const LINES_PER_SECOND: RangeInclusive<usize> = 1..=1_000_000;
+const MEMORY: RangeInclusive<usize> = 16 << 20..=1 << 40;
 const CLIENT_STACK: RangeInclusive<usize> = 128 << 10..=64 << 20;
 
 pub(crate) static GATEWAY: Keys = Keys {
@@ -21,6 +22,7 @@ pub(crate) static GATEWAY: Keys = Keys {
         ("max_connections", "10000"),
         ("max_address_connections", "100"),
         ("address_rate", "{ per_second = 50, burst = 100 }"),
+        ("memory", "\"256MiB\""),
         ("max_handshakes", "1024"),
         ("handshake_timeout", "\"10s\""),
         ("close_timeout", "\"5s\""),
@@ -39,6 +41,9 @@ pub(super) fn gateway(section: &Section<'_>, settings: &mut GatewaySettings) {
     section.read("max_connections", &mut settings.max_connections, |v| v.integer(CONNECTIONS));
     section.read("max_address_connections", &mut settings.max_address_connections, |v| v.integer_or_off(CONNECTIONS));
     section.read("address_rate", &mut settings.address_rate, |v| address_rate(&v));
+    section.read("memory", &mut settings.memory, |v| {
+        if v.bare().as_deref() == Some("off") { Some(None) } else { v.size(MEMORY).map(Some) }
+    });
     section.read("max_handshakes", &mut settings.max_handshakes, |v| v.integer(CONNECTIONS));
     section.read("handshake_timeout", &mut settings.handshake_timeout, |v| v.duration());
     section.read("close_timeout", &mut settings.close_timeout, |v| v.duration());

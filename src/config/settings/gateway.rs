@@ -17,6 +17,8 @@ pub struct GatewaySettings {
     pub max_address_connections: Option<usize>,
     /// Connections that one address may open; one more gets 429. `None` does not limit them. Default.
     pub address_rate: Option<Rate>,
+    /// Bytes of memory; above that nobody is let in, and the clients that hold most are closed. `None` is no limit. Default.
+    pub memory: Option<usize>,
     /// Connections at once whose handshake is not finished; the next one takes the place of an old one. Default 1,024.
     pub max_handshakes: usize,
     /// From accept to the end of the request head, TLS included. Default 10 s.
@@ -46,6 +48,7 @@ impl Default for GatewaySettings {
             max_connections: 10_000,
             max_address_connections: None,
             address_rate: None,
+            memory: None,
             max_handshakes: 1024,
             handshake_timeout: Duration::from_secs(10),
             close_timeout: Duration::from_secs(5),

@@ -231,6 +231,20 @@ impl Outbox {
         self.close_by(code, reason, self.clock.now().saturating_add(self.limits.close_timeout));
     }
 
+    /// As [`close`](Outbox::close), but gives up what is queued at once.
+    pub fn close_without_queue(self: &Arc<Self>, code: Option<u16>, reason: &str) {
+        self.close(code, reason);
+        let mut state = self.lock();
+        if state.stage == Stage::Closing {
+            state.hurry();
+        }
+    }
+
+    /// How many bytes are queued that no other outbox has, and how many in all.
+    pub fn held(&self) -> (usize, usize) {
+        self.lock().queue.held()
+    }
+
     /// As [`close`](Outbox::close), with a deadline of its own.
     pub fn close_by(self: &Arc<Self>, code: Option<u16>, reason: &str, deadline: Ticks) {
         self.end(code, reason, deadline, Last::Close);
