@@ -200,7 +200,7 @@ fn prefix_length(text: &str, bits: u32) -> Option<u32> {
 
 /// What to write for a text that is no entry.
 fn meant(text: &str) -> String {
-    if let Some(entry) = meant_entry(text) {
+    if let Some(entry) = meant_entry(text).filter(|entry| Entry::parse(entry).is_ok()) {
         return format!("write \"{entry}\"");
     }
     match text {
@@ -328,6 +328,7 @@ mod tests {
             ("10.*.*.*", "write \"10.0.0.0/8\""),
             ("10.0.", "write \"10.0.0.0/16\""),
             ("10.0", "write \"10.0.0.0/16\""),
+            ("0.09.", "write an IP address or a network"),
             ("*.0.0.10", "write an IP address or a network"),
             ("10.0.0.1-10.0.0.9", "a range has no form of its own"),
             ("10.0.0.7:8080", "write \"10.0.0.7\""),
