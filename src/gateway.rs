@@ -118,6 +118,8 @@ impl Gateway {
         let stop = Arc::new(stop.map_err(system("create an eventfd"))?);
         let shared = Arc::new(Shared::new(settings, auths, relays, rooms, poller, stop));
         let mut gateway = Gateway::of(shared);
+        let auths = gateway.shared.auths.all().map(|auth| Arc::clone(auth) as _).collect::<Vec<_>>();
+        auths.into_iter().for_each(|auth| gateway.reloads.add(auth));
         match gateway.start_threads(ready, links, listeners, watchdog) {
             Ok(()) => Ok(gateway),
             Err(error) => {
@@ -224,7 +226,15 @@ impl Gateway {
     /// Reads the files that the settings name again, all or none, and logs in one line what came of it. The settings
     /// themselves stay as they are.
     pub fn reload(&self) {
-        match self.reloads.run() {
+        let read = self.reloads.run();
+        let withdrawn = match &read {
+            Ok(_) => self.shared.registry.all().iter().filter(|client| self.shared.close_if_withdrawn(client)).count(),
+            Err(_) => 0,
+        };
+        if withdrawn > 0 {
+            info!("reload: closing {withdrawn} clients whose access was withdrawn");
+        }
+        match read {
             Ok(read) if read.is_empty() => info!("reload: there is no file to read again; {RESTART}"),
             Ok(read) => info!("reload: read again {}; {RESTART}", read.join("; ")),
             Err(wrong) => error!("reload: failed, and nothing has changed: {}", wrong.join("; ")),

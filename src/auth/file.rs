@@ -1,15 +1,12 @@
 //! What is wrong with a file of credentials, and reading one.
 
 use std::fmt;
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use crate::display::cause;
-
-/// The longest file that is read, in bytes.
-const FILE_MAX: u64 = 64 << 20;
+use crate::reload::read_file;
 
 /// What a file holds that it must not, and what to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,8 +22,6 @@ pub struct LineError {
 pub enum FileError {
     /// It cannot be read.
     Unreadable(io::Error),
-    /// It is longer than anything that belongs there.
-    TooLong,
     /// It is not text.
     NotText,
     /// It does not hold what it has to.
@@ -35,12 +30,7 @@ pub enum FileError {
 
 /// The text of a file.
 pub fn read(path: &Path) -> Result<String, FileError> {
-    let mut bytes = Vec::new();
-    let file = File::open(path).map_err(FileError::Unreadable)?;
-    file.take(FILE_MAX + 1).read_to_end(&mut bytes).map_err(FileError::Unreadable)?;
-    if bytes.len() as u64 > FILE_MAX {
-        return Err(FileError::TooLong);
-    }
+    let bytes = read_file(path).map_err(FileError::Unreadable)?;
     String::from_utf8(bytes).map_err(|_| FileError::NotText)
 }
 
@@ -62,7 +52,6 @@ impl fmt::Display for FileError {
                 let cause = if error.kind() == io::ErrorKind::NotFound { "no such file".into() } else { cause(error) };
                 write!(f, "which cannot be read: {cause} (check path and permissions)")
             }
-            FileError::TooLong => f.write_str("which is longer than 64 MiB: check that it is the right file"),
             FileError::NotText => f.write_str("which is not UTF-8 text: check that it is the right file"),
             FileError::Content(LineError { line: Some(line), problem }) => {
                 write!(f, "which is wrong on line {line}: {problem}")

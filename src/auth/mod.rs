@@ -3,19 +3,27 @@
 pub mod allow;
 pub mod credentials;
 pub mod file;
+mod gate;
+mod htpasswd;
 pub mod tokens;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Instant;
 
 use serde_json::{Map, Value};
 
 use crate::identity::{Identity, Proof};
+use crate::reload::{Fresh, Reloadable};
+use crate::secret::Secret;
 use crate::sync::Mutex;
 use credentials::{Credential, Places, Scheme};
 use file::FileError;
+use gate::Gate;
+use htpasswd::Passwords;
 use tokens::Tokens;
 
 /// `[[auth]]`: one way to authenticate clients.
@@ -36,6 +44,8 @@ pub struct AuthSettings {
 pub enum AuthKind {
     /// `tokens`: against a file of SHA-256 digests.
     Tokens,
+    /// `basic`: users and passwords, against an htpasswd file.
+    Basic,
 }
 
 impl AuthKind {
@@ -43,6 +53,7 @@ impl AuthKind {
     pub fn scheme(self) -> Scheme {
         match self {
             AuthKind::Tokens => Scheme::Bearer,
+            AuthKind::Basic => Scheme::Basic,
         }
     }
 }
@@ -52,6 +63,28 @@ impl AuthKind {
 pub enum Keys {
     /// Of the kind `tokens`.
     Tokens(Tokens),
+    /// Of the kind `basic`.
+    Basic(Passwords),
+}
+
+impl Keys {
+    /// What is probably not meant in the file, for the operator; the text goes on after the name of the file.
+    pub fn doubt(&self) -> Option<&'static str> {
+        match self {
+            Keys::Basic(users) if users.is_mixed() => Some(
+                "in which checks cost more for some users than for others, so that the time tells which users there are: \
+                 hash all passwords with one kind and one cost",
+            ),
+            Keys::Basic(_) | Keys::Tokens(_) => None,
+        }
+    }
+
+    fn holds(&self, Identity { name, proof, .. }: &Identity) -> bool {
+        match self {
+            Keys::Tokens(tokens) => tokens.holds(name, &proof.digest),
+            Keys::Basic(users) => users.holds(name, &proof.digest),
+        }
+    }
 }
 
 /// Reads the file of an `[[auth]]`.
@@ -59,6 +92,11 @@ pub fn read(settings: &AuthSettings) -> Result<Keys, FileError> {
     let text = file::read(&settings.file)?;
     match settings.kind {
         AuthKind::Tokens => Ok(Keys::Tokens(Tokens::parse(&text)?)),
+        AuthKind::Basic => {
+            let mut key = [0; 32];
+            getrandom::fill(&mut key).map_err(|error| FileError::Unreadable(io::Error::other(error.to_string())))?;
+            Ok(Keys::Basic(Passwords::parse(&text, key)?))
+        }
     }
 }
 
@@ -69,7 +107,8 @@ pub struct Auth {
     pub settings: AuthSettings,
     index: usize,
     /// What is valid now. It is replaced as a whole, and whoever checks has taken it out.
-    keys: Mutex<Arc<Keys>>,
+    keys: Arc<Mutex<Arc<Keys>>>,
+    gate: Arc<Gate>,
 }
 
 /// What a right credential stands for.
@@ -79,15 +118,22 @@ pub struct Checked {
     pub identity: Identity,
     /// All that the credential says.
     pub claims: Map<String, Value>,
+    /// Whether it took a password hash to find out.
+    pub is_hashed: bool,
+}
+
+/// Why a credential was not found to be right.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NotChecked {
+    /// It is wrong.
+    Wrong,
+    /// So many passwords wait to be checked that its turn did not come in time.
+    Busy,
 }
 
 /// All of them, in the order of the settings.
 #[derive(Debug, Default)]
-pub struct Auths(Vec<Auth>);
-
-/// Files that were read again, and are not in force yet.
-#[derive(Debug)]
-pub struct Reread(Vec<Arc<Keys>>);
+pub struct Auths(Vec<Arc<Auth>>);
 
 /// A file of an `[[auth]]` that cannot be used.
 #[derive(Debug)]
@@ -100,7 +146,7 @@ pub struct AuthError {
 impl fmt::Display for AuthError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let AuthError { name, file, cause } = self;
-        write!(f, "[[auth]] {name:?} names {:?}, {cause}", file.display().to_string())
+        write!(f, "[[auth]] {name:?} names '{}', {cause}", file.display())
     }
 }
 
@@ -113,8 +159,10 @@ impl std::error::Error for AuthError {
 impl Auths {
     /// Reads the file of each.
     pub fn new(settings: &[AuthSettings]) -> Result<Auths, AuthError> {
+        let gate = Arc::new(Gate::for_passwords());
         let auth = |(index, settings): (usize, &AuthSettings)| {
-            Ok(Auth { settings: settings.clone(), index, keys: Mutex::new(Arc::new(read_named(settings)?)) })
+            let keys = Arc::new(Mutex::new(Arc::new(read_named(settings)?)));
+            Ok(Arc::new(Auth { settings: settings.clone(), index, keys, gate: Arc::clone(&gate) }))
         };
         Ok(Auths(settings.iter().enumerate().map(auth).collect::<Result<_, AuthError>>()?))
     }
@@ -124,25 +172,23 @@ impl Auths {
         &self.0[index]
     }
 
-    /// Reads every file again, and changes nothing.
-    pub fn reread(&self) -> Result<Reread, AuthError> {
-        let keys = self.0.iter().map(|auth| read_named(&auth.settings).map(Arc::new));
-        Ok(Reread(keys.collect::<Result<_, AuthError>>()?))
-    }
-
-    /// Puts what was read again in force, for those that come from now on.
-    pub fn replace(&self, reread: Reread) {
-        for (auth, keys) in self.0.iter().zip(reread.0) {
-            *auth.keys.lock() = keys;
-        }
+    /// All of them, to be read again.
+    pub fn all(&self) -> impl Iterator<Item = &Arc<Auth>> {
+        self.0.iter()
     }
 
     /// Whether what stands behind an identity is still valid.
     pub fn holds(&self, identity: &Identity) -> bool {
-        let Proof { auth, digest } = &identity.proof;
-        match &*self.0[*auth].keys() {
-            Keys::Tokens(tokens) => tokens.holds(&identity.name, digest),
-        }
+        self.0[identity.proof.auth].keys().holds(identity)
+    }
+}
+
+impl Reloadable for Auth {
+    fn read_again(&self) -> Result<Fresh, String> {
+        let fresh = Arc::new(read_named(&self.settings).map_err(|error| error.to_string())?);
+        let keys = Arc::clone(&self.keys);
+        let what = format!("[[auth]] {:?}: '{}'", self.settings.name, self.settings.file.display());
+        Ok(Fresh { what, apply: Box::new(move || *keys.lock() = fresh) })
     }
 }
 
@@ -157,14 +203,28 @@ impl Auth {
         self.settings.kind.scheme()
     }
 
-    /// Whose credential this is; `None` for a wrong one.
-    pub fn check(&self, credential: &Credential) -> Option<Checked> {
-        let proof = |digest| Proof { auth: self.index, digest };
+    /// Whose credential this is. A password waits for its turn until the deadline at most.
+    pub fn check(&self, credential: &Credential, deadline: Instant) -> Result<Checked, NotChecked> {
+        let checked = |name: &str, digest, is_hashed| {
+            let identity = Identity::new(name, BTreeMap::new(), Proof { auth: self.index, digest });
+            Checked { identity, claims: Map::new(), is_hashed }
+        };
         match &*self.keys() {
             Keys::Tokens(tokens) => {
-                let (name, digest) = tokens.find(credential.text.expose())?;
-                let identity = Identity::new(name, BTreeMap::new(), proof(digest));
-                Some(Checked { identity, claims: Map::new() })
+                let (name, digest) = tokens.find(credential.text.expose()).ok_or(NotChecked::Wrong)?;
+                Ok(checked(name, digest, false))
+            }
+            Keys::Basic(users) => {
+                let (user, password) = user_and_password(credential.text.expose()).ok_or(NotChecked::Wrong)?;
+                if let Some(digest) = users.remembers(&user, password.expose(), Instant::now()) {
+                    return Ok(checked(&user, digest, false));
+                }
+                let _turn = self.gate.enter(deadline).ok_or(NotChecked::Busy)?;
+                // It may have been found right while this one waited.
+                let now = Instant::now();
+                let remembered = || users.remembers(&user, password.expose(), now);
+                let digest = remembered().or_else(|| users.check(&user, password.expose(), now));
+                digest.map(|digest| checked(&user, digest, true)).ok_or(NotChecked::Wrong)
             }
         }
     }
@@ -174,40 +234,62 @@ impl Auth {
     }
 }
 
+/// What stands behind `Basic` (RFC 7617 section 2).
+fn user_and_password(text: &str) -> Option<(String, Secret)> {
+    let decoded = String::from_utf8(data_encoding::BASE64.decode(text.as_bytes()).ok()?).ok()?;
+    let (user, password) = decoded.split_once(':')?;
+    Some((user.to_owned(), Secret::new(password)))
+}
+
 #[cfg(test)]
 mod tests {
     use std::fs;
 
     use super::*;
-    use crate::secret::Secret;
     use credentials::Place;
 
     #[test]
-    fn a_reload_takes_all_files_or_none() {
+    fn what_was_read_again_is_in_force_once_it_is_applied() {
         let directory = tempfile::tempdir().unwrap();
-        let settings: Vec<AuthSettings> = ["a", "b"]
-            .iter()
-            .map(|name| {
-                let file = directory.path().join(name);
-                fs::write(&file, tokens::line(name, "old")).unwrap();
-                AuthSettings { name: (*name).to_owned(), kind: AuthKind::Tokens, file, places: Places::default() }
-            })
-            .collect();
-        let auths = Auths::new(&settings).unwrap();
-        let check = |index: usize, token| {
-            let checked = auths.get(index).check(&Credential { place: Place::Cookie, text: Secret::new(token) });
-            checked.map(|checked| checked.identity)
+        let file = directory.path().join("tokens.txt");
+        let write = |token| fs::write(&file, tokens::line("a", token)).unwrap();
+        write("old");
+        let (name, places) = ("devices".to_owned(), Places::default());
+        let settings = AuthSettings { name, kind: AuthKind::Tokens, file: file.clone(), places };
+        let auths = Auths::new(&[settings]).unwrap();
+        let check = |token| {
+            let credential = Credential { place: Place::Cookie, text: Secret::new(token) };
+            auths.get(0).check(&credential, Instant::now()).map(|checked| checked.identity)
         };
-        let old = check(0, "old").unwrap();
-        assert_eq!((&*old.name, check(1, "old").unwrap().proof.auth), ("a", 1));
-        fs::write(&settings[0].file, tokens::line("a", "new")).unwrap();
-        fs::write(&settings[1].file, "b").unwrap();
-        let error = auths.reread().unwrap_err().to_string();
-        assert!(error.starts_with("[[auth]] \"b\" names ") && error.contains("wrong on line 1: "), "{error}");
-        assert!(check(0, "new").is_none() && auths.holds(&old));
-        fs::write(&settings[1].file, tokens::line("b", "new")).unwrap();
-        auths.replace(auths.reread().unwrap());
-        assert!(check(0, "new").is_some() && check(0, "old").is_none() && check(1, "new").is_some());
-        assert!(!auths.holds(&old));
+        let old = check("old").unwrap();
+        fs::write(&file, "b").unwrap();
+        let problem = auths.get(0).read_again().unwrap_err();
+        assert!(
+            problem.starts_with("[[auth]] \"devices\" names '") && problem.contains("wrong on line 1: "),
+            "{problem}"
+        );
+        write("new");
+        let fresh = auths.get(0).read_again().unwrap();
+        assert!(check("new").is_err() && auths.holds(&old));
+        (fresh.apply)();
+        assert!(check("new").is_ok() && check("old").is_err() && !auths.holds(&old));
+    }
+
+    #[test]
+    fn a_user_and_a_password_are_base64_with_a_colon() {
+        for (text, expected) in [
+            ("YTpi", Some(("a", "b"))),
+            ("YTpiOmM=", Some(("a", "b:c"))),
+            ("w7w6w6k=", Some(("ü", "é"))),
+            ("Og==", Some(("", ""))),
+            ("YTpiOmM", None),
+            ("YQ==", None),
+            ("/zo=", None),
+            ("a:b", None),
+        ] {
+            let read = user_and_password(text);
+            let read = read.as_ref().map(|(user, password)| (&**user, password.expose()));
+            assert_eq!(read, expected, "{text}");
+        }
     }
 }

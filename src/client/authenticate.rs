@@ -2,10 +2,11 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::time::Instant;
 
 use crate::auth::allow::{self, Rights};
 use crate::auth::credentials::{self, Credential, Places};
-use crate::auth::{Auth, Auths, Checked};
+use crate::auth::{Auth, Auths, Checked, NotChecked};
 use crate::config::{Destination, EndpointSettings, RoomSource};
 use crate::http::refusal::Refusal;
 use crate::http::request::Request;
@@ -37,30 +38,35 @@ pub struct Access {
     pub identity: Option<Arc<Identity>>,
     /// What it may do.
     pub rights: Rights,
+    /// Whether this thread has hashed a password for it.
+    pub is_hashed: bool,
 }
 
 /// Who sends a request: the first identity that one of its credentials stands for, if the endpoint asks for one. The
 /// answer to a wrong credential is the same as to none, whichever it is. `path` is that of its room, as people read it.
 ///
 /// # Errors
-/// 400 for a place that is filled twice, 401 if no credential is right, 403 if the identity may not connect there.
+/// 400 for a place that is filled twice, 401 if no credential is right, 503 if there was no time to find out, 403 if the identity may not connect there.
 pub fn authenticate(
     auths: &Auths,
     endpoint: &EndpointSettings,
     head: &[u8],
     request: &Request<'_>,
     path: impl Fn() -> String,
+    deadline: Instant,
 ) -> Result<Access, Refusal> {
     if endpoint.auth.is_empty() {
-        return Ok(Access { identity: None, rights: Rights::ALL });
+        return Ok(Access { identity: None, rights: Rights::ALL, is_hashed: false });
     }
     let mut credentials: Vec<(&Auth, Vec<Credential>)> = Vec::new();
     for auth in of_endpoint(auths, endpoint) {
         credentials.push((auth, credentials::find(&auth.settings.places, auth.scheme(), head, request)?));
     }
     for (auth, credential) in credentials.iter().flat_map(|(auth, found)| found.iter().map(move |one| (auth, one))) {
-        if let Some(checked) = auth.check(credential) {
-            return authorise(endpoint, checked, &path());
+        match auth.check(credential, deadline) {
+            Ok(checked) => return authorise(endpoint, checked, &path()),
+            Err(NotChecked::Wrong) => {}
+            Err(NotChecked::Busy) => return Err(Refusal::new(503, "too many passwords wait to be checked")),
         }
     }
     let tried = credentials.iter().flat_map(|(auth, found)| {
@@ -76,7 +82,7 @@ pub fn authenticate(
 
 /// What an identity may do at this path of an endpoint.
 fn authorise(endpoint: &EndpointSettings, checked: Checked, path: &str) -> Result<Access, Refusal> {
-    let Checked { identity, claims } = checked;
+    let Checked { identity, claims, is_hashed } = checked;
     let name = &identity.name;
     let refused = |advice| Refusal::new(403, "this identity may not connect here").with_advice(advice);
     let is_in_route = endpoint.to.iter().any(|destination| match destination {
@@ -91,7 +97,7 @@ fn authorise(endpoint: &EndpointSettings, checked: Checked, path: &str) -> Resul
         Some(rules) => allow::decide(rules, name, &claims, path),
     };
     match rights {
-        Some(rights) => Ok(Access { identity: Some(Arc::new(identity)), rights }),
+        Some(rights) => Ok(Access { identity: Some(Arc::new(identity)), rights, is_hashed }),
         None => Err(refused(format!("no rule of \"allow\" fits '{name}' at '{path}'"))),
     }
 }

@@ -32,15 +32,17 @@ use crate::system::thread::spawn_client;
 /// Runs the whole life of a client.
 pub fn run(shared: &Arc<Shared>, incoming: Incoming) {
     match open::open(shared, incoming) {
-        Some(admitted) if has_done_tls(&admitted) => go_on_in_fresh_thread(shared, admitted),
+        Some(admitted) if has_left_something(&admitted) => go_on_in_fresh_thread(shared, admitted),
         Some(admitted) => live(shared, admitted, take_in),
         None => {}
     }
 }
 
-/// Whether this thread has done a TLS handshake, with the client or with its upstream.
-fn has_done_tls(admitted: &Admitted) -> bool {
-    admitted.handshaken.is_tls || admitted.reached.as_ref().is_some_and(|reached| reached.dialed.session.is_some())
+/// Whether this thread has done a TLS handshake, with the client or with its upstream, or has hashed a password.
+fn has_left_something(admitted: &Admitted) -> bool {
+    admitted.is_hashed
+        || admitted.handshaken.is_tls
+        || admitted.reached.as_ref().is_some_and(|reached| reached.dialed.session.is_some())
 }
 
 /// Leaves the rest of a client's life to another thread. What a TLS handshake leaves behind in its thread is more than
@@ -92,7 +94,7 @@ fn live(
     admitted: Admitted,
     read: impl FnOnce(&Arc<Shared>, &Arc<Client>, Handshaken, Option<Reached>) -> Tally,
 ) {
-    let Admitted { registration, from, subprotocol, present, handshaken, reached } = admitted;
+    let Admitted { registration, from, subprotocol, present, handshaken, reached, .. } = admitted;
     let client = registration.client();
     let since = Instant::now();
     arrived(shared, client, &from, subprotocol);
@@ -232,7 +234,7 @@ mod tests {
             let registration = shared.registry.register(Arc::clone(client), connection, place).unwrap();
             let (subprotocol, handshaken) = (None, Handshaken::default());
             let (from, present) = ("a test".to_owned(), present_for(&shared, client));
-            Admitted { registration, from, subprotocol, present, handshaken, reached: None }
+            Admitted { registration, from, subprotocol, present, handshaken, reached: None, is_hashed: false }
         };
         let (panicking, going_on) = (open(&client), open(&other));
         assert_eq!((shared.registry.len(), connections.in_use(), places.in_use()), (2, 2, 2));

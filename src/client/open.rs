@@ -93,6 +93,8 @@ pub struct Admitted {
     pub handshaken: Handshaken,
     /// Its upstream, if its endpoint is a relay.
     pub reached: Option<Reached>,
+    /// Whether this thread has hashed a password for it.
+    pub is_hashed: bool,
 }
 
 /// A request that is let in, and what was found and taken for it on the way.
@@ -110,7 +112,7 @@ struct Granted<'a> {
 pub fn open(shared: &Arc<Shared>, mut incoming: Incoming) -> Option<Admitted> {
     let deadline = Instant::now() + shared.settings.gateway.handshake_timeout;
     let opened = match hear(shared, &mut incoming, deadline) {
-        Ok(Head { bytes, behind }) => match judge(shared, &mut incoming, &bytes) {
+        Ok(Head { bytes, behind }) => match judge(shared, &mut incoming, &bytes, deadline) {
             Ok(granted) => return enter(shared, incoming, granted, behind),
             Err(rejection) => rejection,
         },
@@ -179,7 +181,12 @@ fn shown(address: Option<IpAddr>) -> String {
 }
 
 /// Finds out whether a request is let in, and takes its place; a relay's upstream is reached here.
-fn judge<'a>(shared: &Arc<Shared>, incoming: &mut Incoming, head: &'a [u8]) -> Result<Granted<'a>, Rejection> {
+fn judge<'a>(
+    shared: &Arc<Shared>,
+    incoming: &mut Incoming,
+    head: &'a [u8],
+    deadline: Instant,
+) -> Result<Granted<'a>, Rejection> {
     let request = request::judge(head).map_err(|refusal| refused_as(refusal, head))?;
     let endpoints: Vec<_> = shared.endpoints.iter().map(|endpoint| &endpoint.settings).collect();
     let approach = approach(incoming, head, &request).map_err(refused)?;
@@ -193,7 +200,7 @@ fn judge<'a>(shared: &Arc<Shared>, incoming: &mut Incoming, head: &'a [u8]) -> R
     let may_come = endpoint.addresses.check(approach.address);
     may_come.map_err(|shut| refused(may_not_come(&shut, "[[endpoint]]", endpoint.settings.path.as_str())))?;
     let path = || shared.routes.show(&admission.room).to_string();
-    let access = authenticate(&shared.auths, &endpoint.settings, head, &request, path)
+    let access = authenticate(&shared.auths, &endpoint.settings, head, &request, path, deadline)
         .map_err(|refusal| unauthorized(shared, &admission, &request, endpoint, refusal))?;
     let places = endpoint.waiting.as_ref().unwrap_or(&endpoint.places);
     let place = take_place(incoming, &admission, endpoint, places)?;
@@ -314,7 +321,7 @@ fn enter(shared: &Arc<Shared>, incoming: Incoming, granted: Granted<'_>, behind:
     let peer = shared.add_peer(Name::Client, id, socket, session, &endpoint.profile);
     let connected_at = SystemTime::now();
     let subprotocol = admission.subprotocol.as_deref().map(Arc::from);
-    let Asked { user_agent, description, access: Access { identity, rights } } = asked;
+    let Asked { user_agent, description, access: Access { identity, rights, is_hashed } } = asked;
     let origin =
         Origin { session: id, client_ip: address, user_agent, subprotocol, connected_at, identity, description };
     let presence = endpoint.settings.events.contains(&EventKind::Present).then(Arc::default);
@@ -345,8 +352,10 @@ fn enter(shared: &Arc<Shared>, incoming: Incoming, granted: Granted<'_>, behind:
     let present = present_for(shared, &client);
     client.outbox().flush();
     registration.place().open(client.outbox());
+    // A reload that has taken it away since it was checked may not have seen this client.
+    shared.close_if_withdrawn(&client);
     let handshaken = Handshaken { is_tls, behind, is_session_ended };
-    Some(Admitted { registration, from, subprotocol: admission.subprotocol, present, handshaken, reached })
+    Some(Admitted { registration, from, subprotocol: admission.subprotocol, present, handshaken, reached, is_hashed })
 }
 
 fn stopping() -> Refusal {

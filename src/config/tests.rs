@@ -114,7 +114,7 @@ fn the_manual_tells_the_true_defaults() {
     let [auth] = &read_beside_tokens(&format!("[[auth]]\n{}", uncommented(auth))).auths[..] else {
         panic!("one [[auth]]")
     };
-    assert_eq!((&*auth.name, auth.kind, &auth.places), ("devices", AuthKind::Tokens, &Places::default()));
+    assert_eq!((&*auth.name, &auth.kind, &auth.places), ("devices", &AuthKind::Tokens, &Places::default()));
     let every = write_duration(LinkSettings::PING_EVERY);
     assert!(link.contains(&format!("Default: {every}.\n# ping_every = \"{every}\"\n")));
 }
@@ -626,7 +626,7 @@ fn every_option_reaches_its_field() {
     let [auth] = &settings.auths[..] else { panic!("{:?}", settings.auths) };
     let named = |name: &str| Some(name.to_owned());
     let places = Places { authorization: false, cookie: named("session"), query: named("key"), subprotocol: true };
-    assert_eq!((&*auth.name, auth.kind, &auth.places), ("devices", AuthKind::Tokens, &places));
+    assert_eq!((&*auth.name, &auth.kind, &auth.places), ("devices", &AuthKind::Tokens, &places));
     let base_dir = auth.file.parent().unwrap();
     let unix = base_dir.join("run/ws.sock");
     assert_eq!(

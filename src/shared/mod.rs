@@ -50,7 +50,7 @@ use crate::shared::places::Places;
 use crate::shared::profile::Profile;
 use crate::shared::publisher::Publisher;
 use crate::shared::refused::Refused;
-use crate::shared::registry::Registry;
+use crate::shared::registry::{Client, Registry};
 use crate::shared::rooms::{LiveRoom, Rooms};
 use crate::shared::timers::TimerQueue;
 use crate::system::machine;
@@ -201,6 +201,15 @@ impl Shared {
         self.registry.close();
         // It fails only when it was done before.
         let _ = rustix::io::write(&self.stop, &1u64.to_ne_bytes());
+    }
+
+    /// Closes a client with 1008 if what it came in with is not valid any more.
+    pub fn close_if_withdrawn(&self, client: &Client) -> bool {
+        let is_withdrawn = client.origin.identity.as_ref().is_some_and(|identity| !self.auths.holds(identity));
+        if is_withdrawn {
+            client.outbox().close(Some(1008), "Access withdrawn");
+        }
+        is_withdrawn
     }
 
     /// What ends a dial, or a wait for the next one, when the gateway stops.

@@ -34,7 +34,7 @@ pub(crate) fn files_of(tokens: &[(&str, &str)]) -> TempDir {
 }
 
 /// A file that only its owner can read.
-fn write(path: &Path, text: &str) {
+pub(crate) fn write(path: &Path, text: &str) {
     fs::write(path, text).unwrap();
     fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
 }

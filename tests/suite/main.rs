@@ -7,6 +7,7 @@ mod harness;
 
 mod addresses;
 mod auth;
+mod auth_basic;
 mod auth_rules;
 mod bad_frames;
 mod bad_requests;

@@ -30,7 +30,10 @@ pub(crate) struct RawAuth {
     pub(crate) valid: bool,
 }
 
-const KINDS: [(&str, AuthKind); 1] = [("tokens", AuthKind::Tokens)];
+const KINDS: [(&str, AuthKind); 2] = [("tokens", AuthKind::Tokens), ("basic", AuthKind::Basic)];
+
+/// The keys that have no meaning for passwords: these come in Authorization alone.
+const NOT_OF_BASIC: [&str; 3] = ["cookie", "query", "subprotocol"];
 
 pub(super) fn auth(section: &Section<'_>, base_dir: &Path) -> RawAuth {
     let name_value = section.require("name");
@@ -44,6 +47,12 @@ pub(super) fn auth(section: &Section<'_>, base_dir: &Path) -> RawAuth {
         file: text.as_ref().map(|text| base_dir.join(&text.value)).unwrap_or_default(),
         places: places(section),
     };
+    if kind == Some(AuthKind::Basic) {
+        for value in NOT_OF_BASIC.into_iter().filter_map(|key| section.get(key)) {
+            let why = "has no meaning with kind = \"basic\", whose passwords come in Authorization alone: remove it";
+            value.mistake(why);
+        }
+    }
     if let (Some(value), Some(text), Some(_)) = (file_value, text, kind) {
         let shown = if text.value == text.written { settings.file.display().to_string() } else { text.written };
         check_file(&value, &settings, &shown);
@@ -102,9 +111,11 @@ fn places(section: &Section<'_>) -> Places {
 
 /// A file that can be read and holds what it has to.
 fn check_file(value: &Value<'_>, settings: &AuthSettings, shown: &str) {
-    if let Err(error) = auth::read(settings) {
-        value.mistake(format_args!("names {shown:?}, {error}"));
-    } else if file::is_for_everybody(&settings.file) {
+    match auth::read(settings) {
+        Err(error) => return value.mistake(format_args!("names {shown:?}, {error}")),
+        Ok(keys) => keys.doubt().into_iter().for_each(|doubt| value.warning(format_args!("names {shown:?}, {doubt}"))),
+    }
+    if file::is_for_everybody(&settings.file) {
         value.warning(format_args!("names {shown:?}, which every user of this machine can read: chmod o-r it"));
     }
 }

@@ -1,0 +1,187 @@
+//! Authentication by passwords, with files that Debian's `htpasswd` has made.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::thread;
+
+use rustix::process::Signal;
+use tempfile::TempDir;
+
+use crate::auth::{files_of, write};
+use crate::harness::command::run_with_input;
+use crate::harness::{Gateway, LISTENERS, Raw, request};
+
+/// A file with these users, as `htpasswd` with these options writes it.
+fn htpasswd(file: &Path, options: &[&str], users: &[(&str, &str)]) {
+    write(file, "");
+    for (user, password) in users {
+        let mut command = Command::new("htpasswd");
+        command.args(["-b"]).args(options).arg(file).args([user, password]);
+        let output = command.output().expect("htpasswd is not installed; run tests/install-clients.sh");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+}
+
+fn config(file: &Path) -> String {
+    format!(
+        "{LISTENERS}[[auth]]\nname = \"staff\"\nkind = \"basic\"\nfile = {:?}\n\
+         [[endpoint]]\npath = \"/\"\nto = [\"reply\"]\nauth = [\"staff\"]\n",
+        file.display().to_string()
+    )
+}
+
+fn basic(user: &str, password: &str) -> String {
+    format!("Authorization: Basic {}", data_encoding::BASE64.encode(format!("{user}:{password}").as_bytes()))
+}
+
+/// The answer to a request with this line, its date apart.
+fn answer(gateway: &Gateway, line: &str) -> String {
+    let mut client = gateway.raw("plain");
+    client.send(request("/", &[line]).as_bytes());
+    let head = client.head();
+    head.lines().filter(|line| !line.starts_with("Date:")).collect::<Vec<_>>().join("\n")
+}
+
+fn directory() -> (TempDir, PathBuf) {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("users");
+    (directory, file)
+}
+
+#[test]
+fn passwords_of_debian_s_htpasswd_let_in_over_plain_and_tls() {
+    let (_directory, file) = directory();
+    htpasswd(&file, &["-B", "-C", "4"], &[("ada", "s3cret:with colon"), ("bob", "hunter2")]);
+    let gateway = Gateway::start_with(&config(&file), |command| {
+        command.env("RUST_LOG", "debug");
+    });
+    for listener in ["plain", "tls"] {
+        // Twice: the second time it is remembered.
+        for _ in 0..2 {
+            let mut client = gateway.raw(listener);
+            client.upgrade("/", &[&basic("ada", "s3cret:with colon")]);
+            client.send_text("hello");
+            assert_eq!(client.text(), "hello");
+            gateway.wait_for_log(&format!(":{}): connected to '/' as 'ada'", client.own_port()));
+        }
+    }
+    let none = answer(&gateway, "X: y");
+    assert!(
+        none.starts_with("HTTP/1.1 401 ") && none.contains("\nWWW-Authenticate: Basic realm=\"wsgate\", charset="),
+        "{none}"
+    );
+    for line in [
+        basic("ada", "s3cret"),
+        basic("ada", ""),
+        basic("bob", "s3cret:with colon"),
+        basic("eve", "hunter2"),
+        basic("", ""),
+        "Authorization: Basic".to_owned(),
+        "Authorization: Basic YWRh".to_owned(),
+        "Authorization: Basic !".to_owned(),
+        "Authorization: Bearer hunter2".to_owned(),
+    ] {
+        assert_eq!(answer(&gateway, &line), none, "{line}");
+    }
+    let secrets = ["s3cret", "hunter2", &basic("ada", "s3cret:with colon")[21..]];
+    for line in gateway.log() {
+        assert!(!secrets.iter().any(|secret| line.contains(secret)), "{line}");
+    }
+}
+
+#[test]
+fn hashes_that_are_guessed_quickly_are_refused_with_what_to_write() {
+    let (_directory, file) = directory();
+    for (options, words) in [
+        (&["-m"][..], "Apache's MD5"),
+        (&["-s"], "SHA-1 without a salt"),
+        (&["-d"], "crypt or a password in the clear"),
+        (&["-p"], "crypt or a password in the clear"),
+    ] {
+        htpasswd(&file, options, &[("ada", "hunter2")]);
+        let mut gateway = Gateway::launch(&config(&file), |_| {});
+        assert_eq!(gateway.wait().code(), Some(78));
+        let log = gateway.whole_log().join("\n");
+        assert!(
+            log.contains(words) && log.contains("which is wrong on line 1: ") && log.contains("htpasswd -B"),
+            "{log}"
+        );
+        assert!(!log.contains("hunter2"), "{log}");
+    }
+    htpasswd(&file, &["-B", "-C", "4"], &[("ada", "a")]);
+    let first = fs::read_to_string(&file).unwrap();
+    htpasswd(&file, &["-B", "-C", "5"], &[("bob", "b")]);
+    write(&file, &format!("{first}{}", fs::read_to_string(&file).unwrap()));
+    let gateway = Gateway::start(&config(&file));
+    gateway.wait_for_log("in which checks cost more for some users than for others");
+}
+
+#[test]
+fn attempts_that_get_no_turn_in_time_are_503_and_hold_no_thread_beyond_the_deadline() {
+    let (_directory, file) = directory();
+    htpasswd(&file, &["-B", "-C", "13"], &[("ada", "hunter2")]);
+    let gateway = Gateway::start(&format!("[gateway]\nhandshake_timeout = \"1s\"\n{}", config(&file)));
+    let before = gateway.threads();
+    // Each takes a second of a processor or more.
+    let statuses: Vec<String> = thread::scope(|scope| {
+        let attempts: Vec<_> = (0..24)
+            .map(|number| {
+                scope.spawn({
+                    let gateway = &gateway;
+                    move || answer(gateway, &basic("ada", &number.to_string()))
+                })
+            })
+            .collect();
+        attempts.into_iter().map(|attempt| attempt.join().unwrap()[9..12].to_owned()).collect()
+    });
+    assert!(statuses.iter().all(|status| matches!(&status[..], "401" | "503")), "{statuses:?}");
+    assert!(statuses.iter().any(|status| status == "503"), "{statuses:?}");
+    crate::harness::eventually("the threads have ended", crate::harness::DEADLINE, || gateway.threads() <= before);
+}
+
+/// A gateway on these tokens, and clients that came in with those of these names.
+fn tokens(files: &TempDir, names: [&str; 2]) -> (Gateway, [Raw; 2]) {
+    let file = files.path().join("tokens.txt").display().to_string();
+    let gateway = Gateway::start(&format!(
+        "{LISTENERS}[[auth]]\nname = \"all\"\nkind = \"tokens\"\nfile = {file:?}\n\
+         [[endpoint]]\npath = \"/\"\nto = [\"reply\"]\nauth = [\"all\"]\n"
+    ));
+    let clients = names.map(|name| {
+        let mut client = gateway.raw("plain");
+        client.upgrade("/", &[&format!("Authorization: Bearer {name}")]);
+        client
+    });
+    (gateway, clients)
+}
+
+#[test]
+fn r1_a_reload_closes_those_whose_token_is_gone_and_a_broken_file_changes_nothing() {
+    let files = files_of(&[("ada", "ada"), ("bob", "bob")]);
+    let file = files.path().join("tokens.txt");
+    let (gateway, [mut ada, mut bob]) = tokens(&files, ["ada", "bob"]);
+    let stays = |client: &mut Raw| {
+        client.send_text("still here");
+        assert_eq!(client.text(), "still here");
+    };
+    let line = |name: &str| run_with_input(&["token", "hash", name], name.as_bytes()).stdout().to_owned();
+    for (number, text) in
+        [String::new(), format!("{}ada:12\n", line("ada").repeat(9999)), "ada".to_owned()].iter().enumerate()
+    {
+        write(&file, text);
+        gateway.signal(Signal::HUP);
+        let told =
+            gateway.wait_for_logs("reload: failed, and nothing has changed: [[auth]] \"all\" names '", number + 1);
+        assert!(told[number].contains("tokens.txt'") && told[number].contains("which is wrong"), "{told:?}");
+        stays(&mut ada);
+        stays(&mut bob);
+    }
+    assert!(gateway.log().iter().any(|line| line.contains("which is wrong on line 10000: ")));
+    write(&file, &format!("{}{}", line("ada"), line("eve")));
+    gateway.signal(Signal::HUP);
+    bob.closed_with(1008, "Access withdrawn");
+    stays(&mut ada);
+    gateway.wait_for_log("reload: closing 1 clients whose access was withdrawn");
+    assert!(answer(&gateway, "Authorization: Bearer bob").starts_with("HTTP/1.1 401 "));
+    assert!(answer(&gateway, "Authorization: Bearer eve").starts_with("HTTP/1.1 101 "));
+}
