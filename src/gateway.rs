@@ -259,7 +259,7 @@ impl Gateway {
         self.shared.poller.wake();
         join(self.flusher.take());
         if !self.shared.refused.is_none() {
-            info!("connections refused before their handshake: {}", self.shared.refused);
+            info!("connections refused because of limits: {}", self.shared.refused);
         }
         info!("stopped");
     }

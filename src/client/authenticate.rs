@@ -80,6 +80,14 @@ pub fn authenticate(
     Err(Refusal::new(401, "this endpoint asks for a credential").with_advice(advice).asking(challenges))
 }
 
+/// Whether a request has a credential where its endpoint looks for one.
+pub fn has_credential(auths: &Auths, endpoint: &EndpointSettings, head: &[u8], request: &Request<'_>) -> bool {
+    of_endpoint(auths, endpoint).any(|auth| {
+        let found = credentials::find(&auth.settings.places, auth.scheme(), head, request);
+        found.is_ok_and(|found| !found.is_empty())
+    })
+}
+
 /// What an identity may do at this path of an endpoint.
 fn authorise(endpoint: &EndpointSettings, checked: Checked, path: &str) -> Result<Access, Refusal> {
     let Checked { identity, claims, is_hashed } = checked;

@@ -35,6 +35,7 @@ use crate::shared::handshakes::HandshakePlace;
 use crate::shared::members::Step;
 use crate::shared::places::{Full, Place, Places};
 use crate::shared::publisher::Publisher;
+use crate::shared::refused::Cause;
 use crate::shared::registry::{Client, Registration};
 use crate::shared::{Endpoint, Shared};
 
@@ -166,6 +167,37 @@ fn count_address(shared: &Shared, incoming: &mut Incoming, address: Option<IpAdd
     Ok(())
 }
 
+/// Who sends a request, if its endpoint asks, unless its address has sent too many wrong credentials.
+fn identify(
+    shared: &Shared,
+    admission: &Admission<'_>,
+    head: &[u8],
+    request: &Request<'_>,
+    address: Option<IpAddr>,
+    deadline: Instant,
+) -> Result<Access, Rejection> {
+    let endpoint = &shared.endpoints[admission.room.endpoint()];
+    let path = || shared.routes.show(&admission.room).to_string();
+    if !endpoint.settings.auth.is_empty() {
+        not_locked_out(shared, address).map_err(refused)?;
+    }
+
+    authenticate(&shared.auths, &endpoint.settings, head, request, path, deadline).map_err(|refusal| {
+        if refusal.status == 401 && authenticate::has_credential(&shared.auths, &endpoint.settings, head, request) {
+            shared.failures.count(address, Instant::now());
+        }
+        unauthorized(shared, admission, request, endpoint, refusal)
+    })
+}
+
+/// Whether a credential from this address is looked at.
+fn not_locked_out(shared: &Shared, address: Option<IpAddr>) -> Result<(), Refusal> {
+    let Some(seconds) = shared.failures.locked_out(address, Instant::now()) else { return Ok(()) };
+    shared.refused.count(Cause::FailedCredentials);
+    let refusal = Refusal::new(429, "there were too many wrong credentials from this address");
+    Err(refusal.with_retry_after(seconds).with_advice("see \"failed_credentials\" in [gateway]".to_owned()))
+}
+
 fn too_many(shared: &Shared, full: &AddressFull) -> Refusal {
     shared.refused.count(full.cause());
     full.refusal().with_advice(full.to_string())
@@ -199,9 +231,7 @@ fn judge<'a>(
     let endpoint = &shared.endpoints[admission.room.endpoint()];
     let may_come = endpoint.addresses.check(approach.address);
     may_come.map_err(|shut| refused(may_not_come(&shut, "[[endpoint]]", endpoint.settings.path.as_str())))?;
-    let path = || shared.routes.show(&admission.room).to_string();
-    let access = authenticate(&shared.auths, &endpoint.settings, head, &request, path, deadline)
-        .map_err(|refusal| unauthorized(shared, &admission, &request, endpoint, refusal))?;
+    let access = identify(shared, &admission, head, &request, approach.address, deadline)?;
     let places = endpoint.waiting.as_ref().unwrap_or(&endpoint.places);
     let place = take_place(incoming, &admission, endpoint, places)?;
     let asked = Asked::new(shared, &admission, &request, access);

@@ -135,6 +135,7 @@ fn each_default_of_the_manual_is_read_and_not_just_skipped() {
         ("name", _) => "\"main\"".to_owned(),
         ("proxy", _) => "\"off\"".to_owned(),
         ("hold", _) => "\"7s\"".to_owned(),
+        ("failed_credentials", _) => "\"off\"".to_owned(),
         ("memory", _) => "\"1GiB\"".to_owned(),
         ("address_rate", _) => "{ per_second = 7 }".to_owned(),
         ("rate", _) => "{ messages = 7 }".to_owned(),
@@ -219,10 +220,11 @@ fn every_key_that_is_known_is_in_the_manual() {
             assert!(written, "{key} of {}", keys.table);
         }
     }
-    let inner: [&Keys; 10] = [
+    let inner: [&Keys; 11] = [
         &raw::addresses::ADDRESSES,
         &raw::allow::ALLOW,
         &raw::gateway::ADDRESS_RATE,
+        &raw::gateway::FAILED_CREDENTIALS,
         &raw::endpoint::RATE,
         &raw::tls::TLS,
         &raw::endpoint::QUEUE,
@@ -540,6 +542,7 @@ fn every_option_reaches_its_field() {
         max_connections = 20_000
         max_address_connections = 50
         address_rate = { per_second = 5 }
+        failed_credentials = { most = 5 }
         memory = "64MiB"
         max_handshakes = 7
         handshake_timeout = "1s"
@@ -610,6 +613,7 @@ fn every_option_reaches_its_field() {
             max_connections: 20_000,
             max_address_connections: Some(50),
             address_rate: Some(Rate { per_second: 5, burst: 10 }),
+            failed_credentials: Some(FailedCredentials { most: 5, within: Duration::from_secs(10) }),
             memory: Some(64 << 20),
             max_handshakes: 7,
             handshake_timeout: Duration::from_secs(1),

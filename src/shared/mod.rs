@@ -4,6 +4,7 @@
 pub mod address_places;
 pub mod addresses;
 pub mod credit;
+pub mod failures;
 pub mod fanout;
 pub mod handshakes;
 pub mod link;
@@ -42,6 +43,7 @@ use crate::route::Routes;
 use crate::shared::address_places::AddressPlaces;
 use crate::shared::addresses::{Door, LiveRules};
 use crate::shared::credit::Budget;
+use crate::shared::failures::Failures;
 use crate::shared::handshakes::Handshakes;
 use crate::shared::link::Link;
 use crate::shared::members::Step;
@@ -86,6 +88,8 @@ pub struct Shared {
     pub address_places: Arc<AddressPlaces>,
     /// How many were refused before they had a thread.
     pub refused: Refused,
+    /// Which addresses have sent wrong credentials.
+    pub failures: Failures,
     /// Whether the process has more memory than it may.
     pub is_short_of_memory: AtomicBool,
     /// Those whose handshake is not done.
@@ -166,6 +170,7 @@ impl Shared {
             connections: Semaphore::new(settings.gateway.max_connections),
             address_places: AddressPlaces::new(settings.gateway.max_address_connections, settings.gateway.address_rate),
             refused: Refused::default(),
+            failures: Failures::new(settings.gateway.failed_credentials),
             is_short_of_memory: AtomicBool::new(false),
             handshakes: Handshakes::new(settings.gateway.max_handshakes),
             rooms,

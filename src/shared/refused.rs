@@ -1,4 +1,4 @@
-//! How many connections were refused before they had a thread, by cause.
+//! How many connections were refused because of a limit, by cause.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,16 +14,19 @@ pub enum Cause {
     AddressConnections,
     /// Its address has opened more than `address_rate` allows.
     AddressRate,
+    /// Its address has sent more wrong credentials than `failed_credentials` allows.
+    FailedCredentials,
     /// The system gave no thread, or no random number.
     System,
 }
 
 /// All of them, each with what the log calls it, in the order of their numbers.
-const ALL: [(Cause, &str); 5] = [
+const ALL: [(Cause, &str); 6] = [
     (Cause::Gateway, "max_connections"),
     (Cause::Memory, "memory"),
     (Cause::AddressConnections, "max_address_connections"),
     (Cause::AddressRate, "address_rate"),
+    (Cause::FailedCredentials, "failed_credentials"),
     (Cause::System, "the system"),
 ];
 

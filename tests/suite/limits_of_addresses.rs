@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::auth;
 use crate::harness::{Canary, DEADLINE, Gateway, Raw, eventually, request};
 
 fn config(gateway: &str) -> String {
@@ -78,7 +79,7 @@ fn l2_an_address_with_all_its_connections_gets_429_and_others_get_in() {
         assert_eq!(client.text(), "still here");
     }
     gateway.terminate();
-    let line = gateway.wait_for_log("connections refused before their handshake");
+    let line = gateway.wait_for_log("connections refused because of limits");
     assert!(line.contains(" by max_address_connections") && !line.contains("by max_connections"), "{line}");
 }
 
@@ -125,4 +126,40 @@ fn l11_an_address_that_opens_connections_too_fast_gets_429_and_others_get_in() {
     assert!(line.contains("127.0.0.2 opens too many connections (address_rate)"), "{line}");
     assert!(is_accepted(&upgrade_from(&gateway, 3).0));
     eventually("it may come again", Duration::from_secs(5), || is_accepted(&upgrade_from(&gateway, 2).0));
+}
+
+#[test]
+fn s20_an_address_that_tries_tokens_is_not_listened_to_and_others_are() {
+    let files = auth::files_of(&[("press-3", "the-right-one")]);
+    let tokens = files.path().join("tokens.txt");
+    let auth = format!(
+        "[[endpoint]]\npath = \"/guarded\"\nto = [\"reply\"]\nauth = [\"devices\"]\n[[auth]]\nname = \"devices\"\n\
+         kind = \"tokens\"\nfile = {tokens:?}\n"
+    );
+    let mut gateway =
+        Gateway::start(&format!("{}{auth}", config("failed_credentials = { most = 5, within = \"1h\" }")));
+    let ask = |gateway: &Gateway, last: u8, headers: &[&str]| {
+        let mut client = Raw::plain_from([127, 0, 0, last].into(), gateway.port("plain"));
+        client.send(request("/guarded", headers).as_bytes());
+        (client.head(), client)
+    };
+    let (right, wrong) = (["Authorization: Bearer the-right-one"], ["Authorization: Bearer a-wrong-one"]);
+    // Without a credential nothing is tried.
+    for _ in 0..10 {
+        assert!(ask(&gateway, 2, &[]).0.starts_with("HTTP/1.1 401 "));
+    }
+    assert!(is_accepted(&ask(&gateway, 2, &right).0));
+    for _ in 0..5 {
+        assert!(ask(&gateway, 2, &wrong).0.starts_with("HTTP/1.1 401 "));
+    }
+    for headers in [&wrong[..], &right[..], &[]] {
+        let (head, _) = ask(&gateway, 2, headers);
+        assert!(is_too_many(&head), "{head}");
+    }
+    assert!(is_accepted(&ask(&gateway, 3, &right).0));
+    // Where no credential is asked for, it is as welcome as before.
+    assert!(is_accepted(&upgrade_from(&gateway, 2).0));
+    gateway.terminate();
+    let line = gateway.wait_for_log("connections refused because of limits");
+    assert!(line.contains("3 by failed_credentials"), "{line}");
 }

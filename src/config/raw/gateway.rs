@@ -5,13 +5,14 @@ use std::ops::RangeInclusive;
 use log::LevelFilter;
 
 use crate::config::section::{Keys, Section, Value};
-use crate::config::settings::GatewaySettings;
+use crate::config::settings::{FailedCredentials, GatewaySettings};
 use crate::limit::Rate;
 
 use super::bounds::{CONNECTIONS, PER_SECOND};
 
 const DELIVERERS: RangeInclusive<usize> = 0..=64;
 const LINES_PER_SECOND: RangeInclusive<usize> = 1..=1_000_000;
+const FAILURES: RangeInclusive<usize> = 1..=1_000_000;
 const MEMORY: RangeInclusive<usize> = 16 << 20..=1 << 40;
 const CLIENT_STACK: RangeInclusive<usize> = 128 << 10..=64 << 20;
 
@@ -22,6 +23,7 @@ pub(crate) static GATEWAY: Keys = Keys {
         ("max_connections", "10000"),
         ("max_address_connections", "100"),
         ("address_rate", "{ per_second = 50, burst = 100 }"),
+        ("failed_credentials", "{ most = 20, within = \"10s\" }"),
         ("memory", "\"256MiB\""),
         ("max_handshakes", "1024"),
         ("handshake_timeout", "\"10s\""),
@@ -34,6 +36,8 @@ pub(crate) static GATEWAY: Keys = Keys {
 };
 pub(crate) static ADDRESS_RATE: Keys =
     Keys { table: "address_rate of [gateway]", keys: &[("per_second", "50"), ("burst", "100")] };
+pub(crate) static FAILED_CREDENTIALS: Keys =
+    Keys { table: "failed_credentials of [gateway]", keys: &[("most", "20"), ("within", "\"10s\"")] };
 pub(crate) static LOG: Keys = Keys { table: "[log]", keys: &[("level", "\"info\""), ("lines_per_second", "100")] };
 
 pub(super) fn gateway(section: &Section<'_>, settings: &mut GatewaySettings) {
@@ -41,6 +45,7 @@ pub(super) fn gateway(section: &Section<'_>, settings: &mut GatewaySettings) {
     section.read("max_connections", &mut settings.max_connections, |v| v.integer(CONNECTIONS));
     section.read("max_address_connections", &mut settings.max_address_connections, |v| v.integer_or_off(CONNECTIONS));
     section.read("address_rate", &mut settings.address_rate, |v| address_rate(&v));
+    section.read("failed_credentials", &mut settings.failed_credentials, |v| failed_credentials(&v));
     section.read("memory", &mut settings.memory, |v| {
         if v.bare().as_deref() == Some("off") { Some(None) } else { v.size(MEMORY).map(Some) }
     });
@@ -72,6 +77,17 @@ fn address_rate(value: &Value<'_>) -> Option<Option<Rate>> {
     rate.per_second = number(per_second)?;
     rate.burst = burst.map_or(Some(2 * rate.per_second), number)?;
     Some(Some(rate))
+}
+
+fn failed_credentials(value: &Value<'_>) -> Option<Option<FailedCredentials>> {
+    if value.is_off()? {
+        return Some(None);
+    }
+    let section = value.section(&FAILED_CREDENTIALS)?;
+    let mut limit = FailedCredentials::default();
+    section.read("most", &mut limit.most, |v| v.integer(FAILURES).map(|most| most as u64));
+    section.read("within", &mut limit.within, |v| v.duration());
+    Some(Some(limit))
 }
 
 fn name(value: &Value<'_>) -> Option<String> {

@@ -17,6 +17,8 @@ pub struct GatewaySettings {
     pub max_address_connections: Option<usize>,
     /// Connections that one address may open; one more gets 429. `None` does not limit them. Default.
     pub address_rate: Option<Rate>,
+    /// Wrong credentials from one address; one more gets 429 unseen. `None` does not limit them. Default 20 in 10 s.
+    pub failed_credentials: Option<FailedCredentials>,
     /// Bytes of memory; above that nobody is let in, and the clients that hold most are closed. `None` is no limit. Default.
     pub memory: Option<usize>,
     /// Connections at once whose handshake is not finished; the next one takes the place of an old one. Default 1,024.
@@ -48,6 +50,7 @@ impl Default for GatewaySettings {
             max_connections: 10_000,
             max_address_connections: None,
             address_rate: None,
+            failed_credentials: Some(FailedCredentials::default()),
             memory: None,
             max_handshakes: 1024,
             handshake_timeout: Duration::from_secs(10),
@@ -59,5 +62,20 @@ impl Default for GatewaySettings {
             log_level: log::LevelFilter::Info,
             log_lines_per_second: Some(100),
         }
+    }
+}
+
+/// `failed_credentials = { most, within }`: the wrong credentials that one address may send.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FailedCredentials {
+    /// So many, at least 1. Default 20.
+    pub most: u64,
+    /// In so long. Default 10 s.
+    pub within: Duration,
+}
+
+impl Default for FailedCredentials {
+    fn default() -> FailedCredentials {
+        FailedCredentials { most: 20, within: Duration::from_secs(10) }
     }
 }

@@ -19,7 +19,7 @@ pub use dial::{DialSettings, DialTls, Proxy};
 pub use endpoint::{
     AtCapacity, EndpointSettings, Origins, QueueSettings, RateSettings, Refuse, Welcome, WhenFull, WhenOver,
 };
-pub use gateway::GatewaySettings;
+pub use gateway::{FailedCredentials, GatewaySettings};
 pub use link::{BackoffSettings, LinkQueueSettings, LinkSettings, OutletPolicy};
 pub use listener::{ClientCertificates, Hosts, ListenAddress, ListenerSettings, ListenerTls, TlsSettings};
 pub use relay::RelaySettings;
