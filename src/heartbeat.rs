@@ -55,6 +55,11 @@ fn visit(shared: &Shared, peer: &Arc<Peer>, now: Ticks) -> Option<Ticks> {
     if peer.outbox.is_closing() {
         return None;
     }
+    // Also of a peer whose thread waits: that wait ends with it.
+    let activity = peer.activity();
+    if activity.is_expired(now) {
+        return expire(peer);
+    }
     if peer.blocked_on().is_some() {
         if let Some(what) = peer.report_blocked() {
             info!(target: QUEUES, "{peer}: held by {}: wsgate reads nothing from it until there is room", shared.name_of(what));
@@ -62,7 +67,7 @@ fn visit(shared: &Shared, peer: &Arc<Peer>, now: Ticks) -> Option<Ticks> {
         // Its silence is ours.
         return Some(now + 1);
     }
-    match peer.keepalive.judge(&peer.activity(), now) {
+    match peer.keepalive.judge(&activity, now) {
         Action::Wait(next) => next,
         Action::Ping(next) => {
             peer.outbox.ping();
@@ -72,11 +77,18 @@ fn visit(shared: &Shared, peer: &Arc<Peer>, now: Ticks) -> Option<Ticks> {
             peer.outbox.abort("no sign of life after a ping");
             None
         }
+        Action::Expired => expire(peer),
         Action::Stuck => {
             peer.outbox.close(Some(1008), "Message not complete in time");
             None
         }
     }
+}
+
+/// Ends the connection of a peer that may not be here any longer.
+fn expire(peer: &Peer) -> Option<Ticks> {
+    peer.outbox.close(Some(1008), "Token expired");
+    None
 }
 
 #[cfg(test)]

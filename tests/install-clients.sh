@@ -1,7 +1,7 @@
 #!/bin/bash
 # Installs the client software that tests/suite/real_clients.rs, node_red.rs and ocpp.rs run
 # against wsgate: Chromium, Node and Python from Debian packages (scripts/install-packages), the npm
-# packages `ws` and `node-red` and the PyPI packages `websockets`, `websocket-client`, `aiohttp` and `ocpp` under
+# packages `ws` and `node-red` and the PyPI packages `websockets`, `websocket-client`, `aiohttp`, `ocpp` and `pyjwt` under
 # target/clients. Re-runnable; does nothing when all is there.
 set -euo pipefail
 
@@ -12,6 +12,7 @@ websockets=17.4
 websocket_client=1.9.2
 aiohttp=3.14.5
 ocpp=2.1.0
+pyjwt=2.15.1
 
 root=$(cd "$(dirname "$0")/.." && pwd)
 clients=$root/target/clients
@@ -39,7 +40,7 @@ if [ "$(cat "$red/version" 2> /dev/null)" != "$node_red" ]; then
   echo "$node_red" > "$red/version"
 fi
 
-packages="websockets==$websockets websocket-client==$websocket_client aiohttp==$aiohttp ocpp==$ocpp"
+packages="websockets==$websockets websocket-client==$websocket_client aiohttp==$aiohttp ocpp==$ocpp pyjwt[crypto]==$pyjwt"
 if [ "$(cat "$python/version" 2> /dev/null)" != "$packages" ]; then
   echo "installing the PyPI packages $packages"
   rm -rf "$python"

@@ -2,6 +2,7 @@
 //! of passwords that were right.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 
@@ -25,8 +26,7 @@ const REMEMBERED_FOR: Duration = Duration::from_secs(60);
 /// How many are remembered; for one more, the oldest is forgotten.
 const REMEMBERED_MAX: usize = 1024;
 
-/// The users of a file.
-#[derive(Debug)]
+/// The users of a file. Its `Debug` shows no hash.
 pub struct Passwords {
     users: HashMap<Box<str>, Hashed>,
     /// What an unknown user is checked against, so that it costs what the first entry costs.
@@ -51,6 +51,12 @@ enum Kind {
     Bcrypt(u32),
     /// KiB of memory, passes, lanes.
     Argon2id(u32, u32, u32),
+}
+
+impl fmt::Debug for Passwords {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
 }
 
 impl Passwords {

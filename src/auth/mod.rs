@@ -5,6 +5,8 @@ pub mod credentials;
 pub mod file;
 mod gate;
 mod htpasswd;
+pub mod jwk;
+pub mod jwt;
 pub mod tokens;
 
 use std::collections::BTreeMap;
@@ -12,7 +14,7 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::{Map, Value};
 
@@ -24,6 +26,8 @@ use credentials::{Credential, Places, Scheme};
 use file::FileError;
 use gate::Gate;
 use htpasswd::Passwords;
+use jwk::KeySet;
+use jwt::{Flaw, JwtSettings};
 use tokens::Tokens;
 
 /// `[[auth]]`: one way to authenticate clients.
@@ -40,19 +44,21 @@ pub struct AuthSettings {
 }
 
 /// How credentials are checked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AuthKind {
     /// `tokens`: against a file of SHA-256 digests.
     Tokens,
     /// `basic`: users and passwords, against an htpasswd file.
     Basic,
+    /// `jwt`: signed tokens, against the keys of their issuer.
+    Jwt(JwtSettings),
 }
 
 impl AuthKind {
     /// How a credential of this kind is called in Authorization.
-    pub fn scheme(self) -> Scheme {
+    pub fn scheme(&self) -> Scheme {
         match self {
-            AuthKind::Tokens => Scheme::Bearer,
+            AuthKind::Tokens | AuthKind::Jwt(_) => Scheme::Bearer,
             AuthKind::Basic => Scheme::Basic,
         }
     }
@@ -65,6 +71,8 @@ pub enum Keys {
     Tokens(Tokens),
     /// Of the kind `basic`.
     Basic(Passwords),
+    /// Of the kind `jwt`.
+    Jwt(KeySet),
 }
 
 impl Keys {
@@ -75,7 +83,7 @@ impl Keys {
                 "in which checks cost more for some users than for others, so that the time tells which users there are: \
                  hash all passwords with one kind and one cost",
             ),
-            Keys::Basic(_) | Keys::Tokens(_) => None,
+            Keys::Basic(_) | Keys::Tokens(_) | Keys::Jwt(_) => None,
         }
     }
 
@@ -83,6 +91,7 @@ impl Keys {
         match self {
             Keys::Tokens(tokens) => tokens.holds(name, &proof.digest),
             Keys::Basic(users) => users.holds(name, &proof.digest),
+            Keys::Jwt(keys) => keys.holds(&proof.digest),
         }
     }
 }
@@ -90,13 +99,14 @@ impl Keys {
 /// Reads the file of an `[[auth]]`.
 pub fn read(settings: &AuthSettings) -> Result<Keys, FileError> {
     let text = file::read(&settings.file)?;
-    match settings.kind {
+    match &settings.kind {
         AuthKind::Tokens => Ok(Keys::Tokens(Tokens::parse(&text)?)),
         AuthKind::Basic => {
             let mut key = [0; 32];
             getrandom::fill(&mut key).map_err(|error| FileError::Unreadable(io::Error::other(error.to_string())))?;
             Ok(Keys::Basic(Passwords::parse(&text, key)?))
         }
+        AuthKind::Jwt(jwt) => Ok(Keys::Jwt(KeySet::parse(&text, jwt.algorithm)?)),
     }
 }
 
@@ -120,13 +130,15 @@ pub struct Checked {
     pub claims: Map<String, Value>,
     /// Whether it took a password hash to find out.
     pub is_hashed: bool,
+    /// For how long it is good; `None` is for ever.
+    pub left: Option<Duration>,
 }
 
 /// Why a credential was not found to be right.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NotChecked {
-    /// It is wrong.
-    Wrong,
+    /// It is wrong, for a reason that goes on after "it " if there is more to say.
+    Wrong(Option<Flaw>),
     /// So many passwords wait to be checked that its turn did not come in time.
     Busy,
 }
@@ -207,15 +219,15 @@ impl Auth {
     pub fn check(&self, credential: &Credential, deadline: Instant) -> Result<Checked, NotChecked> {
         let checked = |name: &str, digest, is_hashed| {
             let identity = Identity::new(name, BTreeMap::new(), Proof { auth: self.index, digest });
-            Checked { identity, claims: Map::new(), is_hashed }
+            Checked { identity, claims: Map::new(), is_hashed, left: None }
         };
         match &*self.keys() {
             Keys::Tokens(tokens) => {
-                let (name, digest) = tokens.find(credential.text.expose()).ok_or(NotChecked::Wrong)?;
+                let (name, digest) = tokens.find(credential.text.expose()).ok_or(NotChecked::Wrong(None))?;
                 Ok(checked(name, digest, false))
             }
             Keys::Basic(users) => {
-                let (user, password) = user_and_password(credential.text.expose()).ok_or(NotChecked::Wrong)?;
+                let (user, password) = user_and_password(credential.text.expose()).ok_or(NotChecked::Wrong(None))?;
                 if let Some(digest) = users.remembers(&user, password.expose(), Instant::now()) {
                     return Ok(checked(&user, digest, false));
                 }
@@ -224,9 +236,19 @@ impl Auth {
                 let now = Instant::now();
                 let remembered = || users.remembers(&user, password.expose(), now);
                 let digest = remembered().or_else(|| users.check(&user, password.expose(), now));
-                digest.map(|digest| checked(&user, digest, true)).ok_or(NotChecked::Wrong)
+                digest.map(|digest| checked(&user, digest, true)).ok_or(NotChecked::Wrong(None))
             }
+            Keys::Jwt(keys) => self.check_jwt(credential.text.expose(), keys),
         }
+    }
+
+    fn check_jwt(&self, token: &str, keys: &KeySet) -> Result<Checked, NotChecked> {
+        let AuthKind::Jwt(settings) = &self.settings.kind else { return Err(NotChecked::Wrong(None)) };
+        let verified = jwt::verify(token, keys, settings, SystemTime::now());
+        let jwt::Verified { name, claims, left, key } = verified.map_err(|flaw| NotChecked::Wrong(Some(flaw)))?;
+        let told = settings.claims.iter().filter_map(|name| Some((name.clone(), claims.get(name)?.clone())));
+        let identity = Identity::new(&name, told.collect(), Proof { auth: self.index, digest: key });
+        Ok(Checked { identity, claims, is_hashed: false, left: Some(left) })
     }
 
     fn keys(&self) -> Arc<Keys> {

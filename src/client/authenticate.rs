@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::auth::allow::{self, Rights};
 use crate::auth::credentials::{self, Credential, Places};
@@ -40,6 +40,8 @@ pub struct Access {
     pub rights: Rights,
     /// Whether this thread has hashed a password for it.
     pub is_hashed: bool,
+    /// For how long it is let in; `None` is for ever.
+    pub left: Option<Duration>,
 }
 
 /// Who sends a request: the first identity that one of its credentials stands for, if the endpoint asks for one. The
@@ -56,24 +58,23 @@ pub fn authenticate(
     deadline: Instant,
 ) -> Result<Access, Refusal> {
     if endpoint.auth.is_empty() {
-        return Ok(Access { identity: None, rights: Rights::ALL, is_hashed: false });
+        return Ok(Access { identity: None, rights: Rights::ALL, is_hashed: false, left: None });
     }
     let mut credentials: Vec<(&Auth, Vec<Credential>)> = Vec::new();
     for auth in of_endpoint(auths, endpoint) {
         credentials.push((auth, credentials::find(&auth.settings.places, auth.scheme(), head, request)?));
     }
+    let mut tried = Vec::new();
     for (auth, credential) in credentials.iter().flat_map(|(auth, found)| found.iter().map(move |one| (auth, one))) {
         match auth.check(credential, deadline) {
             Ok(checked) => return authorise(endpoint, checked, &path()),
-            Err(NotChecked::Wrong) => {}
+            Err(NotChecked::Wrong(flaw)) => {
+                let why = flaw.map(|flaw| format!(" (it {flaw})")).unwrap_or_default();
+                tried.push(format!("the one {} is none of {:?}{why}", credential.place, auth.settings.name));
+            }
             Err(NotChecked::Busy) => return Err(Refusal::new(503, "too many passwords wait to be checked")),
         }
     }
-    let tried = credentials.iter().flat_map(|(auth, found)| {
-        let name = &auth.settings.name;
-        found.iter().map(move |credential| format!("the one {} is none of {name:?}", credential.place))
-    });
-    let tried: Vec<String> = tried.collect();
     let advice = if tried.is_empty() { "it has none".to_owned() } else { tried.join(", ") };
     let mut challenges: Vec<_> = of_endpoint(auths, endpoint).map(|auth| auth.scheme().challenge()).collect();
     challenges.dedup();
@@ -90,7 +91,7 @@ pub fn has_credential(auths: &Auths, endpoint: &EndpointSettings, head: &[u8], r
 
 /// What an identity may do at this path of an endpoint.
 fn authorise(endpoint: &EndpointSettings, checked: Checked, path: &str) -> Result<Access, Refusal> {
-    let Checked { identity, claims, is_hashed } = checked;
+    let Checked { identity, claims, is_hashed, left } = checked;
     let name = &identity.name;
     let refused = |advice| Refusal::new(403, "this identity may not connect here").with_advice(advice);
     let is_in_route = endpoint.to.iter().any(|destination| match destination {
@@ -105,7 +106,7 @@ fn authorise(endpoint: &EndpointSettings, checked: Checked, path: &str) -> Resul
         Some(rules) => allow::decide(rules, name, &claims, path),
     };
     match rights {
-        Some(rights) => Ok(Access { identity: Some(Arc::new(identity)), rights, is_hashed }),
+        Some(rights) => Ok(Access { identity: Some(Arc::new(identity)), rights, is_hashed, left }),
         None => Err(refused(format!("no rule of \"allow\" fits '{name}' at '{path}'"))),
     }
 }

@@ -13,6 +13,7 @@ use crate::approach::{self, Approach};
 use crate::client::admission::{self, Admission};
 use crate::client::authenticate::{self, Access, authenticate};
 use crate::client::rejection::{LastWords, Rejection, Why, refused, refused_as, unread};
+use crate::clock;
 use crate::config::{AtCapacity, ClientAddress, EventKind, ListenerSettings, Refuse, Welcome};
 use crate::connection::frame::{Frame, Role};
 use crate::connection::handshake::{Head, Stream};
@@ -349,9 +350,12 @@ fn enter(shared: &Arc<Shared>, incoming: Incoming, granted: Granted<'_>, behind:
     let is_tls = session.is_some();
     let is_session_ended = session.as_mut().is_some_and(Session::is_ended_by_peer);
     let peer = shared.add_peer(Name::Client, id, socket, session, &endpoint.profile);
+    if let Some(left) = asked.access.left {
+        peer.expire_at(shared.clock.now().saturating_add(clock::ticks(left)));
+    }
     let connected_at = SystemTime::now();
     let subprotocol = admission.subprotocol.as_deref().map(Arc::from);
-    let Asked { user_agent, description, access: Access { identity, rights, is_hashed } } = asked;
+    let Asked { user_agent, description, access: Access { identity, rights, is_hashed, .. } } = asked;
     let origin =
         Origin { session: id, client_ip: address, user_agent, subprotocol, connected_at, identity, description };
     let presence = endpoint.settings.events.contains(&EventKind::Present).then(Arc::default);

@@ -12,6 +12,8 @@ use crate::address::list::AddressList;
 use crate::auth::AuthKind;
 use crate::auth::allow::{Glob, Rights, Rule};
 use crate::auth::credentials::Places;
+use crate::auth::jwk::Algorithm;
+use crate::auth::jwt::JwtSettings;
 use crate::limit::Rate;
 use crate::path::Pattern;
 use crate::secret::Secret;
@@ -168,7 +170,12 @@ fn each_default_of_the_manual_is_read_and_not_just_skipped() {
         };
         for line in part.lines().filter_map(commented_default) {
             let (key, value) = line.split_once(" = ").unwrap();
-            if matches!(key, "kind" | "file" | "refuse" | "client_address") || (table, key) == ("auth", "name") {
+            // Those of signed tokens have a test of their own.
+            let is_of_jwt = raw::auth::AUTH.keys[7..].iter().any(|(own, _)| *own == key);
+            if matches!(key, "kind" | "file" | "refuse" | "client_address")
+                || table == "auth" && is_of_jwt
+                || (table, key) == ("auth", "name")
+            {
                 // There is no other value that would be good here.
                 continue;
             }
@@ -268,7 +275,8 @@ fn the_examples_of_the_keys_are_valid_themselves() {
         let needed = raw::auth::AUTH.keys[..3].iter().filter(|(key, _)| *key != skipped);
         format!("[[auth]]\n{}", needed.map(|(key, example)| format!("{key} = {example}\n")).collect::<String>())
     };
-    for (key, example) in raw::auth::AUTH.keys {
+    // The keys of tokens that are signed are read below.
+    for (key, example) in raw::auth::AUTH.keys[..7].iter() {
         read_beside_tokens(&format!("{}{key} = {example}\n", auth(key)));
     }
     let guarded = "auth = [\"devices\"]\nrefuse = \"answer\"\n";
@@ -712,6 +720,37 @@ fn every_option_reaches_its_field() {
             },
         ]
     );
+}
+
+#[test]
+fn every_option_of_signed_tokens_reaches_its_field() {
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("key"), "x".repeat(32)).unwrap();
+    let head = "[[auth]]\nname = \"a\"\nkind = \"jwt\"\nfile = \"key\"\nalgorithm = \"HS256\"\n";
+    let read = |more: &str| {
+        let settings = parse(&format!("{head}{more}"), "test.toml", directory.path());
+        settings.unwrap_or_else(|error| panic!("{error}")).auths.remove(0).kind
+    };
+    let plain = JwtSettings { algorithm: Some(Algorithm::Hs256), ..JwtSettings::default() };
+    assert_eq!(read(""), AuthKind::Jwt(plain.clone()));
+    let more = "issuer = \"i\"\naudience = [\"a\", \"b\"]\nleeway = \"off\"\nidentity_from = \"email\"\nclaims = [\"group\"]\n";
+    assert_eq!(
+        read(more),
+        AuthKind::Jwt(JwtSettings {
+            issuers: vec!["i".to_owned()],
+            audiences: vec!["a".to_owned(), "b".to_owned()],
+            leeway: Duration::ZERO,
+            identity_from: "email".to_owned(),
+            claims: vec!["group".to_owned()],
+            ..plain
+        })
+    );
+    for (key, example) in raw::auth::AUTH.keys[7..].iter().filter(|(key, _)| *key != "algorithm") {
+        read(&format!("{key} = {example}\n"));
+    }
+    let [(_, algorithm)] = raw::auth::AUTH.keys[7..8] else { panic!("the first of them is the algorithm") };
+    let of_none = parse(&head.replace("\"HS256\"", algorithm), "test.toml", directory.path()).unwrap_err().to_string();
+    assert!(of_none.contains("is neither PEM nor a JWK set"), "{of_none}");
 }
 
 #[test]

@@ -22,6 +22,8 @@ pub struct Activity {
     pub heard: Ticks,
     /// When the message began that is arriving now; 0 if none is.
     pub message_begun: Ticks,
+    /// When it may not be here any longer; 0 if it always may.
+    pub expires: Ticks,
     /// What became of the last ping.
     pub ping: PingState,
 }
@@ -48,6 +50,15 @@ pub enum Action {
     Dead,
     /// It has begun a message and does not end it.
     Stuck,
+    /// What it was let in with is not good any longer.
+    Expired,
+}
+
+impl Activity {
+    /// Whether its time is over.
+    pub fn is_expired(&self, now: Ticks) -> bool {
+        self.expires != 0 && now >= self.expires
+    }
 }
 
 impl Keepalive {
@@ -61,6 +72,10 @@ impl Keepalive {
     /// Judges a peer. The tick in an action is the earliest at which anything can be due, so
     /// that visiting then enforces every deadline to the tick.
     pub fn judge(&self, activity: &Activity, now: Ticks) -> Action {
+        if activity.is_expired(now) {
+            return Action::Expired;
+        }
+        let expires = (activity.expires != 0).then_some(activity.expires);
         let message = match (self.message_timeout, activity.message_begun) {
             (None, _) => None,
             (Some(timeout), 0) => Some(now + timeout),
@@ -68,8 +83,8 @@ impl Keepalive {
             (Some(timeout), begun) => Some(begun + timeout),
         };
         match self.judge_silence(activity, now) {
-            Action::Wait(next) => Action::Wait([next, message].into_iter().flatten().min()),
-            Action::Ping(next) => Action::Ping(message.map_or(next, |message| message.min(next))),
+            Action::Wait(next) => Action::Wait([next, message, expires].into_iter().flatten().min()),
+            Action::Ping(next) => Action::Ping([message, expires].into_iter().flatten().fold(next, Ticks::min)),
             action => action,
         }
     }
@@ -114,7 +129,7 @@ mod tests {
             ("does not end its message", 170, 55, left(50), 175, Action::Stuck),
         ];
         for (why, heard, message_begun, ping, now, action) in table {
-            let activity = Activity { first_ping: 50, heard, message_begun, ping };
+            let activity = Activity { first_ping: 50, heard, message_begun, ping, expires: 0 };
             assert_eq!(KEEPALIVE.judge(&activity, now), action, "{why}");
         }
     }
@@ -124,9 +139,9 @@ mod tests {
         let patient = Keepalive { heartbeat: Some(10), pong_timeout: 40, message_timeout: None };
         let judge = |heard, now| {
             let ping = PingState::Left(20);
-            patient.judge(&Activity { first_ping: 1, heard, message_begun: 0, ping }, now)
+            patient.judge(&Activity { first_ping: 1, heard, message_begun: 0, ping, expires: 0 }, now)
         };
-        let none = Activity { first_ping: 1, heard: 10, message_begun: 0, ping: PingState::None };
+        let none = Activity { first_ping: 1, heard: 10, message_begun: 0, ping: PingState::None, expires: 0 };
         assert_eq!(patient.judge(&none, 20), Action::Ping(30));
         assert_eq!(judge(21, 30), Action::Wait(Some(31)));
         assert_eq!(judge(21, 31), Action::Ping(41));
@@ -137,8 +152,34 @@ mod tests {
     #[test]
     fn a_deadline_that_is_off_is_never_due() {
         let off = Keepalive { heartbeat: None, pong_timeout: 1, message_timeout: None };
-        let activity = Activity { first_ping: 1, heard: 1, message_begun: 1, ping: PingState::None };
+        let activity = Activity { first_ping: 1, heard: 1, message_begun: 1, ping: PingState::None, expires: 0 };
         assert_eq!(off.judge(&activity, 1_000_000), Action::Wait(None));
+    }
+
+    #[test]
+    fn whose_time_is_over_is_expired_whatever_else_is_due() {
+        let off = Keepalive { heartbeat: None, pong_timeout: 1, message_timeout: None };
+        let known = |expires, message_begun| Activity {
+            first_ping: 50,
+            heard: 1,
+            message_begun,
+            ping: PingState::None,
+            expires,
+        };
+        for (keepalive, expires, message_begun, now, action) in [
+            (off, 100, 0, 1, Action::Wait(Some(100))),
+            (off, 100, 0, 99, Action::Wait(Some(100))),
+            (off, 100, 0, 100, Action::Expired),
+            (off, 100, 0, 200, Action::Expired),
+            (KEEPALIVE, 40, 0, 1, Action::Wait(Some(40))),
+            (KEEPALIVE, 400, 0, 1, Action::Wait(Some(50))),
+            (KEEPALIVE, 60, 0, 50, Action::Ping(60)),
+            (KEEPALIVE, 90, 0, 50, Action::Ping(70)),
+            // Late with a message too.
+            (KEEPALIVE, 200, 1, 200, Action::Expired),
+        ] {
+            assert_eq!(keepalive.judge(&known(expires, message_begun), now), action, "{expires} at {now}");
+        }
     }
 
     #[test]

@@ -29,6 +29,8 @@ pub struct Peer {
     pub message_begun: AtomicU32,
     /// How many bytes of it are here; meaningful while one is arriving.
     pub unfinished: AtomicUsize,
+    /// When it may not be here any longer; 0 if it always may.
+    expires: AtomicU32,
     blocked_on: AtomicU32,
 }
 
@@ -112,6 +114,7 @@ impl Peer {
             heard: AtomicU32::new(now),
             message_begun: AtomicU32::new(0),
             unfinished: AtomicUsize::new(0),
+            expires: AtomicU32::new(0),
             blocked_on: AtomicU32::new(0),
         }
     }
@@ -121,12 +124,18 @@ impl Peer {
         self.outbox.id()
     }
 
+    /// Has the heartbeat end its connection at this tick. To be called before its first visit.
+    pub fn expire_at(&self, tick: Ticks) {
+        self.expires.store(tick, Ordering::Relaxed);
+    }
+
     /// What is known of it, for the heartbeat.
     pub fn activity(&self) -> Activity {
         Activity {
             first_ping: self.first_ping,
             heard: self.heard.load(Ordering::Relaxed),
             message_begun: self.message_begun.load(Ordering::Relaxed),
+            expires: self.expires.load(Ordering::Relaxed),
             ping: self.outbox.ping_state(),
         }
     }

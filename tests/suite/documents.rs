@@ -118,6 +118,8 @@ fn every_configuration_is_a_good_one() {
     }
     std::fs::write(directory.path().join("clients.crl"), certificates::empty_list()).unwrap();
     std::fs::write(directory.path().join("tokens.txt"), format!("press-3:{}\n", "0".repeat(64))).unwrap();
+    let jwks = r#"{"keys":[{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
+    std::fs::write(directory.path().join("jwks.json"), jwks).unwrap();
     std::fs::write(directory.path().join("plant.token"), "Bearer abc\n").unwrap();
     let configs = blocks("toml");
     assert!(configs.len() >= 9, "only {} configurations", configs.len());

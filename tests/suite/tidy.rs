@@ -49,6 +49,8 @@ const CIRCLES: [(&str, &str); 1] = [
 const RULES: &[&str] = &[
     "auth/allow.rs",
     "auth/credentials.rs",
+    "auth/jwk.rs",
+    "auth/jwt.rs",
     "auth/tokens.rs",
     "approach.rs",
     "client/admission.rs",

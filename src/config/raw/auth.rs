@@ -3,6 +3,8 @@
 use std::path::Path;
 
 use crate::auth::credentials::Places;
+use crate::auth::jwk::Algorithm;
+use crate::auth::jwt::JwtSettings;
 use crate::auth::{self, AuthKind, AuthSettings, file};
 use crate::config::section::{Keys, Section, Value};
 use crate::http::token::is_token;
@@ -19,6 +21,12 @@ pub(crate) static AUTH: Keys = Keys {
         ("cookie", "\"session\""),
         ("query", "\"token\""),
         ("subprotocol", "false"),
+        ("algorithm", "\"ES256\""),
+        ("issuer", "\"https://login.example\""),
+        ("audience", "\"wsgate\""),
+        ("leeway", "\"10s\""),
+        ("identity_from", "\"sub\""),
+        ("claims", "[\"group\"]"),
     ],
 };
 
@@ -30,7 +38,25 @@ pub(crate) struct RawAuth {
     pub(crate) valid: bool,
 }
 
-const KINDS: [(&str, AuthKind); 2] = [("tokens", AuthKind::Tokens), ("basic", AuthKind::Basic)];
+/// A kind as it is written.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Tokens,
+    Basic,
+    Jwt,
+}
+
+const KINDS: [(&str, Kind); 3] = [("tokens", Kind::Tokens), ("basic", Kind::Basic), ("jwt", Kind::Jwt)];
+
+const ALGORITHMS: [(&str, Algorithm); 4] = [
+    ("HS256", Algorithm::Hs256),
+    ("RS256", Algorithm::Rs256),
+    ("ES256", Algorithm::Es256),
+    ("EdDSA", Algorithm::EdDsa),
+];
+
+/// The keys that only signed tokens have.
+const OF_JWT: [&str; 6] = ["algorithm", "issuer", "audience", "leeway", "identity_from", "claims"];
 
 /// The keys that have no meaning for passwords: these come in Authorization alone.
 const NOT_OF_BASIC: [&str; 3] = ["cookie", "query", "subprotocol"];
@@ -43,11 +69,20 @@ pub(super) fn auth(section: &Section<'_>, base_dir: &Path) -> RawAuth {
     let text = file_value.and_then(|value| value.text());
     let settings = AuthSettings {
         name: name.clone().unwrap_or_default(),
-        kind: kind.unwrap_or(AuthKind::Tokens),
+        kind: match kind {
+            Some(Kind::Jwt) => AuthKind::Jwt(jwt(section)),
+            Some(Kind::Basic) => AuthKind::Basic,
+            Some(Kind::Tokens) | None => AuthKind::Tokens,
+        },
         file: text.as_ref().map(|text| base_dir.join(&text.value)).unwrap_or_default(),
         places: places(section),
     };
-    if kind == Some(AuthKind::Basic) {
+    if let Some(Kind::Tokens | Kind::Basic) = kind {
+        for value in OF_JWT.into_iter().filter_map(|key| section.get(key)) {
+            value.mistake("has no meaning without kind = \"jwt\": remove it");
+        }
+    }
+    if kind == Some(Kind::Basic) {
         for value in NOT_OF_BASIC.into_iter().filter_map(|key| section.get(key)) {
             let why = "has no meaning with kind = \"basic\", whose passwords come in Authorization alone: remove it";
             value.mistake(why);
@@ -70,6 +105,35 @@ fn auth_name(value: &Value<'_>) -> Option<String> {
         return None;
     }
     Some(text.value)
+}
+
+/// What a token must say.
+fn jwt(section: &Section<'_>) -> JwtSettings {
+    let mut settings = JwtSettings::default();
+    section.read("algorithm", &mut settings.algorithm, |v| v.choice(&ALGORITHMS).map(Some));
+    section.read("issuer", &mut settings.issuers, |v| some_texts(&v));
+    section.read("audience", &mut settings.audiences, |v| some_texts(&v));
+    section.read("leeway", &mut settings.leeway, |v| v.duration_or_off().map(Option::unwrap_or_default));
+    section.read("claims", &mut settings.claims, |v| some_texts(&v));
+    section.read("identity_from", &mut settings.identity_from, |value| {
+        let text = value.text()?;
+        if text.value.is_empty() {
+            value.mistake("is empty: write the name of the claim that says who a client is, for example \"sub\"");
+            return None;
+        }
+        Some(text.value)
+    });
+    settings
+}
+
+/// One text, or a list of some.
+fn some_texts(value: &Value<'_>) -> Option<Vec<String>> {
+    let texts = value.texts()?;
+    if let Some(empty) = texts.iter().find(|text| text.value.is_empty()) {
+        value.mistake_at(empty.at, "has an empty text: remove it");
+        return None;
+    }
+    Some(texts.into_iter().map(|text| text.value).collect())
 }
 
 /// Where credentials are looked for; at least one place.
