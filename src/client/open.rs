@@ -182,7 +182,6 @@ fn identify(
     if !endpoint.settings.auth.is_empty() {
         not_locked_out(shared, address).map_err(refused)?;
     }
-
     authenticate(&shared.auths, &endpoint.settings, head, request, path, deadline).map_err(|refusal| {
         if refusal.status == 401 && authenticate::has_credential(&shared.auths, &endpoint.settings, head, request) {
             shared.failures.count(address, Instant::now());
@@ -350,9 +349,11 @@ fn enter(shared: &Arc<Shared>, incoming: Incoming, granted: Granted<'_>, behind:
     let is_tls = session.is_some();
     let is_session_ended = session.as_mut().is_some_and(Session::is_ended_by_peer);
     let peer = shared.add_peer(Name::Client, id, socket, session, &endpoint.profile);
-    if let Some(left) = asked.access.left {
-        peer.expire_at(shared.clock.now().saturating_add(clock::ticks(left)));
-    }
+    asked
+        .access
+        .left
+        .into_iter()
+        .for_each(|left| peer.expire_at(shared.clock.now().saturating_add(clock::ticks(left))));
     let connected_at = SystemTime::now();
     let subprotocol = admission.subprotocol.as_deref().map(Arc::from);
     let Asked { user_agent, description, access: Access { identity, rights, is_hashed, .. } } = asked;
