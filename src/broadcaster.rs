@@ -7,24 +7,38 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
 
 use crate::clock::Clock;
 use crate::connection::frame::CorkLimits;
 use crate::shared::Shared;
-use crate::shared::rooms::{LiveRoom, Ready};
+use crate::shared::rooms::{LiveRoom, Ready, Rooms};
 use crate::shared::turn::{Places, SLICE, Turn};
 use crate::system::watchdog::Progress;
 
 /// Slices that wait for each deliverer. Full: the broadcaster waits for them; the deliverers themselves wait for nobody.
 const SLICES: usize = 4;
 
+/// How long it may take to let others run, and for how long that is left out after it took longer. 32 senders take a
+/// fraction of a millisecond; with 50 clients that flood, a message waited for 20 to 70.
+const YIELD_MAX: Duration = Duration::from_millis(2);
+const CROWDED: Duration = Duration::from_secs(10);
+
 /// Runs until the rooms have ended.
 pub fn run(shared: &Shared, ready: &Receiver<Ready>, deliverers: Option<&Deliverers>, progress: &Progress) {
     let limits = shared.endpoints.iter().map(|endpoint| endpoint.profile.cork).collect();
     let clock = &shared.clock;
-    let mut broadcaster = Broadcaster { limits, deliverers, turns: VecDeque::new(), clock, progress };
+    let mut broadcaster = Broadcaster {
+        limits,
+        deliverers,
+        turns: VecDeque::new(),
+        rooms: &shared.rooms,
+        clock,
+        progress,
+        crowded_until: None,
+    };
     broadcaster.run(ready);
     // Senders wait for what was taken from them.
     for left in ready.try_iter() {
@@ -89,8 +103,11 @@ struct Broadcaster<'a> {
     deliverers: Option<&'a Deliverers>,
     /// The rooms that have something to be delivered, in the order of their turns.
     turns: VecDeque<Next>,
+    rooms: &'a Rooms,
     clock: &'a Clock,
     progress: &'a Progress,
+    /// Letting others run takes too long, until then.
+    crowded_until: Option<Instant>,
 }
 
 /// What a room's turn begins with.
@@ -106,15 +123,14 @@ impl Broadcaster<'_> {
         loop {
             if self.turns.is_empty() {
                 self.progress.sleep();
-                let Ok(first) = ready.recv() else { return };
+                let Some(first) = self.rooms.next_ready(ready) else { return };
                 if !self.add(first) {
                     return;
                 }
             }
             self.progress.begin(self.clock.now());
             if self.turns.iter().any(|next| matches!(next, Next::Begin(_))) {
-                // Other senders that are about to publish get to do so: what is published now is joined.
-                std::thread::yield_now();
+                self.let_others_publish();
             }
             for more in ready.try_iter() {
                 if !self.add(more) {
@@ -127,6 +143,17 @@ impl Broadcaster<'_> {
                 }
             }
         }
+    }
+
+    /// Other senders that are about to publish get to do so: what is published now is joined. Beside threads that are busy
+    /// with other things, clients that flood for one, that takes as long as each of them has its slice; it is left out then.
+    fn let_others_publish(&mut self) {
+        if self.crowded_until.is_some_and(|until| Instant::now() < until) {
+            return;
+        }
+        let began = Instant::now();
+        std::thread::yield_now();
+        self.crowded_until = (began.elapsed() > YIELD_MAX).then(|| Instant::now() + CROWDED);
     }
 
     /// Lines up what is ready; `false` at the end.

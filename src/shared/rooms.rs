@@ -9,7 +9,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
-use crossbeam_channel::{Receiver, Sender};
+use crossbeam_channel::{Receiver, Sender, TryRecvError};
 
 use crate::clock::Ticks;
 use crate::config::EndpointId;
@@ -20,7 +20,7 @@ use crate::route::Room;
 use crate::shared::credit::Reservation;
 use crate::shared::fanout::{Entry, deliver_to};
 use crate::shared::members::{Members, Step};
-use crate::sync::Mutex;
+use crate::sync::{Mutex, Sleeper};
 
 /// Up to so many clients a sender delivers to by itself. With more, what several senders have published is better joined.
 const DIRECT: usize = 4;
@@ -42,6 +42,8 @@ pub enum Ready {
 pub struct Rooms {
     live: Mutex<HashMap<Room, Weak<LiveRoom>>>,
     ready: Sender<Ready>,
+    /// Wakes the broadcaster.
+    sleeper: Sleeper,
     /// Set once the gateway stops: when a client that joins now is cut.
     stopping: OnceLock<Ticks>,
     has_ended: AtomicBool,
@@ -52,7 +54,7 @@ impl Rooms {
     pub fn new() -> (Arc<Rooms>, Receiver<Ready>) {
         let (ready, receiver) = crossbeam_channel::unbounded();
         let (live, stopping, has_ended) = (Mutex::default(), OnceLock::new(), AtomicBool::new(false));
-        (Arc::new(Rooms { live, ready, stopping, has_ended }), receiver)
+        (Arc::new(Rooms { live, ready, sleeper: Sleeper::default(), stopping, has_ended }), receiver)
     }
 
     /// The room, which stays as long as somebody has it.
@@ -92,6 +94,16 @@ impl Rooms {
         self.has_ended.store(true, Ordering::Release);
         // An error means that it has ended already.
         drop(self.ready.send(Ready::End));
+        self.sleeper.wake();
+    }
+
+    /// The next thing that is ready, which the broadcaster's thread waits for; `None` when nothing can come any more.
+    pub fn next_ready(&self, ready: &Receiver<Ready>) -> Option<Ready> {
+        self.sleeper.wait_for(|| match ready.try_recv() {
+            Ok(next) => Some(Some(next)),
+            Err(TryRecvError::Disconnected) => Some(None),
+            Err(TryRecvError::Empty) => None,
+        })
     }
 
     /// Whether the broadcaster has ended or is about to.
@@ -104,6 +116,7 @@ impl Rooms {
         if self.ready.send(Ready::Room(Arc::clone(room))).is_err() {
             room.abandon();
         }
+        self.sleeper.wake();
     }
 
     /// Forgets a room that nobody has any more; another one of the same path may be there by now.

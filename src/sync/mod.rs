@@ -9,8 +9,10 @@
 
 mod lock;
 mod signal;
+mod sleeper;
 
 pub use std::sync::Arc;
 
 pub use lock::{Condvar, Mutex, MutexGuard};
 pub use signal::Signal;
+pub use sleeper::Sleeper;
