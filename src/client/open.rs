@@ -12,10 +12,10 @@ use crate::address::list::AddressList;
 use crate::approach::{self, Approach};
 use crate::client::admission::{self, Admission};
 use crate::client::authenticate::{self, Access, authenticate};
-use crate::client::rejection::{LastWords, Rejection, Why, refused, refused_as, unread};
+use crate::client::rejection::{LastWords, Rejection, Why, only_to_close, refused, refused_as, unread};
 use crate::clock;
 use crate::config::{AtCapacity, ClientAddress, EventKind, ListenerSettings, Refuse, Welcome};
-use crate::connection::frame::{Frame, Role};
+use crate::connection::frame::Frame;
 use crate::connection::handshake::{Head, Stream};
 use crate::connection::peer::Name;
 use crate::connection::read_loop::Handshaken;
@@ -425,15 +425,6 @@ fn unauthorized(
     let subprotocol = admission.subprotocol.as_deref().or_else(offered);
     let last_words = LastWords::Answer(only_to_close(admission.key, subprotocol, code, reason));
     Rejection { why: Why::Unauthorized(code, refusal), last_words }
-}
-
-/// A 101 with a Close behind it.
-fn only_to_close(key: &str, subprotocol: Option<&str>, code: u16, reason: &str) -> Vec<u8> {
-    let mut answer = request::accept(key, subprotocol);
-    for slice in Frame::close(Role::Server, Some(code), reason).slices(0) {
-        answer.extend_from_slice(&slice);
-    }
-    answer
 }
 
 /// What the client gets for which there is no place, as the endpoint says.

@@ -2,6 +2,7 @@
 
 use std::time::SystemTime;
 
+use crate::connection::frame::{Frame, Role};
 use crate::connection::handshake::{HeadError, Stream};
 use crate::http::refusal::{Body, Refusal};
 use crate::http::request;
@@ -99,4 +100,13 @@ pub(super) fn unread(stream: &mut Stream, error: HeadError, shared: &Shared) -> 
         return without_words(Why::TlsFailed(refusal.reason));
     }
     refused(refusal)
+}
+
+/// A 101 with a Close behind it.
+pub(super) fn only_to_close(key: &str, subprotocol: Option<&str>, code: u16, reason: &str) -> Vec<u8> {
+    let mut answer = request::accept(key, subprotocol);
+    for slice in Frame::close(Role::Server, Some(code), reason).slices(0) {
+        answer.extend_from_slice(&slice);
+    }
+    answer
 }
