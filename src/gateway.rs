@@ -164,6 +164,11 @@ impl Gateway {
         }
         let lists = self.shared.endpoints.iter().flat_map(|endpoint| endpoint.addresses.of_files());
         lists.for_each(|list| self.reloads.add(list as _));
+        for endpoint in &self.shared.endpoints {
+            let owner = format!("relay of {:?}", endpoint.settings.path.to_string());
+            let files = endpoint.dialer.as_ref().and_then(|dialer| dialer.reloadable(owner));
+            files.into_iter().for_each(|files| self.reloads.add(files));
+        }
         for listener in listeners {
             self.start_listener(listener, watchdog).map_err(system("start an accept loop"))?;
         }
@@ -195,6 +200,8 @@ impl Gateway {
 
     fn start_link(&mut self, id: LinkId, dialer: Dialer) -> io::Result<()> {
         let name = &self.shared.links[id].name;
+        let files = dialer.reloadable(format!("link {name:?}"));
+        files.into_iter().for_each(|files| self.reloads.add(files));
         let (of_dialler, of_sender) = (Arc::clone(&self.shared), Arc::clone(&self.shared));
         let dialler = spawn_vital(&format!("link {name}"), move || link::run(&of_dialler, id, &dialer))?;
         let sender = spawn_vital(&format!("send {name}"), move || link::send(&of_sender, id));

@@ -30,12 +30,14 @@ pub use wire::{CancelToken, Ready, WaitEnd, Wire};
 use attempt::Attempt;
 use mask::Secrets;
 use proxy::{HttpProxy, ProxyUrlError};
+use tls::{DialerFiles, DialerTls};
 use upgrade::{RequestParts, UpgradeRequest};
 
 use crate::config::{DialSettings, Proxy};
 use crate::connection::socket::Socket;
 use crate::connection::tls::Session;
 use crate::display::printable;
+use crate::reload::Reloadable;
 use crate::secret::Secret;
 use crate::url::Url;
 
@@ -69,9 +71,8 @@ enum ProxyChoice {
 }
 
 struct Tls {
-    connector: native_tls::TlsConnector,
+    files: Arc<DialerTls>,
     server_name: String,
-    verify: bool,
 }
 
 /// What one request has that others of the same dialer have not. Its `Debug` shows no header: they hold secrets.
@@ -132,9 +133,8 @@ impl Dialer {
         let tls = match target.secure {
             false => None,
             true => Some(Tls {
-                connector: tls::connector(&settings.tls)?,
+                files: Arc::new(DialerTls::new(&settings.tls)?),
                 server_name: settings.tls.server_name.clone().unwrap_or_else(|| target.host.clone()),
-                verify: settings.tls.verify,
             }),
         };
         let authorization = target
@@ -171,7 +171,14 @@ impl Dialer {
 
     /// The host whose certificate is not checked, if that is so: worth a warning.
     pub fn unverified(&self) -> Option<&str> {
-        self.tls.as_ref().filter(|tls| !tls.verify).map(|_| &*self.target.host)
+        self.tls.as_ref().filter(|tls| !tls.files.verifies()).map(|_| &*self.target.host)
+    }
+
+    /// What of it is read again from files, for connections that are dialled from then on. `owner` is whose they are, for
+    /// the log: `link "plc"`.
+    pub fn reloadable(&self, owner: String) -> Option<Arc<dyn Reloadable>> {
+        let files = self.tls.as_ref().and_then(|tls| DialerFiles::of(owner, &tls.files))?;
+        Some(Arc::new(files))
     }
 
     /// Opens a connection; the error says which step failed. `cancel` ends it early with [`DialError::Cancelled`].
@@ -221,7 +228,7 @@ impl Dialer {
     /// The stream, over TLS if the URL says so.
     fn secured(&self, mut wire: Wire, attempt: &Attempt<'_>) -> Result<Wire, DialError> {
         if let Some(tls) = &self.tls {
-            let session = tls::handshake(&tls.connector, &tls.server_name, &mut wire, attempt)?;
+            let session = tls::handshake(&tls.files.connector(), &tls.server_name, &mut wire, attempt)?;
             wire.secure(session);
         }
         Ok(wire)

@@ -1,8 +1,9 @@
 //! The TLS of what we dial: which certificates are trusted, our own certificate, and the handshake.
 
-use std::fs;
+use std::fmt;
 use std::io::Write;
 use std::path::Path;
+use std::sync::Arc;
 
 use native_tls::{Certificate, Identity, Protocol, TlsConnector};
 
@@ -12,9 +13,71 @@ use super::wire::Wire;
 use crate::config::{DialTls, TlsSettings};
 use crate::connection::tls::{DialHandshake, DialStep, Session};
 use crate::pem::{self, PemError};
+use crate::reload::{Fresh, Reloadable, read_file};
+use crate::sync::Mutex;
+
+/// The TLS of a dialer: what its files say may be replaced while it is used.
+pub(super) struct DialerTls {
+    settings: DialTls,
+    connector: Mutex<TlsConnector>,
+}
+
+impl DialerTls {
+    /// Reads the files that the settings name.
+    pub(super) fn new(settings: &DialTls) -> Result<DialerTls, SetupError> {
+        Ok(DialerTls { settings: settings.clone(), connector: Mutex::new(connector(settings)?) })
+    }
+
+    /// What handshakes that begin now go by.
+    pub(super) fn connector(&self) -> TlsConnector {
+        self.connector.lock().clone()
+    }
+
+    /// Whether the certificate of the server is checked.
+    pub(super) fn verifies(&self) -> bool {
+        self.settings.verify
+    }
+
+    /// The files that it is made of.
+    fn files(&self) -> impl Iterator<Item = &Path> {
+        let identity = self.settings.identity.iter().flat_map(|files| [&*files.certificate, &*files.private_key]);
+        self.settings.ca.as_deref().into_iter().chain(identity)
+    }
+}
+
+/// The TLS files of a dialer, to be read again.
+pub(super) struct DialerFiles {
+    /// Whose they are, for the log.
+    owner: String,
+    tls: Arc<DialerTls>,
+}
+
+impl DialerFiles {
+    /// The files of this one; `None` if it has none. `owner` is whose they are, for the log.
+    pub(super) fn of(owner: String, tls: &Arc<DialerTls>) -> Option<DialerFiles> {
+        tls.files().next().is_some().then(|| DialerFiles { owner, tls: Arc::clone(tls) })
+    }
+}
+
+impl fmt::Debug for DialerFiles {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("DialerFiles").field(&self.owner).finish()
+    }
+}
+
+impl Reloadable for DialerFiles {
+    fn read_again(&self) -> Result<Fresh, String> {
+        let owner = &self.owner;
+        let connector = connector(&self.tls.settings).map_err(|error| format!("{owner}: {error}"))?;
+        let files: Vec<_> = self.tls.files().map(|path| format!("'{}'", path.display())).collect();
+        let tls = Arc::clone(&self.tls);
+        let apply = Box::new(move || *tls.connector.lock() = connector);
+        Ok(Fresh { what: format!("{owner}: {}", files.join(", ")), apply })
+    }
+}
 
 /// Reads the files that the settings name.
-pub(super) fn connector(settings: &DialTls) -> Result<TlsConnector, SetupError> {
+fn connector(settings: &DialTls) -> Result<TlsConnector, SetupError> {
     let mut builder = TlsConnector::builder();
     builder.min_protocol_version(Some(Protocol::Tlsv12));
     if let Some(path) = &settings.ca {
@@ -56,7 +119,7 @@ fn wrong(what: &'static str, path: &Path, problem: PemError) -> SetupError {
 }
 
 fn read(what: &'static str, path: &Path) -> Result<Vec<u8>, SetupError> {
-    fs::read(path).map_err(|error| unusable(what, path, Cause::io(error)))
+    read_file(path).map_err(|error| unusable(what, path, Cause::io(error)))
 }
 
 fn unusable(what: &'static str, path: &Path, problem: Cause) -> SetupError {

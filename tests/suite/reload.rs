@@ -176,6 +176,33 @@ fn r3_a_reload_without_a_free_descriptor_changes_nothing() {
     assert_ne!(serial_shown(&gateway), serial);
 }
 
+#[test]
+fn r5_a_renewed_authority_and_certificate_of_a_link_are_for_its_next_connection() {
+    let server = start();
+    let link = format!(
+        "[[link]]\nname = \"up\"\nurl = \"wss://localhost:{}/canary\"\nbackoff = {{ first = \"100ms\", most = \"100ms\" }}\n\
+         tls = {{ ca = \"up.pem\", certificate = \"own.pem\", private_key = \"own.key\" }}\n",
+        server.port("tls")
+    );
+    let gateway =
+        Gateway::launch(&format!("[[listen]]\nname = \"plain\"\naddress = \"127.0.0.1:0\"\n{link}"), |command| {
+            let directory = command.get_current_dir().unwrap();
+            // The authority of another server.
+            for (from, to) in [("ca.pem", "up.pem"), ("cert.pem", "own.pem"), ("key.pem", "own.key")] {
+                fs::copy(directory.join(from), directory.join(to)).unwrap();
+            }
+        });
+    gateway.wait_for_log("certificate");
+    fs::write(gateway.file("own.key"), "").unwrap();
+    fs::copy(server.file("ca.pem"), gateway.file("up.pem")).unwrap();
+    let line = reload(&gateway, "failed", 1);
+    assert!(line.contains("link \"up\"") && line.contains("own.key"), "{line}");
+    fs::copy(gateway.file("key.pem"), gateway.file("own.key")).unwrap();
+    let line = reload(&gateway, "read again", 1);
+    assert!(line.contains("link \"up\"") && line.contains("up.pem") && line.contains("own.pem"), "{line}");
+    gateway.wait_for_log("link up: connected to ");
+}
+
 /// `tests/long reload` runs it for longer and with more clients.
 #[test]
 fn r4_reloads_under_clients_cost_nobody_anything() {
