@@ -51,7 +51,7 @@ pub enum ListError {
         /// How many more lines are none.
         more: usize,
     },
-    /// It has more than [`ENTRIES_MAX`] entries.
+    /// It has more than `ENTRIES_MAX` entries.
     TooLong,
     /// Nothing is written there, not even a comment: it may be half written, and means nobody only if it says so.
     Empty,

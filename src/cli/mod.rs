@@ -73,7 +73,7 @@ enum Command {
     /// Translate the WebSocket part of Node-RED flows or n8n workflows into a config file
     #[command(after_help = import::AFTER_HELP)]
     Import(import::ImportArguments),
-    /// Make a token for a client, or the line of one for the file of an [[auth]]
+    /// Make a token for a client, or the line of one for the file of an auth table
     #[command(after_help = token::AFTER_HELP)]
     Token(token::TokenArguments),
 }

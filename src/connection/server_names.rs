@@ -45,7 +45,7 @@ mod tests {
     }
 
     #[test]
-    fn s11_a_certificate_is_picked_by_its_own_names_first() {
+    fn s15_a_certificate_is_picked_by_its_own_names_first() {
         let certificates = [
             names(&["gate.example", "127.0.0.1"]),
             names(&["*.plant.example"]),

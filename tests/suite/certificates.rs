@@ -124,8 +124,8 @@ fn is_answered(said: &str) -> bool {
 }
 
 #[test]
-fn s11_a_client_is_shown_the_certificate_of_the_name_that_it_asks_for() {
-    if !has_openssl("S11") {
+fn s15_a_client_is_shown_the_certificate_of_the_name_that_it_asks_for() {
+    if !has_openssl("S15") {
         return;
     }
     let more = "more = [\n  { certificate = \"shop.pem\", private_key = \"shop.key\" },\n  \
@@ -162,7 +162,7 @@ fn s11_a_client_is_shown_the_certificate_of_the_name_that_it_asks_for() {
         let said = s_client(&gateway, &format!("{shop} -sess_in shop{version}.session"));
         assert!(said.contains("Reused, TLS") && is_answered(&said), "{said}");
     }
-    measured("S11", "8 of 8 names over 1.2 and 1.3");
+    measured("S15", "8 of 8 names over 1.2 and 1.3");
 }
 
 /// Connects and is refused, with these words in the one line of the log about it.

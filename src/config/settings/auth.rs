@@ -1,4 +1,4 @@
-//! `[[auth]]`: see [`AuthSettings`](crate::auth::AuthSettings).
+//! `[[auth]]`: see [`AuthSettings`].
 
 use std::ops::Index;
 

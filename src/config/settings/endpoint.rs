@@ -199,7 +199,7 @@ pub enum Origins {
     List {
         /// Those whose host and port are those of the Host header.
         same: bool,
-        /// Exactly these, in the form of [`canonical`](crate::http::origin::canonical): `https://dash.example`.
+        /// Exactly these, in the form that `http/origin.rs` gives them: `https://dash.example`.
         others: Vec<String>,
     },
     /// Every page may connect.
