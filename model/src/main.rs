@@ -13,31 +13,24 @@ extern crate self as rustix;
 
 #[path = "../../src/clock.rs"]
 mod clock;
-#[path = "../../src/config/settings/mod.rs"]
+#[path = "../../src/config/settings/queue.rs"]
 mod config;
 mod connection;
 mod dial;
 #[path = "../../src/id.rs"]
 mod id;
+mod identity;
 mod kernel;
 #[path = "../../src/message.rs"]
 mod message;
 mod models;
-#[path = "../../src/path.rs"]
-mod path;
 mod peer;
 mod redial;
 mod rules;
 mod scenario;
-#[path = "../../src/secret.rs"]
-mod secret;
 mod sync;
 mod system;
 mod system_calls;
-#[path = "../../src/template.rs"]
-mod template;
-#[path = "../../src/url.rs"]
-mod url;
 
 pub(crate) use system_calls::{buffer, event, io};
 

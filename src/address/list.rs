@@ -169,7 +169,10 @@ impl Entry {
             (IpAddr::V6(_), IpAddr::V4(address)) if length >= 96 => Entry::v4(address, length - 96),
             (IpAddr::V6(address), _) => Entry::v6(address, length),
         };
-        entry.map_err(|network| EntryError { advice: format!("write \"{network}/{length}\" or \"{address}\"") })
+        entry.map_err(|network| {
+            let length = if network.is_ipv4() && address.is_ipv6() { length - 96 } else { length };
+            EntryError { advice: format!("write \"{network}/{length}\" or \"{address}\"") }
+        })
     }
 
     /// The network of this address, or its first address where that is another one.
@@ -318,6 +321,7 @@ mod tests {
         for (text, advice) in [
             ("10.0.0.7/8", "write \"10.0.0.0/8\" or \"10.0.0.7\""),
             ("2001:db8::1/32", "write \"2001:db8::/32\" or \"2001:db8::1\""),
+            ("::ffff:10.0.0.1/104", "write \"10.0.0.0/8\" or \"::ffff:10.0.0.1\""),
             ("10.0.0.0/255.0.0.0", "write \"10.0.0.0/8\""),
             ("10.0.0.0/255.0.255.0", "write an IP address or a network"),
             ("10.0.0.0/33", "write an IP address or a network"),

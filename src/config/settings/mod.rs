@@ -10,18 +10,18 @@ mod endpoint;
 mod gateway;
 mod link;
 mod listener;
+mod queue;
 mod relay;
 mod route;
 
 pub use addresses::{AddressRules, AddressSource, ClientAddress};
 pub use auth::AuthId;
 pub use dial::{DialSettings, DialTls, Proxy};
-pub use endpoint::{
-    AtCapacity, EndpointSettings, Origins, QueueSettings, RateSettings, Refuse, Welcome, WhenFull, WhenOver,
-};
+pub use endpoint::{AtCapacity, EndpointSettings, Origins, RateSettings, Refuse, Welcome, WhenOver};
 pub use gateway::{FailedCredentials, GatewaySettings};
 pub use link::{BackoffSettings, LinkQueueSettings, LinkSettings, OutletPolicy};
 pub use listener::{ClientCertificates, Hosts, ListenAddress, ListenerSettings, ListenerTls, TlsSettings};
+pub use queue::{QueueSettings, WhenFull};
 pub use relay::RelaySettings;
 pub use route::{Destination, EndpointId, EventKind, Format, LinkDestination, LinkId, RoomSource};
 
