@@ -3,23 +3,14 @@
 use std::time::Duration;
 
 use crate::auth;
-use crate::harness::{Canary, DEADLINE, Gateway, Raw, eventually, request};
+use crate::harness::{Canary, DEADLINE, Gateway, LISTENERS, Raw, eventually, request};
 
 fn config(gateway: &str) -> String {
     format!(
         r#"
 [gateway]
 {gateway}
-
-[[listen]]
-name = "plain"
-address = "127.0.0.1:0"
-
-[[listen]]
-name = "tls"
-address = "127.0.0.1:0"
-tls = {{ certificate = "cert.pem", private_key = "key.pem" }}
-
+{LISTENERS}
 [[listen]]
 name = "proxied"
 address = "127.0.0.1:0"
