@@ -14,7 +14,7 @@ use crate::shared::handshakes::Source;
 use crate::shared::refused::Cause;
 use crate::sync::Mutex;
 
-/// AddressPlaces that are remembered. One more, and an eighth of them is forgotten: those with the fewest connections, and of
+/// Addresses that are remembered. One more, and an eighth of them is forgotten: those with the fewest connections, and of
 /// these who has not come for the longest time. What is forgotten is allowed anew.
 const ADDRESSES_MAX: usize = 1 << 16;
 
