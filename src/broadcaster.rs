@@ -196,7 +196,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::auth::Auths;
+    use crate::authenticators::Auths;
     use crate::config::Settings;
     use crate::connection::frame::Frame;
     use crate::connection::peer::Name;

@@ -12,7 +12,7 @@ use log::{error, info, warn};
 use rustix::event::{EventfdFlags, eventfd};
 
 use crate::accept;
-use crate::auth::{AuthError, Auths};
+use crate::authenticators::{AuthError, Auths};
 use crate::broadcaster::{self, Deliverers};
 use crate::clock;
 use crate::config::{EndpointSettings, LinkId, LinkSettings, ListenerSettings, Settings};

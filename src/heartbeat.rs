@@ -96,7 +96,7 @@ mod tests {
     use std::os::unix::net::UnixStream;
 
     use super::*;
-    use crate::auth::Auths;
+    use crate::authenticators::Auths;
     use crate::config::Settings;
     use crate::connection::peer::Name;
     use crate::connection::poller::Poller;

@@ -29,6 +29,9 @@ mod approach;
 mod format;
 mod route;
 
+// Whose credential this is.
+mod authenticators;
+
 // Addresses that we accept on, and connections that we open.
 mod dial;
 mod listener;
@@ -40,7 +43,7 @@ mod connection;
 // From a file to settings.
 mod config;
 
-// Who clients are.
+// The rules of authentication.
 mod auth;
 
 // What the heads of a handshake say.
@@ -71,7 +74,7 @@ pub use cli::run;
 #[doc(hidden)]
 #[rustfmt::skip] // A module to a line.
 pub mod internals {
-    pub mod auth { pub use crate::auth::Auths; pub use crate::auth::credentials::{Places, Scheme, find}; }
+    pub mod auth { pub use crate::authenticators::Auths; pub use crate::auth::credentials::{Places, Scheme, find}; }
     pub mod address {
         pub mod list { pub use crate::address::list::{AddressList, Entry, ListError}; }
         pub mod proxy_header { pub use crate::address::proxy_header::{ProxyHeader, ProxyHeaderError, parse}; }

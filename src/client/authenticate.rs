@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::auth::allow::{self, Rights};
 use crate::auth::credentials::{self, Credential, Places};
-use crate::auth::{Auth, Auths, Checked, NotChecked};
+use crate::authenticators::{Auth, Auths, Checked, NotChecked};
 use crate::config::{Destination, EndpointSettings, RoomSource};
 use crate::http::refusal::Refusal;
 use crate::http::request::Request;

@@ -171,8 +171,8 @@ mod tests {
     use crossbeam_channel::Receiver;
 
     use super::*;
-    use crate::auth::Auths;
     use crate::auth::allow::Rights;
+    use crate::authenticators::Auths;
     use crate::config::{Destination, Settings};
     use crate::connection::frame::{Control, Frame, Role};
     use crate::connection::peer::Name;

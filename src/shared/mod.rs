@@ -26,7 +26,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use crate::auth::Auths;
+use crate::authenticators::Auths;
 use crate::clock::Clock;
 use crate::config::{AtCapacity, Destination, EndpointSettings, Format, LinkId, Settings};
 use crate::connection::buffer_pool::BufferPool;

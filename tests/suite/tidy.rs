@@ -15,7 +15,7 @@ const FLOORS: [&[&str]; 17] = [
     &["events"],
     &["dispatch"],
     &["shared"],
-    &["approach", "format", "route"],
+    &["approach", "authenticators", "format", "route"],
     &["dial", "listener"],
     &["connection"],
     &["config"],

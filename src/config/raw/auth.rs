@@ -5,8 +5,9 @@ use std::path::Path;
 use crate::auth::credentials::Places;
 use crate::auth::jwk::Algorithm;
 use crate::auth::jwt::JwtSettings;
-use crate::auth::{self, AuthKind, AuthSettings, file};
-use crate::config::section::{Keys, Section, Value};
+use crate::auth::{self, file};
+use crate::config::section::{Keys, Section, Text, Value};
+use crate::config::settings::{AuthKind, AuthSettings};
 use crate::http::token::is_token;
 
 use super::route::is_link_name;
@@ -67,14 +68,14 @@ pub(super) fn auth(section: &Section<'_>, base_dir: &Path) -> RawAuth {
     let kind = section.require("kind").and_then(|value| value.choice(&KINDS));
     let file_value = section.require("file");
     let text = file_value.and_then(|value| value.text());
+    let file = text.as_ref().map(|text| base_dir.join(&text.value)).unwrap_or_default();
     let settings = AuthSettings {
         name: name.clone().unwrap_or_default(),
         kind: match kind {
-            Some(Kind::Jwt) => AuthKind::Jwt(jwt(section)),
-            Some(Kind::Basic) => AuthKind::Basic,
-            Some(Kind::Tokens) | None => AuthKind::Tokens,
+            Some(Kind::Jwt) => AuthKind::Jwt(jwt(section), file),
+            Some(Kind::Basic) => AuthKind::Basic(file),
+            Some(Kind::Tokens) | None => AuthKind::Tokens(file),
         },
-        file: text.as_ref().map(|text| base_dir.join(&text.value)).unwrap_or_default(),
         places: places(section),
     };
     if let Some(Kind::Tokens | Kind::Basic) = kind {
@@ -89,8 +90,7 @@ pub(super) fn auth(section: &Section<'_>, base_dir: &Path) -> RawAuth {
         }
     }
     if let (Some(value), Some(text), Some(_)) = (file_value, text, kind) {
-        let shown = if text.value == text.written { settings.file.display().to_string() } else { text.written };
-        check_file(&value, &settings, &shown);
+        check_file(&value, &settings.kind, &text);
     }
     RawAuth { settings, name_at: name_value.map_or(section.at, |value| value.at()), valid: name.is_some() }
 }
@@ -174,12 +174,14 @@ fn places(section: &Section<'_>) -> Places {
 }
 
 /// A file that can be read and holds what it has to.
-fn check_file(value: &Value<'_>, settings: &AuthSettings, shown: &str) {
-    match auth::read(settings) {
+fn check_file(value: &Value<'_>, kind: &AuthKind, text: &Text) {
+    let (kind, path) = kind.file();
+    let shown = if text.value == text.written { path.display().to_string() } else { text.written.clone() };
+    match auth::read(kind, path) {
         Err(error) => return value.mistake(format_args!("names {shown:?}, {error}")),
         Ok(keys) => keys.doubt().into_iter().for_each(|doubt| value.warning(format_args!("names {shown:?}, {doubt}"))),
     }
-    if file::is_for_everybody(&settings.file) {
+    if file::is_for_everybody(path) {
         value.warning(format_args!("names {shown:?}, which every user of this machine can read: chmod o-r it"));
     }
 }

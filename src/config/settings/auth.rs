@@ -1,8 +1,11 @@
-//! `[[auth]]`: see [`AuthSettings`].
+//! `[[auth]]`: how clients are authenticated.
 
 use std::ops::Index;
+use std::path::{Path, PathBuf};
 
-use crate::auth::AuthSettings;
+use crate::auth::FileKind;
+use crate::auth::credentials::{Places, Scheme};
+use crate::auth::jwt::JwtSettings;
 
 /// An `[[auth]]`, by its index in the settings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -13,5 +16,46 @@ impl Index<AuthId> for Vec<AuthSettings> {
 
     fn index(&self, id: AuthId) -> &AuthSettings {
         &self[id.0]
+    }
+}
+
+/// `[[auth]]`: one way to authenticate clients.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AuthSettings {
+    /// What endpoints and the log call it.
+    pub name: String,
+    /// How credentials are checked, and against what.
+    pub kind: AuthKind,
+    /// Where they are looked for.
+    pub places: Places,
+}
+
+/// How credentials are checked, and against what.
+#[derive(Debug, Clone, PartialEq)]
+pub enum AuthKind {
+    /// `tokens`: against a file of SHA-256 digests.
+    Tokens(PathBuf),
+    /// `basic`: users and passwords, against an htpasswd file.
+    Basic(PathBuf),
+    /// `jwt`: signed tokens, against a file with the keys of their issuer.
+    Jwt(JwtSettings, PathBuf),
+}
+
+impl AuthKind {
+    /// How a credential of this kind is called in Authorization.
+    pub fn scheme(&self) -> Scheme {
+        match self {
+            AuthKind::Tokens(_) | AuthKind::Jwt(..) => Scheme::Bearer,
+            AuthKind::Basic(_) => Scheme::Basic,
+        }
+    }
+
+    /// The file that it is checked against, and what that holds.
+    pub fn file(&self) -> (FileKind, &Path) {
+        match self {
+            AuthKind::Tokens(file) => (FileKind::Tokens, file),
+            AuthKind::Basic(file) => (FileKind::Basic, file),
+            AuthKind::Jwt(jwt, file) => (FileKind::Jwt(jwt.algorithm), file),
+        }
     }
 }

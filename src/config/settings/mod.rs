@@ -15,7 +15,7 @@ mod relay;
 mod route;
 
 pub use addresses::{AddressRules, AddressSource, ClientAddress};
-pub use auth::AuthId;
+pub use auth::{AuthId, AuthKind, AuthSettings};
 pub use dial::{DialSettings, DialTls, Proxy};
 pub use endpoint::{AtCapacity, EndpointSettings, Origins, RateSettings, Refuse, Welcome, WhenOver};
 pub use gateway::{FailedCredentials, GatewaySettings};
@@ -24,8 +24,6 @@ pub use listener::{ClientCertificates, Hosts, ListenAddress, ListenerSettings, L
 pub use queue::{QueueSettings, WhenFull};
 pub use relay::RelaySettings;
 pub use route::{Destination, EndpointId, EventKind, Format, LinkDestination, LinkId, RoomSource};
-
-use crate::auth::AuthSettings;
 
 /// Everything `wsgate serve` runs on.
 #[derive(Debug, Clone, PartialEq)]
