@@ -159,6 +159,7 @@ fn admit(
         id,
         stream: Stream::new(socket, listener.tls.clone()),
         address,
+        socket_address: address,
         from,
         listener: Arc::clone(&listener.settings),
         door: Arc::clone(door),

@@ -181,6 +181,7 @@ mod tests {
     use crate::events::present::present_for;
     use crate::message::Origin;
     use crate::shared::address_places::Counted;
+    use crate::shared::entrance::Entrance;
     use crate::shared::members::Step;
     use crate::shared::publisher::Publisher;
     use crate::shared::rooms::{Item, Ready, Rooms};
@@ -213,7 +214,8 @@ mod tests {
         let room = shared.rooms.open(&shared.routes.find("/", |_| true).unwrap());
         let peer = shared.add_peer(Name::Client, id, Socket::new(ours), None, &shared.endpoints[0].profile);
         let publisher = Publisher::of_sender(&shared.budget);
-        let client = Arc::new(Client { room, publisher, peer, origin, presence: None, rights: Rights::ALL });
+        let entrance = Entrance::new(Arc::clone(&shared.doors[0]), None, None);
+        let client = Arc::new(Client { room, publisher, peer, origin, entrance, presence: None, rights: Rights::ALL });
         shared.step(&client.peer, &client.publisher, &client.room, Step::Join(Arc::clone(client.outbox())));
         (client, theirs)
     }

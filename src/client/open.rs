@@ -32,6 +32,7 @@ use crate::message::{Kind, Message, Origin};
 use crate::relay::reach::{ClientRequest, ReachError, Reached, reach};
 use crate::shared::address_places::{AddressFull, Counted};
 use crate::shared::addresses::{Door, Shut};
+use crate::shared::entrance::Entrance;
 use crate::shared::handshakes::HandshakePlace;
 use crate::shared::members::Step;
 use crate::shared::places::{Full, Place, Places};
@@ -55,7 +56,9 @@ pub struct Incoming {
     pub stream: Stream,
     /// The client's address, as far as it is known by now: at first that of the socket, `None` on a Unix socket.
     pub address: Option<IpAddr>,
-    /// The same for the log, with the port, and the proxy that it came through.
+    /// The address of the socket.
+    pub socket_address: Option<IpAddr>,
+    /// The client's for the log, with the port, and the proxy that it came through.
     pub from: String,
     /// The listener it came through.
     pub listener: Arc<ListenerSettings>,
@@ -340,7 +343,8 @@ fn take_place(
 fn enter(shared: &Arc<Shared>, incoming: Incoming, granted: Granted<'_>, behind: Vec<u8>) -> Option<Admitted> {
     let Granted { admission, asked, place, reached } = granted;
     let endpoint = &shared.endpoints[admission.room.endpoint()];
-    let Incoming { id, stream, address, from, connection, handshake, .. } = incoming;
+    let Incoming { id, mut stream, address, socket_address, from, door, connection, handshake, .. } = incoming;
+    let entrance = Entrance::new(door, socket_address, stream.proved.take());
     let is_finished = handshake.is_none_or(HandshakePlace::finish);
     let Some((socket, mut session)) = stream.into_parts().filter(|_| is_finished) else {
         debug!("client {id} ({from}): its handshake had to give way to a newer one");
@@ -361,7 +365,7 @@ fn enter(shared: &Arc<Shared>, incoming: Incoming, granted: Granted<'_>, behind:
         Origin { session: id, client_ip: address, user_agent, subprotocol, connected_at, identity, description };
     let presence = endpoint.settings.events.contains(&EventKind::Present).then(Arc::default);
     let (room, publisher) = (shared.rooms.open(&admission.room), Publisher::of_sender(&shared.budget));
-    let client = Arc::new(Client { room, publisher, peer, origin, rights, presence });
+    let client = Arc::new(Client { room, publisher, peer, origin, entrance, rights, presence });
     let Some(registration) = shared.registry.register(Arc::clone(&client), connection, place) else {
         let refusal = stopping();
         client.outbox().enqueue(Frame::joined(refusal.to_http(SystemTime::now(), Body::Whole).into(), 0));

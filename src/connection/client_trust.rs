@@ -196,6 +196,16 @@ fn explain(error: i32, depth: u32, certificate: &X509Ref, otherwise: &str) -> St
     }
 }
 
+/// Why a client's own certificate is not accepted.
+pub fn not_accepted(error: X509VerifyResult, certificate: &X509Ref) -> String {
+    explain(error.as_raw(), 0, certificate, error.error_string())
+}
+
+/// That a certificate at this depth of a client's chain is revoked.
+pub fn revoked(depth: usize, certificate: &X509Ref) -> String {
+    explain(code::REVOKED, u32::from(depth > 0), certificate, "")
+}
+
 /// A name of a certificate: the common name, or all of it if there is none.
 fn shown(name: &X509NameRef) -> String {
     let mut entries = name.entries_by_nid(Nid::COMMONNAME).peekable();

@@ -12,6 +12,7 @@ use std::time::Instant;
 use super::server_tls::ServerTls;
 use super::socket::Socket;
 use super::tls::{Decrypted, Session};
+use super::trust_review::Proved;
 use crate::address::proxy_header::{self, ProxyHeaderError};
 use crate::certificate::ClientCertificate;
 use crate::http::misplaced::Misplaced;
@@ -32,6 +33,8 @@ pub struct Stream {
     tls: Option<Arc<ServerTls>>,
     /// The TLS session, from the peer's first whole record on.
     session: Option<Session>,
+    /// The certificate that the peer has proved to have, if it has one, and who has verified it.
+    pub proved: Option<Box<(Arc<ServerTls>, Proved)>>,
     /// What came together with a header of the PROXY protocol and is not part of it.
     ahead: Vec<u8>,
 }
@@ -69,7 +72,7 @@ pub struct Head {
 impl Stream {
     /// A stream before its handshake; over TLS if its listener has TLS.
     pub fn new(socket: Arc<Socket>, tls: Option<Arc<ServerTls>>) -> Stream {
-        Stream { socket, tls, session: None, ahead: Vec::new() }
+        Stream { socket, tls, session: None, proved: None, ahead: Vec::new() }
     }
 
     /// The socket, and the TLS session over it: there is one after a head has been read over TLS. `None` if somebody else
@@ -182,7 +185,8 @@ impl Stream {
                 self.socket.send_now(&outgoing).map_err(HeadError::Io)?;
             }
             if done.map_err(HeadError::Tls)? {
-                if tls.trusts_others_than(&base) && session.client_certificate().is_some() {
+                self.proved = session.proved(base.generation).map(|proved| Box::new((Arc::clone(&tls), proved)));
+                if self.proved.is_some() && tls.trusts_others_than(&base) {
                     // Its certificate may be one of those that are not trusted any more.
                     let why = "a reload changed which certificates of clients are trusted: it may connect again";
                     return Err(HeadError::Tls(io::Error::other(why)));

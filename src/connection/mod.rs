@@ -23,3 +23,4 @@ pub mod server_names;
 pub mod server_tls;
 pub mod socket;
 pub mod tls;
+pub mod trust_review;

@@ -18,6 +18,7 @@ use openssl::x509::X509;
 use crate::config::{ListenerTls, TlsSettings};
 use crate::connection::client_trust::ClientTrust;
 use crate::connection::server_names::{ServerNames, pick};
+use crate::connection::trust_review::{Proved, Review};
 use crate::pem::{self, PemError};
 use crate::reload::{Fresh, Reloadable, read_file};
 use crate::sync::Mutex;
@@ -40,6 +41,8 @@ struct State {
     in_force: Mutex<InForce>,
     /// Counts the changes of whom is trusted, and is changed with the lock above in hand.
     generation: AtomicU64,
+    /// The last of these changes, for clients that were there before it.
+    review: Mutex<Option<Arc<Review>>>,
 }
 
 /// What sessions that begin now are made of.
@@ -56,7 +59,7 @@ struct InForce {
 struct Material {
     /// At least one. The first is for clients that ask for an unknown name or for none.
     certificates: Vec<Certificate>,
-    trust: Option<ClientTrust>,
+    trust: Option<Arc<ClientTrust>>,
     /// The files as they were read, to know whether they are others now: those of the certificates, and those that say
     /// who is trusted.
     of_certificates: Vec<Vec<u8>>,
@@ -76,7 +79,8 @@ struct Certificate {
 pub struct SessionBase {
     /// What it is made of.
     pub context: SslContext,
-    generation: u64,
+    /// The number of that trust.
+    pub generation: u64,
 }
 
 impl ServerTls {
@@ -88,7 +92,7 @@ impl ServerTls {
     pub fn load(owner: String, files: &ListenerTls) -> Result<ServerTls, ContextError> {
         let in_force = InForce::of(Arc::new(Material::read(files)?), Instant::now())
             .map_err(|error| unusable(files.first())(PemError::Refused(error)))?;
-        let state = State { in_force: Mutex::new(in_force), generation: AtomicU64::new(0) };
+        let state = State { in_force: Mutex::new(in_force), generation: AtomicU64::new(0), review: Mutex::default() };
         Ok(ServerTls { owner, files: files.clone(), state: Arc::new(state) })
     }
 
@@ -117,6 +121,16 @@ impl ServerTls {
     pub fn trusts_others_than(&self, base: &SessionBase) -> bool {
         self.state.generation.load(Ordering::Acquire) != base.generation
     }
+
+    /// Whether the certificate of a client that is here would still be accepted, as far as a reload can change that. It
+    /// costs something only after one that has changed it.
+    ///
+    /// # Errors
+    /// Why not, for the log.
+    pub fn review(&self, proved: &Proved) -> Result<(), String> {
+        let review = self.state.review.lock().clone();
+        review.map_or(Ok(()), |review| review.check(proved))
+    }
 }
 
 impl State {
@@ -124,12 +138,25 @@ impl State {
         SessionBase { context: in_force.context.clone(), generation: self.generation.load(Ordering::Acquire) }
     }
 
-    fn replace(&self, fresh: InForce) {
+    /// `review` is there if others are trusted now.
+    fn replace(&self, fresh: InForce, review: Option<Review>) {
         let mut in_force = self.in_force.lock();
-        if fresh.material.of_trust != in_force.material.of_trust {
-            self.generation.fetch_add(1, Ordering::Release);
+        if let Some(review) = review {
+            self.generation.store(review.number(), Ordering::Release);
+            *self.review.lock() = Some(Arc::new(review));
         }
         *in_force = fresh;
+    }
+
+    /// How to look at the clients that are here, if others are trusted by this material than by what is in force.
+    fn review_by(&self, material: &Material) -> Result<Option<Review>, ErrorStack> {
+        let before = Arc::clone(&self.in_force.lock().material);
+        match (&material.trust, &before.trust) {
+            (Some(trust), Some(old)) if material.of_trust != before.of_trust => {
+                Review::new(Arc::clone(trust), old, self.review.lock().as_deref()).map(Some)
+            }
+            _ => Ok(None),
+        }
     }
 }
 
@@ -143,17 +170,18 @@ impl Reloadable for ServerTls {
             // Tickets stay good.
             return Ok(Fresh { what, apply: Box::new(|| {}) });
         }
-        let fresh = InForce::of(Arc::new(material), Instant::now())
-            .map_err(|error| failed(unusable(self.files.first())(PemError::Refused(error))))?;
+        let refused = |error| failed(unusable(self.files.first())(PemError::Refused(error)));
+        let review = self.state.review_by(&material).map_err(refused)?;
+        let fresh = InForce::of(Arc::new(material), Instant::now()).map_err(refused)?;
         let state = Arc::clone(&self.state);
-        Ok(Fresh { what, apply: Box::new(move || state.replace(fresh)) })
+        Ok(Fresh { what, apply: Box::new(move || state.replace(fresh, review)) })
     }
 }
 
 impl InForce {
     fn of(material: Arc<Material>, now: Instant) -> Result<InForce, ErrorStack> {
         let context = context_of(&material)?;
-        let lasts = material.trust.as_ref().and_then(ClientTrust::lasts).unwrap_or(TICKET_KEYS);
+        let lasts = material.trust.as_deref().and_then(ClientTrust::lasts).unwrap_or(TICKET_KEYS);
         Ok(InForce { material, context, until: now + lasts.min(TICKET_KEYS) })
     }
 }
@@ -184,7 +212,7 @@ impl Material {
                 lists.extend(pem::revocation_lists(&text).map_err(unusable(path))?);
                 of_trust.push(text);
             }
-            trust = Some(ClientTrust { required: clients.required, authorities, lists });
+            trust = Some(Arc::new(ClientTrust { required: clients.required, authorities, lists }));
         }
         Ok(Material { certificates, trust, of_certificates, of_trust })
     }
@@ -252,7 +280,7 @@ impl std::error::Error for ContextError {
 /// A context for each certificate. Sessions begin with the first one, whose keys are those of all tickets, and change when
 /// the client has said which name it wants.
 fn context_of(material: &Material) -> Result<SslContext, ErrorStack> {
-    let trust = material.trust.as_ref();
+    let trust = material.trust.as_deref();
     let contexts = material.certificates.iter().map(|certificate| builder_of(certificate, trust));
     let mut contexts = contexts.collect::<Result<Vec<_>, _>>()?.into_iter();
     // There is at least one.

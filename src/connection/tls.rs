@@ -15,6 +15,7 @@ use openssl::ssl::{ErrorCode, ShutdownState, Ssl, SslContext, SslStream};
 
 use crate::certificate::ClientCertificate;
 use crate::connection::client_trust;
+use crate::connection::trust_review::Proved;
 use crate::sync::Mutex;
 
 /// The most ciphertext that may come without a byte of plaintext in it. A record has 16 KiB, so this is nothing but
@@ -111,6 +112,14 @@ impl Session {
     pub fn client_certificate(&self) -> Option<ClientCertificate> {
         match &self.stream {
             MemoryStream::Accepted(stream) => Some(ClientCertificate::of(&*stream.ssl().peer_certificate()?)),
+            MemoryStream::Dialled(_) => None,
+        }
+    }
+
+    /// The same certificate as it was verified by the trust of this number, to be looked at again when that changes.
+    pub fn proved(&self, judged: u64) -> Option<Proved> {
+        match &self.stream {
+            MemoryStream::Accepted(stream) => Proved::of(stream.ssl(), judged),
             MemoryStream::Dialled(_) => None,
         }
     }

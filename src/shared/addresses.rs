@@ -1,5 +1,5 @@
 //! The lists of addresses of a running gateway. Each can be replaced as a whole while it runs; a connection is judged by
-//! what is there at its beginning.
+//! what is there at its beginning, and again after a reload.
 
 use std::fmt;
 use std::net::IpAddr;

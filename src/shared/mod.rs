@@ -4,6 +4,7 @@
 pub mod address_places;
 pub mod addresses;
 pub mod credit;
+pub mod entrance;
 pub mod failures;
 pub mod fanout;
 pub mod handshakes;
@@ -26,6 +27,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use log::info;
+
 use crate::authenticators::Auths;
 use crate::clock::Clock;
 use crate::config::{AtCapacity, Destination, EndpointSettings, Format, LinkId, Settings};
@@ -38,11 +41,13 @@ use crate::connection::socket::Socket;
 use crate::connection::tls::Session;
 use crate::dial::{CancelToken, Dialer};
 use crate::id::{Id, Mark};
+use crate::log_kind::DISCONNECTS;
 use crate::permits::{Permit, Semaphore};
 use crate::route::Routes;
 use crate::shared::address_places::AddressPlaces;
 use crate::shared::addresses::{Door, LiveRules};
 use crate::shared::credit::Budget;
+use crate::shared::entrance::Withdrawn;
 use crate::shared::failures::Failures;
 use crate::shared::handshakes::Handshakes;
 use crate::shared::link::Link;
@@ -208,13 +213,20 @@ impl Shared {
         let _ = rustix::io::write(&self.stop, &1u64.to_ne_bytes());
     }
 
-    /// Closes a client with 1008 if what it came in with is not valid any more.
+    /// Closes a client with 1008 if it would not be let in any more, and says whether it has.
     pub fn close_if_withdrawn(&self, client: &Client) -> bool {
-        let is_withdrawn = client.origin.identity.as_ref().is_some_and(|identity| !self.auths.holds(identity));
-        if is_withdrawn {
-            client.outbox().close(Some(1008), "Access withdrawn");
+        let Err(why) = self.check_access(client) else { return false };
+        info!(target: DISCONNECTS, "client {}: its access was withdrawn: {why}", client.id());
+        client.outbox().close(Some(1008), "Access withdrawn");
+        true
+    }
+
+    /// Whether a client would still be let in, as far as a reload can change that.
+    fn check_access(&self, client: &Client) -> Result<(), Withdrawn> {
+        if client.origin.identity.as_ref().is_some_and(|identity| !self.auths.holds(identity)) {
+            return Err(Withdrawn::Credential);
         }
-        is_withdrawn
+        client.entrance.check(client.origin.client_ip, &self.endpoints[client.room.endpoint()].addresses)
     }
 
     /// What ends a dial, or a wait for the next one, when the gateway stops.

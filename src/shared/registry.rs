@@ -12,6 +12,7 @@ use crate::id::Id;
 use crate::message::Origin;
 use crate::route::{Routes, Target};
 use crate::shared::address_places::Counted;
+use crate::shared::entrance::Entrance;
 use crate::shared::places::Place;
 use crate::shared::publisher::Publisher;
 use crate::shared::rooms::LiveRoom;
@@ -28,6 +29,8 @@ pub struct Client {
     pub peer: Arc<Peer>,
     /// Who it is, for the formats.
     pub origin: Origin,
+    /// How it came in.
+    pub entrance: Entrance,
     /// What it may do.
     pub rights: Rights,
     /// Whether it is here, for those that come later, if its endpoint tells them.

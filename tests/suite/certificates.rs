@@ -33,7 +33,8 @@ fn has_openssl(case: &str) -> bool {
     found
 }
 
-struct Authority(CertifiedIssuer<'static, KeyPair>);
+/// An authority of clients.
+pub(crate) struct Authority(CertifiedIssuer<'static, KeyPair>);
 
 fn named(name: &str) -> CertificateParams {
     let mut parameters = CertificateParams::new(Vec::new()).unwrap();
@@ -50,21 +51,27 @@ fn authority_named(name: &str) -> CertificateParams {
 }
 
 impl Authority {
-    fn root(name: &str) -> Authority {
+    pub(crate) fn root(name: &str) -> Authority {
         Authority(CertifiedIssuer::self_signed(authority_named(name), KeyPair::generate().unwrap()).unwrap())
     }
 
-    fn intermediate(&self, name: &str) -> Authority {
+    pub(crate) fn intermediate(&self, name: &str) -> Authority {
         let key = KeyPair::generate().unwrap();
         Authority(CertifiedIssuer::signed_by(authority_named(name), key, &self.0).unwrap())
     }
 
-    fn pem(&self) -> String {
+    pub(crate) fn pem(&self) -> String {
         self.0.pem()
     }
 
     /// Writes `name.pem` and `name.key`, with `behind` behind the certificate.
-    fn issue(&self, directory: &Path, name: &str, parameters: CertificateParams, behind: &str) -> Certificate {
+    pub(crate) fn issue(
+        &self,
+        directory: &Path,
+        name: &str,
+        parameters: CertificateParams,
+        behind: &str,
+    ) -> Certificate {
         let key = KeyPair::generate().unwrap();
         let made = parameters.signed_by(&key, &self.0).unwrap();
         fs::write(directory.join(format!("{name}.pem")), made.pem() + behind).unwrap();
@@ -73,9 +80,18 @@ impl Authority {
     }
 
     /// A list that revokes certificates with these serial numbers, in PEM form.
-    fn revoke(&self, serials: &[u64], until_year: i32) -> String {
-        let revoked = serials.iter().map(|serial| RevokedCertParams {
-            serial_number: SerialNumber::from(*serial),
+    pub(crate) fn revoke(&self, serials: &[u64], until_year: i32) -> String {
+        self.list(serials.iter().map(|serial| SerialNumber::from(*serial)), until_year)
+    }
+
+    /// A list that revokes the certificate with this serial number, however long it is.
+    pub(crate) fn revoke_number(&self, serial: &[u8]) -> String {
+        self.list([SerialNumber::from_slice(serial)].into_iter(), 4000)
+    }
+
+    fn list(&self, serials: impl Iterator<Item = SerialNumber>, until_year: i32) -> String {
+        let revoked = serials.map(|serial_number| RevokedCertParams {
+            serial_number,
             revocation_time: date_time_ymd(2020, 1, 1),
             reason_code: None,
             invalidity_date: None,
@@ -93,7 +109,7 @@ impl Authority {
 }
 
 /// A client's certificate of this serial number.
-fn client(name: &str, serial: u64) -> CertificateParams {
+pub(crate) fn client(name: &str, serial: u64) -> CertificateParams {
     let mut parameters = named(name);
     parameters.serial_number = Some(SerialNumber::from(serial));
     parameters

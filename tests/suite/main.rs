@@ -61,3 +61,4 @@ mod two_gateways;
 mod undelivered;
 mod welcome;
 mod wire;
+mod withdrawn;
