@@ -212,18 +212,14 @@ impl<'a> ReadLoop<'a> {
             Ok(count) => count,
             Err(error) => return self.lost("failed to read", &error),
         };
-        let (is_complete, is_full) = (collected.is_complete(), collected.is_full());
+        let is_turn_over = collected.is_complete() || collected.is_full();
         self.peer.heard.store(self.peer.outbox.clock().now(), Ordering::Relaxed);
-        if is_complete {
-            return self.hand_over(count, handler, |reader, turn| reader.end_whole(turn).map(|()| None));
-        }
-        self.arrived.bytes += count as u64;
-        self.note_begun();
-        if is_full {
-            // There may be more already. Bytes that bring no message give way to the others.
+        let flow = self.hand_over(count, handler, |reader, turn| reader.go_on(turn).map(|()| None));
+        if flow == Flow::Go && is_turn_over {
+            // There may be more already.
             std::thread::yield_now();
         }
-        Flow::Go
+        flow
     }
 
     /// Takes what one read brought, decrypted if need be.
@@ -339,11 +335,25 @@ impl<'a> ReadLoop<'a> {
     /// at most until the close deadline.
     #[inline(never)]
     fn broken_by_peer(&self, violation: &Violation) -> Flow {
-        self.peer.outbox.close(Some(violation.code), &violation.reason);
+        let outbox = &self.peer.outbox;
+        outbox.close(Some(violation.code), &violation.reason);
         let mut buffer = [0; READ];
-        while let Ok(1..) = self.peer.outbox.socket().recv(&mut buffer) {}
+        while let Ok(count @ 1..) = outbox.socket().recv(&mut buffer) {
+            if count == READ {
+                self.discard_rest();
+            }
+        }
         self.peer.outbox.wait_closed();
         Flow::End
+    }
+
+    /// Much is arriving that nobody wants: reads on in large pieces until the socket is empty, and gives way to the others
+    /// after each.
+    fn discard_rest(&self) {
+        let mut large = self.buffers.borrow();
+        while matches!(self.peer.outbox.socket().recv_now(&mut large), Ok(1..)) {
+            std::thread::yield_now();
+        }
     }
 
     /// The peer sends nothing more, but what it has asked for may still be on its way to it.

@@ -196,7 +196,7 @@ impl Reader {
     fn read_whole(&mut self, input: &[u8], sink: &mut impl Sink) -> Result<usize, Violation> {
         let Stage::Whole(collected) = &mut self.stage else { return Ok(0) };
         let count = collected.take(input);
-        self.end_whole(sink)?;
+        self.go_on(sink)?;
         Ok(count)
     }
 
@@ -213,23 +213,23 @@ impl Reader {
     }
 
     /// The message that is being collected, if one is: what comes next may be received straight into it. Call
-    /// [`end_whole`](Reader::end_whole) then.
+    /// [`go_on`](Reader::go_on) then.
     pub fn collected(&mut self) -> Option<&mut Collected> {
         if let Stage::Whole(collected) = &mut self.stage { Some(collected) } else { None }
     }
 
-    /// Hands over the message that was collected, if all of it has come.
-    pub fn end_whole(&mut self, sink: &mut impl Sink) -> Result<(), Violation> {
-        let stage = match &self.stage {
-            Stage::Whole(collected) if collected.is_complete() => std::mem::replace(&mut self.stage, BETWEEN),
-            _ => return Ok(()),
-        };
-        let Stage::Whole(collected) = stage else { return Ok(()) };
-        let (kind, data) = collected.end();
-        if kind == Kind::Text {
-            check_text(&data)?;
+    /// Checks what has come of the message that is being collected, and hands it over if that is all of it.
+    pub fn go_on(&mut self, sink: &mut impl Sink) -> Result<(), Violation> {
+        let Stage::Whole(collected) = &mut self.stage else { return Ok(()) };
+        if collected.is_wrong() {
+            return Err(not_utf8());
         }
-        sink.message(Message { kind, data });
+        if collected.is_complete()
+            && let Stage::Whole(collected) = std::mem::replace(&mut self.stage, BETWEEN)
+        {
+            let (kind, data) = collected.end();
+            sink.message(Message { kind, data });
+        }
         Ok(())
     }
 
@@ -297,8 +297,11 @@ fn whole(kind: Kind, data: Bytes) -> Message {
 
 /// Text must be UTF-8 (RFC 6455 section 8.1).
 fn check_text(payload: &[u8]) -> Result<(), Violation> {
-    let not_utf8 = |_| Violation { code: 1007, reason: NOT_UTF8.to_owned() };
-    std::str::from_utf8(payload).map(drop).map_err(not_utf8)
+    std::str::from_utf8(payload).map(drop).map_err(|_| not_utf8())
+}
+
+fn not_utf8() -> Violation {
+    Violation { code: 1007, reason: NOT_UTF8.to_owned() }
 }
 
 fn config(max_message: usize) -> WebSocketConfig {
@@ -319,7 +322,7 @@ fn violation(error: &tungstenite::Error) -> Violation {
             return too_long(*size as u64, *max_size);
         }
         Error::Capacity(error) => (1009, error.to_string()),
-        Error::Utf8(_) => (1007, NOT_UTF8.to_owned()),
+        Error::Utf8(_) => return not_utf8(),
         Error::Protocol(error) => (1002, error.to_string()),
         other => (1002, other.to_string()),
     };
@@ -481,6 +484,30 @@ mod tests {
         for (name, wire, code) in table {
             let violation = read_all(&mut Reader::new(Role::Server, 100), &wire, 1000).unwrap_err();
             assert_eq!(violation.code, code, "{name}: {violation:?}");
+        }
+    }
+
+    #[test]
+    fn a_long_text_is_checked_as_it_comes_wherever_it_is_cut() {
+        let text = "aé€😀".repeat(3 * LARGE / 10);
+        for step in [1, 7, 4096, LARGE, 1 << 20] {
+            let events =
+                read_all(&mut Reader::new(Role::Server, 1 << 20), &masked(0x81, text.as_bytes()), step).unwrap();
+            assert_eq!(events, [Event::Message(Message { kind: Kind::Text, data: text.clone().into() })], "{step}");
+        }
+        let wrong_at = LARGE + 3;
+        let mut wrong = text.clone().into_bytes();
+        wrong[wrong_at] = 0xff;
+        let half = &text.as_bytes()[..text.len() - 1];
+        for (name, payload, come) in [("wrong", &wrong[..], wrong_at + 1), ("half a character", half, half.len())] {
+            let wire = masked(0x81, payload);
+            let header = wire.len() - payload.len();
+            let mut reader = Reader::new(Role::Server, 1 << 20);
+            let read = (1..=wire.len()).find_map(|end| {
+                let read = reader.read(&mut wire[end - 1..end].to_vec(), &mut Vec::<Event>::new());
+                read.err().map(|violation| (end, violation.code))
+            });
+            assert_eq!(read, Some((header + come, 1007)), "{name}");
         }
     }
 
