@@ -87,7 +87,7 @@ impl Collected {
         if self.kind != Kind::Text {
             return false;
         }
-        match std::str::from_utf8(&self.data[self.checked..]) {
+        match simdutf8::compat::from_utf8(&self.data[self.checked..]) {
             Ok(text) => self.checked += text.len(),
             // A character of which a part has come is not wrong while there is more to come.
             Err(error) if error.error_len().is_some() || self.is_complete() => return true,

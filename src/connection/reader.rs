@@ -297,7 +297,7 @@ fn whole(kind: Kind, data: Bytes) -> Message {
 
 /// Text must be UTF-8 (RFC 6455 section 8.1).
 fn check_text(payload: &[u8]) -> Result<(), Violation> {
-    std::str::from_utf8(payload).map(drop).map_err(|_| not_utf8())
+    simdutf8::basic::from_utf8(payload).map(drop).map_err(|_| not_utf8())
 }
 
 fn not_utf8() -> Violation {
