@@ -164,6 +164,7 @@ fn admit(
         listener: Arc::clone(&listener.settings),
         door: Arc::clone(door),
         trusted,
+        is_named: false,
         connection,
         handshake: Some(handshake),
     };

@@ -14,6 +14,8 @@ use crate::http::request::{self, Request};
 pub struct Approach {
     /// The client's address; `None` on a Unix socket.
     pub address: Option<IpAddr>,
+    /// Whether a trusted proxy has named it in a header; it may be the proxy's own.
+    pub is_named: bool,
     /// The client and the proxies that its request came through, as far as they are trusted.
     pub way: Vec<IpAddr>,
     /// Whether the client speaks TLS.
@@ -56,6 +58,7 @@ pub fn approach(
     let name = said.host.unwrap_or_else(|| request.host.to_owned());
     Ok(Approach {
         address: said.way.first().copied().unwrap_or(address),
+        is_named: !said.way.is_empty(),
         way: said.way.iter().copied().chain([address]).flatten().collect(),
         is_tls: said.is_tls.unwrap_or(is_tls),
         host: AskedHost { name, is_forwarded },
@@ -78,7 +81,7 @@ mod tests {
         let expected = |way: &[&str], is_tls, host: &str| {
             let way: Vec<IpAddr> = way.iter().map(|address| address.parse().unwrap()).collect();
             let host = AskedHost { name: host.to_owned(), is_forwarded: host != "inside" };
-            Approach { address: way.first().copied(), way, is_tls, host }
+            Approach { address: way.first().copied(), is_named: way.len() > 1, way, is_tls, host }
         };
         for (by, trusted, approached) in [
             (ClientAddress::Socket, None, expected(&["10.0.0.1"], false, "inside")),

@@ -58,12 +58,18 @@ impl Bucket {
         self.left >= clamped(count.into())
     }
 
+    /// How long until so many are there; nothing if they are. It was filled just now.
+    pub fn time_until(&self, count: u64, rate: Rate, now: Instant) -> Duration {
+        self.time_to(clamped(count.into()), rate, now)
+    }
+
     fn fill(&mut self, rate: Rate, now: Instant) {
         let per_second = u128::from(rate.per_second.max(1));
         let gained = now.saturating_duration_since(self.filled).as_nanos() * per_second / SECOND;
         let left = i128::from(self.left) + gained as i128;
-        if left >= i128::from(rate.burst) {
-            *self = Bucket { left: clamped(rate.burst.into()), filled: now.max(self.filled) };
+        let full = clamped(rate.burst.into());
+        if left >= i128::from(full) {
+            *self = Bucket { left: full, filled: now.max(self.filled) };
             return;
         }
         self.left = left as i64;
@@ -122,6 +128,7 @@ mod tests {
         assert_eq!(bucket.settle(rate, begin + Duration::from_millis(300)), Duration::from_millis(200));
         assert_eq!(bucket.settle(rate, begin + Duration::from_millis(500)), Duration::ZERO);
         assert!(!bucket.has(1));
+        assert_eq!(bucket.time_until(1, rate, begin + Duration::from_millis(500)), Duration::from_millis(10));
         for huge in [u64::MAX, u64::MAX, u64::MAX] {
             assert!(!bucket.take(huge));
         }
@@ -129,6 +136,10 @@ mod tests {
         assert!(
             bucket.settle(Rate { per_second: u64::MAX, burst: u64::MAX }, begin + Duration::from_secs(9)).is_zero()
         );
+        // However large the burst, what is saved never turns into what is owed.
+        let huge = Rate { per_second: 1000, burst: u64::MAX };
+        let mut bucket = Bucket::new(huge, begin);
+        assert!(bucket.settle(huge, begin + Duration::from_secs(1)).is_zero() && bucket.take(1));
     }
 
     proptest! {

@@ -143,9 +143,9 @@ fn cookies(head: &[u8], name: &str) -> Vec<String> {
     let mut values = Vec::new();
     for header in request::header_values(head, "Cookie") {
         for pair in String::from_utf8_lossy(&header).split(';') {
-            if let Some((own, value)) = pair.trim().split_once('=').filter(|(own, _)| own.trim() == name) {
-                debug_assert_eq!(own.trim(), name);
-                let value = value.trim();
+            // No other blanks than those of ASCII, as where it is taken out.
+            if let Some((_, value)) = pair.split_once('=').filter(|(own, _)| own.trim_ascii() == name) {
+                let value = value.trim_ascii();
                 let bare = value.strip_prefix('"').and_then(|value| value.strip_suffix('"'));
                 values.push(bare.unwrap_or(value).to_owned());
             }
@@ -257,6 +257,7 @@ mod tests {
             ("/", &["Authorization: 1"], None),
             ("/", &["Authorization: \u{ff}"], None),
             ("/", &["Cookie: Session=1; sessions=2; mysession=3; session"], None),
+            ("/", &["Cookie: \u{a0}session=1"], None),
             ("/", &["Cookie: a=b", "Cookie: session = 4"], Some("4 in the cookie")),
             ("/?%74oken=%31+2", &[], Some("1+2 in the query")),
             ("/?token", &[], Some(" in the query")),

@@ -16,6 +16,7 @@ use crate::auth::jwk::KeySet;
 use crate::auth::jwt::{self, Flaw};
 use crate::auth::{self, Keys};
 use crate::config::{AuthKind, AuthSettings};
+use crate::http::refusal::Refusal;
 use crate::identity::{Identity, Proof};
 use crate::reload::{Fresh, Reloadable};
 use crate::secret::Secret;
@@ -47,12 +48,25 @@ pub struct Checked {
 }
 
 /// Why a credential was not found to be right.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NotChecked {
     /// It is wrong, for a reason that goes on after "it " if there is more to say.
     Wrong(Option<Flaw>),
     /// So many passwords wait to be checked that its turn did not come in time.
     Busy,
+    /// Its turn came, and by then nobody listened to it any more.
+    Unheard(Refusal),
+}
+
+/// What an attempt to come in is bound to.
+pub struct Attempt<'a> {
+    /// A password whose turn has not come by then is not checked.
+    pub deadline: Instant,
+    /// Whether credentials of this peer are still looked at. It is asked again when a password's turn has come: many wait
+    /// at once, and those before it may have been wrong.
+    pub is_heard: &'a dyn Fn() -> Result<(), Refusal>,
+    /// Is told once if a credential was wrong.
+    pub has_failed: &'a dyn Fn(),
 }
 
 /// All of them, in the order of the settings.
@@ -128,8 +142,8 @@ impl Auth {
         self.settings.kind.scheme()
     }
 
-    /// Whose credential this is. A password waits for its turn until the deadline at most.
-    pub fn check(&self, credential: &Credential, deadline: Instant) -> Result<Checked, NotChecked> {
+    /// Whose credential this is. A password waits for its turn.
+    pub fn check(&self, credential: &Credential, attempt: &Attempt<'_>) -> Result<Checked, NotChecked> {
         let checked = |name: &str, digest, is_hashed| {
             let identity = Identity::new(name, BTreeMap::new(), Proof { auth: self.index, digest });
             Checked { identity, claims: Map::new(), is_hashed, left: None }
@@ -144,7 +158,8 @@ impl Auth {
                 if let Some(digest) = users.remembers(&user, password.expose(), Instant::now()) {
                     return Ok(checked(&user, digest, false));
                 }
-                let _turn = self.gate.enter(deadline).ok_or(NotChecked::Busy)?;
+                let _turn = self.gate.enter(attempt.deadline).ok_or(NotChecked::Busy)?;
+                (attempt.is_heard)().map_err(NotChecked::Unheard)?;
                 // It may have been found right while this one waited.
                 let now = Instant::now();
                 let remembered = || users.remembers(&user, password.expose(), now);
@@ -169,10 +184,11 @@ impl Auth {
     }
 }
 
-/// What stands behind `Basic` (RFC 7617 section 2).
+/// What stands behind `Basic`. RFC 7617 section 2 has no control characters in it; bcrypt takes `a`, a zero and `a` for
+/// the password `a`.
 fn user_and_password(text: &str) -> Option<(String, Secret)> {
     let decoded = String::from_utf8(data_encoding::BASE64.decode(text.as_bytes()).ok()?).ok()?;
-    let (user, password) = decoded.split_once(':')?;
+    let (user, password) = decoded.split_once(':').filter(|_| !decoded.contains(char::is_control))?;
     Some((user.to_owned(), Secret::new(password)))
 }
 
@@ -195,7 +211,8 @@ mod tests {
         let auths = Auths::new(&[settings]).unwrap();
         let check = |token| {
             let credential = Credential { place: Place::Cookie, text: Secret::new(token) };
-            auths.get(0).check(&credential, Instant::now()).map(|checked| checked.identity)
+            let attempt = Attempt { deadline: Instant::now(), is_heard: &|| Ok(()), has_failed: &|| {} };
+            auths.get(0).check(&credential, &attempt).map(|checked| checked.identity)
         };
         let old = check("old").unwrap();
         fs::write(&file, "b").unwrap();
@@ -222,6 +239,8 @@ mod tests {
             ("YQ==", None),
             ("/zo=", None),
             ("a:b", None),
+            ("YTpiAGI=", None),
+            ("YQA6Yg==", None),
         ] {
             let read = user_and_password(text);
             let read = read.as_ref().map(|(user, password)| (&**user, password.expose()));

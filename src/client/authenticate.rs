@@ -2,11 +2,11 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::auth::allow::{self, Rights};
 use crate::auth::credentials::{self, Credential, Places};
-use crate::authenticators::{Auth, Auths, Checked, NotChecked};
+use crate::authenticators::{Attempt, Auth, Auths, Checked, NotChecked};
 use crate::config::{Destination, EndpointSettings, RoomSource};
 use crate::http::refusal::Refusal;
 use crate::http::request::Request;
@@ -48,14 +48,15 @@ pub struct Access {
 /// answer to a wrong credential is the same as to none, whichever it is. `path` is that of its room, as people read it.
 ///
 /// # Errors
-/// 400 for a place that is filled twice, 401 if no credential is right, 503 if there was no time to find out, 403 if the identity may not connect there.
+/// 400 for a place that is filled twice, 401 if no credential is right, 503 if there was no time to find out, 403 if the
+/// identity may not connect there, and what the attempt says where it is not heard any more.
 pub fn authenticate(
     auths: &Auths,
     endpoint: &EndpointSettings,
     head: &[u8],
     request: &Request<'_>,
     path: impl Fn() -> String,
-    deadline: Instant,
+    attempt: &Attempt<'_>,
 ) -> Result<Access, Refusal> {
     if endpoint.auth.is_empty() {
         return Ok(Access { identity: None, rights: Rights::ALL, is_hashed: false, left: None });
@@ -66,27 +67,36 @@ pub fn authenticate(
     }
     let mut tried = Vec::new();
     for (auth, credential) in credentials.iter().flat_map(|(auth, found)| found.iter().map(move |one| (auth, one))) {
-        match auth.check(credential, deadline) {
-            Ok(checked) => return authorise(endpoint, checked, &path()),
+        match auth.check(credential, attempt) {
+            Ok(checked) => {
+                // The one in the same place is this one, and only not another [[auth]]'s. But who has one that is right
+                // cannot try others beside it as often as he likes.
+                if tried.iter().any(|(place, _)| *place != credential.place) {
+                    (attempt.has_failed)();
+                }
+                return authorise(endpoint, checked, &path());
+            }
             Err(NotChecked::Wrong(flaw)) => {
                 let why = flaw.map(|flaw| format!(" (it {flaw})")).unwrap_or_default();
-                tried.push(format!("the one {} is none of {:?}{why}", credential.place, auth.settings.name));
+                let told = format!("the one {} is none of {:?}{why}", credential.place, auth.settings.name);
+                tried.push((credential.place, told));
             }
             Err(NotChecked::Busy) => return Err(Refusal::new(503, "too many passwords wait to be checked")),
+            Err(NotChecked::Unheard(refusal)) => return Err(refusal),
         }
     }
-    let advice = if tried.is_empty() { "it has none".to_owned() } else { tried.join(", ") };
-    let mut challenges: Vec<_> = of_endpoint(auths, endpoint).map(|auth| auth.scheme().challenge()).collect();
-    challenges.dedup();
+    let told: Vec<String> = tried.into_iter().map(|(_, told)| told).collect();
+    if !told.is_empty() {
+        (attempt.has_failed)();
+    }
+    let advice = if told.is_empty() { "it has none".to_owned() } else { told.join(", ") };
+    let mut challenges: Vec<&str> = Vec::new();
+    for challenge in of_endpoint(auths, endpoint).map(|auth| auth.scheme().challenge()) {
+        if !challenges.contains(&challenge) {
+            challenges.push(challenge);
+        }
+    }
     Err(Refusal::new(401, "this endpoint asks for a credential").with_advice(advice).asking(challenges))
-}
-
-/// Whether a request has a credential where its endpoint looks for one.
-pub fn has_credential(auths: &Auths, endpoint: &EndpointSettings, head: &[u8], request: &Request<'_>) -> bool {
-    of_endpoint(auths, endpoint).any(|auth| {
-        let found = credentials::find(&auth.settings.places, auth.scheme(), head, request);
-        found.is_ok_and(|found| !found.is_empty())
-    })
 }
 
 /// What an identity may do at this path of an endpoint.

@@ -10,10 +10,11 @@ use log::{debug, info};
 
 use crate::address::list::AddressList;
 use crate::approach::{self, Approach};
+use crate::authenticators::Attempt;
 use crate::client::admission::{self, Admission};
 use crate::client::authenticate::{self, Access, authenticate};
 use crate::client::rejection::{LastWords, Rejection, Why, only_to_close, refused, refused_as, unread};
-use crate::clock;
+use crate::clock::{self, Ticks};
 use crate::config::{AtCapacity, ClientAddress, EventKind, ListenerSettings, Refuse, Welcome};
 use crate::connection::frame::Frame;
 use crate::connection::handshake::{Head, Stream};
@@ -26,6 +27,7 @@ use crate::events::tell_of_client;
 use crate::format;
 use crate::http::refusal::{Body, Refusal};
 use crate::http::request::{self, Request};
+use crate::http::token::is_token;
 use crate::id::Id;
 use crate::log_kind::{CONNECTS, HANDSHAKES, REFUSALS};
 use crate::message::{Kind, Message, Origin};
@@ -66,6 +68,8 @@ pub struct Incoming {
     pub door: Arc<Door>,
     /// The proxies that may say whose connection it is, if it comes from one of them.
     pub trusted: Option<Arc<AddressList>>,
+    /// Whether one of them has said it.
+    pub is_named: bool,
     /// It counts as a connection.
     pub connection: Counted,
     /// It counts as a handshake, until it has said all that it has to say.
@@ -76,6 +80,7 @@ impl Incoming {
     /// A proxy has said whose connection this is.
     fn is_from(&mut self, address: Option<IpAddr>, shown: &str) {
         self.address = address;
+        self.is_named = true;
         self.from = format!("{shown} via {}", self.from);
         if let Some(handshake) = &mut self.handshake {
             handshake.move_to(address);
@@ -150,7 +155,7 @@ fn approach(incoming: &mut Incoming, head: &[u8], request: &Request<'_>) -> Resu
     let approach = approach::approach(by, incoming.trusted.as_deref(), socket, head, request)?;
     // Otherwise it was judged before.
     if incoming.trusted.is_some() && by != ClientAddress::ProxyProtocol {
-        if approach.address != incoming.address {
+        if approach.is_named {
             incoming.is_from(approach.address, &shown(approach.address));
         }
         incoming
@@ -165,7 +170,7 @@ fn approach(incoming: &mut Incoming, head: &[u8], request: &Request<'_>) -> Resu
 /// Counts a connection for the address that a proxy has named; that of a socket was counted before. A proxy that connects
 /// on its own behalf, to check whether we are there, is not limited.
 fn count_address(shared: &Shared, incoming: &mut Incoming, address: Option<IpAddr>) -> Result<(), AddressFull> {
-    if incoming.trusted.as_ref().is_some_and(|trusted| !trusted.contains(address)) {
+    if incoming.is_named {
         incoming.connection.is_from(shared.address_places.enter(address, Instant::now())?);
     }
     Ok(())
@@ -182,15 +187,14 @@ fn identify(
 ) -> Result<Access, Rejection> {
     let endpoint = &shared.endpoints[admission.room.endpoint()];
     let path = || shared.routes.show(&admission.room).to_string();
+    let is_heard = || not_locked_out(shared, address);
+    let has_failed = || shared.failures.count(address, Instant::now());
     if !endpoint.settings.auth.is_empty() {
-        not_locked_out(shared, address).map_err(refused)?;
+        is_heard().map_err(refused)?;
     }
-    authenticate(&shared.auths, &endpoint.settings, head, request, path, deadline).map_err(|refusal| {
-        if refusal.status == 401 && authenticate::has_credential(&shared.auths, &endpoint.settings, head, request) {
-            shared.failures.count(address, Instant::now());
-        }
-        unauthorized(shared, admission, request, endpoint, refusal)
-    })
+    let attempt = Attempt { deadline, is_heard: &is_heard, has_failed: &has_failed };
+    authenticate(&shared.auths, &endpoint.settings, head, request, path, &attempt)
+        .map_err(|refusal| unauthorized(shared, admission, request, endpoint, refusal))
 }
 
 /// Whether a credential from this address is looked at.
@@ -305,6 +309,8 @@ struct Asked {
     user_agent: Option<Arc<str>>,
     description: Option<Arc<str>>,
     access: Access,
+    /// When its credential ends. Fixed here: its upstream may yet take long to answer.
+    expires_at: Option<Ticks>,
 }
 
 impl Asked {
@@ -313,8 +319,10 @@ impl Asked {
         let secrets = authenticate::places(&shared.auths, &shared.endpoints[room.endpoint()].settings);
         let query = request.query.map(|query| authenticate::query(&secrets, query));
         let describe = || format::describe(&routes.show(room).to_string(), routes.parameters(room), query.as_deref());
+        let expires_at = access.left.map(|left| shared.clock.now().saturating_add(clock::ticks(left)));
         Asked {
             access,
+            expires_at,
             user_agent: request.user_agent.map(|agent| agent[..agent.floor_char_boundary(USER_AGENT_MAX)].into()),
             description: shared.endpoints[room.endpoint()].describes.then(describe),
         }
@@ -353,14 +361,10 @@ fn enter(shared: &Arc<Shared>, incoming: Incoming, granted: Granted<'_>, behind:
     let is_tls = session.is_some();
     let is_session_ended = session.as_mut().is_some_and(Session::is_ended_by_peer);
     let peer = shared.add_peer(Name::Client, id, socket, session, &endpoint.profile);
-    asked
-        .access
-        .left
-        .into_iter()
-        .for_each(|left| peer.expire_at(shared.clock.now().saturating_add(clock::ticks(left))));
+    asked.expires_at.into_iter().for_each(|tick| peer.expire_at(tick));
     let connected_at = SystemTime::now();
     let subprotocol = admission.subprotocol.as_deref().map(Arc::from);
-    let Asked { user_agent, description, access: Access { identity, rights, is_hashed, .. } } = asked;
+    let Asked { user_agent, description, access: Access { identity, rights, is_hashed, .. }, .. } = asked;
     let origin =
         Origin { session: id, client_ip: address, user_agent, subprotocol, connected_at, identity, description };
     let presence = endpoint.settings.events.contains(&EventKind::Present).then(Arc::default);
@@ -425,7 +429,8 @@ fn unauthorized(
     // A relay's server is not asked, and a browser wants an answer to what it has offered.
     let secrets = authenticate::places(&shared.auths, &endpoint.settings);
     let is_secret = |name: &str| secrets.iter().any(|places| places.is_subprotocol(name));
-    let offered = || request.subprotocols.iter().find(|name| endpoint.dialer.is_some() && !is_secret(name)).copied();
+    let is_answer = |name: &str| endpoint.dialer.is_some() && is_token(name) && !is_secret(name);
+    let offered = || request.subprotocols.iter().copied().find(|name| is_answer(name));
     let subprotocol = admission.subprotocol.as_deref().or_else(offered);
     let last_words = LastWords::Answer(only_to_close(admission.key, subprotocol, code, reason));
     Rejection { why: Why::Unauthorized(code, refusal), last_words }

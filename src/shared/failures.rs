@@ -45,7 +45,8 @@ impl Failures {
         let mut table = self.table.lock();
         let (bucket, _) = table.entries.get_mut(&Source::of(address))?;
         bucket.settle(rate, now);
-        (!bucket.has(cost)).then(|| (cost / rate.per_second.max(1)).max(1))
+        let left = bucket.time_until(cost, rate, now);
+        (!left.is_zero()).then(|| left.as_secs_f64().ceil() as u64)
     }
 
     /// A credential from this address was wrong. Those of Unix sockets are all from one place, and not counted.
@@ -96,10 +97,13 @@ mod tests {
         }
         assert_eq!(failures.locked_out(address(1), now), Some(10));
         assert_eq!(failures.locked_out(address(2), now), None);
-        assert!(failures.locked_out(address(1), now + Duration::from_millis(9_900)).is_some());
+        assert_eq!(failures.locked_out(address(1), now + Duration::from_millis(9_900)), Some(1));
         assert_eq!(failures.locked_out(address(1), now + Duration::from_secs(10)), None);
         failures.count(address(1), now + Duration::from_secs(10));
-        assert!(failures.locked_out(address(1), now + Duration::from_secs(10)).is_some());
+        assert_eq!(failures.locked_out(address(1), now + Duration::from_secs(10)), Some(10));
+        // Some that were looked at all at once.
+        failures.count(address(1), now + Duration::from_secs(10));
+        assert_eq!(failures.locked_out(address(1), now + Duration::from_secs(11)), Some(19));
     }
 
     #[test]

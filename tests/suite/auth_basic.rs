@@ -140,6 +140,58 @@ fn attempts_that_get_no_turn_in_time_are_503_and_hold_no_thread_beyond_the_deadl
     crate::harness::eventually("the threads have ended", crate::harness::DEADLINE, || gateway.threads() <= before);
 }
 
+#[test]
+fn s20_of_many_attempts_that_wait_at_once_no_more_are_looked_at_than_may_fail() {
+    const ATTEMPTS: usize = 24;
+    let (_directory, file) = directory();
+    htpasswd(&file, &["-B", "-C", "9"], &[("ada", "hunter2")]);
+    let limit = "[gateway]\nfailed_credentials = { most = 3, within = \"1h\" }";
+    let gateway = Gateway::start(&format!("{limit}\n{}", config(&file)));
+    // All of them are there before the third has failed.
+    let mut clients: Vec<Raw> = (0..ATTEMPTS).map(|_| gateway.raw("plain")).collect();
+    for (number, client) in clients.iter_mut().enumerate() {
+        client.send(request("/", &[&basic("ada", &number.to_string())]).as_bytes());
+    }
+    let count = |status: &str, heads: &[String]| heads.iter().filter(|head| head[9..12] == *status).count();
+    let heads: Vec<String> = clients.iter_mut().map(Raw::head).collect();
+    let (wrong, unheard) = (count("401", &heads), count("429", &heads));
+    assert_eq!(wrong + unheard, ATTEMPTS, "{heads:?}");
+    // Those beside the third, and those whose turn comes before it has been counted.
+    let at_once = (thread::available_parallelism().unwrap().get() / 2).max(1);
+    assert!((3..3 + 2 * at_once).contains(&wrong), "{wrong} were looked at");
+}
+
+#[test]
+fn s20_a_wrong_password_beside_a_right_token_counts() {
+    let (_directory, file) = directory();
+    htpasswd(&file, &["-B", "-C", "4"], &[("ada", "hunter2")]);
+    let tokens = files_of(&[("bob", "hunter2-bob")]);
+    let config = config(&file).replace("auth = [\"staff\"]", "auth = [\"staff\", \"others\", \"all\"]");
+    let auth = |name: &str, more: &str| {
+        let file = tokens.path().join("tokens.txt").display().to_string();
+        format!("[[auth]]\nname = \"{name}\"\nkind = \"tokens\"\nfile = {file:?}\n{more}\n")
+    };
+    let others = files_of(&[("eve", "hunter2-eve")]);
+    let others = auth("others", "").replace(&*tokens.path().to_string_lossy(), &others.path().to_string_lossy());
+    let limit = "[gateway]\nfailed_credentials = { most = 5, within = \"1h\" }";
+    let gateway = Gateway::start(&format!("{limit}\n{config}{others}{}", auth("all", "cookie = \"session\"")));
+    let status = |lines: &[&str]| {
+        let mut client = gateway.raw("plain");
+        client.send(request("/", lines).as_bytes());
+        client.head()[9..12].to_owned()
+    };
+    // A token that only the second of two knows is no wrong one.
+    for _ in 0..10 {
+        assert_eq!(status(&["Authorization: Bearer hunter2-bob"]), "101");
+    }
+    let (wrong, cookie) = (basic("ada", "hunter3"), "Cookie: session=hunter2-bob");
+    for _ in 0..5 {
+        assert_eq!(status(&[&wrong, cookie]), "101");
+    }
+    assert_eq!(status(&[&wrong, cookie]), "429");
+    assert_eq!(status(&[cookie]), "429");
+}
+
 /// A gateway on these tokens, and clients that came in with those of these names.
 fn tokens(files: &TempDir, names: [&str; 2]) -> (Gateway, [Raw; 2]) {
     let file = files.path().join("tokens.txt").display().to_string();

@@ -2,12 +2,14 @@
 
 use std::collections::HashMap;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use data_encoding::BASE64URL_NOPAD;
 use tempfile::TempDir;
 
-use crate::harness::{Gateway, LISTENERS, Raw, process, request};
+use crate::auth::write;
+use crate::harness::jwt::{seconds_from_now, signed};
+use crate::harness::{Gateway, LISTENERS, Raw, Remote, pass, process, request};
 use crate::real_clients::{installed, source};
 
 /// Tokens by name, and the directory with the keys.
@@ -127,6 +129,30 @@ fn a_connection_ends_when_its_token_does() {
     stays.send_text("still here");
     assert_eq!(stays.text(), "still here");
     assert_eq!(status(gateway.raw("plain"), "/", &bearer(&tokens["short"])), "401");
+}
+
+#[test]
+fn the_time_that_a_server_takes_to_answer_is_no_gift_to_its_client() {
+    const SECRET: &str = "hunter2-of-thirty-two-bytes-at-least";
+    let (directory, server) = (tempfile::tempdir().unwrap(), Remote::up());
+    write(&directory.path().join("secret.txt"), SECRET);
+    let gateway = Gateway::start(&format!(
+        "{LISTENERS}[[auth]]\nname = \"login\"\nkind = \"jwt\"\nalgorithm = \"HS256\"\nfile = {:?}\nleeway = \"off\"\n\
+         [[endpoint]]\npath = \"/\"\nauth = [\"login\"]\nrelay = {{ url = \"{}\", proxy = \"off\" }}\n",
+        directory.path().join("secret.txt").display().to_string(),
+        server.url()
+    ));
+    let claims = format!("{{\"sub\":\"ada\",\"exp\":{}}}", seconds_from_now(5));
+    let mut client = gateway.raw("plain");
+    client.send(request("/", &[&bearer(&signed("{\"alg\":\"HS256\"}", &claims, SECRET.as_bytes()))]).as_bytes());
+    let mut upstream = server.accept_raw();
+    let head = upstream.head();
+    pass(Duration::from_secs(4));
+    upstream.answer_upgrade(&head, &[]);
+    let let_in = Instant::now();
+    assert!(client.head().starts_with("HTTP/1.1 101 "));
+    client.closed_with(1008, "Token expired");
+    assert!(let_in.elapsed() < Duration::from_secs(4), "{:?}", let_in.elapsed());
 }
 
 #[test]

@@ -91,6 +91,10 @@ fn l2_behind_a_proxy_the_address_that_it_names_counts() {
     assert!(is_too_many(&head), "{head}");
     gateway.wait_for_log("198.51.100.7 has 2 connections (max_address_connections)");
     assert!(is_accepted(&of("198.51.100.8").0));
+    // Also one that is itself on the list of proxies.
+    let own = [of("127.0.0.1"), of("127.0.0.1")];
+    assert!(own.iter().all(|(head, _)| is_accepted(head)));
+    assert!(is_too_many(&of("127.0.0.1").0));
     drop(held);
     eventually("a place is free again", DEADLINE / 2, || is_accepted(&of("198.51.100.7").0));
 }
