@@ -285,7 +285,7 @@ fn h11_nginx_says_where_its_clients_come_from() {
     const HOST: &str = "proxy_set_header Host $http_host;";
     for (by, lines) in [
         ("x-forwarded-for", super::documents::block_with("nginx", "X-Forwarded-For")),
-        ("forwarded", super::documents::block_with("nginx", "Forwarded \"for=")),
+        ("forwarded", super::documents::block_with("nginx", "Forwarded \"host=")),
     ] {
         let (gateway, (_kept, port)) = (behind_real(by), port());
         let listen = format!("listen 80;\nlisten 127.0.0.1:{port};");
@@ -293,6 +293,16 @@ fn h11_nginx_says_where_its_clients_come_from() {
         let Some(_proxy) = nginx(&gateway, &[(HOST, lines), ("listen 80;", &listen)]) else { return };
         let forged = ["X-Forwarded-For: 6.6.6.6", "Forwarded: for=6.6.6.6", "X-Forwarded-Host: evil"];
         assert_eq!(client_ip(&mut Raw::plain_from(OTHER, port), &forged), "127.0.0.3", "{by}");
+        // A Host that goes on behind the quotes that the recipe puts around it.
+        for host in ["x\",for=\"6.6.6.6", "x\",for=6.6.6.6,y=\"", "x\";for=6.6.6.6;y=\"", "x\";y=", "x\\"] {
+            let mut client = Raw::plain_from(OTHER, port);
+            client.send(request("/", &[]).replace("Host: localhost", &format!("Host: {host}")).as_bytes());
+            if client.head().starts_with("HTTP/1.1 101 ") {
+                client.send_text("1");
+                let seen: serde_json::Value = serde_json::from_str(&client.text()).unwrap();
+                assert_eq!(seen["metadata"]["clientIp"], "127.0.0.3", "{by} with Host {host}");
+            }
+        }
         works(Raw::plain_from(OTHER, port), "gate.example");
         gateway.wait_for_log("(127.0.0.3 via 127.0.0.1:");
         assert_eq!(
