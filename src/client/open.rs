@@ -13,9 +13,9 @@ use crate::approach::{self, Approach};
 use crate::authenticators::Attempt;
 use crate::client::admission::{self, Admission};
 use crate::client::authenticate::{self, Access, authenticate};
-use crate::client::rejection::{LastWords, Rejection, Why, only_to_close, refused, refused_as, unread};
+use crate::client::rejection::{LastWords, Rejection, Why, at_capacity, refused, refused_as, unauthorized, unread};
 use crate::clock::{self, Ticks};
-use crate::config::{AtCapacity, ClientAddress, EventKind, ListenerSettings, Refuse, Welcome};
+use crate::config::{ClientAddress, EventKind, ListenerSettings, Welcome};
 use crate::connection::frame::Frame;
 use crate::connection::handshake::{Head, Stream};
 use crate::connection::peer::Name;
@@ -27,7 +27,6 @@ use crate::events::tell_of_client;
 use crate::format;
 use crate::http::refusal::{Body, Refusal};
 use crate::http::request::{self, Request};
-use crate::http::token::is_token;
 use crate::id::Id;
 use crate::log_kind::{CONNECTS, HANDSHAKES, REFUSALS};
 use crate::message::{Kind, Message, Origin};
@@ -37,7 +36,7 @@ use crate::shared::addresses::{Door, Shut};
 use crate::shared::entrance::Entrance;
 use crate::shared::handshakes::HandshakePlace;
 use crate::shared::members::Step;
-use crate::shared::places::{Full, Place, Places};
+use crate::shared::places::{Place, Places};
 use crate::shared::publisher::Publisher;
 use crate::shared::refused::Cause;
 use crate::shared::registry::{Client, Registration};
@@ -410,43 +409,5 @@ fn welcome(welcome: &Welcome, now: SystemTime) -> Option<Message> {
         Welcome::Off => None,
         Welcome::N8n => Some(format::welcome_n8n(now)),
         Welcome::Text(text) => Some(Message { kind: Kind::Text, data: text.clone().into() }),
-    }
-}
-
-/// What the client gets that is not let in by who it is, as the endpoint says.
-fn unauthorized(
-    shared: &Shared,
-    admission: &Admission<'_>,
-    request: &Request<'_>,
-    endpoint: &Endpoint,
-    refusal: Refusal,
-) -> Rejection {
-    let (code, reason) = match (endpoint.settings.refuse, refusal.status) {
-        (Refuse::Close, 401) => (4401, "Unauthorized"),
-        (Refuse::Close, 403) => (4403, "Forbidden"),
-        _ => return refused(refusal),
-    };
-    // A relay's server is not asked, and a browser wants an answer to what it has offered.
-    let secrets = authenticate::places(&shared.auths, &endpoint.settings);
-    let is_secret = |name: &str| secrets.iter().any(|places| places.is_subprotocol(name));
-    let is_answer = |name: &str| endpoint.dialer.is_some() && is_token(name) && !is_secret(name);
-    let offered = || request.subprotocols.iter().copied().find(|name| is_answer(name));
-    let subprotocol = admission.subprotocol.as_deref().or_else(offered);
-    let last_words = LastWords::Answer(only_to_close(admission.key, subprotocol, code, reason));
-    Rejection { why: Why::Unauthorized(code, refusal), last_words }
-}
-
-/// What the client gets for which there is no place, as the endpoint says.
-fn at_capacity(admission: &Admission<'_>, endpoint: &Endpoint, full: Full) -> Rejection {
-    let (what, reason) = match full {
-        Full::Room(_) => ("room", "Room at capacity"),
-        Full::Endpoint(_) | Full::Leaving(_) => ("endpoint", "Server at capacity"),
-    };
-    match endpoint.settings.at_capacity {
-        AtCapacity::Refuse | AtCapacity::Replace => refused(Refusal::new(503, format!("this {what} is at capacity"))),
-        AtCapacity::Close => {
-            let answer = only_to_close(admission.key, admission.subprotocol.as_deref(), 1013, reason);
-            Rejection { why: Why::AtCapacity(full), last_words: LastWords::Answer(answer) }
-        }
     }
 }

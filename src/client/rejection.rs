@@ -2,13 +2,17 @@
 
 use std::time::SystemTime;
 
+use crate::client::admission::Admission;
+use crate::client::authenticate;
+use crate::config::{AtCapacity, Refuse};
 use crate::connection::frame::{Frame, Role};
 use crate::connection::handshake::{HeadError, Stream};
 use crate::http::refusal::{Body, Refusal};
-use crate::http::request;
-use crate::shared::Shared;
+use crate::http::request::{self, Request};
+use crate::http::token::is_token;
 use crate::shared::addresses::Shut;
 use crate::shared::places::Full;
+use crate::shared::{Endpoint, Shared};
 
 /// Why a connection does not become a client, and what its peer is told before the end.
 #[derive(Debug)]
@@ -102,8 +106,46 @@ pub(super) fn unread(stream: &mut Stream, error: HeadError, shared: &Shared) -> 
     refused(refusal)
 }
 
+/// What the client gets that is not let in by who it is, as the endpoint says.
+pub(super) fn unauthorized(
+    shared: &Shared,
+    admission: &Admission<'_>,
+    request: &Request<'_>,
+    endpoint: &Endpoint,
+    refusal: Refusal,
+) -> Rejection {
+    let (code, reason) = match (endpoint.settings.refuse, refusal.status) {
+        (Refuse::Close, 401) => (4401, "Unauthorized"),
+        (Refuse::Close, 403) => (4403, "Forbidden"),
+        _ => return refused(refusal),
+    };
+    // A relay's server is not asked, and a browser wants an answer to what it has offered.
+    let secrets = authenticate::places(&shared.auths, &endpoint.settings);
+    let is_secret = |name: &str| secrets.iter().any(|places| places.is_subprotocol(name));
+    let is_answer = |name: &str| endpoint.dialer.is_some() && is_token(name) && !is_secret(name);
+    let offered = || request.subprotocols.iter().copied().find(|name| is_answer(name));
+    let subprotocol = admission.subprotocol.as_deref().or_else(offered);
+    let last_words = LastWords::Answer(only_to_close(admission.key, subprotocol, code, reason));
+    Rejection { why: Why::Unauthorized(code, refusal), last_words }
+}
+
+/// What the client gets for which there is no place, as the endpoint says.
+pub(super) fn at_capacity(admission: &Admission<'_>, endpoint: &Endpoint, full: Full) -> Rejection {
+    let (what, reason) = match full {
+        Full::Room(_) => ("room", "Room at capacity"),
+        Full::Endpoint(_) | Full::Leaving(_) => ("endpoint", "Server at capacity"),
+    };
+    match endpoint.settings.at_capacity {
+        AtCapacity::Refuse | AtCapacity::Replace => refused(Refusal::new(503, format!("this {what} is at capacity"))),
+        AtCapacity::Close => {
+            let answer = only_to_close(admission.key, admission.subprotocol.as_deref(), 1013, reason);
+            Rejection { why: Why::AtCapacity(full), last_words: LastWords::Answer(answer) }
+        }
+    }
+}
+
 /// A 101 with a Close behind it.
-pub(super) fn only_to_close(key: &str, subprotocol: Option<&str>, code: u16, reason: &str) -> Vec<u8> {
+fn only_to_close(key: &str, subprotocol: Option<&str>, code: u16, reason: &str) -> Vec<u8> {
     let mut answer = request::accept(key, subprotocol);
     for slice in Frame::close(Role::Server, Some(code), reason).slices(0) {
         answer.extend_from_slice(&slice);
