@@ -102,7 +102,10 @@ impl<'a> ReadLoop<'a> {
             let flow = if self.intake.is_some() && self.keep_rate() == Flow::End {
                 Flow::End
             } else if self.collects() {
-                self.collect(handler, lets_others_run)
+                if lets_others_run {
+                    std::thread::yield_now();
+                }
+                self.collect(handler)
             } else {
                 match self.receive(&mut buffer, lets_others_run) {
                     Ok(0) => self.ended_by_peer(ENDED),
@@ -163,9 +166,10 @@ impl<'a> ReadLoop<'a> {
 
     /// Much is arriving: reads on in large pieces until the socket is empty.
     #[inline(never)]
-    fn read_rest(&mut self, handler: &mut impl Handler) -> Flow {
+    fn read_rest<H: Handler>(&mut self, handler: &mut H) -> Flow {
         if self.collects() {
-            return Flow::Go;
+            // More is there most of the time: nobody is let run first.
+            return self.collect(handler);
         }
         let mut large = self.buffers.borrow();
         let mut turn_began = Instant::now();
@@ -202,10 +206,7 @@ impl<'a> ReadLoop<'a> {
 
     /// Blocks until more of a message arrives, and receives it where it stays.
     #[inline(never)]
-    fn collect(&mut self, handler: &mut impl Handler, lets_others_run: bool) -> Flow {
-        if lets_others_run {
-            std::thread::yield_now();
-        }
+    fn collect<H: Handler>(&mut self, handler: &mut H) -> Flow {
         let Some(collected) = self.reader.collected() else { return Flow::Go };
         let count = match collected.take_from(|message| self.peer.outbox.socket().recv_behind(message)) {
             Ok(0) => return self.ended_by_peer(ENDED),
@@ -215,8 +216,8 @@ impl<'a> ReadLoop<'a> {
         let is_turn_over = collected.is_complete() || collected.is_full();
         self.peer.heard.store(self.peer.outbox.clock().now(), Ordering::Relaxed);
         let flow = self.hand_over(count, handler, |reader, turn| reader.go_on(turn).map(|()| None));
-        if flow == Flow::Go && is_turn_over {
-            // There may be more already.
+        // There may be more already. A handler that lets others run does so before it waits.
+        if flow == Flow::Go && is_turn_over && !H::LETS_OTHERS_RUN {
             std::thread::yield_now();
         }
         flow
