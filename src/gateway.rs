@@ -118,7 +118,7 @@ impl Gateway {
         let stop = Arc::new(stop.map_err(system("create an eventfd"))?);
         let shared = Arc::new(Shared::new(settings, auths, relays, rooms, poller, stop));
         let mut gateway = Gateway::of(shared);
-        let auths = gateway.shared.auths.all().map(|auth| Arc::clone(auth) as _).collect::<Vec<_>>();
+        let auths = gateway.shared.auths.of_files().map(|auth| Arc::clone(auth) as _).collect::<Vec<_>>();
         auths.into_iter().for_each(|auth| gateway.reloads.add(auth));
         match gateway.start_threads(ready, links, listeners, watchdog) {
             Ok(()) => Ok(gateway),

@@ -58,7 +58,8 @@ fn visit(shared: &Shared, peer: &Arc<Peer>, now: Ticks) -> Option<Ticks> {
     // Also of a peer whose thread waits: that wait ends with it.
     let activity = peer.activity();
     if activity.is_expired(now) {
-        return expire(peer);
+        peer.expire();
+        return None;
     }
     if peer.blocked_on().is_some() {
         if let Some(what) = peer.report_blocked() {
@@ -77,18 +78,15 @@ fn visit(shared: &Shared, peer: &Arc<Peer>, now: Ticks) -> Option<Ticks> {
             peer.outbox.abort("no sign of life after a ping");
             None
         }
-        Action::Expired => expire(peer),
+        Action::Expired => {
+            peer.expire();
+            None
+        }
         Action::Stuck => {
             peer.outbox.close(Some(1008), "Message not complete in time");
             None
         }
     }
-}
-
-/// Ends the connection of a peer that may not be here any longer.
-fn expire(peer: &Peer) -> Option<Ticks> {
-    peer.outbox.close(Some(1008), "Token expired");
-    None
 }
 
 #[cfg(test)]

@@ -14,7 +14,8 @@ use crate::auth::credentials::{Credential, Scheme};
 use crate::auth::file::FileError;
 use crate::auth::jwk::KeySet;
 use crate::auth::jwt::{self, Flaw};
-use crate::auth::{self, Keys};
+use crate::auth::{self, Keys, certificate};
+use crate::certificate::ClientCertificate;
 use crate::config::{AuthKind, AuthSettings};
 use crate::http::refusal::Refusal;
 use crate::identity::{Identity, Proof};
@@ -29,8 +30,8 @@ pub struct Auth {
     /// What it is.
     pub settings: AuthSettings,
     index: usize,
-    /// What is valid now. It is replaced as a whole, and whoever checks has taken it out.
-    keys: Arc<Mutex<Arc<Keys>>>,
+    /// What is valid now, if it has a file. It is replaced as a whole, and whoever checks has taken it out.
+    keys: Option<Arc<Mutex<Arc<Keys>>>>,
     gate: Arc<Gate>,
 }
 
@@ -44,7 +45,16 @@ pub struct Checked {
     /// Whether it took a password hash to find out.
     pub is_hashed: bool,
     /// For how long it is good; `None` is for ever.
-    pub left: Option<Duration>,
+    pub left: Option<Left>,
+}
+
+/// For how long a credential is good from now on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Left {
+    /// The time.
+    pub time: Duration,
+    /// What its client is told when that is over.
+    pub reason: &'static str,
 }
 
 /// Why a credential was not found to be right.
@@ -99,7 +109,7 @@ impl Auths {
     pub fn new(settings: &[AuthSettings]) -> Result<Auths, AuthError> {
         let gate = Arc::new(Gate::for_passwords());
         let auth = |(index, settings): (usize, &AuthSettings)| {
-            let keys = Arc::new(Mutex::new(Arc::new(read_named(settings)?)));
+            let keys = read_named(settings)?.map(|keys| Arc::new(Mutex::new(Arc::new(keys))));
             Ok(Arc::new(Auth { settings: settings.clone(), index, keys, gate: Arc::clone(&gate) }))
         };
         Ok(Auths(settings.iter().enumerate().map(auth).collect::<Result<_, AuthError>>()?))
@@ -110,36 +120,49 @@ impl Auths {
         &self.0[index]
     }
 
-    /// All of them, to be read again.
-    pub fn all(&self) -> impl Iterator<Item = &Arc<Auth>> {
-        self.0.iter()
+    /// Those with a file, to be read again.
+    pub fn of_files(&self) -> impl Iterator<Item = &Arc<Auth>> {
+        self.0.iter().filter(|auth| auth.keys.is_some())
     }
 
-    /// Whether what stands behind an identity is still valid.
+    /// Whether what stands behind an identity is still valid; that of a certificate is for its listener to say.
     pub fn holds(&self, identity: &Identity) -> bool {
-        self.0[identity.proof.auth].keys().holds(identity)
+        self.0[identity.proof.auth].keys().is_none_or(|keys| keys.holds(identity))
     }
 }
 
 impl Reloadable for Auth {
     fn read_again(&self) -> Result<Fresh, String> {
-        let fresh = Arc::new(read_named(&self.settings).map_err(|error| error.to_string())?);
-        let keys = Arc::clone(&self.keys);
-        let (_, file) = self.settings.kind.file();
-        let what = format!("[[auth]] {:?}: '{}'", self.settings.name, file.display());
-        Ok(Fresh { what, apply: Box::new(move || *keys.lock() = fresh) })
+        let fresh = read_named(&self.settings).map_err(|error| error.to_string())?.map(Arc::new);
+        let keys = self.keys.clone();
+        let file = self.settings.kind.file().map(|(_, file)| file.display().to_string()).unwrap_or_default();
+        let what = format!("[[auth]] {:?}: '{file}'", self.settings.name);
+        let replace = move || keys.into_iter().zip(fresh).for_each(|(keys, fresh)| *keys.lock() = fresh);
+        Ok(Fresh { what, apply: Box::new(replace) })
     }
 }
 
-fn read_named(settings: &AuthSettings) -> Result<Keys, AuthError> {
-    let (kind, file) = settings.kind.file();
-    auth::read(kind, file).map_err(|cause| AuthError { name: settings.name.clone(), file: file.to_owned(), cause })
+fn read_named(settings: &AuthSettings) -> Result<Option<Keys>, AuthError> {
+    let Some((kind, file)) = settings.kind.file() else { return Ok(None) };
+    let failed = |cause| AuthError { name: settings.name.clone(), file: file.to_owned(), cause };
+    auth::read(kind, file).map(Some).map_err(failed)
 }
 
 impl Auth {
-    /// What stands before its credentials in Authorization.
-    pub fn scheme(&self) -> Scheme {
+    /// What stands before its credentials in Authorization; `None` if they are not in requests.
+    pub fn scheme(&self) -> Option<Scheme> {
         self.settings.kind.scheme()
+    }
+
+    /// Whose certificate this is, which was verified when its session began.
+    pub fn check_certificate(&self, certificate: &ClientCertificate) -> Result<Checked, NotChecked> {
+        let AuthKind::Certificate(from) = self.settings.kind else { return Err(NotChecked::Wrong(None)) };
+        let judged = certificate::judge(certificate, from, SystemTime::now());
+        let (name, left) = judged.map_err(|flaw| NotChecked::Wrong(Some(flaw)))?;
+        let proof = Proof { auth: self.index, digest: certificate.fingerprint };
+        let identity = Identity::new(name, BTreeMap::new(), proof);
+        let left = Left { time: left, reason: "Certificate expired" };
+        Ok(Checked { identity, claims: Map::new(), is_hashed: false, left: Some(left) })
     }
 
     /// Whose credential this is. A password waits for its turn.
@@ -148,7 +171,7 @@ impl Auth {
             let identity = Identity::new(name, BTreeMap::new(), Proof { auth: self.index, digest });
             Checked { identity, claims: Map::new(), is_hashed, left: None }
         };
-        match &*self.keys() {
+        match &*self.keys().ok_or(NotChecked::Wrong(None))? {
             Keys::Tokens(tokens) => {
                 let (name, digest) = tokens.find(credential.text.expose()).ok_or(NotChecked::Wrong(None))?;
                 Ok(checked(name, digest, false))
@@ -176,11 +199,12 @@ impl Auth {
         let jwt::Verified { name, claims, left, key } = verified.map_err(|flaw| NotChecked::Wrong(Some(flaw)))?;
         let told = settings.claims.iter().filter_map(|name| Some((name.clone(), claims.get(name)?.clone())));
         let identity = Identity::new(&name, told.collect(), Proof { auth: self.index, digest: key });
+        let left = Left { time: left, reason: "Token expired" };
         Ok(Checked { identity, claims, is_hashed: false, left: Some(left) })
     }
 
-    fn keys(&self) -> Arc<Keys> {
-        Arc::clone(&self.keys.lock())
+    fn keys(&self) -> Option<Arc<Keys>> {
+        self.keys.as_ref().map(|keys| Arc::clone(&keys.lock()))
     }
 }
 

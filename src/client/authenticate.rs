@@ -1,13 +1,14 @@
 //! Who asks to be let in, by the credentials of its request.
 
 use std::borrow::Cow;
+use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::auth::allow::{self, Rights};
-use crate::auth::credentials::{self, Credential, Places};
-use crate::authenticators::{Attempt, Auth, Auths, Checked, NotChecked};
-use crate::config::{Destination, EndpointSettings, RoomSource};
+use crate::auth::credentials::{self, Credential, Place, Places};
+use crate::authenticators::{Attempt, Auth, Auths, Checked, Left, NotChecked};
+use crate::certificate::ClientCertificate;
+use crate::config::{AuthKind, Destination, EndpointSettings, RoomSource};
 use crate::http::refusal::Refusal;
 use crate::http::request::Request;
 use crate::identity::Identity;
@@ -41,7 +42,67 @@ pub struct Access {
     /// Whether this thread has hashed a password for it.
     pub is_hashed: bool,
     /// For how long it is let in; `None` is for ever.
-    pub left: Option<Duration>,
+    pub left: Option<Left>,
+}
+
+/// What a client has sent to be known by.
+#[derive(Debug, Clone, Copy)]
+pub struct Presented<'a> {
+    /// The head of its request, which was judged to be good.
+    pub head: &'a [u8],
+    /// The same, taken apart.
+    pub request: &'a Request<'a>,
+    /// The certificate that it has shown to its listener, if its endpoint looks at it.
+    pub certificate: Option<&'a ClientCertificate>,
+}
+
+/// What one way to authenticate finds in it.
+#[derive(Debug)]
+enum Found<'a> {
+    Credential(Credential),
+    Certificate(&'a ClientCertificate),
+}
+
+impl<'a> Presented<'a> {
+    /// What is for this way to authenticate.
+    fn find(&self, auth: &Auth) -> Result<Vec<Found<'a>>, Refusal> {
+        let Some(scheme) = auth.scheme() else {
+            return Ok(self.certificate.map(Found::Certificate).into_iter().collect());
+        };
+        let credentials = credentials::find(&auth.settings.places, scheme, self.head, self.request)?;
+        Ok(credentials.into_iter().map(Found::Credential).collect())
+    }
+}
+
+impl Found<'_> {
+    fn check(&self, auth: &Auth, attempt: &Attempt<'_>) -> Result<Checked, NotChecked> {
+        match self {
+            Found::Credential(credential) => auth.check(credential, attempt),
+            Found::Certificate(certificate) => auth.check_certificate(certificate),
+        }
+    }
+
+    /// Where a credential stands that somebody could guess; a certificate is none.
+    fn place(&self) -> Option<Place> {
+        match self {
+            Found::Credential(credential) => Some(credential.place),
+            Found::Certificate(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for Found<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Found::Credential(credential) => write!(f, "the one {}", credential.place),
+            Found::Certificate(_) => f.write_str("the client's certificate"),
+        }
+    }
+}
+
+/// Whether an endpoint looks at the certificates of its clients.
+pub fn takes_certificates(auths: &Auths, endpoint: &EndpointSettings) -> bool {
+    of_endpoint(auths, endpoint).any(|auth| matches!(auth.settings.kind, AuthKind::Certificate(_)))
 }
 
 /// Who sends a request: the first identity that one of its credentials stands for, if the endpoint asks for one. The
@@ -49,54 +110,57 @@ pub struct Access {
 ///
 /// # Errors
 /// 400 for a place that is filled twice, 401 if no credential is right, 503 if there was no time to find out, 403 if the
-/// identity may not connect there, and what the attempt says where it is not heard any more.
+/// identity may not connect there, or if only a certificate could say who the client is: a 401 must have a challenge
+/// (RFC 9110 section 15.5.2), and there is none for certificates. And what the attempt says where it is not heard any more.
 pub fn authenticate(
     auths: &Auths,
     endpoint: &EndpointSettings,
-    head: &[u8],
-    request: &Request<'_>,
+    presented: &Presented<'_>,
     path: impl Fn() -> String,
     attempt: &Attempt<'_>,
 ) -> Result<Access, Refusal> {
     if endpoint.auth.is_empty() {
         return Ok(Access { identity: None, rights: Rights::ALL, is_hashed: false, left: None });
     }
-    let mut credentials: Vec<(&Auth, Vec<Credential>)> = Vec::new();
+    let mut all: Vec<(&Auth, Vec<Found<'_>>)> = Vec::new();
     for auth in of_endpoint(auths, endpoint) {
-        credentials.push((auth, credentials::find(&auth.settings.places, auth.scheme(), head, request)?));
+        all.push((auth, presented.find(auth)?));
     }
-    let mut tried = Vec::new();
-    for (auth, credential) in credentials.iter().flat_map(|(auth, found)| found.iter().map(move |one| (auth, one))) {
-        match auth.check(credential, attempt) {
+    let mut tried: Vec<(Option<Place>, String)> = Vec::new();
+    for (auth, found) in all.iter().flat_map(|(auth, found)| found.iter().map(move |one| (auth, one))) {
+        match found.check(auth, attempt) {
             Ok(checked) => {
                 // The one in the same place is this one, and only not another [[auth]]'s. But who has one that is right
                 // cannot try others beside it as often as he likes.
-                if tried.iter().any(|(place, _)| *place != credential.place) {
+                if tried.iter().any(|(place, _)| place.is_some() && *place != found.place()) {
                     (attempt.has_failed)();
                 }
                 return authorise(endpoint, checked, &path());
             }
             Err(NotChecked::Wrong(flaw)) => {
                 let why = flaw.map(|flaw| format!(" (it {flaw})")).unwrap_or_default();
-                let told = format!("the one {} is none of {:?}{why}", credential.place, auth.settings.name);
-                tried.push((credential.place, told));
+                tried.push((found.place(), format!("{found} is none of {:?}{why}", auth.settings.name)));
             }
             Err(NotChecked::Busy) => return Err(Refusal::new(503, "too many passwords wait to be checked")),
             Err(NotChecked::Unheard(refusal)) => return Err(refusal),
         }
     }
-    let told: Vec<String> = tried.into_iter().map(|(_, told)| told).collect();
-    if !told.is_empty() {
+    if tried.iter().any(|(place, _)| place.is_some()) {
         (attempt.has_failed)();
     }
+    let told: Vec<String> = tried.into_iter().map(|(_, told)| told).collect();
     let advice = if told.is_empty() { "it has none".to_owned() } else { told.join(", ") };
     let mut challenges: Vec<&str> = Vec::new();
-    for challenge in of_endpoint(auths, endpoint).map(|auth| auth.scheme().challenge()) {
+    for challenge in of_endpoint(auths, endpoint).filter_map(|auth| Some(auth.scheme()?.challenge())) {
         if !challenges.contains(&challenge) {
             challenges.push(challenge);
         }
     }
-    Err(Refusal::new(401, "this endpoint asks for a credential").with_advice(advice).asking(challenges))
+    let refusal = match challenges.is_empty() {
+        true => Refusal::new(403, "this endpoint asks for a certificate of the client"),
+        false => Refusal::new(401, "this endpoint asks for a credential").asking(challenges),
+    };
+    Err(refusal.with_advice(advice))
 }
 
 /// What an identity may do at this path of an endpoint.

@@ -12,7 +12,7 @@ use crate::address::list::AddressList;
 use crate::approach::{self, Approach};
 use crate::authenticators::Attempt;
 use crate::client::admission::{self, Admission};
-use crate::client::authenticate::{self, Access, authenticate};
+use crate::client::authenticate::{self, Access, Presented, authenticate};
 use crate::client::rejection::{LastWords, Rejection, Why, at_capacity, refused, refused_as, unauthorized, unread};
 use crate::clock::{self, Ticks};
 use crate::config::{ClientAddress, EventKind, ListenerSettings, Welcome};
@@ -179,6 +179,7 @@ fn count_address(shared: &Shared, incoming: &mut Incoming, address: Option<IpAdd
 fn identify(
     shared: &Shared,
     admission: &Admission<'_>,
+    incoming: &Incoming,
     head: &[u8],
     request: &Request<'_>,
     address: Option<IpAddr>,
@@ -192,7 +193,11 @@ fn identify(
         is_heard().map_err(refused)?;
     }
     let attempt = Attempt { deadline, is_heard: &is_heard, has_failed: &has_failed };
-    authenticate(&shared.auths, &endpoint.settings, head, request, path, &attempt)
+    let certificate = authenticate::takes_certificates(&shared.auths, &endpoint.settings)
+        .then(|| incoming.stream.client_certificate())
+        .flatten();
+    let presented = Presented { head, request, certificate: certificate.as_ref() };
+    authenticate(&shared.auths, &endpoint.settings, &presented, path, &attempt)
         .map_err(|refusal| unauthorized(shared, admission, request, endpoint, refusal))
 }
 
@@ -237,7 +242,7 @@ fn judge<'a>(
     let endpoint = &shared.endpoints[admission.room.endpoint()];
     let may_come = endpoint.addresses.check(approach.address);
     may_come.map_err(|shut| refused(may_not_come(&shut, "[[endpoint]]", endpoint.settings.path.as_str())))?;
-    let access = identify(shared, &admission, head, &request, approach.address, deadline)?;
+    let access = identify(shared, &admission, incoming, head, &request, approach.address, deadline)?;
     let places = endpoint.waiting.as_ref().unwrap_or(&endpoint.places);
     let place = take_place(incoming, &admission, endpoint, places)?;
     let asked = Asked::new(shared, &admission, &request, access);
@@ -308,8 +313,8 @@ struct Asked {
     user_agent: Option<Arc<str>>,
     description: Option<Arc<str>>,
     access: Access,
-    /// When its credential ends. Fixed here: its upstream may yet take long to answer.
-    expires_at: Option<Ticks>,
+    /// When its credential ends, and what it is told then. Fixed here: its upstream may yet take long to answer.
+    expires_at: Option<(Ticks, &'static str)>,
 }
 
 impl Asked {
@@ -318,7 +323,8 @@ impl Asked {
         let secrets = authenticate::places(&shared.auths, &shared.endpoints[room.endpoint()].settings);
         let query = request.query.map(|query| authenticate::query(&secrets, query));
         let describe = || format::describe(&routes.show(room).to_string(), routes.parameters(room), query.as_deref());
-        let expires_at = access.left.map(|left| shared.clock.now().saturating_add(clock::ticks(left)));
+        let at = |time| shared.clock.now().saturating_add(clock::ticks(time));
+        let expires_at = access.left.map(|left| (at(left.time), left.reason));
         Asked {
             access,
             expires_at,
@@ -360,7 +366,7 @@ fn enter(shared: &Arc<Shared>, incoming: Incoming, granted: Granted<'_>, behind:
     let is_tls = session.is_some();
     let is_session_ended = session.as_mut().is_some_and(Session::is_ended_by_peer);
     let peer = shared.add_peer(Name::Client, id, socket, session, &endpoint.profile);
-    asked.expires_at.into_iter().for_each(|tick| peer.expire_at(tick));
+    asked.expires_at.into_iter().for_each(|(tick, reason)| peer.expire_at(tick, reason));
     let connected_at = SystemTime::now();
     let subprotocol = admission.subprotocol.as_deref().map(Arc::from);
     let Asked { user_agent, description, access: Access { identity, rights, is_hashed, .. }, .. } = asked;

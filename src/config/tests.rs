@@ -10,6 +10,7 @@ use super::settings::{AuthId, BackoffSettings, GatewaySettings, LinkQueueSetting
 use super::*;
 use crate::address::list::AddressList;
 use crate::auth::allow::{Glob, Rights, Rule};
+use crate::auth::certificate::IdentityFrom;
 use crate::auth::credentials::Places;
 use crate::auth::jwk::Algorithm;
 use crate::auth::jwt::JwtSettings;
@@ -755,6 +756,23 @@ fn every_option_of_signed_tokens_reaches_its_field() {
     let [(_, algorithm)] = raw::auth::AUTH.keys[7..8] else { panic!("the first of them is the algorithm") };
     let of_none = parse(&head.replace("\"HS256\"", algorithm), "test.toml", directory.path()).unwrap_err().to_string();
     assert!(of_none.contains("is neither PEM nor a JWK set"), "{of_none}");
+}
+
+#[test]
+fn each_name_of_a_certificate_can_be_chosen_and_no_file_is_wanted() {
+    let names = [
+        ("", IdentityFrom::CommonName),
+        ("identity_from = \"cn\"", IdentityFrom::CommonName),
+        ("identity_from = \"san\"", IdentityFrom::San),
+        ("identity_from = \"dns\"", IdentityFrom::Dns),
+        ("identity_from = \"uri\"", IdentityFrom::Uri),
+        ("identity_from = \"email\"", IdentityFrom::Email),
+    ];
+    for (line, from) in names {
+        let text = format!("[[auth]]\nname = \"a\"\nkind = \"certificate\"\n{line}");
+        let settings = parse(&text, "test.toml", Path::new("")).unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(settings.auths[0].kind, AuthKind::Certificate(from), "{line}");
+    }
 }
 
 #[test]

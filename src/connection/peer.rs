@@ -2,8 +2,8 @@
 
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use super::frame::Role;
@@ -29,8 +29,8 @@ pub struct Peer {
     pub message_begun: AtomicU32,
     /// How many bytes of it are here; meaningful while one is arriving.
     pub unfinished: AtomicUsize,
-    /// When it may not be here any longer; 0 if it always may.
-    expires: AtomicU32,
+    /// When it may not be here any longer, and what it is told then; empty if it always may.
+    expiry: OnceLock<(Ticks, &'static str)>,
     blocked_on: AtomicU32,
 }
 
@@ -114,7 +114,7 @@ impl Peer {
             heard: AtomicU32::new(now),
             message_begun: AtomicU32::new(0),
             unfinished: AtomicUsize::new(0),
-            expires: AtomicU32::new(0),
+            expiry: OnceLock::new(),
             blocked_on: AtomicU32::new(0),
         }
     }
@@ -124,9 +124,14 @@ impl Peer {
         self.outbox.id()
     }
 
-    /// Has the heartbeat end its connection at this tick. To be called before its first visit.
-    pub fn expire_at(&self, tick: Ticks) {
-        self.expires.store(tick, Ordering::Relaxed);
+    /// Has the heartbeat end its connection at this tick, for this reason. To be called once, before its first visit.
+    pub fn expire_at(&self, tick: Ticks, reason: &'static str) {
+        let _ = self.expiry.set((tick, reason));
+    }
+
+    /// Ends its connection: it may not be here any longer.
+    pub fn expire(&self) {
+        self.outbox.close(Some(1008), self.expiry.get().map_or("Access expired", |(_, reason)| reason));
     }
 
     /// What is known of it, for the heartbeat.
@@ -135,7 +140,7 @@ impl Peer {
             first_ping: self.first_ping,
             heard: self.heard.load(Ordering::Relaxed),
             message_begun: self.message_begun.load(Ordering::Relaxed),
-            expires: self.expires.load(Ordering::Relaxed),
+            expires: self.expiry.get().map_or(0, |(tick, _)| *tick),
             ping: self.outbox.ping_state(),
         }
     }

@@ -22,10 +22,10 @@ name = "tls"
 address = "127.0.0.1:0"
 "#;
 
-const VERSIONS: [&str; 2] = ["-tls1_2", "-tls1_3"];
+pub(crate) const VERSIONS: [&str; 2] = ["-tls1_2", "-tls1_3"];
 
 /// Whether the tests can run here; they need the command.
-fn has_openssl(case: &str) -> bool {
+pub(crate) fn has_openssl(case: &str) -> bool {
     let found = Command::new("openssl").arg("version").stdout(Stdio::null()).status().is_ok();
     if !found {
         measured(case, "skipped: there is no openssl command");
@@ -36,7 +36,7 @@ fn has_openssl(case: &str) -> bool {
 /// An authority of clients.
 pub(crate) struct Authority(CertifiedIssuer<'static, KeyPair>);
 
-fn named(name: &str) -> CertificateParams {
+pub(crate) fn named(name: &str) -> CertificateParams {
     let mut parameters = CertificateParams::new(Vec::new()).unwrap();
     parameters.distinguished_name.push(DnType::CommonName, name);
     parameters.use_authority_key_identifier_extension = true;
@@ -125,10 +125,13 @@ fn start(tls: &str, prepare: impl FnOnce(&Path)) -> Gateway {
 
 /// What the `openssl` command tells of a connection; it asks for something that is not there, so that it ends.
 fn s_client(gateway: &Gateway, arguments: &str) -> String {
-    let script = format!(
-        "printf 'GET /nothing HTTP/1.1\\r\\nHost: h\\r\\n\\r\\n' | openssl s_client -connect 127.0.0.1:{} -ign_eof {arguments}",
-        gateway.port("tls")
-    );
+    s_client_saying(gateway, "GET /nothing HTTP/1.1\\r\\nHost: h\\r\\n\\r\\n", arguments)
+}
+
+/// What it tells of one over which it says this, in the form of `printf`, and waits for the end.
+pub(crate) fn s_client_saying(gateway: &Gateway, said: &str, arguments: &str) -> String {
+    let port = gateway.port("tls");
+    let script = format!("printf '{said}' | openssl s_client -connect 127.0.0.1:{port} -ign_eof {arguments}");
     let mut command = Command::new("sh");
     command.args(["-c", &script]).current_dir(gateway.file(""));
     let output = process::run(&mut command, DEADLINE);
@@ -191,7 +194,7 @@ fn is_refused(gateway: &Gateway, version: &str, arguments: &str, words: &str) {
     assert!(lines.len() == 1 && lines[0].contains(words), "{version} {arguments}: {words}: {lines:?}");
 }
 
-fn with(name: &str) -> String {
+pub(crate) fn with(name: &str) -> String {
     format!("-cert {name}.pem -key {name}.key -cert_chain {name}.pem")
 }
 
@@ -267,7 +270,7 @@ fn s12_where_certificates_are_optional_a_wrong_one_is_refused() {
     }
 }
 
-fn reload(gateway: &Gateway, count: usize) {
+pub(crate) fn reload(gateway: &Gateway, count: usize) {
     gateway.signal(Signal::HUP);
     gateway.wait_for_logs("reload: read again", count);
 }
@@ -378,8 +381,10 @@ fn s13_files_that_clients_would_not_get_on_with_are_no_start() {
     fs::write(path.join("half.crl"), &list[..list.len() - 40]).unwrap();
     fs::write(path.join("second.crl"), format!("{list}{}", &list[..list.len() / 2])).unwrap();
     fs::write(path.join("empty.crl"), "").unwrap();
+    fs::write(path.join("locked.key"), encrypted(&fs::read(path.join("good.key")).unwrap())).unwrap();
     let of = |name: &str| format!("certificate = \"{name}.pem\"\nprivate_key = \"{name}.key\"\n");
     let good = of("good");
+    let with_key = |key: &str| format!("certificate = \"good.pem\"\nprivate_key = \"{key}.key\"\n");
     for (tls, place, words) in [
         (of("expired"), "6:15", "certificate that expired on Jan  1 00:00:00 2021 GMT: renew it"),
         (
@@ -388,6 +393,12 @@ fn s13_files_that_clients_would_not_get_on_with_are_no_start() {
             "not that of its issuer \"CN=middle\": put the intermediate certificate of that name second",
         ),
         (of("foreign"), "6:15", "not that of its issuer \"CN=middle\""),
+        (with_key("locked"), "7:15", "holds an encrypted private key, and wsgate asks for no passphrase: write a copy"),
+        (
+            with_key("lonely"),
+            "7:15",
+            "holds the private key of another certificate: check that both files are of the same",
+        ),
         (
             format!("{good}more = [{{ certificate = \"good.pem\", private_key = \"lonely.key\" }}]"),
             "8:51",
@@ -412,5 +423,78 @@ fn s13_files_that_clients_would_not_get_on_with_are_no_start() {
         assert!(said.starts_with(&format!("wsgate.toml:{place}: ")) && said.contains(words), "{tls}: {said}");
         assert!(said.ends_with("\n1 mistake found\n"), "{tls}: {said}");
     }
-    measured("S13", "14 of 14 exit with 78");
+    measured("S13", "16 of 16 exit with 78");
+}
+
+/// The same key with a passphrase.
+fn encrypted(key: &[u8]) -> Vec<u8> {
+    let key = openssl::pkey::PKey::private_key_from_pem(key).unwrap();
+    key.private_key_to_pem_pkcs8_passphrase(openssl::symm::Cipher::aes_256_cbc(), b"secret").unwrap()
+}
+
+#[test]
+fn s13_at_a_reload_the_old_files_stay_in_force() {
+    if !has_openssl("S13") {
+        return;
+    }
+    let (root, other) = (Authority::root("plant clients"), Authority::root("somebody else"));
+    let middle = root.intermediate("middle");
+    let gateway = start("client_ca = \"clients.pem\"\ncrl = \"clients.crl\"", |directory| {
+        fs::write(directory.join("clients.pem"), root.pem()).unwrap();
+        fs::write(directory.join("clients.crl"), root.revoke(&[2], 4000)).unwrap();
+        root.issue(directory, "good", client("good", 1), "");
+        root.issue(directory, "revoked", client("revoked", 2), "");
+    });
+    let elsewhere = tempfile::tempdir().unwrap();
+    let issue = |from: &Authority, name: &str, change: fn(&mut CertificateParams), behind: &str| {
+        let mut parameters = named("gate");
+        change(&mut parameters);
+        from.issue(elsewhere.path(), name, parameters, behind);
+        ["pem", "key"].map(|end| fs::read(elsewhere.path().join(format!("{name}.{end}"))).unwrap())
+    };
+    let [new, new_key] = issue(&root, "new", |_| {}, "");
+    let [expired, expired_key] = issue(&root, "expired", |p| p.not_after = date_time_ymd(2021, 1, 1), "");
+    let [lonely, lonely_key] = issue(&middle, "lonely", |_| {}, &root.pem());
+    let [foreign, foreign_key] = issue(&middle, "foreign", |_| {}, &other.pem());
+    let list = root.revoke(&[], 4000);
+    let half = list.as_bytes()[..list.len() / 2].to_vec();
+    let names = ["cert.pem", "key.pem", "clients.pem", "clients.crl"];
+    let old = names.map(|name| fs::read(gateway.file(name)).unwrap());
+    let pair = |certificate: &Vec<u8>, key: &Vec<u8>| vec![("cert.pem", certificate.clone()), ("key.pem", key.clone())];
+    let cases = [
+        (
+            pair(&expired, &expired_key),
+            "'cert.pem' holds a certificate that expired on Jan  1 00:00:00 2021 GMT: renew it",
+        ),
+        (
+            pair(&lonely, &lonely_key),
+            "'cert.pem' holds certificates behind the server's own, but not that of its issuer \"CN=middle\"",
+        ),
+        (
+            pair(&foreign, &foreign_key),
+            "'cert.pem' holds certificates behind the server's own, but not that of its issuer \"CN=middle\"",
+        ),
+        (
+            pair(&new, &encrypted(&new_key)),
+            "'key.pem' holds an encrypted private key, and wsgate asks for no passphrase",
+        ),
+        (pair(&new, &expired_key), "'key.pem' holds the private key of another certificate"),
+        (vec![("clients.pem", Vec::new())], "'clients.pem' holds no certificate in PEM form"),
+        (vec![("clients.crl", Vec::new())], "'clients.crl' holds no revocation list in PEM form"),
+        (vec![("clients.crl", half)], "'clients.crl' holds a revocation list that cannot be read"),
+    ];
+    for (count, (files, words)) in cases.iter().enumerate() {
+        for (name, content) in files {
+            fs::write(gateway.file(name), content).unwrap();
+        }
+        gateway.signal(Signal::HUP);
+        let lines = gateway.wait_for_logs("reload: failed, and nothing has changed: listener \"tls\": ", count + 1);
+        assert!(lines[count].contains(words), "{words}: {}", lines[count]);
+        let said = s_client(&gateway, &with("good"));
+        assert!(said.contains("wsgate under test") && is_answered(&said), "{words}: {said}");
+        is_refused(&gateway, "-tls1_3", &with("revoked"), "\"revoked\" is revoked");
+        names.iter().zip(&old).for_each(|(name, content)| fs::write(gateway.file(name), content).unwrap());
+    }
+    reload(&gateway, 1);
+    measured("S13", format!("{} of {} broken files changed nothing at a reload", cases.len(), cases.len()));
 }

@@ -8,6 +8,7 @@ mod harness;
 mod addresses;
 mod auth;
 mod auth_basic;
+mod auth_certificate;
 mod auth_jwt;
 mod auth_rules;
 mod bad_frames;

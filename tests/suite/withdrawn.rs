@@ -145,7 +145,7 @@ impl Authorities {
 }
 
 /// A client with this certificate. It resumes its sessions.
-fn certified(directory: &Path, name: &str) -> Arc<ClientConfig> {
+pub(crate) fn certified(directory: &Path, name: &str) -> Arc<ClientConfig> {
     let read = |name: String| X509::stack_from_pem(&fs::read(directory.join(name)).unwrap()).unwrap();
     let der = |certificate: &X509| CertificateDer::from(certificate.to_der().unwrap());
     let mut roots = RootCertStore::empty();

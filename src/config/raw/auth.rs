@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use crate::auth::certificate::IdentityFrom;
 use crate::auth::credentials::Places;
 use crate::auth::jwk::Algorithm;
 use crate::auth::jwt::JwtSettings;
@@ -45,9 +46,19 @@ enum Kind {
     Tokens,
     Basic,
     Jwt,
+    Certificate,
 }
 
-const KINDS: [(&str, Kind); 3] = [("tokens", Kind::Tokens), ("basic", Kind::Basic), ("jwt", Kind::Jwt)];
+const KINDS: [(&str, Kind); 4] =
+    [("tokens", Kind::Tokens), ("basic", Kind::Basic), ("jwt", Kind::Jwt), ("certificate", Kind::Certificate)];
+
+const NAMES: [(&str, IdentityFrom); 5] = [
+    ("cn", IdentityFrom::CommonName),
+    ("san", IdentityFrom::San),
+    ("dns", IdentityFrom::Dns),
+    ("uri", IdentityFrom::Uri),
+    ("email", IdentityFrom::Email),
+];
 
 const ALGORITHMS: [(&str, Algorithm); 4] = [
     ("HS256", Algorithm::Hs256),
@@ -57,16 +68,20 @@ const ALGORITHMS: [(&str, Algorithm); 4] = [
 ];
 
 /// The keys that only signed tokens have.
-const OF_JWT: [&str; 6] = ["algorithm", "issuer", "audience", "leeway", "identity_from", "claims"];
+const OF_JWT: [&str; 5] = ["algorithm", "issuer", "audience", "leeway", "claims"];
 
 /// The keys that have no meaning for passwords: these come in Authorization alone.
 const NOT_OF_BASIC: [&str; 3] = ["cookie", "query", "subprotocol"];
+
+/// The keys that have no meaning for certificates: these are not in the request, and the listener checks them.
+const NOT_OF_CERTIFICATE: [&str; 5] = ["file", "authorization", "cookie", "query", "subprotocol"];
 
 pub(super) fn auth(section: &Section<'_>, base_dir: &Path) -> RawAuth {
     let name_value = section.require("name");
     let name = name_value.and_then(|value| auth_name(&value));
     let kind = section.require("kind").and_then(|value| value.choice(&KINDS));
-    let file_value = section.require("file");
+    let has_file = kind != Some(Kind::Certificate);
+    let file_value = has_file.then(|| section.require("file")).flatten();
     let text = file_value.and_then(|value| value.text());
     let file = text.as_ref().map(|text| base_dir.join(&text.value)).unwrap_or_default();
     let settings = AuthSettings {
@@ -74,25 +89,44 @@ pub(super) fn auth(section: &Section<'_>, base_dir: &Path) -> RawAuth {
         kind: match kind {
             Some(Kind::Jwt) => AuthKind::Jwt(jwt(section), file),
             Some(Kind::Basic) => AuthKind::Basic(file),
+            Some(Kind::Certificate) => {
+                let mut from = IdentityFrom::default();
+                section.read("identity_from", &mut from, |v| v.choice(&NAMES));
+                AuthKind::Certificate(from)
+            }
             Some(Kind::Tokens) | None => AuthKind::Tokens(file),
         },
         places: places(section),
     };
-    if let Some(Kind::Tokens | Kind::Basic) = kind {
-        for value in OF_JWT.into_iter().filter_map(|key| section.get(key)) {
-            value.mistake("has no meaning without kind = \"jwt\": remove it");
-        }
-    }
-    if kind == Some(Kind::Basic) {
-        for value in NOT_OF_BASIC.into_iter().filter_map(|key| section.get(key)) {
-            let why = "has no meaning with kind = \"basic\", whose passwords come in Authorization alone: remove it";
-            value.mistake(why);
-        }
-    }
+    check_keys(section, kind);
     if let (Some(value), Some(text), Some(_)) = (file_value, text, kind) {
         check_file(&value, &settings.kind, &text);
     }
     RawAuth { settings, name_at: name_value.map_or(section.at, |value| value.at()), valid: name.is_some() }
+}
+
+/// Keys that have no meaning for a kind.
+fn check_keys(section: &Section<'_>, kind: Option<Kind>) {
+    let refuse = |keys: &[&'static str], why: &str| {
+        for value in keys.iter().filter_map(|key| section.get(key)) {
+            value.mistake(format_args!("has no meaning {why}: remove it"));
+        }
+    };
+    if let Some(Kind::Tokens | Kind::Basic | Kind::Certificate) = kind {
+        refuse(&OF_JWT, "without kind = \"jwt\"");
+    }
+    if let Some(Kind::Tokens | Kind::Basic) = kind {
+        refuse(&["identity_from"], "without kind = \"jwt\" or \"certificate\"");
+    }
+    match kind {
+        Some(Kind::Basic) => {
+            refuse(&NOT_OF_BASIC, "with kind = \"basic\", whose passwords come in Authorization alone");
+        }
+        Some(Kind::Certificate) => {
+            refuse(&NOT_OF_CERTIFICATE, "with kind = \"certificate\", which is checked by client_ca of a listener");
+        }
+        Some(Kind::Tokens | Kind::Jwt) | None => {}
+    }
 }
 
 fn auth_name(value: &Value<'_>) -> Option<String> {
@@ -175,7 +209,7 @@ fn places(section: &Section<'_>) -> Places {
 
 /// A file that can be read and holds what it has to.
 fn check_file(value: &Value<'_>, kind: &AuthKind, text: &Text) {
-    let (kind, path) = kind.file();
+    let Some((kind, path)) = kind.file() else { return };
     let shown = if text.value == text.written { path.display().to_string() } else { text.written.clone() };
     match auth::read(kind, path) {
         Err(error) => return value.mistake(format_args!("names {shown:?}, {error}")),

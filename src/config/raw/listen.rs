@@ -38,6 +38,8 @@ pub(crate) struct RawListener {
     pub(crate) client_address_at: Option<usize>,
     /// The place of `trusted_proxies` if it is written, and whether it is what was meant.
     pub(crate) trusted_proxies: Option<(usize, bool)>,
+    /// Whether it asks clients for a certificate, in whatever way that is written.
+    pub(crate) has_client_ca: bool,
     /// Whether name and address are what was meant; a wrong one is compared with nothing.
     pub(crate) valid: bool,
 }
@@ -85,9 +87,10 @@ pub(super) fn listener(section: &Section<'_>, base_dir: &Path) -> RawListener {
         valid &= name.is_some();
         settings.name = name.unwrap_or(settings.name);
     }
-    settings.tls =
-        section.get("tls").and_then(|value| value.section(&TLS)).and_then(|section| listener_tls(&section, base_dir));
-    RawListener { settings, name_at, address_at, client_address_at, trusted_proxies, valid }
+    let tls = section.get("tls").and_then(|value| value.section(&TLS));
+    let has_client_ca = tls.as_ref().is_some_and(|section| section.get("client_ca").is_some());
+    settings.tls = tls.and_then(|section| listener_tls(&section, base_dir));
+    RawListener { settings, name_at, address_at, client_address_at, trusted_proxies, has_client_ca, valid }
 }
 
 fn line_of_text(text: &str) -> bool {

@@ -4,8 +4,8 @@ use crate::config::mistake::Report;
 use crate::config::raw::Raw;
 use crate::config::raw::auth::RawAuth;
 use crate::config::raw::endpoint::RawEndpoint;
-use crate::config::section::nearest;
-use crate::config::settings::AuthId;
+use crate::config::section::{Text, nearest};
+use crate::config::settings::{AuthId, AuthKind};
 
 /// Each has a name of its own, and an endpoint that asks for it.
 pub(super) fn check(raw: &Raw, report: &Report<'_>) {
@@ -56,6 +56,7 @@ pub(super) fn of_endpoint(raw: &Raw, endpoint: &RawEndpoint, report: &Report<'_>
         match index {
             Some(index) if !ids.contains(&AuthId(index)) => {
                 warn_of_unanswered_subprotocol(&raw.auths[index], endpoint, text.at, report);
+                check_certificates(raw, index, endpoint, text, report);
                 ids.push(AuthId(index));
             }
             Some(_) => {
@@ -74,6 +75,37 @@ pub(super) fn of_endpoint(raw: &Raw, endpoint: &RawEndpoint, report: &Report<'_>
         }
     }
     ids
+}
+
+/// Certificates come only over listeners that ask for them. An endpoint that takes nothing else is on such listeners alone,
+/// and one that takes other credentials too is on one of them.
+fn check_certificates(raw: &Raw, index: usize, endpoint: &RawEndpoint, text: &Text, report: &Report<'_>) {
+    let takes_certificates = |auth: &RawAuth| matches!(auth.settings.kind, AuthKind::Certificate(_));
+    if !takes_certificates(&raw.auths[index]) || raw.listeners.iter().any(|listener| !listener.valid) {
+        return;
+    }
+    let named = |name: &str| raw.auths.iter().find(|auth| auth.settings.name == name);
+    let all = endpoint.auth.iter().flatten();
+    // What is called by a wrong name may be anything.
+    let is_all = all.into_iter().all(|text| named(&text.value).is_some_and(takes_certificates));
+    let on_it = raw.listeners.iter().filter(|listener| endpoint.settings.is_on(&listener.settings));
+    let (asking, silent): (Vec<_>, Vec<_>) = on_it.partition(|listener| listener.has_client_ca);
+    let is_reached = if is_all { silent.is_empty() } else { !asking.is_empty() };
+    let why = match silent.first() {
+        Some(_) if is_reached => return,
+        Some(silent) => format!("the listener {:?} asks for none", silent.settings.name),
+        None if raw.listeners.is_empty() => "no listener has TLS".to_owned(),
+        // They ask, or the names of listeners are wrong.
+        None => return,
+    };
+    let names: Vec<_> = asking.iter().map(|listener| format!("{:?}", listener.settings.name)).collect();
+    let or = match names.is_empty() {
+        true => String::new(),
+        false => format!(", or listen = [{}] in this [[endpoint]]", names.join(", ")),
+    };
+    let what = format!("\"auth\" in [[endpoint]] has {:?}, which takes the certificates of clients", text.written);
+    let advice = format!("write client_ca = \"clients.pem\" under tls of its [[listen]]{or}");
+    report.mistake(text.at, format!("{what}, but {why}: {advice}"));
 }
 
 /// A browser ends a connection on which none of the subprotocols that it has offered is agreed.

@@ -4,6 +4,7 @@ use std::ops::Index;
 use std::path::{Path, PathBuf};
 
 use crate::auth::FileKind;
+use crate::auth::certificate::IdentityFrom;
 use crate::auth::credentials::{Places, Scheme};
 use crate::auth::jwt::JwtSettings;
 
@@ -39,23 +40,27 @@ pub enum AuthKind {
     Basic(PathBuf),
     /// `jwt`: signed tokens, against a file with the keys of their issuer.
     Jwt(JwtSettings, PathBuf),
+    /// `certificate`: the certificate that the client has shown to its listener, which has checked it.
+    Certificate(IdentityFrom),
 }
 
 impl AuthKind {
-    /// How a credential of this kind is called in Authorization.
-    pub fn scheme(&self) -> Scheme {
+    /// How a credential of this kind is called in Authorization; `None` if it is not in the request at all.
+    pub fn scheme(&self) -> Option<Scheme> {
         match self {
-            AuthKind::Tokens(_) | AuthKind::Jwt(..) => Scheme::Bearer,
-            AuthKind::Basic(_) => Scheme::Basic,
+            AuthKind::Tokens(_) | AuthKind::Jwt(..) => Some(Scheme::Bearer),
+            AuthKind::Basic(_) => Some(Scheme::Basic),
+            AuthKind::Certificate(_) => None,
         }
     }
 
-    /// The file that it is checked against, and what that holds.
-    pub fn file(&self) -> (FileKind, &Path) {
+    /// The file that it is checked against, if there is one, and what that holds.
+    pub fn file(&self) -> Option<(FileKind, &Path)> {
         match self {
-            AuthKind::Tokens(file) => (FileKind::Tokens, file),
-            AuthKind::Basic(file) => (FileKind::Basic, file),
-            AuthKind::Jwt(jwt, file) => (FileKind::Jwt(jwt.algorithm), file),
+            AuthKind::Tokens(file) => Some((FileKind::Tokens, file)),
+            AuthKind::Basic(file) => Some((FileKind::Basic, file)),
+            AuthKind::Jwt(jwt, file) => Some((FileKind::Jwt(jwt.algorithm), file)),
+            AuthKind::Certificate(_) => None,
         }
     }
 }
