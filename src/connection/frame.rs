@@ -292,7 +292,13 @@ impl Cork {
     }
 
     fn take_tail(&mut self) -> Frame {
-        Frame::joined(std::mem::take(&mut self.tail).into(), std::mem::take(&mut self.tail_messages))
+        let mut tail = std::mem::take(&mut self.tail);
+        // The turn has brought much less for this destination than in all. A queue counts what is in its frames, so they
+        // keep no more.
+        if tail.len() < tail.capacity() / 2 {
+            tail.shrink_to_fit();
+        }
+        Frame::joined(tail.into(), std::mem::take(&mut self.tail_messages))
     }
 }
 
@@ -482,6 +488,20 @@ mod tests {
             assert_eq!(cork.tail.capacity(), cork.tail.len(), "{len}");
             cork.push(&text(len), read);
             assert_eq!(cork.take().as_slice()[0].messages(), 2);
+        }
+    }
+
+    #[test]
+    fn l13_a_frame_keeps_little_more_than_its_own_size() {
+        let limits = CorkLimits::for_queue(100, 1 << 20);
+        for (mut cork, len) in
+            [0, 64, 10_000].into_iter().flat_map(|len| [(Cork::new(limits), len), (Cork::masked(limits), len)])
+        {
+            // The rest of the read is for others.
+            cork.push(&text(len), 64 << 10);
+            let Corked::One(frame) = cork.take() else { panic!("it is one message") };
+            let (len, kept) = (frame.len(), frame.body.try_into_mut().unwrap().capacity());
+            assert!(kept <= 2 * len, "{kept} bytes for {len}");
         }
     }
 

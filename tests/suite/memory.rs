@@ -72,3 +72,39 @@ fn l13_clients_that_read_nothing_are_closed_before_memory_is_short() {
     }
     drop(silent);
 }
+
+#[test]
+fn l13_a_small_message_that_picks_its_room_keeps_no_more_than_itself() {
+    const ROUNDS: usize = 12_000;
+    let gateway = Gateway::start(
+        r#"
+        [[listen]]
+        name = "plain"
+        address = "127.0.0.1:0"
+
+        [[endpoint]]
+        path = "/own/{room}"
+        to = []
+
+        [[endpoint]]
+        path = "/feed"
+        to = ["endpoint:/own/{room}"]
+        choose_rooms = true
+        "#,
+    );
+    let silent: Vec<Raw> = (0..4).map(|number| gateway.narrow_client(Wire::Plain, &format!("/own/{number}"))).collect();
+    let mut reader = gateway.client(Wire::Plain, "/own/reader");
+    let mut feeder = gateway.client(Wire::Plain, "/feed");
+    let before = gateway.memory_kib();
+    let message = |room: &str| masked(0x81, format!("{{\"room\":\"{room}\",\"x\":\"{}\"}}", "x".repeat(40)).as_bytes());
+    let round: Vec<u8> = (0..silent.len()).flat_map(|number| message(&number.to_string())).collect();
+    for _ in 0..ROUNDS / 100 {
+        feeder.send(&round.repeat(100));
+    }
+    feeder.send(&message("reader"));
+    assert!(reader.text().contains("reader"));
+    // Their queues are full: 4,096 messages of 66 bytes each.
+    let more = gateway.memory_kib().saturating_sub(before);
+    measured("L13", format!("4 full queues of 4,096 messages of 66 bytes: {more} KiB"));
+    assert!(more < 12 << 10, "{more} KiB for a mebibyte of messages");
+}
