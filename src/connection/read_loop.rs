@@ -164,6 +164,14 @@ impl<'a> ReadLoop<'a> {
         self.intake.as_ref().is_none_or(|intake| intake.allows_large())
     }
 
+    /// Counts what has arrived. One that has to be held is held later, without a large buffer.
+    fn is_within_rate(&mut self) -> bool {
+        let (arrived, clock) = (self.arrived, self.peer.outbox.clock());
+        self.intake
+            .as_mut()
+            .is_none_or(|intake| intake.count(arrived, clock.now(), Instant::now).is_zero() && intake.allows_large())
+    }
+
     /// Much is arriving: reads on in large pieces until the socket is empty.
     #[inline(never)]
     fn read_rest<H: Handler>(&mut self, handler: &mut H) -> Flow {
@@ -187,8 +195,7 @@ impl<'a> ReadLoop<'a> {
                             turn_began = Instant::now();
                         }
                     }
-                    // One that has a rate is counted in between.
-                    if count < large.len() || self.intake.is_some() || self.collects() {
+                    if count < large.len() || !self.is_within_rate() || self.collects() {
                         return Flow::Go;
                     }
                 }
