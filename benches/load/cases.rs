@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::generator::{Generator, describe_close};
+use crate::guard::Credentials;
 use crate::loads::{Aftermath, Counted, Echo, FanOut, Flood, Quiet, Until};
 use crate::process::{Cores, Kind, Server, Workspace, machine_busy};
 use crate::relayed;
@@ -221,6 +222,7 @@ impl Case {
         let for_peers = matches!(self.group(), Group::Traffic | Group::Idle | Group::Large);
         match kind {
             Kind::Wsgate => true,
+            Kind::Guarded(_) => matches!(self.group(), Group::Traffic | Group::Idle),
             Kind::Peer { tls, .. } => *tls == self.tls && for_peers,
             Kind::Floor => for_baselines,
             // Two threads a client: at 10,000 it reaches the limit of memory mappings and loses clients.
@@ -346,6 +348,7 @@ pub(crate) fn columns(group: Group) -> &'static [(&'static str, &'static str)] {
 pub(crate) struct Bench {
     pub(crate) cores: Cores,
     pub(crate) workspace: Workspace,
+    pub(crate) credentials: Credentials,
     /// How long messages are sent in one run.
     pub(crate) time: Duration,
 }
@@ -355,7 +358,10 @@ impl Bench {
     pub(crate) fn measure(&self, case: &Case, kind: &Kind) -> Result<Figures, String> {
         let server = Server::start(kind, case.tls, self.cores, &self.workspace)?;
         let context = if case.tls { Some(tls::context()?) } else { None };
-        let generator = Generator::new(context)?;
+        let mut generator = Generator::new(context)?;
+        if let Kind::Guarded(guard) = kind {
+            generator = generator.authorized(self.credentials.of(*guard));
+        }
         self.measure_work(case.work, &server, generator).map_err(|what| match server.last_words() {
             words if words.is_empty() => what,
             words => format!("{what} (the server's last words: {words})"),

@@ -91,6 +91,8 @@ pub(crate) struct Generator {
     buffer: Vec<u8>,
     ciphertext: Vec<u8>,
     tls: Option<SslContext>,
+    /// Further lines of each request.
+    lines: String,
 }
 
 impl Generator {
@@ -99,7 +101,20 @@ impl Generator {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)
             .map_err(|cause| format!("failed to create an epoll instance: {cause}"))?;
         let (buffer, ciphertext) = (vec![0; BUFFER], vec![0; if tls.is_some() { BUFFER / 2 } else { 0 }]);
-        Ok(Generator { epoll, events: Vec::with_capacity(512), clients: Vec::new(), buffer, ciphertext, tls })
+        Ok(Generator {
+            epoll,
+            events: Vec::with_capacity(512),
+            clients: Vec::new(),
+            buffer,
+            ciphertext,
+            tls,
+            lines: String::new(),
+        })
+    }
+
+    /// The same with this in the Authorization header of each request.
+    pub(crate) fn authorized(self, authorization: &str) -> Generator {
+        Generator { lines: format!("Authorization: {authorization}\r\n"), ..self }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -242,10 +257,10 @@ impl Generator {
     }
 
     fn send_request(&mut self, client: usize, address: SocketAddr) -> Result<(), String> {
-        let path = &self.clients[client].path;
+        let (path, lines) = (&self.clients[client].path, &self.lines);
         let request = format!(
             "GET {path} HTTP/1.1\r\nHost: {address}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-             Sec-WebSocket-Key: {KEY}\r\nSec-WebSocket-Version: 13\r\n\r\n"
+             Sec-WebSocket-Key: {KEY}\r\nSec-WebSocket-Version: 13\r\n{lines}\r\n"
         );
         self.send(client, request.as_bytes())
     }

@@ -9,6 +9,7 @@ mod cases;
 mod floor;
 mod frame;
 mod generator;
+mod guard;
 mod histogram;
 mod loads;
 mod naive;
@@ -31,7 +32,8 @@ use std::time::Duration;
 use clap::Parser;
 
 use crate::cases::{Bench, Case};
-use crate::process::{Cores, Kind, Workspace};
+use crate::guard::Credentials;
+use crate::process::{Cores, Guard, Kind, Workspace};
 use crate::report::Row;
 
 /// Measures wsgate under load, beside a floor of bare system calls and a naive design.
@@ -49,7 +51,8 @@ struct Arguments {
     /// Seconds of traffic in one run.
     #[arg(long, default_value_t = 1.0)]
     seconds: f64,
-    /// Only these servers: wsgate, floor, naive, or the name of the peer.
+    /// Only these servers: wsgate, floor, naive, or the name of the peer; wsgate with `auth`, `allow` and a rate that is
+    /// never reached is measured only if it is named: tokens, es256.
     #[arg(long, value_delimiter = ',')]
     servers: Vec<String>,
     /// Measures another server too, in the plain cases: its command line, with `{port}`.
@@ -112,7 +115,9 @@ fn run(arguments: &Arguments) -> Result<ExitCode, String> {
     }
     let cores = Cores::of_this_machine();
     process::pin(cores.generator)?;
-    let bench = Bench { cores, workspace: Workspace::new()?, time: Duration::from_secs_f64(arguments.seconds) };
+    let workspace = Workspace::new()?;
+    let credentials = Credentials::write(&workspace)?;
+    let bench = Bench { cores, workspace, credentials, time: Duration::from_secs_f64(arguments.seconds) };
     let rows = measure(&bench, &cases, &chosen_servers(arguments)?, arguments.runs, open_files);
     if cores.is_one() {
         println!("Servers and generator share the only core: throughput and latencies say little.\n");
@@ -183,7 +188,9 @@ fn chosen_cases(words: &[String]) -> Result<Vec<Case>, String> {
 }
 
 fn chosen_servers(arguments: &Arguments) -> Result<Vec<Kind>, String> {
+    let guarded = [Guard::Tokens, Guard::Es256].map(Kind::Guarded);
     let mut servers = vec![Kind::Floor, Kind::Naive, Kind::Wsgate];
+    servers.extend(guarded.into_iter().filter(|kind| arguments.servers.iter().any(|name| name == kind.name())));
     for (command, tls) in [(&arguments.peer_cmd, false), (&arguments.tls_peer_cmd, true)] {
         if let Some(command) = command {
             servers.push(Kind::Peer { name: arguments.peer_name.clone(), command: command.clone(), tls });

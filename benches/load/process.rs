@@ -19,6 +19,8 @@ const START_DEADLINE: Duration = Duration::from_secs(15);
 pub(crate) enum Kind {
     /// The release binary of this project.
     Wsgate,
+    /// The same with authentication, rules and a rate that is never reached.
+    Guarded(Guard),
     /// [`crate::floor`], in a process of its own.
     Floor,
     /// [`crate::naive`], in a process of its own.
@@ -27,10 +29,35 @@ pub(crate) enum Kind {
     Peer { name: String, command: String, tls: bool },
 }
 
+/// How clients authenticate; the files and what clients send are in `guard.rs`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Guard {
+    /// By a token.
+    Tokens,
+    /// By a token that is signed with ES256.
+    Es256,
+}
+
+impl Guard {
+    fn auth(self) -> &'static str {
+        match self {
+            Guard::Tokens => "[[auth]]\nname = \"door\"\nkind = \"tokens\"\nfile = \"tokens.txt\"\n",
+            Guard::Es256 => "[[auth]]\nname = \"door\"\nkind = \"jwt\"\nfile = \"es256.pem\"\n",
+        }
+    }
+}
+
+/// What every endpoint of a guarded gateway has. The first rule fits nobody.
+const GUARDED: &str = "auth = [\"door\"]\n\
+    allow = [{ who = \"*-7\", path = \"/{identity}/*\" }, { who = \"bench-*\", path = \"/*\" }]\n\
+    rate = { messages = 1000000000, bytes = \"64GiB\" }\n";
+
 impl Kind {
     pub(crate) fn name(&self) -> &str {
         match self {
             Kind::Wsgate => "wsgate",
+            Kind::Guarded(Guard::Tokens) => "tokens",
+            Kind::Guarded(Guard::Es256) => "es256",
             Kind::Floor => "floor",
             Kind::Naive => "naive",
             Kind::Peer { name, .. } => name,
@@ -96,6 +123,8 @@ pub(crate) fn listen(port: u16) -> Result<TcpListener, String> {
 pub(crate) struct Memory {
     /// Its share of memory, in KiB.
     pub(crate) pss_kib: u64,
+    /// The most that it has ever had, with what it shares with others.
+    pub(crate) peak_kib: u64,
     pub(crate) threads: u64,
 }
 
@@ -142,8 +171,13 @@ impl Workspace {
 
     /// Writes a configuration of wsgate and returns where it is.
     pub(crate) fn write_config(&self, config: &str) -> Result<PathBuf, String> {
-        let path = self.path.join("wsgate.toml");
-        fs::write(&path, config).map_err(|cause| format!("failed to write '{}': {cause}", path.display()))?;
+        self.write("wsgate.toml", config)
+    }
+
+    /// Writes a file of this name beside the configuration and returns where it is.
+    pub(crate) fn write(&self, name: &str, text: &str) -> Result<PathBuf, String> {
+        let path = self.path.join(name);
+        fs::write(&path, text).map_err(|cause| format!("failed to write '{}': {cause}", path.display()))?;
         Ok(path)
     }
 
@@ -230,7 +264,8 @@ impl Server {
         let process = PathBuf::from(format!("/proc/{}", self.child.id()));
         let pss_kib = field(&process.join("smaps_rollup"), "Pss:")?;
         let threads = field(&process.join("status"), "Threads:")?;
-        Ok(Memory { pss_kib, threads })
+        let peak_kib = field(&process.join("status"), "VmHWM:")?;
+        Ok(Memory { pss_kib, peak_kib, threads })
     }
 
     /// How many descriptors it has open.
@@ -284,9 +319,10 @@ fn head(port: u16, tls: bool, workspace: &Workspace) -> String {
     format!("[gateway]\nmax_connections = 30000\n[log]\nlevel = \"warn\"\n{listener}")
 }
 
-/// What wsgate runs on: every path takes all that come.
-fn config(port: u16, tls: bool, workspace: &Workspace) -> String {
+/// What wsgate runs on: every path takes all that come, or all that its guard lets in.
+fn config(port: u16, tls: bool, guard: Option<Guard>, workspace: &Workspace) -> String {
     let mut config = head(port, tls, workspace);
+    config += guard.map_or("", Guard::auth);
     let endpoints = [
         ("/echo", "\"reply\""),
         ("/broadcast", "\"others\""),
@@ -300,6 +336,7 @@ fn config(port: u16, tls: bool, workspace: &Workspace) -> String {
     ];
     for (endpoint, to) in endpoints {
         config += &format!("[[endpoint]]\npath = \"{endpoint}\"\nto = [{to}]\nmax_connections = 30000\n");
+        config += guard.map_or("", |_| GUARDED);
     }
     // The last one, whose clients may stop reading.
     config + "queue = { messages = 65536, bytes = \"256MiB\", when_full = \"drop_oldest\" }\nwrite_timeout = \"off\"\n"
@@ -314,7 +351,8 @@ fn wsgate(config: &str, workspace: &Workspace) -> Result<Command, String> {
 fn command(kind: &Kind, port: u16, tls: bool, workspace: &Workspace) -> Result<Command, String> {
     let mut command;
     match kind {
-        Kind::Wsgate => command = wsgate(&config(port, tls, workspace), workspace)?,
+        Kind::Wsgate => command = wsgate(&config(port, tls, None, workspace), workspace)?,
+        Kind::Guarded(guard) => command = wsgate(&config(port, tls, Some(*guard), workspace), workspace)?,
         Kind::Floor => {
             command = Command::new(this_program()?);
             command.arg("--serve-floor").arg(port.to_string());

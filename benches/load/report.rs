@@ -111,12 +111,17 @@ struct Ratio<'a> {
     base: &'a str,
 }
 
-/// Every group is compared with the floor by its first figure, and traffic with the peer by messages a second.
+/// Every group is compared with the floor by its first figure, and traffic with the peer by messages a second; what is
+/// guarded, with what is not, by its first figure and by the cost of a connection.
 fn ratios<'a>(group: Group, rows: &[&'a Row]) -> Vec<Ratio<'a>> {
     let floor = rows.iter().find(|row| row.kind == Kind::Floor);
     let peer = rows.iter().find(|row| group == Group::Traffic && matches!(row.kind, Kind::Peer { .. }));
+    let is_guarded = rows.iter().any(|row| matches!(row.kind, Kind::Guarded(_)));
+    let open = rows.iter().find(|row| is_guarded && row.kind == Kind::Wsgate);
+    let setup = columns(group).iter().position(|(key, _)| *key == "setup_cpu_us");
     let ratio = |figure| move |row: &&'a Row| Ratio { figure, base: row.kind.name() };
-    floor.map(ratio(0)).into_iter().chain(peer.map(ratio(1))).collect()
+    let with_open = [Some(0), setup].into_iter().flatten().filter_map(|figure| open.map(ratio(figure)));
+    floor.map(ratio(0)).into_iter().chain(peer.map(ratio(1))).chain(with_open).collect()
 }
 
 fn median(mut values: Vec<f64>) -> f64 {
