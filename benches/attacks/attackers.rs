@@ -4,7 +4,7 @@
 //! would burn. Whoever is cut or refused comes again.
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -13,11 +13,14 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::setpriority_process;
-use socket2::SockRef;
+use socket2::{Domain, SockRef, Socket, Type};
 
+use crate::credentials::{Credentials, Wrong};
+use crate::feed;
 use crate::frame::{Messages, TEXT, push_client_frame};
 use crate::generator::{Generator, Load};
 use crate::key_updates;
+use crate::knocks;
 use crate::process::Workspace;
 use crate::tls::{self, Session};
 
@@ -42,6 +45,11 @@ const ROOM_INTERVAL: Duration = Duration::from_millis(1);
 const SILENT_BUFFER: usize = 4096;
 /// Bytes of a text in a flood of texts: two in each character.
 const TEXT_SIZE: usize = 64 * 1024;
+/// Bytes of a message of a client that sends too many, and of its echo's header.
+const RATED_SIZE: usize = 64;
+const ECHO_HEADER: usize = 2;
+/// The beginnings of PROXY headers, of both versions.
+const HALF_PROXY_HEADERS: [&[u8]; 2] = [b"PROXY TCP4 192.0.2.1 ", b"\r\n\r\n\0\r\nQUIT\n\x21\x11"];
 
 /// What attackers do.
 #[derive(Clone, Copy)]
@@ -68,6 +76,16 @@ pub(crate) enum Attack {
     NeverRead { sockets: usize },
     /// Clients that open a WebSocket and keep it, as many as get in.
     Crowd { sockets: usize },
+    /// The same from one address that nobody else has.
+    OneAddress { sockets: usize },
+    /// Half a header of the PROXY protocol, and then nothing.
+    HalfProxyHeaders { sockets: usize },
+    /// Requests with wrong credentials, from so many addresses in turns.
+    Knocks { wrong: Wrong, per_second: u32, addresses: u32 },
+    /// One client that sends this often in a second, more than it may.
+    OverRate { per_second: u32 },
+    /// Clients that read nothing, each of which is sent messages of its own.
+    Feed { sockets: usize },
 }
 
 /// What an attack has done.
@@ -98,13 +116,14 @@ pub(crate) struct Done {
 }
 
 impl Attack {
-    pub(crate) fn start(self, address: SocketAddr, workspace: &Workspace) -> Running {
+    pub(crate) fn start(self, address: SocketAddr, workspace: &Workspace, credentials: &Arc<Credentials>) -> Running {
         let (tally, stop) = (Arc::new(Tally::default()), Arc::new(AtomicBool::new(false)));
         let count = if matches!(self, Attack::Storm | Attack::ResetStorm) { STORM_THREADS } else { 1 };
         let threads = (0..count)
             .map(|_| {
                 let (tally, stop) = (Arc::clone(&tally), Arc::clone(&stop));
-                let attacker = Attacker { address, certificate: workspace.certificate(), tally, stop };
+                let (certificate, credentials) = (workspace.certificate(), Arc::clone(credentials));
+                let attacker = Attacker { address, certificate, credentials, tally, stop };
                 thread::spawn(move || attacker.run(self))
             })
             .collect();
@@ -116,13 +135,14 @@ impl Running {
     pub(crate) fn stop(self) -> Result<Done, String> {
         let seconds = self.since.elapsed().as_secs_f64();
         self.stop.store(true, Ordering::Relaxed);
-        let figure = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let (connections, ended, units) =
-            (figure(&self.tally.connections), figure(&self.tally.ended), figure(&self.tally.units));
         let mut lost = 0;
         for thread in self.threads {
             lost += thread.join().map_err(|_| "an attacker panicked".to_owned())??;
         }
+        // Not before: some look only at the end which of theirs were cut.
+        let figure = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let (connections, ended, units) =
+            (figure(&self.tally.connections), figure(&self.tally.ended), figure(&self.tally.units));
         let rate = |count: u64| format!("{}/s", thousands((count as f64 / seconds).round() as u64));
         let many = |count: usize| thousands(count as u64);
         let what = match self.attack {
@@ -170,6 +190,42 @@ impl Running {
                 rate(connections),
                 thousands(ended)
             ),
+            Attack::OneAddress { sockets } => format!(
+                "{} that want in, of one address: {}, {} of them refused or cut",
+                many(sockets),
+                rate(connections),
+                rate(ended)
+            ),
+            Attack::HalfProxyHeaders { sockets } => format!(
+                "{} that say half a PROXY header and no more: {} connections, {} of them refused or cut",
+                many(sockets),
+                thousands(connections),
+                thousands(ended)
+            ),
+            Attack::Knocks { wrong, addresses, .. } => format!(
+                "{} {}: {}, {} of them looked at, {} without an answer",
+                wrong.name(),
+                if addresses == 1 {
+                    "from one address".to_owned()
+                } else {
+                    format!("from {} addresses", thousands(addresses.into()))
+                },
+                rate(connections),
+                rate(units),
+                thousands(ended)
+            ),
+            Attack::OverRate { per_second } => format!(
+                "one client that sends {} messages a second and may send {}: {} of them echoed",
+                thousands(per_second.into()),
+                thousands(crate::cases::RATE.into()),
+                rate(units)
+            ),
+            Attack::Feed { sockets } => format!(
+                "{} that read nothing while each is sent 35 KiB/s of its own: {} messages of 1 KiB, {} closed",
+                many(sockets),
+                rate(units),
+                thousands(ended)
+            ),
         };
         Ok(Done { what, lost })
     }
@@ -180,6 +236,7 @@ pub(crate) struct Attacker {
     pub(crate) address: SocketAddr,
     /// The gateway's.
     pub(crate) certificate: PathBuf,
+    pub(crate) credentials: Arc<Credentials>,
     pub(crate) tally: Arc<Tally>,
     stop: Arc<AtomicBool>,
 }
@@ -193,13 +250,25 @@ impl Attacker {
                 let head = self.request("/echo");
                 // Never the last byte of it.
                 let drip = |at: usize| head.as_bytes().get(at).copied().unwrap_or(b'x');
-                self.hold(sockets, |_| Vec::new(), Some(&drip));
+                self.hold(sockets, || self.connect(), |_| Vec::new(), Some(&drip));
             }
             Attack::StalledTls { sockets } => {
                 let hello = client_hello()?;
-                self.hold(sockets, |socket| hello[..hello.len() / (1 + socket % 2)].to_vec(), None);
+                let half = |socket: usize| hello[..hello.len() / (1 + socket % 2)].to_vec();
+                self.hold(sockets, || self.connect(), half, None);
             }
-            Attack::Crowd { sockets } => self.hold(sockets, |_| self.request("/echo").into_bytes(), None),
+            Attack::Crowd { sockets } => {
+                self.hold(sockets, || self.connect(), |_| self.request("/echo").into_bytes(), None);
+            }
+            Attack::OneAddress { sockets } => {
+                self.hold(sockets, || self.connect_from(0), |_| self.request("/echo").into_bytes(), None);
+            }
+            Attack::HalfProxyHeaders { sockets } => {
+                self.hold(sockets, || self.connect_from(0), |socket| HALF_PROXY_HEADERS[socket % 2].to_vec(), None);
+            }
+            Attack::Knocks { wrong, per_second, addresses } => knocks::knock(self, wrong, per_second, addresses)?,
+            Attack::OverRate { per_second } => self.exceed(per_second)?,
+            Attack::Feed { sockets } => feed::feed(self, sockets)?,
             Attack::Storm => self.storm(Self::come_and_go),
             Attack::ResetStorm => self.storm(Self::come_and_reset),
             Attack::Pings { sockets } => {
@@ -239,9 +308,14 @@ impl Attacker {
     }
 
     pub(crate) fn request(&self, path: &str) -> String {
+        self.request_with(path, "")
+    }
+
+    /// A request with further lines in its head.
+    pub(crate) fn request_with(&self, path: &str, lines: &str) -> String {
         format!(
             "GET {path} HTTP/1.1\r\nHost: {}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n",
+             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n{lines}\r\n",
             self.address
         )
     }
@@ -253,8 +327,29 @@ impl Attacker {
         Ok(socket)
     }
 
+    /// The same from the attackers' address with this number. It is reset at its end, or its port would be taken for a
+    /// minute.
+    pub(crate) fn connect_from(&self, number: u32) -> io::Result<TcpStream> {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+        let source = Ipv4Addr::from_bits(Ipv4Addr::new(127, 1, 0, 1).to_bits() + number);
+        socket.bind(&SocketAddr::from((source, 0)).into())?;
+        socket.connect_timeout(&self.address.into(), PATIENCE)?;
+        let socket = TcpStream::from(socket);
+        socket.set_nodelay(true)?;
+        reset_at_end(&socket)?;
+        self.tally.connections.fetch_add(1, Ordering::Relaxed);
+        Ok(socket)
+    }
+
+    /// A client whose 101 has been read, which keeps little that it does not read.
+    pub(crate) fn narrow(&self, path: &str) -> Result<TcpStream, String> {
+        let socket = self.upgrade(path).map_err(|cause| format!("failed to enter '{path}': {cause}"))?;
+        let _ = SockRef::from(&socket).set_recv_buffer_size(SILENT_BUFFER);
+        Ok(socket)
+    }
+
     /// A client whose 101 has been read.
-    fn upgrade(&self, path: &str) -> io::Result<TcpStream> {
+    pub(crate) fn upgrade(&self, path: &str) -> io::Result<TcpStream> {
         let mut socket = self.connect()?;
         socket.set_read_timeout(Some(PATIENCE))?;
         socket.write_all(self.request(path).as_bytes())?;
@@ -266,9 +361,15 @@ impl Attacker {
         Ok(socket)
     }
 
-    /// Keeps this many sockets open, each visited once a round: it is opened with `opening`, then sent one byte a
-    /// visit if there is a `drip`; one that was ended comes again.
-    fn hold(&self, sockets: usize, opening: impl Fn(usize) -> Vec<u8>, drip: Option<&dyn Fn(usize) -> u8>) {
+    /// Keeps this many sockets open, each visited once a round: it is sent `opening` when it is connected, then one byte
+    /// a visit if there is a `drip`; one that was ended comes again.
+    fn hold(
+        &self,
+        sockets: usize,
+        connect: impl Fn() -> io::Result<TcpStream>,
+        opening: impl Fn(usize) -> Vec<u8>,
+        drip: Option<&dyn Fn(usize) -> u8>,
+    ) {
         let mut held: Vec<Option<(TcpStream, usize)>> = (0..sockets).map(|_| None).collect();
         let since = Instant::now();
         for visit in 0.. {
@@ -280,8 +381,10 @@ impl Attacker {
             let socket = visit % sockets;
             let place = &mut held[socket];
             let lives = match place {
-                None => self.open(&opening(socket)).map(|stream| *place = Some((stream, 0))),
-                Some((stream, sent)) => discard(stream).and_then(|()| {
+                None => connect()
+                    .and_then(|stream| open_with(stream, &opening(socket)))
+                    .map(|stream| *place = Some((stream, 0))),
+                Some((stream, sent)) => discard(stream).and_then(|_| {
                     let Some(drip) = drip else { return Ok(()) };
                     stream.write_all(&[drip(*sent)])?;
                     *sent += 1;
@@ -294,14 +397,6 @@ impl Attacker {
                 self.tally.ended.fetch_add(1, Ordering::Relaxed);
             }
         }
-    }
-
-    fn open(&self, opening: &[u8]) -> io::Result<TcpStream> {
-        let mut socket = self.connect()?;
-        reset_at_end(&socket)?;
-        socket.write_all(opening)?;
-        socket.set_nonblocking(true)?;
-        Ok(socket)
     }
 
     /// One connection after the other, each in the next of three ways; what fails is tried again.
@@ -361,7 +456,7 @@ impl Attacker {
                     continue;
                 };
                 let end = stream.len().min(*at + (64 << 10));
-                let sent = match discard(socket).and_then(|()| socket.write(&stream[*at..end])) {
+                let sent = match discard(socket).and_then(|_| socket.write(&stream[*at..end])) {
                     Err(error) if error.kind() == ErrorKind::WouldBlock => continue,
                     Err(_) => {
                         *place = None;
@@ -383,14 +478,33 @@ impl Attacker {
         }
     }
 
+    /// One client sends as often as this in a second, and counts its echoes.
+    fn exceed(&self, per_second: u32) -> Result<(), String> {
+        let failed = |cause: io::Error| format!("the client that sends too many: {cause}");
+        let mut socket = self.upgrade("/rated").and_then(flooding).map_err(failed)?;
+        let mut message = Vec::new();
+        push_client_frame(&mut message, TEXT, &[b'r'; RATED_SIZE]);
+        let (since, mut received) = (Instant::now(), 0);
+        for number in 0.. {
+            let due = since + Duration::from_secs(number) / per_second;
+            thread::sleep(due.saturating_duration_since(Instant::now()));
+            if self.is_over() {
+                break;
+            }
+            received += discard(&mut socket).map_err(failed)?;
+            self.tally.units.store((received / (ECHO_HEADER + RATED_SIZE)) as u64, Ordering::Relaxed);
+            match socket.write_all(&message) {
+                // The gateway reads no faster than it may.
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                result => result.map_err(failed)?,
+            }
+        }
+        Ok(())
+    }
+
     /// A room of which most never read; returns how many messages those who do read have lost.
     fn crowd_a_room(&self, sockets: usize) -> Result<u64, String> {
-        let mut silent = Vec::new();
-        for _ in 0..sockets {
-            let socket = self.upgrade("/room").map_err(|cause| format!("failed to enter the room: {cause}"))?;
-            let _ = SockRef::from(&socket).set_recv_buffer_size(SILENT_BUFFER);
-            silent.push(socket);
-        }
+        let silent = (0..sockets).map(|_| self.narrow("/room")).collect::<Result<Vec<_>, String>>()?;
         let mut generator = Generator::new(None)?;
         generator.connect(self.address, "/room", ROOM_READERS + 1)?;
         let publisher = ROOM_READERS;
@@ -442,17 +556,26 @@ impl Load for Room {
     }
 }
 
-/// Takes what has arrived; an error when the connection has ended.
-fn discard(socket: &mut TcpStream) -> io::Result<()> {
+/// Takes what has arrived, and says how many bytes that was; an error when the connection has ended.
+pub(crate) fn discard(socket: &mut TcpStream) -> io::Result<usize> {
     let mut buffer = [0; 64 << 10];
+    let mut taken = 0;
     loop {
         match socket.read(&mut buffer) {
             Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
-            Ok(_) => {}
-            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+            Ok(count) => taken += count,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(taken),
             Err(error) => return Err(error),
         }
     }
+}
+
+/// Sends what a connection begins with.
+fn open_with(mut socket: TcpStream, opening: &[u8]) -> io::Result<TcpStream> {
+    reset_at_end(&socket)?;
+    socket.write_all(opening)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket)
 }
 
 fn flooding(socket: TcpStream) -> io::Result<TcpStream> {

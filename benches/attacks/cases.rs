@@ -1,9 +1,13 @@
 //! The cases: their gateways, and how each is measured.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::process::Command;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::attackers::Attack;
+use crate::credentials::{self, Credentials, Wrong};
+use crate::feed;
 use crate::generator::Generator;
 use crate::good::{Good, IN_ROOM, Seen};
 use crate::process::{self, Cores, Server, Workspace};
@@ -26,6 +30,11 @@ const MEMORY_MARGIN_KIB: u64 = 4096;
 
 /// What an attack that is to cost no memory may cost.
 const NO_MEMORY_KIB: u64 = 1024;
+/// What a gateway that may use 256 MiB may have at the most.
+const FED_KIB: u64 = 300 << 10;
+
+/// Messages that a client of `/rated` may send in a second.
+pub(crate) const RATE: u32 = 100;
 
 /// One case of the bench.
 #[derive(Clone, Copy)]
@@ -37,9 +46,16 @@ pub(crate) struct Case {
     /// Those that expect echoes; the room comes on top.
     good: usize,
     /// How much more memory there may be under attack, if that is judged.
-    memory_max_kib: Option<u64>,
+    pub(crate) more_max_kib: Option<u64>,
+    /// How much memory there may be at any time, if that is judged.
+    pub(crate) peak_max_kib: Option<u64>,
+    /// Does the 99th percentile of the echoes have to stay near that of the quiet run? Then it also counts if it is below
+    /// what others may have.
+    pub(crate) near_quiet: bool,
     /// Lines under `[gateway]`.
     settings: &'static str,
+    /// Further tables. `{proxied}` is a port for those that come through a proxy.
+    sections: &'static str,
     limit: Limit,
 }
 
@@ -56,8 +72,32 @@ const ROOM_QUEUE: &str = "queue = { messages = 65536, bytes = \"64MiB\", when_fu
 
 const HELD: &str = "max_handshakes = 4096\n";
 
+/// All well-behaved clients come from one address too.
+const FEW_AN_ADDRESS: &str = "max_address_connections = 200\naddress_rate = { per_second = 200, burst = 400 }\n";
+
+const PROXIED: &str = r#"
+[[listen]]
+address = "127.0.0.1:{proxied}"
+client_address = "proxy_protocol"
+trusted_proxies = ["127.0.0.0/8"]
+"#;
+
+const RATED: &str = r#"
+[[endpoint]]
+path = "/rated"
+to = ["reply"]
+rate = { messages = 100, when_over = "delay" }
+"#;
+
+/// So many addresses that none of them is locked out.
+const SPREAD: u32 = 1000;
+
+const fn knocks(wrong: Wrong, per_second: u32, addresses: u32) -> Attack {
+    Attack::Knocks { wrong, per_second, addresses }
+}
+
 /// All cases, in the order of the table.
-pub(crate) const ALL: [Case; 14] = [
+pub(crate) const ALL: [Case; 24] = [
     case("slowloris", Attack::Slowloris { sockets: 2000 }).with(HELD),
     case("slowloris-refused", Attack::Slowloris { sockets: 2000 }),
     case("stalled-tls", Attack::StalledTls { sockets: 2000 }).over_tls().with(HELD),
@@ -67,15 +107,36 @@ pub(crate) const ALL: [Case; 14] = [
     case("fragments", Attack::Fragments { sockets: 50 }),
     case("text-flood", Attack::Texts { sockets: 50 }),
     case("late-utf8", Attack::LateErrors { sockets: 50 }),
-    case("key-updates", Attack::KeyUpdates { sockets: 4 }).over_tls().at_most(NO_MEMORY_KIB),
+    case("key-updates", Attack::KeyUpdates { sockets: 4 }).over_tls().at_most_more(NO_MEMORY_KIB),
     case("reset", Attack::ResetStorm),
     case("never-read", Attack::NeverRead { sockets: 50 }),
     case("64-descriptors", Attack::Crowd { sockets: 500 }).under(Limit::Descriptors, GOOD_OF_64),
     case("threads", Attack::Crowd { sockets: 500 }).under(Limit::Threads, GOOD),
+    case("one-address", Attack::OneAddress { sockets: 5000 }).with(FEW_AN_ADDRESS).near_quiet(),
+    case("half-proxy-headers", Attack::HalfProxyHeaders { sockets: 2000 }).with(HELD).beside(PROXIED).near_quiet(),
+    case("wrong-tokens", knocks(Wrong::Token, 1000, 1)).beside(credentials::SECTIONS).near_quiet(),
+    case("wrong-tokens-spread", knocks(Wrong::Token, 1000, SPREAD)).beside(credentials::SECTIONS).near_quiet(),
+    case("wrong-passwords", knocks(Wrong::Password, 200, 1)).beside(credentials::SECTIONS),
+    case("wrong-passwords-spread", knocks(Wrong::Password, 200, 200)).beside(credentials::SECTIONS),
+    case("unknown-kid", knocks(Wrong::UnknownKid, 1000, SPREAD)).beside(credentials::SECTIONS).near_quiet(),
+    case("wrong-signature", knocks(Wrong::Signature, 1000, SPREAD)).beside(credentials::SECTIONS),
+    case("over-rate", Attack::OverRate { per_second: 10 * RATE }).beside(RATED).near_quiet(),
+    case("memory", Attack::Feed { sockets: 1000 }).with("memory = \"256MiB\"\n").beside(feed::SECTIONS).below(FED_KIB),
 ];
 
 const fn case(name: &'static str, attack: Attack) -> Case {
-    Case { name, attack, tls: false, good: GOOD, memory_max_kib: None, settings: "", limit: Limit::None }
+    Case {
+        name,
+        attack,
+        tls: false,
+        good: GOOD,
+        more_max_kib: None,
+        peak_max_kib: None,
+        near_quiet: false,
+        settings: "",
+        sections: "",
+        limit: Limit::None,
+    }
 }
 
 impl Case {
@@ -84,19 +145,29 @@ impl Case {
         self
     }
 
+    const fn beside(mut self, sections: &'static str) -> Case {
+        self.sections = sections;
+        self
+    }
+
     const fn over_tls(mut self) -> Case {
         self.tls = true;
         self
     }
 
-    const fn at_most(mut self, memory_max_kib: u64) -> Case {
-        self.memory_max_kib = Some(memory_max_kib);
+    const fn at_most_more(mut self, kib: u64) -> Case {
+        self.more_max_kib = Some(kib);
         self
     }
 
-    /// All its well-behaved clients.
-    pub(crate) fn clients(&self) -> usize {
-        self.good + IN_ROOM
+    const fn below(mut self, kib: u64) -> Case {
+        self.peak_max_kib = Some(kib);
+        self
+    }
+
+    const fn near_quiet(mut self) -> Case {
+        self.near_quiet = true;
+        self
     }
 
     const fn under(mut self, limit: Limit, good: usize) -> Case {
@@ -113,12 +184,19 @@ pub(crate) struct Holdings {
     pub(crate) descriptors: u64,
     /// Its share of memory.
     pub(crate) memory_kib: u64,
+    /// The most memory that it has had so far.
+    pub(crate) peak_kib: u64,
 }
 
 impl Holdings {
     fn of(server: &Server) -> Result<Holdings, String> {
         let memory = server.memory()?;
-        Ok(Holdings { threads: memory.threads, descriptors: server.descriptors()?, memory_kib: memory.pss_kib })
+        Ok(Holdings {
+            threads: memory.threads,
+            descriptors: server.descriptors()?,
+            memory_kib: memory.pss_kib,
+            peak_kib: memory.peak_kib,
+        })
     }
 
     /// Is it as it was before?
@@ -141,8 +219,6 @@ pub(crate) struct Figures {
     pub(crate) before: Holdings,
     pub(crate) during: Holdings,
     pub(crate) after: Holdings,
-    /// How much more memory there may be at the end of the attack, if that is judged.
-    pub(crate) memory_max_kib: Option<u64>,
     /// How long it took to be back, or was given.
     pub(crate) recovery: Duration,
 }
@@ -151,19 +227,27 @@ pub(crate) struct Figures {
 pub(crate) struct Bench {
     pub(crate) cores: Cores,
     pub(crate) workspace: Workspace,
+    pub(crate) credentials: Arc<Credentials>,
     /// How long each attack lasts.
     pub(crate) time: Duration,
 }
 
 impl Bench {
     pub(crate) fn measure(&self, case: &Case) -> Result<Figures, String> {
-        let server = self.start(case)?;
-        self.attack(case, &server).map_err(|what| format!("{what} (the gateway's last words: {})", server.last_words()))
+        let proxied = process::free_port()?;
+        let server = self.start(case, proxied)?;
+        let target = match case.attack {
+            Attack::HalfProxyHeaders { .. } => SocketAddr::from((Ipv4Addr::LOCALHOST, proxied)),
+            _ => server.address(),
+        };
+        let attacked = self.attack(case, &server, target);
+        attacked.map_err(|what| format!("{what} (the gateway's last words: {})", server.last_words()))
     }
 
-    fn start(&self, case: &Case) -> Result<Server, String> {
+    fn start(&self, case: &Case, proxied: u16) -> Result<Server, String> {
         let port = process::free_port()?;
         let mut config = format!("[gateway]\n{}{}", case.settings, self.workspace.listener(port, case.tls));
+        config += &case.sections.replace("{proxied}", &proxied.to_string());
         for (path, to) in [("/echo", "reply"), ("/good", "broadcast"), ("/room", "others")] {
             config += &format!("[[endpoint]]\npath = \"{path}\"\nto = [\"{to}\"]\nmax_connections = 10000\n");
         }
@@ -185,7 +269,7 @@ impl Bench {
         Server::launch(command, port, self.cores, &self.workspace)
     }
 
-    fn attack(&self, case: &Case, server: &Server) -> Result<Figures, String> {
+    fn attack(&self, case: &Case, server: &Server, target: SocketAddr) -> Result<Figures, String> {
         let mut generator = Generator::new(if case.tls { Some(tls::context()?) } else { None })?;
         generator.connect(server.address(), "/echo", case.good)?;
         generator.connect(server.address(), "/good", IN_ROOM)?;
@@ -193,12 +277,12 @@ impl Bench {
         let quiet = good.run(self.time / 3, || {})?;
         let cold = Holdings::of(server)?;
 
-        let warm_up = case.attack.start(server.address(), &self.workspace);
+        let warm_up = case.attack.start(target, &self.workspace, &self.credentials);
         good.run(WARM_UP.min(self.time), || {})?;
         warm_up.stop()?;
         let (before, _) = recover(&mut good, server, &cold)?;
 
-        let attack = case.attack.start(server.address(), &self.workspace);
+        let attack = case.attack.start(target, &self.workspace, &self.credentials);
         let (began, cpu) = (Instant::now(), server.cpu()?);
         let mut cpu_percent = Ok(0.0);
         let mut attacked = good.run(self.time, || {
@@ -217,7 +301,6 @@ impl Bench {
             before,
             during,
             after,
-            memory_max_kib: case.memory_max_kib,
             recovery,
         })
     }

@@ -11,19 +11,23 @@ const QUIET_TIMES: f64 = 3.0;
 const LATENESS_MAX: f64 = 5.0;
 
 /// The marks that were missed, in words.
-pub(crate) fn misses(outcome: &Result<Figures, String>) -> Vec<String> {
+pub(crate) fn misses(case: &Case, outcome: &Result<Figures, String>) -> Vec<String> {
     let figures = match outcome {
         Ok(figures) => figures,
         Err(what) => return vec![what.clone()],
     };
-    let Figures { quiet, attacked, before, during, after, memory_max_kib, .. } = figures;
+    let Figures { quiet, attacked, before, during, after, .. } = figures;
     let mut misses = Vec::new();
     for (name, quiet, attacked) in [("echo", &quiet.echo, &attacked.echo), ("room", &quiet.room, &attacked.room)] {
         let p99 = attacked.latencies.quantile(0.99);
-        let allowed = P99_MAX.max(QUIET_TIMES * quiet.latencies.quantile(0.99));
+        let near_quiet = QUIET_TIMES * quiet.latencies.quantile(0.99);
+        let allowed = match case.near_quiet && name == "echo" {
+            true => P99_MAX.min(near_quiet),
+            false => P99_MAX.max(near_quiet),
+        };
         // Written so that "not a number" misses too.
         if !p99.le(&allowed) {
-            misses.push(format!("{name} p99 {p99:.1} ms, {allowed:.1} ms allowed"));
+            misses.push(format!("{name} p99 {p99:.2} ms, {allowed:.2} ms allowed"));
         }
         if attacked.lost + quiet.lost > 0 {
             misses.push(format!("{name} {} lost", attacked.lost + quiet.lost));
@@ -33,43 +37,55 @@ pub(crate) fn misses(outcome: &Result<Figures, String>) -> Vec<String> {
         misses.push(format!("{} disconnected", attacked.disconnected + quiet.disconnected));
     }
     let more = during.memory_kib.saturating_sub(before.memory_kib);
-    if memory_max_kib.is_some_and(|max| more > max) {
+    if case.more_max_kib.is_some_and(|max| more > max) {
         misses.push(format!("{} KiB more under attack", thousands(more)));
     }
+    if case.peak_max_kib.is_some_and(|max| after.peak_kib > max) {
+        misses.push(format!("{} KiB at the most", thousands(after.peak_kib)));
+    }
     if !after.is_back(before) {
-        misses.push("not back".to_owned());
+        misses.push(format!(
+            "not back: {} threads of {}, {} descriptors of {}",
+            after.threads, before.threads, after.descriptors, before.descriptors
+        ));
     }
     misses
 }
 
 /// One line for whoever waits.
 pub(crate) fn line(case: &Case, figures: &Figures) -> String {
-    let late = figures.attacked.lateness.quantile(0.99);
-    format!("{}\n  sent late by the generator: p99 {late:.2} ms", row(case, figures, &[]))
+    let Figures { attacked, before, after, .. } = figures;
+    let [late, echo, room] = [&attacked.lateness, &attacked.echo.latencies, &attacked.room.latencies];
+    let pair = |of: fn(&Holdings) -> u64| format!("{} of {}", of(after), of(before));
+    format!(
+        "{}\n  p99.9 of echo and room {:.2} and {:.2} ms; threads {}, descriptors {}; sent late by the generator: p99 {:.2} ms",
+        row(case, figures, &[]),
+        echo.quantile(0.999),
+        room.quantile(0.999),
+        pair(|holdings| holdings.threads),
+        pair(|holdings| holdings.descriptors),
+        late.quantile(0.99),
+    )
 }
 
-/// The table, and the notes below it.
+/// The table as docs/benchmarks.md has it, and the notes below it.
 pub(crate) fn markdown(rows: &[(Case, Result<Figures, String>)]) -> String {
     let titles = [
         "case",
-        "what the attackers do",
-        "clients",
-        "echo p50 / p99 / p99.9 / max ms",
+        "what the attackers did",
+        "echo p50 / p99 / max ms",
         "quiet p99",
-        "room p50 / p99 / p99.9 / max ms",
+        "room p50 / p99 / max ms",
         "quiet p99",
-        "lost by echo, room",
+        "lost",
         "CPU %",
-        "threads",
-        "descriptors",
-        "memory KiB before, under attack, after",
-        "back after",
-        "",
+        "memory at first, before, under attack, after, at the most, MiB",
+        "back",
     ];
     let mut text = format!("| {} |\n|{}\n", titles.join(" | "), " --- |".repeat(titles.len()));
     for (case, outcome) in rows {
         match outcome {
-            Ok(figures) => text += &format!("{}\n", row(case, figures, &misses(outcome))),
+            Ok(figures) => text += &format!("{}\n", row(case, figures, &misses(case, outcome))),
             Err(_) => text += &format!("| {} |{} failed |\n", case.name, " - |".repeat(titles.len() - 2)),
         }
     }
@@ -89,25 +105,22 @@ pub(crate) fn markdown(rows: &[(Case, Result<Figures, String>)]) -> String {
 }
 
 fn row(case: &Case, figures: &Figures, misses: &[String]) -> String {
-    let Figures { quiet, attacked, what, cpu_percent, cold, before, during, after, recovery, .. } = figures;
-    let spread = |of: &Answers| [0.5, 0.99, 0.999, 1.0].map(|share| milliseconds(of.latencies.quantile(share)));
-    let pair = |of: fn(&Holdings) -> u64| format!("{} of {}", thousands(of(after)), thousands(of(before)));
-    let memory = [before, during, after].map(|holdings| thousands(holdings.memory_kib)).join(", ");
+    let Figures { quiet, attacked, what, cpu_percent, cold, before, during, after, recovery } = figures;
+    let spread = |of: &Answers| [0.5, 0.99, 1.0].map(|share| milliseconds(of.latencies.quantile(share))).join(" / ");
+    let lost = attacked.echo.lost + quiet.echo.lost + attacked.room.lost + quiet.room.lost;
+    let memory = [cold.memory_kib, before.memory_kib, during.memory_kib, after.memory_kib, after.peak_kib];
+    let back = format!("after {:.1} s", recovery.as_secs_f64());
     let cells = [
         case.name.to_owned(),
         what.clone(),
-        case.clients().to_string(),
-        spread(&attacked.echo).join(" / "),
+        spread(&attacked.echo),
         milliseconds(quiet.echo.latencies.quantile(0.99)),
-        spread(&attacked.room).join(" / "),
+        spread(&attacked.room),
         milliseconds(quiet.room.latencies.quantile(0.99)),
-        format!("{}, {}", attacked.echo.lost + quiet.echo.lost, attacked.room.lost + quiet.room.lost),
+        thousands(lost),
         format!("{cpu_percent:.0}"),
-        pair(|holdings| holdings.threads),
-        pair(|holdings| holdings.descriptors),
-        format!("{memory} (at first {})", thousands(cold.memory_kib)),
-        format!("{:.1} s", recovery.as_secs_f64()),
-        if misses.is_empty() { "ok".to_owned() } else { misses.join(", ") },
+        memory.map(|kib| thousands(kib.div_ceil(1024))).join(", "),
+        if misses.is_empty() { back } else { misses.join(", ") },
     ];
     format!("| {} |", cells.join(" | "))
 }
