@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 use argon2::password_hash::PasswordVerifier;
 use argon2::password_hash::phc::PasswordHash;
 use argon2::{Argon2, Params};
-use openssl::sha::{Sha256, sha256};
+use openssl::sha::Sha256;
 
+use super::digest::sha256;
 use super::file::LineError;
 use crate::identity::is_name;
 use crate::sync::Mutex;

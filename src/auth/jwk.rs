@@ -8,11 +8,12 @@ use openssl::memcmp;
 use openssl::nid::Nid;
 use openssl::pkey::{Id, PKey, Public};
 use openssl::rsa::Rsa;
-use openssl::sha::{Sha256, sha256};
+use openssl::sha::Sha256;
 use openssl::sign::{Signer, Verifier};
 use openssl::x509::X509;
 use serde_json::{Map, Value};
 
+use super::digest::sha256;
 use super::file::LineError;
 
 /// The shortest secret, in bytes: one that is shorter than the digest can be guessed (RFC 7518 section 3.2).

@@ -3,6 +3,7 @@
 pub mod allow;
 pub mod certificate;
 pub mod credentials;
+mod digest;
 pub mod file;
 pub mod htpasswd;
 pub mod jwk;

@@ -6,8 +6,7 @@
 
 use std::collections::HashMap;
 
-use openssl::sha::sha256;
-
+use super::digest::sha256;
 use super::file::LineError;
 use crate::identity::is_name;
 
