@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::io;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use crate::display::cause;
@@ -32,11 +31,6 @@ pub enum FileError {
 pub fn read(path: &Path) -> Result<String, FileError> {
     let bytes = read_file(path).map_err(FileError::Unreadable)?;
     String::from_utf8(bytes).map_err(|_| FileError::NotText)
-}
-
-/// Whether everybody on this machine can read a file.
-pub fn is_for_everybody(path: &Path) -> bool {
-    std::fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & 0o004 != 0)
 }
 
 impl From<LineError> for FileError {

@@ -114,6 +114,11 @@ impl KeySet {
         self.0.iter().filter(move |key| key.algorithm == algorithm).filter(fits)
     }
 
+    /// Whether one of them is a secret that the issuer has too.
+    pub fn has_secret(&self) -> bool {
+        self.0.iter().any(|key| matches!(key.material, Material::Secret(_)))
+    }
+
     /// Whether the key with this digest is still there.
     pub fn holds(&self, digest: &[u8; 32]) -> bool {
         self.0.iter().any(|key| key.digest == *digest)

@@ -53,6 +53,14 @@ impl Keys {
         }
     }
 
+    /// Whether other users of the machine must not read the file. Public keys are for everybody.
+    pub fn are_secret(&self) -> bool {
+        match self {
+            Keys::Tokens(_) | Keys::Basic(_) => true,
+            Keys::Jwt(keys) => keys.has_secret(),
+        }
+    }
+
     /// Whether what stands behind an identity is still there.
     pub fn holds(&self, Identity { name, proof: Proof { digest, .. }, .. }: &Identity) -> bool {
         match self {

@@ -90,6 +90,8 @@ pub(super) struct Report<'a> {
     /// Where each line begins: a file may have thousands of lines and of mistakes.
     line_starts: Vec<usize>,
     pub(super) environment: Environment<'a>,
+    /// Whether everybody on this machine can read the file.
+    pub(super) is_for_everybody: bool,
     // A cell, so that the many small readers need no exclusive borrow of what they share.
     mistakes: RefCell<Vec<Mistake>>,
     warnings: RefCell<Vec<Mistake>>,
@@ -103,10 +105,16 @@ impl<'a> Report<'a> {
             text,
             line_starts: std::iter::once(0).chain(behind_ends).collect(),
             environment,
+            is_for_everybody: false,
             mistakes: RefCell::default(),
             warnings: RefCell::default(),
             broken_lines: RefCell::default(),
         }
+    }
+
+    /// The same, of a file that everybody on this machine can read or not.
+    pub(super) fn read_by_everybody(self, is_for_everybody: bool) -> Report<'a> {
+        Report { is_for_everybody, ..self }
     }
 
     /// Records that something is wrong at this byte of the text.

@@ -10,9 +10,11 @@ mod mistake;
 mod raw;
 mod relations;
 mod remedy;
+mod secret_file;
 mod section;
 mod settings;
 mod syntax;
+mod text;
 mod units;
 mod variables;
 
@@ -20,6 +22,7 @@ use std::path::Path;
 use std::{env, fs};
 
 use mistake::Report;
+use secret_file::is_for_everybody;
 
 pub(crate) use mistake::Environment;
 pub(crate) use raw::dial::{is_server_name, proxy_of};
@@ -44,7 +47,10 @@ pub fn load(path: &Path) -> Result<Settings, ConfigError> {
     let file_name = path.display().to_string();
     let base_dir = path.parent().unwrap_or(Path::new(""));
     match str::from_utf8(&bytes) {
-        Ok(text) => parse(text, &file_name, base_dir),
+        Ok(text) => {
+            let report = Report::new(text, &|name| env::var(name));
+            report_on(text, &file_name, base_dir, report.read_by_everybody(is_for_everybody(path)))
+        }
         Err(error) => {
             let valid = String::from_utf8_lossy(&bytes[..error.valid_up_to()]);
             let report = Report::new(&valid, &|_| Err(env::VarError::NotPresent));
@@ -68,7 +74,10 @@ pub(crate) fn parse_in(
     base_dir: &Path,
     environment: Environment<'_>,
 ) -> Result<Settings, ConfigError> {
-    let report = Report::new(text, environment);
+    report_on(text, file_name, base_dir, Report::new(text, environment))
+}
+
+fn report_on(text: &str, file_name: &str, base_dir: &Path, report: Report<'_>) -> Result<Settings, ConfigError> {
     let settings = syntax::parse(text, &report)
         .map(|table| relations::resolve(raw::read(table.get_ref(), base_dir, &report), &report));
     let (mistakes, warnings) = report.into_findings();

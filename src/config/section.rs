@@ -10,6 +10,7 @@ use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
 
 use super::mistake::Report;
+use super::text::Text;
 use super::variables::{other_variable, substitute};
 use super::{aliases, remedy};
 use crate::secret::Secret;
@@ -112,19 +113,6 @@ pub(super) struct Value<'a> {
     pub(super) value: &'a Spanned<DeValue<'a>>,
 }
 
-/// A string of the file.
-#[derive(Debug, Clone)]
-pub(super) struct Text {
-    /// What it says, variables of the environment in place.
-    pub(super) value: String,
-    /// What stands in the file. Messages quote this one: a variable may hold a secret.
-    pub(super) written: String,
-    /// The values of the variables in it.
-    pub(super) variables: Vec<Secret>,
-    /// The byte of the text at which it begins.
-    pub(super) at: usize,
-}
-
 impl<'a> Value<'a> {
     /// The value of a key of the file itself, outside of any table.
     pub(super) fn of_file(
@@ -159,6 +147,15 @@ impl<'a> Value<'a> {
     /// The same about a part of the value.
     pub(super) fn warning_at(&self, at: usize, text: impl fmt::Display) {
         self.report.warning(at, format!("{:?} in {} {text}", self.key, self.table));
+    }
+
+    /// Records that a secret stands here as it is, which is a warning where everybody can read the file.
+    pub(super) fn shows_a_secret(&self, instead: &str) {
+        if self.report.is_for_everybody {
+            self.warning(format_args!(
+                "holds a secret, and every user of this machine can read this file: chmod o-r it, or write {instead}"
+            ));
+        }
     }
 
     pub(super) fn wrong_type(&self, value: &Spanned<DeValue<'a>>, expected: &str) {

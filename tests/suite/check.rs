@@ -10,11 +10,12 @@ use openssl::symm::Cipher;
 use rcgen::{CertificateParams, KeyPair, date_time_ymd};
 use tempfile::TempDir;
 
+use super::auth::write;
 use super::harness::{DEADLINE, Gateway, LISTENERS, process};
 
 /// Runs a command on this text as `wsgate.toml`.
 fn wsgate(command: &str, directory: &TempDir, text: &str) -> Output {
-    fs::write(directory.path().join("wsgate.toml"), text).unwrap();
+    write(&directory.path().join("wsgate.toml"), text);
     let mut run = Command::new(env!("CARGO_BIN_EXE_wsgate"));
     run.args([command, "--config", "wsgate.toml"]).current_dir(directory.path()).stdin(Stdio::null());
     process::run(&mut run, DEADLINE)
@@ -68,7 +69,7 @@ fn b31_check_tells_of_a_certificate_that_has_expired() {
     (parameters.not_before, parameters.not_after) = (date_time_ymd(2001, 1, 1), date_time_ymd(2002, 1, 1));
     let key = KeyPair::generate().unwrap();
     fs::write(directory.path().join("old.pem"), parameters.self_signed(&key).unwrap().pem()).unwrap();
-    fs::write(directory.path().join("old.key"), key.serialize_pem()).unwrap();
+    write(&directory.path().join("old.key"), &key.serialize_pem());
     let tls = "tls = { certificate = \"old.pem\", private_key = \"old.key\" }\n";
     let told = "in tls of [[listen]] names \"old.pem\", which holds a certificate that expired on Jan  1 00:00:00 2002 \
                 GMT: renew it, or check the clock of this machine\n";

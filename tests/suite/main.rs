@@ -51,6 +51,7 @@ mod relay;
 mod relay_hold;
 mod reload;
 mod replace;
+mod secret_files;
 mod service;
 mod soak;
 mod standard_error;

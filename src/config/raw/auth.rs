@@ -2,13 +2,15 @@
 
 use std::path::Path;
 
+use crate::auth;
 use crate::auth::certificate::IdentityFrom;
 use crate::auth::credentials::Places;
 use crate::auth::jwk::Algorithm;
 use crate::auth::jwt::JwtSettings;
-use crate::auth::{self, file};
-use crate::config::section::{Keys, Section, Text, Value};
+use crate::config::secret_file::warn_if_for_everybody;
+use crate::config::section::{Keys, Section, Value};
 use crate::config::settings::{AuthKind, AuthSettings};
+use crate::config::text::Text;
 use crate::http::token::is_token;
 
 use super::route::is_link_name;
@@ -212,10 +214,12 @@ fn check_file(value: &Value<'_>, kind: &AuthKind, text: &Text) {
     let Some((kind, path)) = kind.file() else { return };
     let shown = if text.value == text.written { path.display().to_string() } else { text.written.clone() };
     match auth::read(kind, path) {
-        Err(error) => return value.mistake(format_args!("names {shown:?}, {error}")),
-        Ok(keys) => keys.doubt().into_iter().for_each(|doubt| value.warning(format_args!("names {shown:?}, {doubt}"))),
-    }
-    if file::is_for_everybody(path) {
-        value.warning(format_args!("names {shown:?}, which every user of this machine can read: chmod o-r it"));
+        Err(error) => value.mistake(format_args!("names {shown:?}, {error}")),
+        Ok(keys) => {
+            keys.doubt().into_iter().for_each(|doubt| value.warning(format_args!("names {shown:?}, {doubt}")));
+            if keys.are_secret() {
+                warn_if_for_everybody(value, text.at, &shown, path);
+            }
+        }
     }
 }

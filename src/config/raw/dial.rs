@@ -3,9 +3,10 @@
 use std::net::IpAddr;
 use std::path::Path;
 
-use crate::config::section::{Section, Text, Value};
+use crate::config::section::{Section, Value};
 use crate::config::settings::{DialSettings, DialTls, Proxy};
-use crate::secret::Secret;
+use crate::config::text::Text;
+use crate::secret::{Secret, names_a_secret};
 use crate::url::{self, PathTemplate, Url};
 
 use super::dial_keys::DialKeys;
@@ -63,6 +64,9 @@ pub(super) fn dial(section: &Section<'_>, base_dir: &Path, keys: &DialKeys) -> R
         if let Some(text) = value.text()
             && let Some((url, path)) = dialled_url(&value, &text, keys, &mut raw.parameters)
         {
+            if has_secret(&url, &text) {
+                value.shows_a_secret("\"${NAME}\" in its place");
+            }
             raw.shown = shown(&url, &text);
             raw.settings.secrets.extend(text.variables);
             raw.settings.url = url;
@@ -136,9 +140,26 @@ fn shown(url: &Url, text: &Text) -> String {
     url::fit_to_show(&format!("{scheme}://{}{path}", url.authority()))
 }
 
+/// Whether a password, or a parameter whose name says that it is secret, stands in the file itself.
+fn has_secret(url: &Url, text: &Text) -> bool {
+    let is_secret = |parameter: &str| {
+        let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
+        names_a_secret(name) && !value.is_empty() && text.has_in_the_clear(value)
+    };
+    let query = url.path_and_query.split_once('?').map_or("", |(_, query)| query);
+    url.user.as_ref().is_some_and(|(_, password)| text.has_in_the_clear(password.expose()))
+        || query.split('&').any(is_secret)
+}
+
 fn proxy(value: &Value<'_>) -> Option<Proxy> {
     let text = value.text()?;
     let proxy = proxy_of(&text.value);
+    if let Some(Proxy::Url(proxy)) = &proxy
+        && let Some((user, _)) = proxy.expose().rsplit_once('@')
+        && text.has_in_the_clear(user)
+    {
+        value.shows_a_secret("\"${NAME}\" in its place");
+    }
     if proxy.is_none() {
         value.mistake(format_args!(
             "cannot be {:?}: write \"environment\", \"off\" or an HTTP proxy, for example \"http://proxy.example:3128\"",

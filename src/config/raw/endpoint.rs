@@ -4,10 +4,11 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::config::section::{Keys, Section, Text, Value};
+use crate::config::section::{Keys, Section, Value};
 use crate::config::settings::{
     AtCapacity, EndpointSettings, QueueSettings, RateSettings, Refuse, Welcome, WhenFull, WhenOver,
 };
+use crate::config::text::Text;
 use crate::path::Pattern;
 
 use super::addresses::rules;

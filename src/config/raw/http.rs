@@ -6,9 +6,10 @@ use std::net::Ipv6Addr;
 use std::path::Path;
 
 use crate::config::mistake::cause;
+use crate::config::secret_file::warn_if_for_everybody;
 use crate::config::section::Value;
 use crate::http::token::{Reserved, is_token, reserved, split_port, value_of_file};
-use crate::secret::Secret;
+use crate::secret::{Secret, names_a_secret};
 
 use super::dial_keys::DialKeys;
 
@@ -43,7 +44,7 @@ pub(super) fn headers(value: &Value<'_>, base_dir: &Path, keys: &DialKeys) -> Ve
             entry.mistake_at(at, problem);
         } else if let Some(earlier) = headers.iter().find(|header| header.name.eq_ignore_ascii_case(name)) {
             entry.mistake_at(at, format_args!("is the same header as {:?}: remove one", earlier.name));
-        } else if let Some(value) = header_value(&entry, base_dir, keys) {
+        } else if let Some(value) = header_value(name, &entry, base_dir, keys) {
             let (value, secrets) = value;
             headers.push(RawHeader { name: name.to_owned(), value, secrets, at });
         }
@@ -61,7 +62,7 @@ pub(crate) struct RawHeader {
 }
 
 /// The value, and what in it comes from files and variables of the environment.
-fn header_value(value: &Value<'_>, base_dir: &Path, keys: &DialKeys) -> Option<(Secret, Vec<Secret>)> {
+fn header_value(name: &str, value: &Value<'_>, base_dir: &Path, keys: &DialKeys) -> Option<(Secret, Vec<Secret>)> {
     // Also none of the control characters above ASCII, which HTTP would allow: no text holds them on purpose.
     let fits = |text: &str| !text.contains(|c: char| c.is_control() && c != '\t');
     if !value.is_table() {
@@ -69,6 +70,9 @@ fn header_value(value: &Value<'_>, base_dir: &Path, keys: &DialKeys) -> Option<(
         if !fits(&text.value) {
             value.mistake("holds a control character, which no header can: write it on one line");
             return None;
+        }
+        if names_a_secret(name) && text.has_in_the_clear(&text.value) {
+            value.shows_a_secret("{ file = \"NAME\" } or \"${NAME}\" in its place");
         }
         return Some((Secret::new(text.value), text.variables));
     }
@@ -84,6 +88,7 @@ fn header_value(value: &Value<'_>, base_dir: &Path, keys: &DialKeys) -> Option<(
             return None;
         }
     };
+    warn_if_for_everybody(&file, file.at(), &shown, &place);
     match value_of_file(read) {
         Some(line) => Some((Secret::new(&*line), vec![Secret::new(line)])),
         None => {

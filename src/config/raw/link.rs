@@ -3,8 +3,9 @@
 use std::ops::RangeInclusive;
 use std::path::Path;
 
-use crate::config::section::{Keys, Section, Text, Value};
+use crate::config::section::{Keys, Section, Value};
 use crate::config::settings::{BackoffSettings, LinkQueueSettings, LinkSettings, OutletPolicy};
+use crate::config::text::Text;
 use crate::secret::Secret;
 
 use super::bounds::{MAX_MESSAGE, QUEUE_BYTES, QUEUE_MESSAGES};

@@ -4,8 +4,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
 use crate::config::remedy;
-use crate::config::section::{Keys, Section, Text, Value};
+use crate::config::section::{Keys, Section, Value};
 use crate::config::settings::{ClientAddress, Hosts, ListenAddress, ListenerSettings};
+use crate::config::text::Text;
 
 use super::addresses::{addresses, rules};
 use super::origins::hosts;

@@ -1,7 +1,8 @@
 //! The keys about where web pages come from: the origins of an endpoint, and the names of a listener's host.
 
-use crate::config::section::{Text, Value};
+use crate::config::section::Value;
 use crate::config::settings::{Hosts, Origins};
+use crate::config::text::Text;
 use crate::http::origin::{Place, canonical, is_listable};
 use crate::http::token::split_port;
 

@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use crate::config::section::{Text, Value, nearest};
+use crate::config::section::{Value, nearest};
+use crate::config::text::Text;
 use crate::path::{Pattern, PatternError, VALUE_BYTES_MAX};
 use crate::template::Template;
 

@@ -5,8 +5,10 @@ use std::path::{Path, PathBuf};
 use openssl::x509::X509;
 
 use crate::config::mistake::cause;
-use crate::config::section::{Keys, Section, Text, Value};
+use crate::config::secret_file::warn_if_for_everybody;
+use crate::config::section::{Keys, Section, Value};
 use crate::config::settings::{ClientCertificates, ListenerTls, TlsSettings};
+use crate::config::text::Text;
 use crate::pem::{self, PemError};
 use crate::reload::read_file;
 
@@ -106,6 +108,9 @@ fn pair(section: &Section<'_>, base_dir: &Path, whose: Whose) -> Option<TlsSetti
     let key_value = section.require("private_key")?;
     let key_text = key_value.text()?;
     let private_key = pem_file(&key_value, &key_text, base_dir, pem::private_key);
+    if let Some((file, _)) = &private_key {
+        warn_if_for_everybody(&key_value, key_text.at, &shown(&key_text, base_dir), file);
+    }
     let ((certificate, chain), (private_key, key)) = (certificate?, private_key?);
     if let Err(problem) = pem::check_pair(&chain, &key) {
         unusable(&key_value, &key_text, base_dir, &problem);
@@ -156,10 +161,15 @@ fn unusable(value: &Value<'_>, text: &Text, base_dir: &Path, problem: &PemError)
     value.mistake_at(text.at, format_args!("names {}, which {problem}", place(text, base_dir)));
 }
 
-/// The file for people. Relative paths surprise them, so they see where we looked.
+/// The file for people, in quotes.
 fn place(text: &Text, base_dir: &Path) -> String {
+    format!("{:?}", shown(text, base_dir))
+}
+
+/// Relative paths surprise people, so they see where we looked.
+fn shown(text: &Text, base_dir: &Path) -> String {
     match text.value == text.written {
-        true => format!("{:?}", base_dir.join(&text.value).display().to_string()),
-        false => format!("{:?}", text.written),
+        true => base_dir.join(&text.value).display().to_string(),
+        false => text.written.clone(),
     }
 }

@@ -4,8 +4,9 @@ use crate::config::mistake::Report;
 use crate::config::raw::Raw;
 use crate::config::raw::auth::RawAuth;
 use crate::config::raw::endpoint::RawEndpoint;
-use crate::config::section::{Text, nearest};
+use crate::config::section::nearest;
 use crate::config::settings::{AuthId, AuthKind};
+use crate::config::text::Text;
 
 /// Each has a name of its own, and an endpoint that asks for it.
 pub(super) fn check(raw: &Raw, report: &Report<'_>) {

@@ -3,8 +3,9 @@
 use crate::config::mistake::Report;
 use crate::config::raw::endpoint::RawEndpoint;
 use crate::config::raw::link::RawLink;
-use crate::config::section::{Text, nearest};
+use crate::config::section::nearest;
 use crate::config::settings::{EndpointId, Format, LinkId};
+use crate::config::text::Text;
 use crate::path::Pattern;
 use crate::template::{Source, Template};
 

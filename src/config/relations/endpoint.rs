@@ -4,8 +4,9 @@ use crate::config::mistake::Report;
 use crate::config::raw::Raw;
 use crate::config::raw::endpoint::RawEndpoint;
 use crate::config::raw::route::RawDestination;
-use crate::config::section::{Text, nearest};
+use crate::config::section::nearest;
 use crate::config::settings::{AtCapacity, Destination, EndpointId, Format, RoomSource};
+use crate::config::text::Text;
 use crate::path::Pattern;
 use crate::template::{Source, Template};
 

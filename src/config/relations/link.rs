@@ -4,8 +4,8 @@ use crate::config::mistake::Report;
 use crate::config::raw::Raw;
 use crate::config::raw::link::RawLink;
 use crate::config::raw::route::RawLinkDestination;
-use crate::config::section::Text;
 use crate::config::settings::LinkDestination;
+use crate::config::text::Text;
 use crate::config::units::write_duration;
 use crate::template::Source;
 

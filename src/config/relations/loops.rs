@@ -13,8 +13,8 @@ use crate::config::raw::Raw;
 use crate::config::raw::dial::RawDial;
 use crate::config::raw::link::RawLink;
 use crate::config::raw::route::{RawDestination, RawLinkDestination};
-use crate::config::section::Text;
 use crate::config::settings::{ListenAddress, ListenerSettings, Settings};
+use crate::config::text::Text;
 use crate::path::Pattern;
 use crate::url::Url;
 

@@ -1,6 +1,7 @@
 //! An authority and a server certificate, made anew for each gateway under test.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use rcgen::{
@@ -44,5 +45,7 @@ pub(crate) fn write(directory: &Path) {
 
     fs::write(directory.join("ca.pem"), authority.pem()).unwrap();
     fs::write(directory.join("cert.pem"), leaf.pem() + &authority.pem()).unwrap();
-    fs::write(directory.join("key.pem"), key.serialize_pem()).unwrap();
+    let key_file = directory.join("key.pem");
+    fs::write(&key_file, key.serialize_pem()).unwrap();
+    fs::set_permissions(key_file, fs::Permissions::from_mode(0o600)).unwrap();
 }
