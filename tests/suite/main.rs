@@ -13,6 +13,7 @@ mod auth_jwt;
 mod auth_rules;
 mod bad_frames;
 mod bad_requests;
+mod broken_files;
 mod certificates;
 mod check;
 mod cli;

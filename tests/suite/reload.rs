@@ -8,10 +8,13 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use data_encoding::HEXLOWER;
+use openssl::sha::sha256;
 use openssl::ssl::{SslConnector, SslMethod, SslVerifyMode};
 use openssl::x509::X509;
 use rustix::process::{Signal, geteuid};
 
+use crate::auth::write;
 use crate::harness::{Canary, DEADLINE, Gateway, LISTENERS, Raw, Wire, certificates, eventually, measured, pass};
 
 const CONFIG: &str = r#"
@@ -19,6 +22,19 @@ const CONFIG: &str = r#"
 path = "/canary"
 to = ["reply"]
 max_connections = 2000
+"#;
+
+const TOKENS: &str = r#"
+[[auth]]
+name = "devices"
+kind = "tokens"
+file = "tokens.txt"
+
+[[endpoint]]
+path = "/"
+to = ["reply"]
+max_connections = 2000
+auth = ["devices"]
 "#;
 
 fn start() -> Gateway {
@@ -203,34 +219,67 @@ fn r5_a_renewed_authority_and_certificate_of_a_link_are_for_its_next_connection(
     gateway.wait_for_log("link up: connected to ");
 }
 
+/// The line of this token in a file, which is its own name too.
+fn token_line(token: &str) -> String {
+    format!("{token}:{}\n", HEXLOWER.encode(&sha256(token.as_bytes())))
+}
+
 /// `tests/long reload` runs it for longer and with more clients.
 #[test]
-fn r4_reloads_under_clients_cost_nobody_anything() {
+fn r4_reloads_under_clients_cost_nobody_anything_but_whom_they_take_away() {
+    /// In so many reloads all clients have been looked at.
+    const ROUNDS: usize = 10;
     let number = |name, default| env::var(name).map_or(default, |number| number.parse().unwrap());
     let (length, count) = (number("WSGATE_RELOAD_SECONDS", 3), number("WSGATE_RELOAD_CLIENTS", 100));
-    let gateway = start();
+    let staying: String = (0..count).map(|number| token_line(&format!("stays-{number}"))).collect();
+    let with_leaver = |number: usize| staying.clone() + &token_line(&format!("leaves-{number}"));
+    let gateway = Gateway::start_with(&format!("{TOKENS}{LISTENERS}"), |command| {
+        write(&command.get_current_dir().unwrap().join("tokens.txt"), &with_leaver(0));
+    });
+    let come = |listener: &str, token: &str| {
+        let mut client = gateway.raw(listener);
+        client.upgrade("/", &[&format!("Authorization: Bearer {token}")]);
+        client
+    };
     let mut clients: Vec<Raw> =
-        (0..count).map(|number| gateway.client(Wire::BOTH[number as usize % 2], "/canary")).collect();
+        (0..count).map(|number| come(["plain", "tls"][number as usize % 2], &format!("stays-{number}"))).collect();
     serial_shown(&gateway);
     let (threads, descriptors, memory) = (gateway.threads(), gateway.descriptors(), gateway.memory_kib());
-    let (until, mut reloads) = (Instant::now() + Duration::from_secs(length), 0);
-    while Instant::now() < until {
-        certificates::write(&gateway.file(""));
-        reloads += 1;
-        reload(&gateway, "read again", reloads);
-        assert_eq!(serial_shown(&gateway), serial_in(&gateway.file("cert.pem")), "reload {reloads}");
-        for client in &mut clients {
-            client.send_text("still here");
-        }
-        for client in &mut clients {
+    let still_here = |clients: &mut [Raw], reloads: usize| {
+        clients.iter_mut().for_each(|client| client.send_text("still here"));
+        for client in clients {
             assert_eq!(client.text(), "still here", "reload {reloads}");
         }
-        pass(Duration::from_millis(100));
+    };
+    let (until, mut reloads, mut slowest) = (Instant::now() + Duration::from_secs(length), 0, Duration::ZERO);
+    while Instant::now() < until {
+        let next = Instant::now() + Duration::from_millis(100);
+        // Over TLS it would have to trust another authority each time.
+        let mut leaver = come("plain", &format!("leaves-{reloads}"));
+        reloads += 1;
+        write(&gateway.file("tokens.txt"), &with_leaver(reloads));
+        certificates::write(&gateway.file(""));
+        let since = Instant::now();
+        reload(&gateway, "read again", reloads);
+        leaver.closed_with(1008, "Access withdrawn");
+        slowest = slowest.max(since.elapsed());
+        assert!(slowest < Duration::from_secs(1), "reload {reloads}: after {slowest:?}");
+        assert_eq!(serial_shown(&gateway), serial_in(&gateway.file("cert.pem")), "reload {reloads}");
+        let slice = clients.len().div_ceil(ROUNDS);
+        still_here(clients.chunks_mut(slice).nth(reloads % ROUNDS).unwrap_or_default(), reloads);
+        pass(next.saturating_duration_since(Instant::now()));
     }
+    still_here(&mut clients, reloads);
     eventually("threads and descriptors are back", DEADLINE, || {
         gateway.threads() <= threads && gateway.descriptors() <= descriptors
     });
     let grown = gateway.memory_kib().saturating_sub(memory);
-    measured("R4", format!("{reloads} reloads under {count} clients: none dropped, +{grown} KiB"));
+    measured(
+        "R4",
+        format!(
+            "{reloads} reloads in {length} s under {count} clients: none dropped, +{grown} KiB; {reloads} of {reloads} \
+                 connections of removed tokens ended, the last after {slowest:.0?}"
+        ),
+    );
     assert!(grown < 8 << 10, "+{grown} KiB");
 }

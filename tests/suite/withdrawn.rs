@@ -94,7 +94,7 @@ fn user_lines(users: &[(&str, &str)]) -> String {
 }
 
 /// A key set with a secret for each of these.
-fn jwks(kids: &[&str]) -> String {
+pub(crate) fn jwks(kids: &[&str]) -> String {
     let key = |kid: &&str| serde_json::json!({ "kty": "oct", "kid": kid, "k": BASE64URL_NOPAD.encode(&secret(kid)) });
     serde_json::json!({ "keys": kids.iter().map(key).collect::<Vec<_>>() }).to_string()
 }
@@ -104,7 +104,7 @@ fn secret(kid: &str) -> Vec<u8> {
 }
 
 /// A token that the secret of this `kid` has signed.
-fn jwt(kid: &str) -> String {
+pub(crate) fn jwt(kid: &str) -> String {
     let header = serde_json::json!({ "alg": "HS256", "kid": kid }).to_string();
     let claims = serde_json::json!({ "sub": kid, "exp": 32_503_680_000u64 }).to_string();
     let signed = [header, claims].map(|part| BASE64URL_NOPAD.encode(part.as_bytes())).join(".");
