@@ -1,23 +1,30 @@
-//! What README.md, CONTRIBUTING.md and docs/ promise to readers who copy from them.
+//! What README.md, CONTRIBUTING.md, SECURITY.md and docs/ promise to readers who copy from them.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::net::TcpStream;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
+use data_encoding::HEXLOWER;
+use openssl::sha::sha256;
+use tungstenite::client::IntoClientRequest;
 use tungstenite::{Message, WebSocket};
 use wsgate::internals::cli::check;
 use wsgate::internals::config;
 
-use super::harness::{DEADLINE, Gateway, Remote, certificates};
+use super::auth::write;
+use super::harness::{DEADLINE, Gateway, Raw, Remote, certificates, process, request};
 
 const README: &str = include_str!("../../README.md");
 const CONTRIBUTING: &str = include_str!("../../CONTRIBUTING.md");
+const SECURITY: &str = include_str!("../../SECURITY.md");
 
-const DOCUMENTS: [(&str, &str); 14] = [
+const DOCUMENTS: [(&str, &str); 15] = [
     ("README.md", README),
     ("CONTRIBUTING.md", CONTRIBUTING),
+    ("SECURITY.md", SECURITY),
     ("docs/authentication.md", include_str!("../../docs/authentication.md")),
     ("docs/tls.md", include_str!("../../docs/tls.md")),
     ("docs/examples.md", include_str!("../../docs/examples.md")),
@@ -93,6 +100,14 @@ fn the_readme_is_short() {
 }
 
 #[test]
+fn how_to_report_a_vulnerability_is_found_from_where_people_look() {
+    for text in [README, CONTRIBUTING] {
+        assert!(text.contains("](SECURITY.md)"));
+    }
+    assert!(SECURITY.contains("\n## Reporting a vulnerability\n") && !SECURITY.contains('@'));
+}
+
+#[test]
 fn the_readme_first_sends_a_message_and_then_tests_with_one_command_each() {
     let commands = blocks_of(README, "sh");
     assert_eq!(
@@ -117,7 +132,7 @@ fn every_configuration_is_a_good_one() {
         std::fs::copy(directory.path().join("server.key"), directory.path().join(key)).unwrap();
     }
     std::fs::write(directory.path().join("clients.crl"), certificates::empty_list()).unwrap();
-    std::fs::write(directory.path().join("tokens.txt"), format!("press-3:{}\n", "0".repeat(64))).unwrap();
+    write_tokens(directory.path());
     let jwks = r#"{"keys":[{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
     std::fs::write(directory.path().join("jwks.json"), jwks).unwrap();
     std::fs::write(directory.path().join("plant.token"), "Bearer abc\n").unwrap();
@@ -263,12 +278,42 @@ fn the_defaults_that_it_names_are_those_of_check() {
     assert!(block_with("js", "new WebSocket").contains("\"ws://localhost:8080/\""));
 }
 
+/// The files of tokens that configurations name. The token in `flows.txt` is `token-of-flows`.
+const TOKEN_FILES: [&str; 4] = ["tokens", "flows", "consumers", "people"];
+
+fn write_tokens(directory: &Path) {
+    for file in TOKEN_FILES {
+        let digest = HEXLOWER.encode(&sha256(format!("token-of-{file}").as_bytes()));
+        write(&directory.join(format!("{file}.txt")), &format!("{file}-1:{digest}\n"));
+    }
+}
+
 /// A connection to a path, whose every wait has a deadline.
 fn connect(gateway: &Gateway, path: &str) -> WebSocket<TcpStream> {
+    connect_with(gateway, path, None)
+}
+
+/// The same with the token of this file.
+fn connect_as(gateway: &Gateway, file: &str, path: &str) -> WebSocket<TcpStream> {
+    connect_with(gateway, path, Some(file))
+}
+
+fn connect_with(gateway: &Gateway, path: &str, token_of: Option<&str>) -> WebSocket<TcpStream> {
     let port = gateway.port("main");
     let stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
     stream.set_read_timeout(Some(DEADLINE)).unwrap();
-    tungstenite::client(format!("ws://127.0.0.1:{port}{path}"), stream).unwrap().0
+    let mut request = format!("ws://127.0.0.1:{port}{path}").into_client_request().unwrap();
+    if let Some(file) = token_of {
+        request.headers_mut().insert("Authorization", format!("Bearer token-of-{file}").parse().unwrap());
+    }
+    tungstenite::client(request, stream).unwrap().0
+}
+
+/// The status of a request for this path without a credential.
+fn status(gateway: &Gateway, path: &str) -> String {
+    let mut client = gateway.raw("main");
+    client.send(request(path, &[]).as_bytes());
+    client.head()[9..12].to_owned()
 }
 
 fn next(socket: &mut WebSocket<TcpStream>) -> String {
@@ -282,19 +327,57 @@ fn linked_to(remote: &Remote, part: &str) -> String {
     config.replace(url.split_once('"').unwrap().0, &remote.url())
 }
 
-/// Starts a configuration of a document on a free port.
-pub(crate) fn start(config: &str) -> Gateway {
+/// A configuration of a document on a free port, of a listener "main".
+fn on_free_port(config: &str) -> String {
     let (before, address) = config.split_once("address = \"").unwrap();
     let (_, after) = address.split_once('"').unwrap();
-    Gateway::start(&format!("{before}name = \"main\"\naddress = \"127.0.0.1:0\"{after}"))
+    format!("{before}name = \"main\"\naddress = \"127.0.0.1:0\"{after}")
+}
+
+/// Starts a configuration of a document on a free port, with the files of tokens that it may name.
+pub(crate) fn start(config: &str) -> Gateway {
+    Gateway::start_with(&on_free_port(config), |command| write_tokens(command.get_current_dir().unwrap()))
+}
+
+#[test]
+fn the_commands_of_the_readme_make_a_token_that_lets_in() {
+    let example = README.split("\n## Example: rooms\n").nth(1).unwrap().split("\n## ").next().unwrap();
+    let [make, serve, send] = blocks_of(example, "sh")[..] else { panic!("{example}") };
+    let [config] = blocks_of(example, "toml")[..] else { panic!("{example}") };
+    let shell = |directory: &Path, script: &str| {
+        let output = process::run(Command::new("sh").args(["-ec", script]).current_dir(directory), DEADLINE);
+        assert!(output.status.success(), "{script}: {output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let (check, serve) = serve.split_once('\n').unwrap();
+    assert_eq!(serve, "target/release/wsgate serve --config wsgate.toml");
+    let gateway = Gateway::start_with(&on_free_port(config), |command| {
+        let directory = command.get_current_dir().unwrap();
+        fs::create_dir_all(directory.join("target/release")).unwrap();
+        symlink(env!("CARGO_BIN_EXE_wsgate"), directory.join("target/release/wsgate")).unwrap();
+        shell(directory, make);
+        let told = shell(directory, check);
+        assert!(told.contains("/rooms/{room}"), "{told}");
+    });
+    for file in ["ada.token", "tokens.txt"] {
+        let mode = fs::metadata(gateway.file(file)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o077, 0, "others can read {file}");
+    }
+    let mut listener = Raw::plain(gateway.port("main"));
+    let token = fs::read_to_string(gateway.file("ada.token")).unwrap();
+    listener.upgrade("/rooms/7", &[&format!("Authorization: {}", token.trim())]);
+    let send = send.replace("127.0.0.1:8080", &format!("127.0.0.1:{}", gateway.port("main")));
+    assert_eq!(shell(&gateway.file(""), &send), "hello\n");
+    assert_eq!(listener.text(), "hello");
+    gateway.wait_for_log("connected to '/rooms/7' as 'ada'");
+    assert_eq!(status(&gateway, "/rooms/7"), "401");
 }
 
 #[test]
 fn a_message_reaches_its_room_and_no_other() {
     let gateway = start(config_with("path = \"/rooms/{room}\""));
-    let mut sender = connect(&gateway, "/rooms/7");
-    let mut listener = connect(&gateway, "/rooms/7");
-    let mut stranger = connect(&gateway, "/rooms/8");
+    let [mut sender, mut listener, mut stranger] =
+        ["/rooms/7", "/rooms/7", "/rooms/8"].map(|path| connect_as(&gateway, "tokens", path));
     sender.send(Message::text("soup")).unwrap();
     assert_eq!((next(&mut sender), next(&mut listener)), ("soup".into(), "soup".into()));
     // What the stranger hears first is its own.
@@ -315,9 +398,9 @@ fn an_echo_goes_to_its_sender_alone() {
 #[test]
 fn the_answer_of_a_flow_reaches_the_one_who_asked() {
     let gateway = start(config_with("path = \"/ask\"\nto = [\"endpoint:/flow\"]"));
-    let mut flow = connect(&gateway, "/flow");
-    let mut asker = connect(&gateway, "/ask");
-    let mut other = connect(&gateway, "/ask");
+    let mut flow = connect(&gateway, "/flow?token=token-of-flows");
+    let [mut asker, mut other] = [(); 2].map(|()| connect_as(&gateway, "tokens", "/ask"));
+    assert_eq!(["/ask", "/flow"].map(|path| status(&gateway, path)), ["401"; 2]);
     asker.send(Message::text("21")).unwrap();
     let asked: serde_json::Value = serde_json::from_str(&next(&mut flow)).unwrap();
     assert_eq!(asked["payload"], "21");
@@ -335,12 +418,31 @@ fn the_answer_of_a_flow_reaches_the_one_who_asked() {
 #[test]
 fn a_dashboard_sees_the_devices_of_its_line() {
     let gateway = start(config_with("endpoint:/dash/{line}"));
-    let mut dashboard = connect(&gateway, "/dash/3");
-    let mut elsewhere = connect(&gateway, "/devices/4");
-    let mut device = connect(&gateway, "/devices/3");
+    let mut dashboard = gateway.raw("main");
+    dashboard.upgrade("/dash/3", &["Origin: https://dash.example", "Cookie: session=token-of-people"]);
+    let [mut elsewhere, mut device] = ["/devices/4", "/devices/3"].map(|path| connect_as(&gateway, "tokens", path));
+    assert_eq!(["/dash/3", "/devices/3"].map(|path| status(&gateway, path)), ["401"; 2]);
     elsewhere.send(Message::text("not here")).unwrap();
     device.send(Message::text("81.25")).unwrap();
-    assert_eq!(next(&mut dashboard), "81.25");
+    assert_eq!(dashboard.text(), "81.25");
+}
+
+#[test]
+fn readings_of_devices_reach_the_consumer_with_the_name_of_the_device() {
+    let config = config_with("path = \"/ingest\"");
+    let certified = config.replace("\"server.pem\"", "\"cert.pem\"").replace("\"server.key\"", "\"key.pem\"");
+    let config = certified.replace("0.0.0.0:8443", "127.0.0.1:0").replace("127.0.0.1:8080", "127.0.0.1:0");
+    let gateway = Gateway::start_with(&config, |command| write_tokens(command.get_current_dir().unwrap()));
+    let mut consumer = gateway.raw("local");
+    consumer.upgrade("/readings?token=token-of-consumers", &[]);
+    let mut device = Raw::tls(gateway.port("devices"), &gateway.file("ca.pem"));
+    device.upgrade("/ingest", &["Authorization: Bearer token-of-tokens"]);
+    device.send_text("81.25");
+    let reading: serde_json::Value = serde_json::from_str(&consumer.text()).unwrap();
+    assert_eq!((&reading["message"], &reading["metadata"]["identity"]), (&81.25.into(), &"tokens-1".into()));
+    let mut stranger = Raw::tls(gateway.port("devices"), &gateway.file("ca.pem"));
+    stranger.send(request("/ingest", &["Authorization: Bearer wrong"]).as_bytes());
+    assert!(stranger.head().starts_with("HTTP/1.1 401 "));
 }
 
 #[test]

@@ -131,7 +131,7 @@ fn the_flow_of_the_examples_answers_each_who_asks() {
     // The function of docs/examples.md, behind a json node.
     let mut group = client(
         "flow",
-        &format!("ws://127.0.0.1:{port}/flow"),
+        &format!("ws://127.0.0.1:{port}/flow?token=token-of-flows"),
         json!({}),
         documents::block_with("js", "} = msg.payload;"),
     );
@@ -146,7 +146,7 @@ fn the_flow_of_the_examples_answers_each_who_asks() {
     gateway.wait_for_log("connected to '/flow'");
     let mut people = [(); 3].map(|()| gateway.raw("main"));
     for person in &mut people {
-        person.upgrade("/ask", &[]);
+        person.upgrade("/ask", &["Authorization: Bearer token-of-tokens"]);
     }
     let [one, other, bystander] = &mut people;
     for number in 0..20 {
