@@ -11,8 +11,9 @@ use super::exit;
 use super::failure::tell;
 use crate::config::{
     self, AddressRules, AtCapacity, ClientAddress, ClientCertificates, ConfigError, Destination, DialSettings,
-    EndpointSettings, EventKind, Format, Hosts, LinkDestination, LinkSettings, ListenerSettings, Origins, OutletPolicy,
-    Proxy, RateSettings, Settings, Welcome, WhenOver, write_duration, write_size,
+    EndpointSettings, EventKind, Format, Hosts, IdentityLimit, LinkDestination, LinkSettings, ListenerSettings,
+    Origins, OutletPolicy, Proxy, RateSettings, Settings, Welcome, WhenIdentityFull, WhenOver, write_duration,
+    write_size,
 };
 use crate::display::for_terminal;
 
@@ -148,10 +149,11 @@ fn describe_endpoint(endpoint: &EndpointSettings, all: &Settings) -> String {
     }
     let _ = write!(
         text,
-        "; at most {}{}{}, {} a message",
+        "; at most {}{}{}{}, {} a message",
         count(endpoint.max_connections, "client"),
         endpoint.max_room_connections.map(|most| format!(", {most} in a room")).unwrap_or_default(),
         if endpoint.at_capacity == AtCapacity::Replace { ", a new one replaces the oldest" } else { "" },
+        describe_identity_limit(endpoint.identity_limit),
         write_size(endpoint.max_message as u64)
     );
     describe_rate(&mut text, endpoint.rate);
@@ -182,6 +184,15 @@ fn describe_endpoint(endpoint: &EndpointSettings, all: &Settings) -> String {
     describe_events(&mut text, &endpoint.events);
     text.push('\n');
     text
+}
+
+fn describe_identity_limit(limit: Option<IdentityLimit>) -> String {
+    let Some(IdentityLimit { connections, when_full }) = limit else { return String::new() };
+    let then = match when_full {
+        WhenIdentityFull::Refuse => "",
+        WhenIdentityFull::Replace => " of which a new one replaces the oldest",
+    };
+    format!(", {connections} with one identity{then}")
 }
 
 fn describe_link(link: &LinkSettings, all: &Settings) -> String {

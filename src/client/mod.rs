@@ -231,7 +231,7 @@ mod tests {
         let (other, others) = arrive_at(&shared, 8);
         let (connections, places) = (&shared.connections, &shared.endpoints[0].places);
         let open = |client: &Arc<Client>| {
-            let (place, _) = places.take(&client.room.path, client.id()).unwrap();
+            let (place, _) = places.take(&client.room.path, None, client.id(), Instant::now()).unwrap();
             let connection = Counted::new(connections.try_acquire().unwrap(), None);
             let registration = shared.registry.register(Arc::clone(client), connection, place).unwrap();
             let (subprotocol, handshaken) = (None, Handshaken::default());

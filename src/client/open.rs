@@ -13,7 +13,7 @@ use crate::approach::{self, Approach};
 use crate::authenticators::Attempt;
 use crate::client::admission::{self, Admission};
 use crate::client::authenticate::{self, Access, Presented, authenticate};
-use crate::client::rejection::{LastWords, Rejection, Why, at_capacity, refused, refused_as, unauthorized, unread};
+use crate::client::rejection::{LastWords, Rejection, Why, no_place, refused, refused_as, unauthorized, unread};
 use crate::clock::{self, Ticks};
 use crate::config::{ClientAddress, EventKind, ListenerSettings, Welcome};
 use crate::connection::frame::Frame;
@@ -28,9 +28,11 @@ use crate::format;
 use crate::http::refusal::{Body, Refusal};
 use crate::http::request::{self, Request};
 use crate::id::Id;
+use crate::identity::Identity;
 use crate::log_kind::{CONNECTS, HANDSHAKES, REFUSALS};
 use crate::message::{Kind, Message, Origin};
 use crate::relay::reach::{ClientRequest, ReachError, Reached, reach};
+use crate::shared::Shared;
 use crate::shared::address_places::{AddressFull, Counted};
 use crate::shared::addresses::{Door, Shut};
 use crate::shared::entrance::Entrance;
@@ -40,7 +42,6 @@ use crate::shared::places::{Place, Places};
 use crate::shared::publisher::Publisher;
 use crate::shared::refused::Cause;
 use crate::shared::registry::{Client, Registration};
-use crate::shared::{Endpoint, Shared};
 
 /// How long a refused peer may take to read why.
 const LINGER: Duration = Duration::from_secs(2);
@@ -244,7 +245,7 @@ fn judge<'a>(
     may_come.map_err(|shut| refused(may_not_come(&shut, "[[endpoint]]", endpoint.settings.path.as_str())))?;
     let access = identify(shared, &admission, incoming, head, &request, approach.address, deadline)?;
     let places = endpoint.waiting.as_ref().unwrap_or(&endpoint.places);
-    let place = take_place(incoming, &admission, endpoint, places)?;
+    let place = take_place(shared, incoming, &admission, places, access.identity.as_ref())?;
     let asked = Asked::new(shared, &admission, &request, access);
     let (Some(dialer), Some(relay)) = (&endpoint.dialer, &endpoint.settings.relay) else {
         return Ok(Granted { admission, asked, place, reached: None });
@@ -252,17 +253,20 @@ fn judge<'a>(
     // It has done its part. However many wait for a slow upstream, their endpoint bounds them, and clients of other
     // endpoints get in meanwhile.
     incoming.handshake = None;
+    // Nobody is asked for one whose identity gets no place afterwards.
+    let identity = asked.access.identity.as_deref();
+    let may_come = endpoint.places.check(identity, Instant::now());
+    may_come.map_err(|full| no_place(shared, &admission, full, identity))?;
     place.waits_on(|| incoming.stream.socket.as_fd().try_clone_to_owned().ok());
     let (socket, room) = (incoming.stream.socket.as_fd(), &admission.room);
     let secrets = authenticate::places(&shared.auths, &endpoint.settings);
-    let identity = asked.access.identity.as_deref();
     let client = ClientRequest { socket, head, request: &request, secrets, identity, room, approach: &approach };
     match reach(shared, dialer, relay, &client) {
         Ok(reached) => {
             let place = match &endpoint.waiting {
                 None => place,
                 Some(_) if place.is_replaced() => return Err(refused(replaced())),
-                Some(_) => take_place(incoming, &admission, endpoint, &endpoint.places)?,
+                Some(_) => take_place(shared, incoming, &admission, &endpoint.places, asked.access.identity.as_ref())?,
             };
             // It is the upstream that agrees.
             let admission = Admission { subprotocol: reached.dialed.subprotocol.clone(), ..admission };
@@ -334,18 +338,19 @@ impl Asked {
     }
 }
 
-/// Takes a place on the endpoint and in the room, perhaps that of an old client, which does not have to agree.
+/// Takes a place on the endpoint, in the room and of the identity, perhaps that of an old client, which does not have to
+/// agree.
 fn take_place(
+    shared: &Shared,
     incoming: &Incoming,
     admission: &Admission<'_>,
-    endpoint: &Endpoint,
     places: &Arc<Places>,
+    identity: Option<&Arc<Identity>>,
 ) -> Result<Place, Rejection> {
-    let (place, replaced) = match places.take(&admission.room, incoming.id) {
-        Ok(taken) => taken,
-        Err(full) => return Err(at_capacity(admission, endpoint, full)),
-    };
-    if let Some(replaced) = replaced {
+    let taken = places.take(&admission.room, identity, incoming.id, Instant::now());
+    let (place, replaced) =
+        taken.map_err(|full| no_place(shared, admission, full, identity.map(|identity| &**identity)))?;
+    for replaced in replaced {
         info!(target: CONNECTS, "client {}: its place is given to client {}", replaced.id(), incoming.id);
         replaced.close();
     }

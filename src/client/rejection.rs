@@ -2,6 +2,8 @@
 
 use std::time::SystemTime;
 
+use log::warn;
+
 use crate::client::admission::Admission;
 use crate::client::authenticate;
 use crate::config::{AtCapacity, Refuse};
@@ -10,8 +12,12 @@ use crate::connection::handshake::{HeadError, Stream};
 use crate::http::refusal::{Body, Refusal};
 use crate::http::request::{self, Request};
 use crate::http::token::is_token;
+use crate::identity::Identity;
+use crate::log_kind::REFUSALS;
 use crate::shared::addresses::Shut;
+use crate::shared::identities::IdentityFull;
 use crate::shared::places::Full;
+use crate::shared::refused::Cause;
 use crate::shared::{Endpoint, Shared};
 
 /// Why a connection does not become a client, and what its peer is told before the end.
@@ -130,12 +136,31 @@ pub(super) fn unauthorized(
 }
 
 /// What the client gets for which there is no place, as the endpoint says.
-pub(super) fn at_capacity(admission: &Admission<'_>, endpoint: &Endpoint, full: Full) -> Rejection {
+pub(super) fn no_place(
+    shared: &Shared,
+    admission: &Admission<'_>,
+    full: Full,
+    identity: Option<&Identity>,
+) -> Rejection {
+    let endpoint = &shared.endpoints[admission.room.endpoint()].settings;
     let (what, reason) = match full {
+        Full::Identity(identity_full) => {
+            shared.refused.count(Cause::Identity);
+            if let (IdentityFull::Contested { is_first: true, .. }, Some(identity)) = (identity_full, identity) {
+                warn!(
+                    target: REFUSALS,
+                    "endpoint '{}': {full}: '{}' gets 429 for a while (give each client a name of its own, or raise \
+                     max_identity_connections)",
+                    endpoint.path, identity.name
+                );
+            }
+            let refusal = Refusal::new(429, "there are too many connections of this identity");
+            return refused(refusal.with_retry_after(identity_full.retry_after()).with_advice(full.to_string()));
+        }
         Full::Room(_) => ("room", "Room at capacity"),
         Full::Endpoint(_) | Full::Leaving(_) => ("endpoint", "Server at capacity"),
     };
-    match endpoint.settings.at_capacity {
+    match endpoint.at_capacity {
         AtCapacity::Refuse | AtCapacity::Replace => refused(Refusal::new(503, format!("this {what} is at capacity"))),
         AtCapacity::Close => {
             let answer = only_to_close(admission.key, admission.subprotocol.as_deref(), 1013, reason);

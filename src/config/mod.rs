@@ -30,9 +30,10 @@ pub(crate) use raw::dial::{is_server_name, proxy_of};
 pub use mistake::{ConfigError, Mistake};
 pub use settings::{
     AddressRules, AddressSource, AtCapacity, AuthKind, AuthSettings, ClientAddress, ClientCertificates, Destination,
-    DialSettings, DialTls, EndpointId, EndpointSettings, EventKind, FailedCredentials, Format, Hosts, LinkDestination,
-    LinkId, LinkSettings, ListenAddress, ListenerSettings, ListenerTls, Origins, OutletPolicy, Proxy, QueueSettings,
-    RateSettings, Refuse, RelaySettings, RoomSource, Settings, TlsSettings, Welcome, WhenFull, WhenOver,
+    DialSettings, DialTls, EndpointId, EndpointSettings, EventKind, FailedCredentials, Format, Hosts, IdentityLimit,
+    LinkDestination, LinkId, LinkSettings, ListenAddress, ListenerSettings, ListenerTls, Origins, OutletPolicy, Proxy,
+    QueueSettings, RateSettings, Refuse, RelaySettings, RoomSource, Settings, TlsSettings, Welcome, WhenFull,
+    WhenIdentityFull, WhenOver,
 };
 pub(crate) use units::{write_duration, write_size};
 pub(crate) use variables::substitute;

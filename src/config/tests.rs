@@ -173,7 +173,9 @@ fn each_default_of_the_manual_is_read_and_not_just_skipped() {
             let (key, value) = line.split_once(" = ").unwrap();
             // Those of signed tokens have a test of their own.
             let is_of_jwt = raw::auth::AUTH.keys[7..].iter().any(|(own, _)| *own == key);
-            if matches!(key, "kind" | "file" | "refuse" | "client_address")
+            let needs_auth = matches!(key, "refuse" | "max_identity_connections" | "when_identity_full");
+            if matches!(key, "kind" | "file" | "client_address")
+                || needs_auth
                 || table == "auth" && is_of_jwt
                 || (table, key) == ("auth", "name")
             {
@@ -251,7 +253,8 @@ fn the_examples_of_the_keys_are_valid_themselves() {
     let value = |keys: &Keys, key: &str| keys.keys.iter().find(|(k, _)| *k == key).unwrap().1.to_owned();
     for keys in [&raw::gateway::GATEWAY, &raw::gateway::LOG, &raw::listen::LISTEN, &raw::endpoint::ENDPOINT] {
         let alone = ["tls", "auth", "refuse", "allow", "client_address", "trusted_proxies"];
-        for (key, _) in keys.keys.iter().filter(|(key, _)| !alone.contains(key)) {
+        let is_alone = |key: &str| !alone.contains(&key) && !key.contains("identity");
+        for (key, _) in keys.keys.iter().filter(|(key, _)| is_alone(key)) {
             let listen = "[[listen]]\nname = \"main\"\n".repeat(usize::from(keys.table != "[[listen]]"));
             read(&format!("{listen}{}\n{key} = {}\n", keys.table, value(keys, key)));
         }
@@ -280,7 +283,8 @@ fn the_examples_of_the_keys_are_valid_themselves() {
     for (key, example) in raw::auth::AUTH.keys[..7].iter() {
         read_beside_tokens(&format!("{}{key} = {example}\n", auth(key)));
     }
-    let guarded = "auth = [\"devices\"]\nrefuse = \"answer\"\n";
+    let guarded =
+        "auth = [\"devices\"]\nrefuse = \"answer\"\nmax_identity_connections = 1\nwhen_identity_full = \"replace\"\n";
     let allow = value(&raw::endpoint::ENDPOINT, "allow");
     read_beside_tokens(&format!("[[endpoint]]\n{guarded}allow = {allow}\n{}", auth("")));
     for (key, example) in raw::allow::ALLOW.keys {
@@ -583,6 +587,8 @@ fn every_option_reaches_its_field() {
         max_connections = 12000
         max_room_connections = 4
         at_capacity = "refuse"
+        max_identity_connections = 3
+        when_identity_full = "replace"
         max_message = 65536
         heartbeat = "5m"
         pong_timeout = "3s"
@@ -683,6 +689,7 @@ fn every_option_reaches_its_field() {
                 max_connections: 12_000,
                 max_room_connections: Some(4),
                 at_capacity: AtCapacity::Refuse,
+                identity_limit: Some(IdentityLimit { connections: 3, when_full: WhenIdentityFull::Replace }),
                 max_message: 65_536,
                 heartbeat: Some(Duration::from_secs(300)),
                 pong_timeout: Duration::from_secs(3),

@@ -8,6 +8,7 @@ pub mod entrance;
 pub mod failures;
 pub mod fanout;
 pub mod handshakes;
+pub mod identities;
 pub mod link;
 pub mod members;
 pub mod memory;
@@ -31,7 +32,7 @@ use log::info;
 
 use crate::authenticators::Auths;
 use crate::clock::Clock;
-use crate::config::{AtCapacity, Destination, EndpointSettings, Format, LinkId, Settings};
+use crate::config::{Destination, EndpointSettings, Format, LinkId, Settings};
 use crate::connection::buffer_pool::BufferPool;
 use crate::connection::frame::Frame;
 use crate::connection::outbox::Outbox;
@@ -291,8 +292,7 @@ impl Endpoint {
             events_dropped: AtomicU64::new(0),
             addresses: LiveRules::new(&format!("endpoint '{}'", settings.path), &settings.addresses),
             places: Places::new(settings),
-            waiting: (settings.relay.is_some() && settings.at_capacity == AtCapacity::Replace)
-                .then(|| Places::new(settings)),
+            waiting: (settings.relay.is_some() && settings.replaces()).then(|| Places::new(settings)),
             profile: Profile::of_endpoint(settings, close_timeout),
             settings: settings.clone(),
         }

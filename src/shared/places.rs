@@ -1,15 +1,18 @@
-//! The places for the clients of an endpoint and of each of its rooms. Where a new client may replace an old one, they
-//! are known in the order of their age.
+//! The places for the clients of an endpoint, of each of its rooms and of each identity. Where a new client may replace an
+//! old one, they are known in the order of their age.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::fmt;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::time::Instant;
 
 use crate::config::{AtCapacity, EndpointSettings};
 use crate::connection::outbox::Outbox;
 use crate::id::Id;
+use crate::identity::Identity;
 use crate::route::Room;
+use crate::shared::identities::{Identities, IdentityFull};
 use crate::sync::{Mutex, MutexGuard};
 
 /// Replaced clients that may still answer their Close. With one more, the one that was replaced first is cut.
@@ -24,11 +27,14 @@ const LEAVING_MAX: usize = 256;
 pub struct Places {
     limit: usize,
     room_limit: Option<usize>,
+    /// Whether a client of a full endpoint or room loses its place to a new one.
     replaces: bool,
+    /// Whether clients may lose their places for one reason or another: then those who have one are known.
+    is_known: bool,
     state: Mutex<State>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
     in_use: usize,
     /// How many have come so far: the age of the next one.
@@ -37,6 +43,8 @@ struct State {
     holders: BTreeMap<u64, Holder>,
     /// Who has a place in which room; empty without a limit of rooms.
     rooms: HashMap<Room, BTreeSet<u64>>,
+    /// Who has a place by which identity; empty without a limit of identities.
+    identities: Identities,
     /// Who was replaced and may still answer its Close, in that order. At most [`CLOSING_MAX`].
     closing: VecDeque<(u64, Holder)>,
     /// Who was replaced and cut, and whose thread has not ended yet. Together at most [`LEAVING_MAX`].
@@ -47,9 +55,17 @@ struct State {
 #[derive(Debug, Clone)]
 struct Holder {
     id: Id,
+    counted: Counted,
+    stage: Stage,
+}
+
+/// What a place counts for, besides the endpoint.
+#[derive(Debug, Clone)]
+struct Counted {
     /// Its room, where rooms have a limit.
     room: Option<Room>,
-    stage: Stage,
+    /// Its identity, where identities have a limit.
+    identity: Option<Arc<Identity>>,
 }
 
 #[derive(Debug, Clone)]
@@ -67,6 +83,8 @@ pub enum Full {
     Endpoint(usize),
     /// The room has as many clients as this, its limit.
     Room(usize),
+    /// The identity gets no further one.
+    Identity(IdentityFull),
     /// So many clients were replaced and have not ended yet.
     Leaving(usize),
 }
@@ -75,7 +93,7 @@ pub enum Full {
 #[derive(Debug)]
 pub struct Place {
     places: Arc<Places>,
-    room: Option<Room>,
+    counted: Counted,
     age: u64,
 }
 
@@ -90,44 +108,90 @@ pub struct Replaced {
 impl Places {
     /// The places of an endpoint, all of them free.
     pub fn new(settings: &EndpointSettings) -> Arc<Places> {
+        let state = State {
+            in_use: 0,
+            next: 0,
+            holders: BTreeMap::new(),
+            rooms: HashMap::new(),
+            identities: Identities::new(settings.identity_limit),
+            closing: VecDeque::new(),
+            cut: BTreeSet::new(),
+        };
         Arc::new(Places {
             limit: settings.max_connections,
             room_limit: settings.max_room_connections,
             replaces: settings.at_capacity == AtCapacity::Replace,
-            state: Mutex::default(),
+            is_known: settings.replaces(),
+            state: Mutex::new(state),
         })
     }
 
-    /// Takes a place for a client of this room, perhaps that of the client that has been there for the longest time.
+    /// Takes a place for a client of this room and identity, perhaps that of a client that has been there for a longer
+    /// time: of the oldest of the same identity where that has enough, of the oldest of the room or of the endpoint where
+    /// these are full nevertheless.
     ///
     /// # Errors
-    /// There is none.
-    pub fn take(self: &Arc<Self>, room: &Room, id: Id) -> Result<(Place, Option<Replaced>), Full> {
+    /// There is none. Nobody has lost a place then.
+    pub fn take(
+        self: &Arc<Self>,
+        room: &Room,
+        identity: Option<&Arc<Identity>>,
+        id: Id,
+        now: Instant,
+    ) -> Result<(Place, Vec<Replaced>), Full> {
         let mut state = self.state.lock();
-        let in_room = self.room_limit.map(|limit| (limit, state.rooms.get(room)));
-        let full = match in_room {
-            Some((limit, Some(ages))) if ages.len() >= limit => Some((Full::Room(limit), ages.first().copied())),
-            _ if state.in_use >= self.limit => Some((Full::Endpoint(self.limit), state.holders.keys().next().copied())),
-            _ => None,
+        let identity = identity.filter(|_| state.identities.is_limited());
+        let own = match identity {
+            Some(identity) => state.identities.make_way(&identity.name, now).map_err(Full::Identity)?,
+            None => None,
         };
-        let replaced = match full {
+        let other = match self.full_without(&state, room, own) {
             None => None,
             Some((full, _)) if !self.replaces => return Err(full),
             Some((_, None)) => unreachable!("where clients are replaced, each that has a place is known"),
-            Some(_) if state.closing.len() + state.cut.len() >= LEAVING_MAX => return Err(Full::Leaving(LEAVING_MAX)),
-            Some((_, Some(oldest))) => Some(state.replace(oldest)),
+            Some((_, oldest)) => oldest,
         };
+        let leaving = state.closing.len() + state.cut.len() + own.iter().chain(&other).count();
+        if (own.is_some() || other.is_some()) && leaving > LEAVING_MAX {
+            return Err(Full::Leaving(LEAVING_MAX));
+        }
         let age = state.next;
         state.next += 1;
         state.in_use += 1;
-        let room = self.room_limit.map(|_| room.clone());
-        if self.replaces {
-            state.holders.insert(age, Holder { id, room: room.clone(), stage: Stage::Opening(None) });
+        let counted = Counted { room: self.room_limit.map(|_| room.clone()), identity: identity.cloned() };
+        if let Some(identity) = &counted.identity {
+            state.identities.enter(&identity.name, age, own.map(|_| now));
         }
-        if let Some(room) = &room {
+        if self.is_known {
+            state.holders.insert(age, Holder { id, counted: counted.clone(), stage: Stage::Opening(None) });
+        }
+        if let Some(room) = &counted.room {
             state.rooms.entry(room.clone()).or_default().insert(age);
         }
-        Ok((Place { places: Arc::clone(self), room, age }, replaced))
+        let replaced = own.into_iter().chain(other).map(|age| state.replace(age)).collect();
+        Ok((Place { places: Arc::clone(self), counted, age }, replaced))
+    }
+
+    /// Whether an identity may have a further connection, perhaps in the place of another one.
+    ///
+    /// # Errors
+    /// It may not.
+    pub fn check(&self, identity: Option<&Identity>, now: Instant) -> Result<(), Full> {
+        let Some(identity) = identity else { return Ok(()) };
+        self.state.lock().identities.make_way(&identity.name, now).map(drop).map_err(Full::Identity)
+    }
+
+    /// Whether the room or the endpoint is full, and who has been there for the longest time, if that is known; both without
+    /// the client of this age.
+    fn full_without(&self, state: &State, room: &Room, own: Option<u64>) -> Option<(Full, Option<u64>)> {
+        let ages = state.rooms.get(room);
+        let in_room = ages.map_or(0, |ages| ages.len() - usize::from(own.is_some_and(|own| ages.contains(&own))));
+        if let Some(limit) = self.room_limit.filter(|limit| in_room >= *limit) {
+            return Some((Full::Room(limit), ages.into_iter().flatten().copied().find(|age| Some(*age) != own)));
+        }
+        let in_use = state.in_use - usize::from(own.is_some());
+        let oldest = || state.holders.keys().copied().find(|age| Some(*age) != own);
+        (in_use >= self.limit).then(|| (Full::Endpoint(self.limit), oldest()))
     }
 
     /// How many clients have a place.
@@ -140,7 +204,7 @@ impl State {
     /// Takes the place of a client, which is closing from now on.
     fn replace(&mut self, age: u64) -> Replaced {
         let closed = self.holders.remove(&age).expect("it has a place");
-        self.free(age, closed.room.as_ref());
+        self.free(age, &closed.counted);
         self.closing.push_back((age, closed.clone()));
         let cut = if self.closing.len() > CLOSING_MAX { self.closing.pop_front() } else { None };
         let cut = cut.map(|(age, holder)| {
@@ -151,7 +215,7 @@ impl State {
     }
 
     /// A client's thread has ended. `is_known` says that those who have a place are known.
-    fn leave(&mut self, age: u64, room: Option<&Room>, is_known: bool) {
+    fn leave(&mut self, age: u64, counted: &Counted, is_known: bool) {
         if is_known && self.holders.remove(&age).is_none() {
             // It was replaced.
             if !self.cut.remove(&age) {
@@ -159,12 +223,13 @@ impl State {
             }
             return;
         }
-        self.free(age, room);
+        self.free(age, counted);
     }
 
-    fn free(&mut self, age: u64, room: Option<&Room>) {
+    fn free(&mut self, age: u64, counted: &Counted) {
         self.in_use -= 1;
-        let Some(room) = room else { return };
+        counted.identity.iter().for_each(|identity| self.identities.leave(&identity.name, age));
+        let Some(room) = &counted.room else { return };
         if let Some(ages) = self.rooms.get_mut(room) {
             ages.remove(&age);
             if ages.is_empty() {
@@ -178,7 +243,7 @@ impl Place {
     /// While the client waits for its upstream, its socket is shut down for reading if it is replaced, which ends
     /// the wait.
     pub fn waits_on(&self, socket: impl FnOnce() -> Option<OwnedFd>) {
-        if !self.places.replaces {
+        if !self.places.is_known {
             return;
         }
         let stage = Stage::Opening(socket().map(Arc::new));
@@ -190,7 +255,7 @@ impl Place {
 
     /// The client is connected from now on. If it was replaced meanwhile, it is closed.
     pub fn open(&self, outbox: &Arc<Outbox>) {
-        if !self.places.replaces {
+        if !self.places.is_known {
             return;
         }
         let stage = Stage::Open(Arc::clone(outbox));
@@ -203,7 +268,7 @@ impl Place {
 
     /// Whether another client has the place now.
     pub fn is_replaced(&self) -> bool {
-        self.places.replaces && !self.lock().holders.contains_key(&self.age)
+        self.places.is_known && !self.lock().holders.contains_key(&self.age)
     }
 
     fn set_stage(&self, stage: Stage) -> Standing {
@@ -235,7 +300,7 @@ enum Standing {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.lock().leave(self.age, self.room.as_ref(), self.places.replaces);
+        self.lock().leave(self.age, &self.counted, self.places.is_known);
     }
 }
 
@@ -280,6 +345,7 @@ impl fmt::Display for Full {
         match self {
             Full::Endpoint(limit) => write!(f, "its endpoint has {limit} clients, as `max_connections` says"),
             Full::Room(limit) => write!(f, "its room has {limit} clients, as `max_room_connections` says"),
+            Full::Identity(full) => full.fmt(f),
             Full::Leaving(count) => write!(f, "{count} clients of its endpoint were replaced and have not ended yet"),
         }
     }
@@ -290,25 +356,43 @@ mod tests {
     use std::os::unix::net::UnixStream;
 
     use super::*;
+    use crate::config::{IdentityLimit, WhenIdentityFull};
+    use crate::identity::Proof;
     use crate::path::Pattern;
     use crate::route::Routes;
 
-    fn places(at_capacity: AtCapacity, limit: usize, room_limit: Option<usize>) -> (Arc<Places>, [Room; 2]) {
-        let settings = EndpointSettings {
+    fn settings(at_capacity: AtCapacity, limit: usize, room_limit: Option<usize>) -> EndpointSettings {
+        EndpointSettings {
             path: Pattern::parse("/{room}").unwrap(),
             max_connections: limit,
             max_room_connections: room_limit,
             at_capacity,
             ..EndpointSettings::default()
-        };
-        let routes = Routes::new(std::slice::from_ref(&settings), &[]);
-        (Places::new(&settings), ["/1", "/2"].map(|path| routes.find(path, |_| true).unwrap()))
+        }
+    }
+
+    fn places_of(settings: &EndpointSettings) -> (Arc<Places>, [Room; 2]) {
+        let routes = Routes::new(std::slice::from_ref(settings), &[]);
+        (Places::new(settings), ["/1", "/2"].map(|path| routes.find(path, |_| true).unwrap()))
+    }
+
+    fn places(at_capacity: AtCapacity, limit: usize, room_limit: Option<usize>) -> (Arc<Places>, [Room; 2]) {
+        places_of(&settings(at_capacity, limit, room_limit))
     }
 
     /// The place, and the number of the client that it was taken from.
     fn take(places: &Arc<Places>, room: &Room, id: u64) -> Result<(Place, Option<u64>), Full> {
-        let (place, replaced) = places.take(room, id.into())?;
-        let from = replaced.as_ref().map(|replaced| replaced.id().as_u64());
+        let (place, from) = take_as(places, room, None, id)?;
+        assert!(from.len() <= 1, "{from:?}");
+        Ok((place, from.first().copied()))
+    }
+
+    /// The same for an identity, and the numbers of all clients that give way.
+    fn take_as(places: &Arc<Places>, room: &Room, name: Option<&str>, id: u64) -> Result<(Place, Vec<u64>), Full> {
+        let proof = Proof { auth: 0, digest: [0; 32] };
+        let identity = name.map(|name| Arc::new(Identity::new(name, BTreeMap::new(), proof)));
+        let (place, replaced) = places.take(room, identity.as_ref(), id.into(), Instant::now())?;
+        let from = replaced.iter().map(|replaced| replaced.id().as_u64()).collect();
         replaced.into_iter().for_each(Replaced::close);
         Ok((place, from))
     }
@@ -354,6 +438,62 @@ mod tests {
         let state = places.state.lock();
         assert_eq!((state.in_use, state.holders.len(), state.rooms.len()), (0, 0, 0));
         assert_eq!((state.closing.len(), state.cut.len()), (0, 0));
+    }
+
+    #[test]
+    fn s22_the_oldest_of_the_identity_gives_its_place_before_one_of_others_has_to() {
+        for at_capacity in [AtCapacity::Refuse, AtCapacity::Replace] {
+            let mut settings = settings(at_capacity, 3, Some(2));
+            settings.identity_limit = Some(IdentityLimit { connections: 1, when_full: WhenIdentityFull::Replace });
+            let (places, [one, two]) = places_of(&settings);
+            let take = |room: &Room, name: &str, id: u64| take_as(&places, room, Some(name), id);
+            let mut held = Vec::new();
+            for (room, name, id) in [(&one, "a", 1), (&one, "b", 2), (&two, "c", 3)] {
+                held.push(take(room, name, id).unwrap().0);
+            }
+            // Room and endpoint are full; with its own place free they are not.
+            let (place, from) = take(&one, "a", 4).unwrap();
+            assert_eq!(from, [1]);
+            held.push(place);
+            // The endpoint is not full then, but the room is.
+            match (at_capacity, take(&one, "c", 5)) {
+                (AtCapacity::Replace, Ok((place, from))) => {
+                    assert_eq!(from, [3, 2]);
+                    held.push(place);
+                    assert_eq!(places.in_use(), 2);
+                }
+                (AtCapacity::Refuse, Err(full)) => {
+                    // Nobody has lost a place for that.
+                    assert_eq!(full, Full::Room(2));
+                    assert!(!held[2].is_replaced() && places.in_use() == 3);
+                }
+                (_, other) => panic!("{at_capacity:?}: {other:?}"),
+            }
+            // Who has no identity is not limited by it.
+            if at_capacity == AtCapacity::Refuse {
+                assert_eq!(take_as(&places, &two, None, 6).map(drop), Err(Full::Endpoint(3)));
+            }
+            drop(held);
+            let state = places.state.lock();
+            assert_eq!((state.in_use, state.holders.len(), state.rooms.len()), (0, 0, 0));
+            assert!(state.identities.is_empty() && state.closing.is_empty() && state.cut.is_empty());
+        }
+    }
+
+    #[test]
+    fn s22_an_identity_that_is_full_is_refused_and_replaces_nobody() {
+        let mut settings = settings(AtCapacity::Replace, 1, None);
+        settings.identity_limit = Some(IdentityLimit { connections: 1, when_full: WhenIdentityFull::Refuse });
+        let (places, [one, _]) = places_of(&settings);
+        let (first, _) = take_as(&places, &one, Some("a"), 1).unwrap();
+        let full = Full::Identity(IdentityFull::Connections(1));
+        assert_eq!(take_as(&places, &one, Some("a"), 2).map(drop), Err(full));
+        assert!(!first.is_replaced());
+        let (_second, from) = take_as(&places, &one, Some("b"), 3).unwrap();
+        assert_eq!(from, [1]);
+        // It has lost its place, so it has none of its identity either.
+        let (_third, from) = take_as(&places, &one, Some("a"), 4).unwrap();
+        assert_eq!(from, [3]);
     }
 
     #[test]

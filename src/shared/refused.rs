@@ -16,17 +16,20 @@ pub enum Cause {
     AddressRate,
     /// Its address has sent more wrong credentials than `failed_credentials` allows.
     FailedCredentials,
+    /// Its identity has `max_identity_connections`, or they replace each other all the time.
+    Identity,
     /// The system gave no thread, or no random number.
     System,
 }
 
 /// All of them, each with what the log calls it, in the order of their numbers.
-const ALL: [(Cause, &str); 6] = [
+const ALL: [(Cause, &str); 7] = [
     (Cause::Gateway, "max_connections"),
     (Cause::Memory, "memory"),
     (Cause::AddressConnections, "max_address_connections"),
     (Cause::AddressRate, "address_rate"),
     (Cause::FailedCredentials, "failed_credentials"),
+    (Cause::Identity, "max_identity_connections"),
     (Cause::System, "the system"),
 ];
 

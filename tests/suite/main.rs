@@ -25,6 +25,7 @@ mod dial;
 mod documents;
 mod formats;
 mod heartbeat;
+mod identity_limits;
 mod import;
 mod import_destinations;
 mod key_updates;

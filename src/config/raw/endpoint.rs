@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use crate::config::section::{Keys, Section, Value};
 use crate::config::settings::{
-    AtCapacity, EndpointSettings, QueueSettings, RateSettings, Refuse, Welcome, WhenFull, WhenOver,
+    AtCapacity, EndpointSettings, IdentityLimit, QueueSettings, RateSettings, Refuse, Welcome, WhenFull,
+    WhenIdentityFull, WhenOver,
 };
 use crate::config::text::Text;
 use crate::path::Pattern;
@@ -32,6 +33,8 @@ pub(crate) static ENDPOINT: Keys = Keys {
         ("max_connections", "100"),
         ("max_room_connections", "1"),
         ("at_capacity", "\"close\""),
+        ("max_identity_connections", "1"),
+        ("when_identity_full", "\"replace\""),
         ("max_message", "\"1MiB\""),
         ("heartbeat", "\"30s\""),
         ("pong_timeout", "\"10s\""),
@@ -78,6 +81,8 @@ pub(crate) struct RawEndpoint {
     pub(crate) max_room_connections_at: Option<usize>,
     /// The place of `at_capacity` if it is written.
     pub(crate) at_capacity_at: Option<usize>,
+    /// The place of `max_identity_connections` if it is written.
+    pub(crate) max_identity_connections_at: Option<usize>,
     /// The place of `pong_timeout` if it is written.
     pub(crate) pong_timeout_at: Option<usize>,
     /// The place of `address_sessions` if it is true, and the format is what was meant.
@@ -120,10 +125,7 @@ pub(super) fn endpoint(section: &Section<'_>, base_dir: &Path) -> RawEndpoint {
     settings.format = format.flatten().unwrap_or(settings.format);
     section.read("welcome", &mut settings.welcome, |v| welcome(&v));
     section.read("subprotocols", &mut settings.subprotocols, |v| subprotocols(&v));
-    section.read("max_connections", &mut settings.max_connections, |v| v.integer(CONNECTIONS));
-    section.read("max_room_connections", &mut settings.max_room_connections, |v| v.integer_or_off(CONNECTIONS));
-    let capacities = [("close", AtCapacity::Close), ("refuse", AtCapacity::Refuse), ("replace", AtCapacity::Replace)];
-    section.read("at_capacity", &mut settings.at_capacity, |v| v.choice(&capacities));
+    capacity(section, &mut settings);
     section.read("max_message", &mut settings.max_message, |v| v.size(MAX_MESSAGE));
     section.read("heartbeat", &mut settings.heartbeat, |v| v.duration_or_off());
     section.read("pong_timeout", &mut settings.pong_timeout, |v| v.duration());
@@ -150,6 +152,7 @@ pub(super) fn endpoint(section: &Section<'_>, base_dir: &Path) -> RawEndpoint {
         max_connections_at: section.get("max_connections").map(|value| value.at()),
         max_room_connections_at: section.get("max_room_connections").map(|value| value.at()),
         at_capacity_at: section.get("at_capacity").map(|value| value.at()),
+        max_identity_connections_at: section.get("max_identity_connections").map(|value| value.at()),
         pong_timeout_at: section.get("pong_timeout").map(|value| value.at()),
         address_sessions_at: addresses.map(|value| value.at()),
         events_at: events.map(|value| value.at()),
@@ -194,6 +197,31 @@ fn path(value: &Value<'_>) -> Option<Pattern> {
         return None;
     }
     pattern.map_err(|error| value.mistake(format_args!("is {:?}: {error}", text.written))).ok()
+}
+
+/// How many clients there may be, and what becomes of the next one.
+fn capacity(section: &Section<'_>, settings: &mut EndpointSettings) {
+    section.read("max_connections", &mut settings.max_connections, |v| v.integer(CONNECTIONS));
+    section.read("max_room_connections", &mut settings.max_room_connections, |v| v.integer_or_off(CONNECTIONS));
+    let capacities = [("close", AtCapacity::Close), ("refuse", AtCapacity::Refuse), ("replace", AtCapacity::Replace)];
+    section.read("at_capacity", &mut settings.at_capacity, |v| v.choice(&capacities));
+    settings.identity_limit = identity_limit(section);
+}
+
+/// `max_identity_connections`, and what it means with `when_identity_full`.
+fn identity_limit(section: &Section<'_>) -> Option<IdentityLimit> {
+    let most = section.get("max_identity_connections").map(|value| value.integer_or_off(CONNECTIONS));
+    let mut when_full = WhenIdentityFull::default();
+    let choices = [("refuse", WhenIdentityFull::Refuse), ("replace", WhenIdentityFull::Replace)];
+    section.read("when_identity_full", &mut when_full, |v| v.choice(&choices));
+    if let (WhenIdentityFull::Replace, None | Some(Some(None)), Some(value)) =
+        (when_full, most, section.get("when_identity_full"))
+    {
+        value.mistake(
+            "has no meaning without a limit: write for example max_identity_connections = 1 too, or remove it",
+        );
+    }
+    most.flatten().flatten().map(|connections| IdentityLimit { connections, when_full })
 }
 
 fn welcome(value: &Value<'_>) -> Option<Welcome> {

@@ -72,6 +72,25 @@ pub(super) fn check_capacity(raw: &Raw, endpoint: &RawEndpoint, report: &Report<
             ),
         );
     }
+    if let (Some(at), Some(limit)) = (endpoint.max_identity_connections_at, endpoint.settings.identity_limit) {
+        if endpoint.auth.is_none() {
+            report.mistake(
+                at,
+                "\"max_identity_connections\" in [[endpoint]] has no meaning without auth, which says who a client is: add \
+                 auth, or remove it",
+            );
+        }
+        if limit.connections > most {
+            report.mistake(
+                at,
+                format!(
+                    "\"max_identity_connections\" in [[endpoint]] is {}, but all of its clients together are {most}: lower \
+                     it, or write max_connections = {} or more",
+                    limit.connections, limit.connections
+                ),
+            );
+        }
+    }
     if let (Some(at), AtCapacity::Replace) = (endpoint.at_capacity_at, endpoint.settings.at_capacity)
         && most == all
     {

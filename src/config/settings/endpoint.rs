@@ -36,6 +36,8 @@ pub struct EndpointSettings {
     pub max_room_connections: Option<usize>,
     /// What the client beyond `max_connections` or `max_room_connections` gets.
     pub at_capacity: AtCapacity,
+    /// What each identity has at once; `None` does not limit it. Default.
+    pub identity_limit: Option<IdentityLimit>,
     /// Bytes of one message, fragments together; more is 1009. Default 1 MiB.
     pub max_message: usize,
     /// Ping a client that was quiet for this long; `None` never pings. Default 30 s.
@@ -73,6 +75,12 @@ impl EndpointSettings {
     pub fn is_on(&self, listener: &ListenerSettings) -> bool {
         self.listen.as_ref().is_none_or(|names| names.contains(&listener.name))
     }
+
+    /// Whether a client may lose its place to a new one.
+    pub fn replaces(&self) -> bool {
+        let by_identity = self.identity_limit.is_some_and(|limit| limit.when_full == WhenIdentityFull::Replace);
+        by_identity || self.at_capacity == AtCapacity::Replace
+    }
 }
 
 impl Default for EndpointSettings {
@@ -88,6 +96,7 @@ impl Default for EndpointSettings {
             max_connections: 100,
             max_room_connections: None,
             at_capacity: AtCapacity::default(),
+            identity_limit: None,
             max_message: 1 << 20,
             heartbeat: Some(Duration::from_secs(30)),
             pong_timeout: Duration::from_secs(10),
@@ -151,6 +160,26 @@ pub enum AtCapacity {
     /// 503 with Retry-After.
     Refuse,
     /// The place of the client that has been connected for the longest time, which is closed with 1008 "Replaced".
+    Replace,
+}
+
+/// `max_identity_connections` and `when_identity_full`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IdentityLimit {
+    /// Clients of one identity at once on the endpoint, at least one.
+    pub connections: usize,
+    /// What the next one gets.
+    pub when_full: WhenIdentityFull,
+}
+
+/// What the client beyond an endpoint's `max_identity_connections` gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum WhenIdentityFull {
+    /// 429 with Retry-After.
+    #[default]
+    Refuse,
+    /// The place of the client of this identity that has been connected for the longest time, which is closed with 1008
+    /// "Replaced".
     Replace,
 }
 

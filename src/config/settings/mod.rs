@@ -17,7 +17,9 @@ mod route;
 pub use addresses::{AddressRules, AddressSource, ClientAddress};
 pub use auth::{AuthId, AuthKind, AuthSettings};
 pub use dial::{DialSettings, DialTls, Proxy};
-pub use endpoint::{AtCapacity, EndpointSettings, Origins, RateSettings, Refuse, Welcome, WhenOver};
+pub use endpoint::{
+    AtCapacity, EndpointSettings, IdentityLimit, Origins, RateSettings, Refuse, Welcome, WhenIdentityFull, WhenOver,
+};
 pub use gateway::{FailedCredentials, GatewaySettings};
 pub use link::{BackoffSettings, LinkQueueSettings, LinkSettings, OutletPolicy};
 pub use listener::{ClientCertificates, Hosts, ListenAddress, ListenerSettings, ListenerTls, TlsSettings};
