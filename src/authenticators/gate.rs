@@ -1,7 +1,5 @@
 //! How many passwords are checked at once: each takes a processor for a while, which others need too.
 
-use std::time::Instant;
-
 use crate::sync::{Mutex, Signal};
 
 /// Lets at most `limit` in at once; the others wait for their turn.
@@ -27,14 +25,14 @@ impl Gate {
         Gate::new((std::thread::available_parallelism().map_or(1, |cores| cores.get()) / 2).max(1))
     }
 
-    /// Waits for a turn, but not beyond the deadline.
-    pub fn enter(&self, deadline: Instant) -> Option<Turn<'_>> {
-        let mut inside = self.inside.lock();
-        while *inside >= self.limit {
-            inside = self.left.wait_until(inside, Some(deadline))?;
-        }
+    /// Waits for a turn, or until `give_up`, which is asked a few times a second and before the turn itself.
+    pub fn enter(&self, give_up: impl Fn() -> bool) -> Option<Turn<'_>> {
+        let mut inside =
+            self.left.wait_while(&self.inside, self.inside.lock(), |inside| *inside >= self.limit, &give_up)?;
         *inside += 1;
-        Some(Turn(self))
+        drop(inside);
+        let turn = Turn(self);
+        (!give_up()).then_some(turn)
     }
 }
 
@@ -48,7 +46,7 @@ impl Drop for Turn<'_> {
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
-    use std::time::Duration;
+    use std::time::{Duration, Instant};
 
     use super::*;
 
@@ -57,10 +55,11 @@ mod tests {
         let gate = Gate::new(2);
         let (most, now, turns) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicUsize::new(0));
         let deadline = Instant::now() + Duration::from_secs(10);
+        let is_late = || Instant::now() > deadline;
         std::thread::scope(|scope| {
             for _ in 0..8 {
                 scope.spawn(|| {
-                    let _turn = gate.enter(deadline).expect("a turn comes");
+                    let _turn = gate.enter(is_late).expect("a turn comes");
                     most.fetch_max(now.fetch_add(1, Ordering::AcqRel) + 1, Ordering::AcqRel);
                     std::thread::park_timeout(Duration::from_millis(2));
                     now.fetch_sub(1, Ordering::AcqRel);
@@ -69,9 +68,11 @@ mod tests {
             }
         });
         assert!(most.load(Ordering::Acquire) <= 2 && turns.load(Ordering::Acquire) == 8);
-        let full = [gate.enter(deadline), gate.enter(deadline)];
-        assert!(full.iter().all(Option::is_some) && gate.enter(Instant::now()).is_none());
+        let full = [gate.enter(is_late), gate.enter(is_late)];
+        assert!(full.iter().all(Option::is_some) && gate.enter(|| true).is_none());
         drop(full);
-        assert!(gate.enter(deadline).is_some());
+        // Also who gives up at its turn leaves it to the next one.
+        assert!((0..3).all(|_| gate.enter(|| true).is_none()));
+        assert!(gate.enter(is_late).is_some());
     }
 }

@@ -66,6 +66,8 @@ pub enum NotChecked {
     Busy,
     /// Its turn came, and by then nobody listened to it any more.
     Unheard(Refusal),
+    /// The client has left while it waited.
+    Gone,
 }
 
 /// What an attempt to come in is bound to.
@@ -77,6 +79,8 @@ pub struct Attempt<'a> {
     pub is_heard: &'a dyn Fn() -> Result<(), Refusal>,
     /// Is told once if a credential was wrong.
     pub has_failed: &'a dyn Fn(),
+    /// Whether the client has left: no password is checked for it then.
+    pub has_left: &'a dyn Fn() -> bool,
 }
 
 /// All of them, in the order of the settings.
@@ -181,7 +185,9 @@ impl Auth {
                 if let Some(digest) = users.remembers(&user, password.expose(), Instant::now()) {
                     return Ok(checked(&user, digest, false));
                 }
-                let _turn = self.gate.enter(attempt.deadline).ok_or(NotChecked::Busy)?;
+                let turn = self.gate.enter(|| Instant::now() >= attempt.deadline || (attempt.has_left)());
+                let _turn =
+                    turn.ok_or_else(|| if (attempt.has_left)() { NotChecked::Gone } else { NotChecked::Busy })?;
                 (attempt.is_heard)().map_err(NotChecked::Unheard)?;
                 // It may have been found right while this one waited.
                 let now = Instant::now();
@@ -235,7 +241,8 @@ mod tests {
         let auths = Auths::new(&[settings]).unwrap();
         let check = |token| {
             let credential = Credential { place: Place::Cookie, text: Secret::new(token) };
-            let attempt = Attempt { deadline: Instant::now(), is_heard: &|| Ok(()), has_failed: &|| {} };
+            let attempt =
+                Attempt { deadline: Instant::now(), is_heard: &|| Ok(()), has_failed: &|| {}, has_left: &|| false };
             auths.get(0).check(&credential, &attempt).map(|checked| checked.identity)
         };
         let old = check("old").unwrap();

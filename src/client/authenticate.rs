@@ -56,6 +56,21 @@ pub struct Presented<'a> {
     pub certificate: Option<&'a ClientCertificate>,
 }
 
+/// Why a client is not let in.
+#[derive(Debug)]
+pub enum Denied {
+    /// It is told so.
+    Refused(Refusal),
+    /// It did not wait for the answer.
+    Gone,
+}
+
+impl From<Refusal> for Denied {
+    fn from(refusal: Refusal) -> Denied {
+        Denied::Refused(refusal)
+    }
+}
+
 /// What one way to authenticate finds in it.
 #[derive(Debug)]
 enum Found<'a> {
@@ -118,7 +133,7 @@ pub fn authenticate(
     presented: &Presented<'_>,
     path: impl Fn() -> String,
     attempt: &Attempt<'_>,
-) -> Result<Access, Refusal> {
+) -> Result<Access, Denied> {
     if endpoint.auth.is_empty() {
         return Ok(Access { identity: None, rights: Rights::ALL, is_hashed: false, left: None });
     }
@@ -135,14 +150,15 @@ pub fn authenticate(
                 if tried.iter().any(|(place, _)| place.is_some() && *place != found.place()) {
                     (attempt.has_failed)();
                 }
-                return authorise(endpoint, checked, &path());
+                return Ok(authorise(endpoint, checked, &path())?);
             }
             Err(NotChecked::Wrong(flaw)) => {
                 let why = flaw.map(|flaw| format!(" (it {flaw})")).unwrap_or_default();
                 tried.push((found.place(), format!("{found} is none of {:?}{why}", auth.settings.name)));
             }
-            Err(NotChecked::Busy) => return Err(Refusal::new(503, "too many passwords wait to be checked")),
-            Err(NotChecked::Unheard(refusal)) => return Err(refusal),
+            Err(NotChecked::Busy) => return Err(Refusal::new(503, "too many passwords wait to be checked").into()),
+            Err(NotChecked::Unheard(refusal)) => return Err(refusal.into()),
+            Err(NotChecked::Gone) => return Err(Denied::Gone),
         }
     }
     if tried.iter().any(|(place, _)| place.is_some()) {
@@ -160,7 +176,7 @@ pub fn authenticate(
         true => Refusal::new(403, "this endpoint asks for a certificate of the client"),
         false => Refusal::new(401, "this endpoint asks for a credential").asking(challenges),
     };
-    Err(refusal.with_advice(advice))
+    Err(refusal.with_advice(advice).into())
 }
 
 /// What an identity may do at this path of an endpoint.

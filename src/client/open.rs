@@ -12,7 +12,7 @@ use crate::address::list::AddressList;
 use crate::approach::{self, Approach};
 use crate::authenticators::Attempt;
 use crate::client::admission::{self, Admission};
-use crate::client::authenticate::{self, Access, Presented, authenticate};
+use crate::client::authenticate::{self, Access, Denied, Presented, authenticate};
 use crate::client::rejection::{LastWords, Rejection, Why, no_place, refused, refused_as, unauthorized, unread};
 use crate::clock::{self, Ticks};
 use crate::config::{ClientAddress, EventKind, ListenerSettings, Welcome};
@@ -193,13 +193,19 @@ fn identify(
     if !endpoint.settings.auth.is_empty() {
         is_heard().map_err(refused)?;
     }
-    let attempt = Attempt { deadline, is_heard: &is_heard, has_failed: &has_failed };
+    let has_left = || incoming.stream.socket.wait_hung_up(Duration::ZERO);
+    let attempt = Attempt { deadline, is_heard: &is_heard, has_failed: &has_failed, has_left: &has_left };
     let certificate = authenticate::takes_certificates(&shared.auths, &endpoint.settings)
         .then(|| incoming.stream.client_certificate())
         .flatten();
     let presented = Presented { head, request, certificate: certificate.as_ref() };
-    authenticate(&shared.auths, &endpoint.settings, &presented, path, &attempt)
-        .map_err(|refusal| unauthorized(shared, admission, request, endpoint, refusal))
+    authenticate(&shared.auths, &endpoint.settings, &presented, path, &attempt).map_err(|denied| match denied {
+        Denied::Refused(refusal) => unauthorized(shared, admission, request, endpoint, refusal),
+        Denied::Gone => {
+            let why = Why::Gone("it left while its password waited to be checked".to_owned());
+            Rejection { why, last_words: LastWords::None }
+        }
+    })
 }
 
 /// Whether a credential from this address is looked at.

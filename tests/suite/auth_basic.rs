@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use crate::auth::{files_of, write};
 use crate::harness::command::run_with_input;
-use crate::harness::{Gateway, LISTENERS, Raw, request};
+use crate::harness::{DEADLINE, Gateway, LISTENERS, Raw, eventually, measured, request};
 
 /// A file with these users, as `htpasswd` with these options writes it.
 fn htpasswd(file: &Path, options: &[&str], users: &[(&str, &str)]) {
@@ -137,7 +137,36 @@ fn attempts_that_get_no_turn_in_time_are_503_and_hold_no_thread_beyond_the_deadl
     });
     assert!(statuses.iter().all(|status| matches!(&status[..], "401" | "503")), "{statuses:?}");
     assert!(statuses.iter().any(|status| status == "503"), "{statuses:?}");
-    crate::harness::eventually("the threads have ended", crate::harness::DEADLINE, || gateway.threads() <= before);
+    eventually("the threads have ended", DEADLINE, || gateway.threads() <= before);
+}
+
+#[test]
+fn s23_a_password_whose_client_hangs_up_while_it_waits_is_not_checked() {
+    let (_directory, file) = directory();
+    htpasswd(&file, &["-B", "-C", "13"], &[("ada", "hunter2")]);
+    let gateway = "[gateway]\nhandshake_timeout = \"60s\"\nfailed_credentials = \"off\"\n";
+    let gateway = Gateway::start_with(&format!("{gateway}{}", config(&file)), |command| {
+        command.env("RUST_LOG", "debug");
+    });
+    let before = gateway.threads();
+    // Each takes a second of a processor or more, and so many are checked at once.
+    let at_once = (thread::available_parallelism().unwrap().get() / 2).max(1);
+    let count = 4 * at_once + 8;
+    let clients: Vec<Raw> = (0..count)
+        .map(|number| {
+            let mut client = gateway.raw(if number % 2 == 0 { "plain" } else { "tls" });
+            client.send(request("/", &[&basic("ada", &number.to_string())]).as_bytes());
+            client
+        })
+        .collect();
+    eventually("all have a thread", DEADLINE, || gateway.threads() >= before + count - 2 * at_once);
+    drop(clients);
+    let left = count / 2;
+    gateway.wait_for_logs("it left while its password waited to be checked", left);
+    eventually("the threads have ended", DEADLINE, || gateway.threads() <= before);
+    let checked = gateway.log().iter().filter(|line| line.contains("refused with 401")).count();
+    assert!(checked <= count - left, "{checked} of {count} were checked");
+    measured("S23", format!("{checked} of {count} passwords checked whose clients had left"));
 }
 
 #[test]
