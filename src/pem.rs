@@ -48,7 +48,12 @@ pub fn certificates(pem: &[u8]) -> Result<Vec<X509>, PemError> {
         return Err(PemError::NoCertificate);
     }
     let certificates = X509::stack_from_pem(pem).map_err(PemError::BadCertificate)?;
-    if certificates.is_empty() { Err(PemError::BadCertificate(ErrorStack::get())) } else { Ok(certificates) }
+    // The library ends at the first beginning that it does not know, and says nothing of what is behind it.
+    let ends = count(pem, "-----END CERTIFICATE-----") + count(pem, "-----END TRUSTED CERTIFICATE-----");
+    if certificates.is_empty() || certificates.len() < ends {
+        return Err(PemError::BadCertificate(ErrorStack::get()));
+    }
+    Ok(certificates)
 }
 
 /// The revocation lists in a file, at least one.
@@ -57,7 +62,11 @@ pub fn revocation_lists(pem: &[u8]) -> Result<Vec<X509Crl>, PemError> {
     let begins = pem.windows(BEGIN.len()).enumerate().filter(|(_, window)| *window == BEGIN).map(|(at, _)| at);
     let lists = begins.map(|at| X509Crl::from_pem(&pem[at..])).collect::<Result<Vec<_>, _>>();
     let lists = lists.map_err(PemError::BadList)?;
-    if lists.is_empty() { Err(PemError::NoList) } else { Ok(lists) }
+    match lists.len() {
+        0 => Err(PemError::NoList),
+        read if read < count(pem, "-----END X509 CRL-----") => Err(PemError::BadList(ErrorStack::get())),
+        _ => Ok(lists),
+    }
 }
 
 /// The private key in a file.
@@ -71,11 +80,17 @@ pub fn private_key(pem: &[u8]) -> Result<PKey<Private>, PemError> {
         asked = true;
         Ok(0)
     });
-    key.map_err(|error| if asked { PemError::Encrypted } else { PemError::BadKey(error) })
+    // Of one in a cipher that it does not have, the library does not even ask for the passphrase.
+    let is_encrypted = asked || holds(pem, "ENCRYPTED");
+    key.map_err(|error| if is_encrypted { PemError::Encrypted } else { PemError::BadKey(error) })
 }
 
 fn holds(pem: &[u8], label: &str) -> bool {
-    pem.windows(label.len()).any(|window| window == label.as_bytes())
+    count(pem, label) > 0
+}
+
+fn count(pem: &[u8], label: &str) -> usize {
+    pem.windows(label.len()).filter(|window| *window == label.as_bytes()).count()
 }
 
 /// Whether a server can use the first of these certificates with this key.
@@ -113,6 +128,11 @@ pub fn lonely(chain: &[X509]) -> Option<String> {
     let [own] = chain else { return None };
     let is_fetched = own.authority_info()?.iter().any(|access| access.method().nid() == Nid::AD_CA_ISSUERS);
     is_fetched.then(|| name(own.issuer_name()))
+}
+
+/// Whether a certificate has a name that a client can ask for (SNI): a DNS name among its alternative names.
+pub fn has_server_name(certificate: &X509) -> bool {
+    certificate.subject_alt_names().iter().flatten().any(|name| name.dnsname().is_some())
 }
 
 /// A name in a certificate, for people: `CN=press-3, O=Plant`.
@@ -249,6 +269,12 @@ mod tests {
             (&chain, &key, "holds the private key of a later certificate"),
             (&damaged, &key, "holds a certificate that cannot be read ("),
             ("-----BEGIN CERTIFICATE-----\n", &key, "holds a certificate that cannot be read ("),
+            (
+                &format!("{certificate}{}", other.replace("BEGIN", "BEGUN")),
+                &key,
+                "holds a certificate that cannot be read (",
+            ),
+            (&certificate, &old.replace("AES-128-CBC", "XES-128-CBC"), "holds an encrypted private key"),
             (
                 &certificate,
                 "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n",

@@ -206,13 +206,10 @@ pub fn revoked(depth: usize, certificate: &X509Ref) -> String {
     explain(code::REVOKED, u32::from(depth > 0), certificate, "")
 }
 
-/// A name of a certificate: the common name, or all of it if there is none.
+/// A name of a certificate: the last common name, as it is for identities, or all of it if there is none.
 fn shown(name: &X509NameRef) -> String {
-    let mut entries = name.entries_by_nid(Nid::COMMONNAME).peekable();
-    let text = match entries.peek().and_then(|entry| entry.data().to_string().ok()) {
-        Some(text) => text,
-        None => pem::name(name),
-    };
+    let common_name = name.entries_by_nid(Nid::COMMONNAME).last().and_then(|entry| entry.data().to_string().ok());
+    let text = common_name.unwrap_or_else(|| pem::name(name));
     format!("\"{}\"", text.chars().take(NAME_SHOWN_MAX).collect::<String>())
 }
 

@@ -9,6 +9,7 @@ use std::{fmt, io};
 
 use openssl::error::ErrorStack;
 use openssl::pkey::{PKey, Private};
+use openssl::sha::sha256;
 use openssl::ssl::{
     NameType, SniError, SslAcceptor, SslAcceptorBuilder, SslContext, SslMethod, SslMode, SslOptions,
     SslSessionCacheMode, SslVersion,
@@ -62,9 +63,12 @@ struct Material {
     trust: Option<Arc<ClientTrust>>,
     /// The files as they were read, to know whether they are others now: those of the certificates, and those that say
     /// who is trusted.
-    of_certificates: Vec<Vec<u8>>,
-    of_trust: Vec<Vec<u8>>,
+    of_certificates: Vec<Digest>,
+    of_trust: Vec<Digest>,
 }
+
+/// The SHA-256 of a file: its content may be a secret, and is not kept.
+type Digest = [u8; 32];
 
 #[derive(Debug)]
 struct Certificate {
@@ -199,18 +203,18 @@ impl Material {
             pem::check_server(&chain).map_err(unusable(certificate))?;
             let names = ServerNames::of(&chain[0]);
             certificates.push(Certificate { chain, key, names });
-            of_certificates.extend([chain_text, key_text]);
+            of_certificates.extend([sha256(&chain_text), sha256(&key_text)]);
         }
         let mut trust = None;
         if let Some(clients) = &files.clients {
             let text = read(&clients.ca)?;
             let authorities = pem::certificates(&text).map_err(unusable(&clients.ca))?;
             let mut lists = Vec::new();
-            of_trust.push(text);
+            of_trust.push(sha256(&text));
             for path in &clients.lists {
                 let text = read(path)?;
                 lists.extend(pem::revocation_lists(&text).map_err(unusable(path))?);
-                of_trust.push(text);
+                of_trust.push(sha256(&text));
             }
             trust = Some(Arc::new(ClientTrust { required: clients.required, authorities, lists }));
         }

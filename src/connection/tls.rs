@@ -97,7 +97,10 @@ impl Session {
             return Ok(true);
         };
         let broken = |text: String| Err(io::Error::new(io::ErrorKind::InvalidData, text));
-        match stream.accept() {
+        let accepted = stream.accept();
+        // What it has taken of a long hello or a long chain it keeps itself.
+        stream.get_mut().release();
+        match accepted {
             Ok(()) => client_trust::stale(stream.ssl()).map_or(Ok(true), broken),
             Err(error) if error.code() == ErrorCode::WANT_READ => Ok(false),
             Err(error) => match client_trust::refusal(stream.ssl()) {
@@ -420,6 +423,7 @@ mod tests {
                 DialStep::Waits(handshake) => handshake,
             };
             accepted.handshake(&handshake.take_outgoing()).unwrap();
+            assert_eq!(accepted.stream.buffers().incoming.capacity(), 0, "it keeps what the session has taken");
             // In two pieces, which a network may well make of it.
             let answer = accepted.take_outgoing();
             let (first, second) = answer.split_at(answer.len() / 2);

@@ -7,7 +7,7 @@ use std::process::{Command, Output, Stdio};
 
 use openssl::pkey::PKey;
 use openssl::symm::Cipher;
-use rcgen::{CertificateParams, KeyPair, date_time_ymd};
+use rcgen::{CertificateParams, DnType, KeyPair, date_time_ymd};
 use tempfile::TempDir;
 
 use super::auth::write;
@@ -85,6 +85,31 @@ fn b31_check_tells_of_a_certificate_that_has_expired() {
     assert_eq!(stderr(&output), format!("wsgate.toml:4:23: warning: \"certificate\" {told}"));
     let told = str::from_utf8(&output.stdout).unwrap();
     assert!(told.starts_with("wsgate.toml: ok: 1 listener, 1 endpoint, 1 link, 1 warning\n"), "{told}");
+}
+
+#[test]
+fn b31_check_tells_of_a_certificate_that_no_client_is_shown() {
+    let directory = tempfile::tempdir().unwrap();
+    let make = |name: &str, names: &[&str]| {
+        let names = names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        let mut parameters = CertificateParams::new(names).unwrap();
+        parameters.distinguished_name.push(DnType::CommonName, "shop.example");
+        let key = KeyPair::generate().unwrap();
+        let file = |end: &str| directory.path().join(format!("{name}.{end}"));
+        fs::write(file("pem"), parameters.self_signed(&key).unwrap().pem()).unwrap();
+        write(&file("key"), &key.serialize_pem());
+    };
+    make("named", &["shop.example"]);
+    make("nameless", &["127.0.0.1"]);
+    let pair = |name: &str| format!("certificate = \"{name}.pem\", private_key = \"{name}.key\"");
+    // The first one needs no name: it is for everybody else.
+    let more = format!("more = [{{ {} }}, {{ {} }}]", pair("named"), pair("nameless"));
+    let output = wsgate("check", &directory, &format!("[[listen]]\ntls = {{ {}, {more} }}\n", pair("nameless")));
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let told = "\"certificate\" in [[listen.tls.more]] names \"nameless.pem\", which has no DNS name among its alternative names, \
+                so no client is shown it: get one with its names, or remove it\n";
+    assert!(stderr(&output).starts_with("wsgate.toml:2:") && stderr(&output).ends_with(told), "{}", stderr(&output));
+    assert_eq!(stderr(&output).lines().count(), 1, "{}", stderr(&output));
 }
 
 #[test]

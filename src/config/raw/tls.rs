@@ -31,7 +31,7 @@ pub(crate) static MORE: Keys =
 pub(super) fn listener_tls(section: &Section<'_>, base_dir: &Path) -> Option<ListenerTls> {
     let first = pair(section, base_dir, Whose::Listener);
     let more = section.get("more").map(|value| value.tables(&MORE, &[])).unwrap_or_default();
-    let more: Vec<_> = more.iter().map(|section| pair(section, base_dir, Whose::Listener)).collect();
+    let more: Vec<_> = more.iter().map(|section| pair(section, base_dir, Whose::Further)).collect();
     let clients = client_certificates(section, base_dir);
     let certificates = [first].into_iter().chain(more).collect::<Option<Vec<_>>>()?;
     Some(ListenerTls { certificates, clients })
@@ -81,6 +81,8 @@ pub(super) fn identity(section: &Section<'_>, base_dir: &Path) -> Option<TlsSett
 enum Whose {
     /// A listener: what its clients would refuse is a mistake.
     Listener,
+    /// A listener, to clients that ask for one of its names.
+    Further,
     /// A link or a relay: what the server may or may not refuse is for it to say.
     Dialler,
 }
@@ -88,7 +90,7 @@ enum Whose {
 fn pair(section: &Section<'_>, base_dir: &Path, whose: Whose) -> Option<TlsSettings> {
     let read = |pem: &[u8]| {
         let chain = pem::certificates(pem)?;
-        if whose == Whose::Listener {
+        if whose != Whose::Dialler {
             pem::check_server(&chain)?;
         }
         Ok(chain)
@@ -97,7 +99,12 @@ fn pair(section: &Section<'_>, base_dir: &Path, whose: Whose) -> Option<TlsSetti
         let text = value.text()?;
         let found = pem_file(&value, &text, base_dir, read)?;
         warn_of_time(&value, &text, base_dir, &found.1);
-        if let (Whose::Listener, Some(issuer)) = (whose, pem::lonely(&found.1)) {
+        if whose == Whose::Further && !pem::has_server_name(&found.1[0]) {
+            let place = place(&text, base_dir);
+            let what = "which has no DNS name among its alternative names, so no client is shown it";
+            value.warning(format_args!("names {place}, {what}: get one with its names, or remove it"));
+        }
+        if let (Whose::Listener | Whose::Further, Some(issuer)) = (whose, pem::lonely(&found.1)) {
             let place = place(&text, base_dir);
             let advice = "many clients do not fetch that one: put it second";
             value
