@@ -84,7 +84,7 @@ pub mod internals {
     pub mod client { pub use crate::client::admission::admit; }
     pub mod clock { pub use crate::clock::{Clock, Ticks}; }
     pub mod config { pub use crate::config::{
-        ConfigError, DialSettings, EndpointId, EndpointSettings, Format, LinkId, ListenerSettings, Origins, Proxy, QueueSettings,
+        ConfigError, DialSettings, DialTls, EndpointId, EndpointSettings, Format, LinkId, ListenerSettings, Origins, Proxy, QueueSettings,
         Settings, TlsSettings, WhenFull, parse,
     }; }
     pub mod connection {
@@ -101,10 +101,12 @@ pub mod internals {
         pub mod tls { pub use crate::connection::tls::{Decrypted, DialHandshake, DialStep, Session}; }
     }
     pub mod dial { pub use crate::dial::{
-        CancelToken, DialError, Dialed, Dialer, Hints, RequestExtras, Resolver, ServerRefusal, Wire,
+        CancelToken, DialError, Dialed, Dialer, Hints, HttpClient, HttpRequest, RequestExtras, Resolver, ServerRefusal, Wire,
     }; }
     pub mod format { pub use crate::format::{Address, Audience, decode, encode, encode_for}; }
     pub mod http {
+        pub mod body { pub use crate::http::body::{AnswerBody, BodyError}; }
+        pub mod head { pub use crate::http::head::{ResponseHead, ResponseHeadParser}; }
         pub mod forwarded { pub use crate::http::forwarded::{Said, Unreadable, forwarded, x_forwarded}; }
         pub mod refusal { pub use crate::http::refusal::{Body, Refusal}; }
         pub mod request { pub use crate::http::request::{HEAD_MAX, Intent, Request, accept, judge}; }
@@ -115,5 +117,5 @@ pub mod internals {
     pub mod route { pub use crate::route::{Place, Routes}; }
     pub mod secret { pub use crate::secret::Secret; }
     pub mod shared { pub use crate::shared::Shared; pub use crate::shared::rooms::Rooms; }
-    pub mod url { pub use crate::url::parse; }
+    pub mod url { pub use crate::url::{Protocol, parse, parse_as}; }
 }

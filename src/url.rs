@@ -1,4 +1,4 @@
-//! URLs of WebSocket servers (RFC 6455 section 3): taken apart, checked, and fit to be shown.
+//! URLs of WebSocket servers (RFC 6455 section 3) and of HTTP servers: taken apart, checked, and fit to be shown.
 
 use std::fmt;
 use std::net::Ipv6Addr;
@@ -9,10 +9,41 @@ use tungstenite::http::uri::InvalidUri;
 use crate::path::percent_decoded;
 use crate::secret::Secret;
 
-/// A `ws` or `wss` URL taken apart. Shown with `{}` it has no user and no password.
+/// What is spoken with the server of a URL.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    /// `ws` and `wss`.
+    WebSocket,
+    /// `http` and `https`.
+    Http,
+}
+
+impl Protocol {
+    /// The scheme of its URLs, over TLS or not.
+    pub fn scheme(self, secure: bool) -> &'static str {
+        match (self, secure) {
+            (Protocol::WebSocket, false) => "ws",
+            (Protocol::WebSocket, true) => "wss",
+            (Protocol::Http, false) => "http",
+            (Protocol::Http, true) => "https",
+        }
+    }
+
+    /// One of its URLs, for people.
+    fn kind(self) -> &'static str {
+        match self {
+            Protocol::WebSocket => "a WebSocket",
+            Protocol::Http => "an HTTP",
+        }
+    }
+}
+
+/// A URL of one of these protocols, taken apart. Shown with `{}` it has no user and no password.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Url {
-    /// `wss`: over TLS.
+    /// What its scheme says.
+    pub protocol: Protocol,
+    /// `wss` or `https`: over TLS.
     pub secure: bool,
     /// A name or an address; an IPv6 address without its brackets.
     pub host: String,
@@ -36,21 +67,28 @@ impl Url {
     pub fn shown(&self) -> String {
         let user = if self.user.is_some() { "***@" } else { "" };
         let path = if self.path_and_query == "/" { "" } else { &self.path_and_query };
-        fit_to_show(&format!("{}://{user}{}{path}", scheme(self.secure), self.authority()))
+        fit_to_show(&format!("{}://{user}{}{path}", self.protocol.scheme(self.secure), self.authority()))
     }
 }
 
 impl fmt::Display for Url {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}://{}{}", scheme(self.secure), self.authority(), self.path_and_query)
+        write!(f, "{}://{}{}", self.protocol.scheme(self.secure), self.authority(), self.path_and_query)
     }
 }
 
-/// Reads a URL; the error says what to write instead. It quotes the URL without its user and password.
+/// Reads the URL of a WebSocket server; the error says what to write instead. It quotes the URL without its user and
+/// password.
 pub fn parse(text: &str) -> Result<Url, String> {
-    let (secure, rest) = split_scheme(text)?;
+    parse_as(Protocol::WebSocket, text)
+}
+
+/// The same for another protocol.
+pub fn parse_as(protocol: Protocol, text: &str) -> Result<Url, String> {
+    let (secure, rest) = split_scheme(protocol, text)?;
     if rest.contains('#') {
-        return Err("a WebSocket URL has no fragment (leave out '#' and what follows, or write '%23')".into());
+        let kind = protocol.kind();
+        return Err(format!("{kind} URL has no fragment (leave out '#' and what follows, or write '%23')"));
     }
     let (authority, behind) = rest.split_at(authority_len(rest));
     if let Some(odd) = behind.chars().find(|c| !c.is_ascii_graphic()) {
@@ -60,10 +98,10 @@ pub fn parse(text: &str) -> Result<Url, String> {
         Some((user, authority)) => (Some(parse_user(user)?), authority),
         None => (None, authority),
     };
-    check_authority(authority, behind, secure)?;
+    check_authority(authority, behind, protocol, secure)?;
     let path_and_query = if behind.starts_with('/') { behind.to_owned() } else { format!("/{behind}") };
     // What may stand in a path and a query is the library's to know.
-    let uri: Uri = format!("{}://{authority}{path_and_query}", scheme(secure))
+    let uri: Uri = format!("{}://{authority}{path_and_query}", protocol.scheme(secure))
         .parse()
         .map_err(|error: InvalidUri| format!("{error} (write what is not a letter or digit percent-encoded)"))?;
     let host = uri.host().unwrap_or_default();
@@ -73,39 +111,44 @@ pub fn parse(text: &str) -> Result<Url, String> {
         Some(digits) => digits.parse().ok().filter(|port| *port > 0),
     };
     let port = port.ok_or("its port is not a number from 1 to 65535")?;
-    Ok(Url { secure, host: bare.to_owned(), port, user, path_and_query })
+    Ok(Url { protocol, secure, host: bare.to_owned(), port, user, path_and_query })
 }
 
-/// Whether it is `wss`, and what follows the `://`.
-fn split_scheme(text: &str) -> Result<(bool, &str), String> {
+/// Whether it is over TLS, and what follows the `://`.
+fn split_scheme(protocol: Protocol, text: &str) -> Result<(bool, &str), String> {
     let bare = text.trim();
     if bare.len() < text.len() && !bare.is_empty() {
         return Err(format!("it has blanks around it (write '{}')", without_any_user(bare).escape_debug()));
     }
-    let is_scheme = |written: &str| SCHEMES.iter().find(|(known, _)| known.eq_ignore_ascii_case(written));
+    let is_scheme = |written: &str| SCHEMES.iter().find(|(known, ..)| known.eq_ignore_ascii_case(written));
     let Some((written, rest)) = text.split_once("://") else {
         let is_slash = ['/', '\\', ':'];
         return Err(
             match text.split_once([':', '/', '\\']).and_then(|(written, rest)| Some((is_scheme(written)?, rest))) {
-                Some(((known, meant), rest)) => {
+                Some((&(known, _, secure), rest)) => {
                     format!(
                         "'://' must follow '{known}' (did you mean {}?)",
-                        guess(meant, rest.trim_start_matches(is_slash))
+                        guess(protocol.scheme(secure), rest.trim_start_matches(is_slash))
                     )
                 }
-                None => format!("it has no scheme (did you mean {}?)", guess("ws", text.trim_start_matches('/'))),
+                None => {
+                    let scheme = protocol.scheme(false);
+                    format!("it has no scheme (did you mean {}?)", guess(scheme, text.trim_start_matches('/')))
+                }
             },
         );
     };
+    let kind = protocol.kind();
     let secure = match is_scheme(written) {
-        Some(("ws", _)) => false,
-        Some(("wss", _)) => true,
-        Some((known, meant)) => {
-            return Err(format!("'{known}' is not a WebSocket scheme (did you mean {}?)", guess(meant, rest)));
+        Some(&(_, own, secure)) if own == protocol => secure,
+        Some(&(known, _, secure)) => {
+            let meant = guess(protocol.scheme(secure), rest);
+            return Err(format!("'{known}' is not {kind} scheme (did you mean {meant}?)"));
         }
         None => {
             let start: String = written.chars().take(40).collect();
-            return Err(format!("'{}' is not a WebSocket scheme (use ws:// or wss://)", start.escape_debug()));
+            let [plain, secure] = [false, true].map(|secure| protocol.scheme(secure));
+            return Err(format!("'{}' is not {kind} scheme (use {plain}:// or {secure}://)", start.escape_debug()));
         }
     };
     match rest.split_once("//") {
@@ -116,14 +159,19 @@ fn split_scheme(text: &str) -> Result<(bool, &str), String> {
     }
 }
 
-/// The schemes that people write, and the one that is meant.
-const SCHEMES: [(&str, &str); 4] = [("ws", "ws"), ("wss", "wss"), ("http", "ws"), ("https", "wss")];
+/// The schemes that people write, whose they are, and whether they are over TLS.
+const SCHEMES: [(&str, Protocol, bool); 4] = [
+    ("ws", Protocol::WebSocket, false),
+    ("wss", Protocol::WebSocket, true),
+    ("http", Protocol::Http, false),
+    ("https", Protocol::Http, true),
+];
 
 /// Looks at `host:port`, the user left out. `behind` is what follows it, for a URL that may have been meant.
-fn check_authority(authority: &str, behind: &str, secure: bool) -> Result<(), String> {
-    let meant = |authority: &str| guess(scheme(secure), &format!("{authority}{behind}"));
+fn check_authority(authority: &str, behind: &str, protocol: Protocol, secure: bool) -> Result<(), String> {
+    let meant = |authority: &str| guess(protocol.scheme(secure), &format!("{authority}{behind}"));
     if authority.is_empty() {
-        return Err("it has no host (ws://HOST:PORT/PATH)".into());
+        return Err(format!("it has no host ({}://HOST:PORT/PATH)", protocol.scheme(false)));
     }
     if authority.contains(char::is_whitespace) {
         let all: String = authority.chars().filter(|c| !c.is_whitespace()).collect();
@@ -151,11 +199,12 @@ fn check_authority(authority: &str, behind: &str, secure: bool) -> Result<(), St
     if let Some(odd) = authority.chars().find(|c| !c.is_ascii_graphic() || "\"'`\\^|()!&;=+~".contains(*c)) {
         return Err(format!("its host holds '{}' (write a name or an IP address)", odd.escape_debug()));
     }
-    check_places(authority, meant)
+    check_places(authority, protocol, meant)
 }
 
 /// Looks at where its colons and brackets stand; `meant` is the URL with another authority.
-fn check_places(authority: &str, meant: impl Fn(&str) -> String) -> Result<(), String> {
+fn check_places(authority: &str, protocol: Protocol, meant: impl Fn(&str) -> String) -> Result<(), String> {
+    let scheme = protocol.scheme(false);
     if let Some(inside) = authority.strip_prefix('[') {
         return match inside.split_once(']') {
             None => Err("its '[' has no ']' (write an IPv6 address as '[::1]')".into()),
@@ -163,7 +212,7 @@ fn check_places(authority: &str, meant: impl Fn(&str) -> String) -> Result<(), S
                 Err(format!("'[{address}]' is not an IPv6 address"))
             }
             Some((_, rest)) if rest.is_empty() || rest.starts_with(':') => Ok(()),
-            Some(_) => Err("there is text between its host and its port (write 'ws://[::1]:8080/')".into()),
+            Some(_) => Err(format!("there is text between its host and its port (write '{scheme}://[::1]:8080/')")),
         };
     }
     let Some((host, port)) = authority.rsplit_once(':') else { return Ok(()) };
@@ -179,9 +228,12 @@ fn check_places(authority: &str, meant: impl Fn(&str) -> String) -> Result<(), S
         return Err(format!("an IPv6 address stands in brackets (write {})", meant(&format!("[{host}]:{port}"))));
     }
     match host.split_once(':') {
-        _ if host.is_empty() => Err("it has no host (ws://HOST:PORT/PATH)".into()),
+        _ if host.is_empty() => Err(format!("it has no host ({scheme}://HOST:PORT/PATH)")),
         Some((host, _)) => {
-            let one = if host.is_empty() { "ws://HOST:PORT/PATH".to_owned() } else { meant(&format!("{host}:{port}")) };
+            let one = match host.is_empty() {
+                true => format!("{scheme}://HOST:PORT/PATH"),
+                false => meant(&format!("{host}:{port}")),
+            };
             Err(format!("it has more than one port (did you mean {one}?)"))
         }
         None => Ok(()),
@@ -194,7 +246,7 @@ pub fn parse_template<P>(
     text: &str,
     place: impl FnMut(&str) -> Result<P, String>,
 ) -> Result<(Url, PathTemplate<P>), String> {
-    split_scheme(text)?;
+    split_scheme(Protocol::WebSocket, text)?;
     let path_start = text.find("://").map_or(0, |at| at + 3);
     let path_start = path_start + authority_len(&text[path_start..]);
     let path_end = path_start + text[path_start..].find(['?', '#']).unwrap_or(text.len() - path_start);
@@ -354,10 +406,6 @@ pub fn fit_to_show(text: &str) -> String {
     }
 }
 
-fn scheme(secure: bool) -> &'static str {
-    if secure { "wss" } else { "ws" }
-}
-
 fn default_port(secure: bool) -> u16 {
     if secure { 443 } else { 80 }
 }
@@ -412,6 +460,29 @@ mod tests {
             let found = (url.secure, &*url.host, url.port, &*url.path_and_query, url.user);
             assert_eq!(found, (secure, host, port, path, None), "{text}");
         }
+    }
+
+    #[test]
+    fn a_url_of_http_has_its_own_schemes() {
+        for (text, expected) in [
+            ("https://login.example/jwks.json?v=1", Ok((true, "login.example", 443, "/jwks.json?v=1"))),
+            ("http://[::1]:9000", Ok((false, "::1", 9000, "/"))),
+            ("ws://h/x", Err("'ws' is not an HTTP scheme (did you mean 'http://h/x'?)")),
+            ("wss://h", Err("(did you mean 'https://h'?)")),
+            ("ftp://h", Err("(use http:// or https://)")),
+            ("login.example", Err("did you mean 'http://login.example'?")),
+            ("https://h/#a", Err("an HTTP URL has no fragment")),
+            ("https://", Err("(http://HOST:PORT/PATH)")),
+            ("http:h", Err("(did you mean 'http://h'?)")),
+        ] {
+            let url = parse_as(Protocol::Http, text);
+            let found = url.as_ref().map(|url| (url.secure, &*url.host, url.port, &*url.path_and_query));
+            match (found, expected) {
+                (Err(problem), Err(hint)) => assert!(problem.contains(hint), "{text}: {problem}"),
+                (found, expected) => assert_eq!(found.map_err(|problem| &**problem), expected, "{text}"),
+            }
+        }
+        assert_eq!(parse_as(Protocol::Http, "https://me:pw@h:444/x?y").unwrap().shown(), "https://***@h:444/x?***");
     }
 
     #[test]

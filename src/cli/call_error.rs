@@ -110,7 +110,7 @@ impl CallError {
                 | DialError::Proxy { .. }
                 | DialError::Tls { .. }
                 | DialError::Unanswered { .. } => exit::UNAVAILABLE,
-                DialError::Protocol { .. } => exit::PROTOCOL,
+                DialError::Protocol { .. } | DialError::Answer { .. } => exit::PROTOCOL,
                 DialError::System(_) => exit::SYSTEM,
                 DialError::Cancelled => 0,
             },

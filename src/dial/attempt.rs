@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use super::error::{Cause, DialError, ProxyCause, TlsCause};
 use super::response::ServerRefusal;
 use super::wire::{CancelToken, WaitEnd, Wire};
+use crate::url::Protocol;
 
 /// One dial. Each step gets it, waits no longer than it allows, and gives back a whole [`DialError`].
 pub(super) struct Attempt<'a> {
@@ -13,6 +14,7 @@ pub(super) struct Attempt<'a> {
     url: String,
     /// The time for all steps together.
     time: Duration,
+    protocol: Protocol,
     pub(super) deadline: Instant,
     pub(super) cancel: &'a CancelToken,
 }
@@ -20,7 +22,17 @@ pub(super) struct Attempt<'a> {
 impl<'a> Attempt<'a> {
     /// It begins now.
     pub(super) fn new(url: String, time: Duration, cancel: &'a CancelToken) -> Attempt<'a> {
-        Attempt { url, time, deadline: Instant::now() + time, cancel }
+        Attempt { url, time, protocol: Protocol::WebSocket, deadline: Instant::now() + time, cancel }
+    }
+
+    /// What is spoken is another protocol.
+    pub(super) fn speaking(self, protocol: Protocol) -> Attempt<'a> {
+        Attempt { protocol, ..self }
+    }
+
+    /// The scheme of a URL without TLS.
+    pub(super) fn plain_scheme(&self) -> &'static str {
+        self.protocol.scheme(false)
     }
 
     /// `what` did not come before the deadline.
@@ -66,6 +78,10 @@ impl<'a> Attempt<'a> {
 
     pub(super) fn protocol_broken(&self, problem: impl Into<String>) -> DialError {
         DialError::Protocol { url: self.url.clone(), problem: problem.into() }
+    }
+
+    pub(super) fn answer_unusable(&self, problem: impl Into<String>) -> DialError {
+        DialError::Answer { url: self.url.clone(), problem: problem.into() }
     }
 
     pub(super) fn refused(&self, refusal: ServerRefusal) -> DialError {

@@ -27,6 +27,9 @@ impl Hints {
         unknown_issuer: "trust its issuer with `ca` in `tls`",
         other_name: "use the name that it was issued for, or write that name as `server_name` in `tls`",
     };
+
+    /// The names under `[[auth]]`.
+    pub const AUTH: Hints = Hints { connect_timeout: "`answer_timeout`", ..Hints::CONFIGURATION };
 }
 
 /// Why these settings cannot be used for any dial; trying again does not help.
@@ -134,6 +137,13 @@ pub enum DialError {
         /// What it did.
         problem: String,
     },
+    /// The answer of an HTTP server cannot be used.
+    Answer {
+        /// The server.
+        url: String,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// The system denied us a thread, a descriptor or the like.
     System(Cause),
     /// Not a failure: the caller cancelled it.
@@ -234,7 +244,7 @@ impl DialError {
             DialError::Tls { .. } => "tls",
             DialError::Unanswered { .. } => "unanswered",
             DialError::Refused { .. } => "refused",
-            DialError::Protocol { .. } => "protocol",
+            DialError::Protocol { .. } | DialError::Answer { .. } => "protocol",
             DialError::System(_) => "system",
             DialError::Cancelled => "stopped",
         }
@@ -255,6 +265,7 @@ impl DialError {
             | DialError::Proxy { .. }
             | DialError::Refused { .. }
             | DialError::Protocol { .. }
+            | DialError::Answer { .. }
             | DialError::Cancelled => None,
         }
     }
@@ -301,6 +312,7 @@ impl fmt::Display for WithHints<'_, DialError> {
             DialError::Unanswered { url, cause } => write!(f, "failed to open '{url}': {}", with(cause)),
             DialError::Refused { url, refusal } => write!(f, "failed to open '{url}': the server {refusal}"),
             DialError::Protocol { url, problem } => write!(f, "failed to speak WebSocket with '{url}': {problem}"),
+            DialError::Answer { url, problem } => write!(f, "failed to use the answer of '{url}': {problem}"),
             DialError::System(cause) => with(cause).fmt(f),
             DialError::Cancelled => f.write_str("stopped"),
         }

@@ -1,4 +1,5 @@
-//! Connections that wsgate opens: from a URL to an open WebSocket, for the command line, links and relays.
+//! Connections that wsgate opens: from a URL to an open WebSocket, for the command line, links and relays; and to the
+//! answer of an HTTP server.
 //!
 //! The lookup of the name, the connection, a proxy, TLS and the handshake run under one deadline, and a [`CancelToken`]
 //! ends each of them. A dial leaves nothing behind but the socket that it returns.
@@ -7,6 +8,7 @@ mod attempt;
 pub mod backoff;
 mod connect;
 mod error;
+mod exchange;
 mod mask;
 mod proxy;
 pub mod reconnecting;
@@ -23,11 +25,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use error::{Cause, DialError, Hints, ProxyCause, SetupError};
+pub use exchange::HttpRequest;
 pub use resolve::Resolver;
 pub use response::ServerRefusal;
 pub use wire::{CancelToken, Ready, WaitEnd, Wire};
 
 use attempt::Attempt;
+use exchange::RequestHead;
 use mask::Secrets;
 use proxy::{HttpProxy, ProxyUrlError};
 use tls::{DialerFiles, DialerTls};
@@ -250,7 +254,7 @@ impl Dialer {
             return shown.clone();
         }
         let target = &self.target;
-        let scheme = if target.secure { "wss" } else { "ws" };
+        let scheme = target.protocol.scheme(target.secure);
         let user = if target.user.is_some() { "***@" } else { "" };
         let path = path_and_query.split('?').next().unwrap_or_default();
         printable(&format!("{scheme}://{user}{}{path}", target.authority()), URL_SHOWN_MAX)
@@ -262,7 +266,7 @@ impl Dialer {
             ProxyChoice::Fixed(proxy) => Ok(Some(proxy.clone())),
             ProxyChoice::FromEnvironment => {
                 let lookup = |name: &str| env::var(name).ok();
-                proxy::from_environment(self.target.secure, &self.target.host, self.target.port, &lookup)
+                proxy::from_environment(&self.target, &lookup)
             }
         }
     }
@@ -282,6 +286,74 @@ impl Dialer {
             subprotocols: extras.subprotocols.as_ref().unwrap_or(&self.subprotocols),
             may_agree_to_none: extras.subprotocols.is_some(),
         })
+    }
+}
+
+/// Asks one URL of an HTTP server, from any thread: each request has a connection of its own, dialled as all others are.
+/// Its `Debug` shows the URL only.
+pub struct HttpClient {
+    dialer: Dialer,
+    /// The longest body of an answer, in bytes.
+    body_max: usize,
+}
+
+impl fmt::Debug for HttpClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.dialer.fmt(f)
+    }
+}
+
+impl HttpClient {
+    /// A client for the URL of these settings, whose answers have at most `body_max` bytes. Checks everything that can be
+    /// checked without a network, and reads the files.
+    pub fn new(settings: &DialSettings, resolver: Arc<Resolver>, body_max: usize) -> Result<HttpClient, SetupError> {
+        Ok(HttpClient { dialer: Dialer::new(settings, resolver)?, body_max })
+    }
+
+    /// Has errors show the server as `shown`, which must hold no secret.
+    #[must_use]
+    pub fn shown_as(self, shown: &str) -> HttpClient {
+        HttpClient { dialer: self.dialer.shown_as(shown), ..self }
+    }
+
+    /// The host whose certificate is not checked, if that is so: worth a warning.
+    pub fn unverified(&self) -> Option<&str> {
+        self.dialer.unverified()
+    }
+
+    /// Whether it is over TLS.
+    pub fn is_secure(&self) -> bool {
+        self.dialer.target.secure
+    }
+
+    /// What of it is read again from files. `owner` is whose they are, for the log.
+    pub fn reloadable(&self, owner: String) -> Option<Arc<dyn Reloadable>> {
+        self.dialer.reloadable(owner)
+    }
+
+    /// The body of the server's answer, which must be one of 2xx: redirects are not followed. From the lookup of the name
+    /// to the last byte all of it takes at most `time`, or less where the settings say so; `cancel` ends it early with
+    /// [`DialError::Cancelled`].
+    ///
+    /// # Errors
+    /// [`DialError::Refused`] for another status, [`DialError::Answer`] for one that is no HTTP or too long.
+    pub fn ask(&self, asked: HttpRequest<'_>, time: Duration, cancel: &CancelToken) -> Result<Vec<u8>, DialError> {
+        let Dialer { target, headers, authorization, connect_timeout, .. } = &self.dialer;
+        let path_and_query = &*target.path_and_query;
+        let attempt = Attempt::new(self.dialer.shown(path_and_query), time.min(*connect_timeout), cancel);
+        let attempt = attempt.speaking(target.protocol);
+        let (authority, authorization) = (&*target.authority(), authorization.as_deref());
+        let request = exchange::request(asked, &RequestHead { authority, path_and_query, authorization, headers });
+        let mut wire = self.dialer.open_stream(&attempt)?;
+        let head = exchange::exchange(&request, &mut wire, &attempt)?;
+        if !(200..300).contains(&head.status) {
+            let mut refusal = ServerRefusal::read(head, &mut wire);
+            refusal.hide(&self.dialer.secrets, &Secrets::default());
+            return Err(attempt.refused(refusal));
+        }
+        let body = exchange::read_body(head, self.body_max, &mut wire, &attempt)?;
+        wire.say_goodbye();
+        Ok(body)
     }
 }
 

@@ -12,7 +12,7 @@ use super::upgrade::basic;
 use super::wire::Wire;
 use crate::http::head::ResponseHeadError;
 use crate::path::percent_decoded;
-use crate::url::{is_scheme, proxy_without_user};
+use crate::url::{Protocol, Url, is_scheme, proxy_without_user};
 
 /// A proxy, from a URL that was checked. It has no `Debug`: the authorization is a secret.
 #[derive(Clone)]
@@ -82,9 +82,7 @@ pub(super) fn parse(text: &str) -> Result<HttpProxy, ProxyUrlError> {
 
 /// The proxy that the environment names for a server, which `lookup` reads.
 pub(super) fn from_environment(
-    tls: bool,
-    host: &str,
-    port: u16,
+    Url { protocol, secure, host, port, .. }: &Url,
     lookup: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Option<HttpProxy>, ProxyUrlError> {
     let variable = |name: &str| {
@@ -93,9 +91,14 @@ pub(super) fn from_environment(
         let upper = || (!forged).then(|| lookup(&name.to_ascii_uppercase())).flatten();
         lookup(name).filter(|value| !value.is_empty()).or_else(upper).filter(|value| !value.is_empty())
     };
-    let names = if tls { ["wss_proxy", "https_proxy", "all_proxy"] } else { ["ws_proxy", "http_proxy", "all_proxy"] };
+    let names: &[&str] = match (protocol, secure) {
+        (Protocol::WebSocket, true) => &["wss_proxy", "https_proxy", "all_proxy"],
+        (Protocol::WebSocket, false) => &["ws_proxy", "http_proxy", "all_proxy"],
+        (Protocol::Http, true) => &["https_proxy", "all_proxy"],
+        (Protocol::Http, false) => &["http_proxy", "all_proxy"],
+    };
     let Some(url) = names.iter().find_map(|name| variable(name)) else { return Ok(None) };
-    if is_this_machine(host) || variable("no_proxy").is_some_and(|list| is_exempt(&list, host, port)) {
+    if is_this_machine(host) || variable("no_proxy").is_some_and(|list| is_exempt(&list, host, *port)) {
         return Ok(None);
     }
     parse(&url).map(Some)
@@ -224,11 +227,14 @@ fn connect_request(proxy: &HttpProxy, host: &str, port: u16) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::url;
 
     fn chosen(tls: bool, host: &str, environment: &[(&str, &str)]) -> Option<String> {
         let lookup =
             |name: &str| environment.iter().find(|(own, _)| *own == name).map(|(_, value)| (*value).to_owned());
-        from_environment(tls, host, 443, &lookup).unwrap().map(|proxy| format!("{}:{}", proxy.host, proxy.port))
+        let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
+        let url = url::parse(&format!("{}://{host}:443", if tls { "wss" } else { "ws" })).unwrap();
+        from_environment(&url, &lookup).unwrap().map(|proxy| format!("{}:{}", proxy.host, proxy.port))
     }
 
     #[test]

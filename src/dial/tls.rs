@@ -147,7 +147,7 @@ pub(super) fn handshake(
             Ok(DialStep::Waits(handshake)) => handshake,
             Err(failure) => {
                 let _ = wire.write_all(&failure.last_words);
-                return Err(attempt.not_secured(explained(failure.error, name)));
+                return Err(attempt.not_secured(explained(failure.error, name, attempt.plain_scheme())));
             }
         };
         let outgoing = handshake.take_outgoing();
@@ -161,8 +161,9 @@ pub(super) fn handshake(
     }
 }
 
-/// A failed handshake in the words of a person; OpenSSL's own are a line of numbers and file names.
-fn explained(error: native_tls::Error, name: &str) -> TlsCause {
+/// A failed handshake in the words of a person; OpenSSL's own are a line of numbers and file names. `plain` is the scheme
+/// without TLS.
+fn explained(error: native_tls::Error, name: &str, plain: &str) -> TlsCause {
     let text = error.to_string();
     let source = std::error::Error::source(&error);
     let stack = source.and_then(|source| source.downcast_ref::<openssl::error::ErrorStack>());
@@ -181,7 +182,7 @@ fn explained(error: native_tls::Error, name: &str) -> TlsCause {
         };
     }
     if ["wrong version number", "packet length too long", "http request"].iter().any(|known| reason.contains(known)) {
-        let text = "the server does not speak TLS on this port (if the port is not encrypted, use ws://)";
+        let text = format!("the server does not speak TLS on this port (if the port is not encrypted, use {plain}://)");
         return TlsCause::Handshake(Cause::of(text, error));
     }
     TlsCause::Handshake(Cause::of(reason, error))

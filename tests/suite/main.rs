@@ -26,6 +26,7 @@ mod documents;
 mod formats;
 mod heartbeat;
 mod identity_limits;
+mod http_client;
 mod import;
 mod import_destinations;
 mod key_updates;

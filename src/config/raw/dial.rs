@@ -7,7 +7,7 @@ use crate::config::section::{Section, Value};
 use crate::config::settings::{DialSettings, DialTls, Proxy};
 use crate::config::text::Text;
 use crate::secret::{Secret, names_a_secret};
-use crate::url::{self, PathTemplate, Url};
+use crate::url::{self, PathTemplate, Protocol, Url};
 
 use super::dial_keys::DialKeys;
 use super::http::{RawHeader, headers, own_origin};
@@ -42,7 +42,8 @@ impl RawDial {
 
 /// Stands in for a URL that could not be read.
 fn nowhere() -> Url {
-    Url { secure: false, host: String::new(), port: 80, user: None, path_and_query: "/".to_owned() }
+    let (host, path_and_query) = (String::new(), "/".to_owned());
+    Url { protocol: Protocol::WebSocket, secure: false, host, port: 80, user: None, path_and_query }
 }
 
 /// Reads the keys that a link and a relay have in common.

@@ -7,6 +7,7 @@ pub(crate) mod command;
 mod figure;
 mod flow;
 mod gateway;
+pub(crate) mod http_server;
 pub(crate) mod jwt;
 mod namespace;
 pub(crate) mod node_red;
