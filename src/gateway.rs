@@ -20,6 +20,7 @@ use crate::connection::poller::Poller;
 use crate::dial::{Dialer, Resolver, SetupError};
 use crate::flusher;
 use crate::heartbeat;
+use crate::jwks;
 use crate::link;
 use crate::listener::{ListenError, Listener};
 use crate::reload::Reloads;
@@ -52,6 +53,7 @@ pub struct Gateway {
     heartbeat: Option<JoinHandle<()>>,
     /// Dropped, it ends the heartbeat.
     heartbeat_stop: Option<Sender<()>>,
+    jwks: Vec<JoinHandle<()>>,
     links: Vec<LinkThreads>,
     listeners: Vec<Listening>,
     reloads: Reloads,
@@ -108,7 +110,7 @@ impl Gateway {
         let relays = relays.collect::<Result<Vec<_>, _>>()?;
         let links = settings.links.iter().map(|link| link_dialer(link, &resolver));
         let links = links.collect::<Result<Vec<_>, _>>()?;
-        let auths = Auths::new(&settings.auths).map_err(StartError::Auth)?;
+        let auths = Auths::new(&settings.auths, &resolver).map_err(StartError::Auth)?;
         let listeners = settings.listeners.iter().map(Listener::bind).collect::<Result<Vec<_>, _>>();
         let listeners = listeners.map_err(StartError::Listen)?;
 
@@ -118,7 +120,7 @@ impl Gateway {
         let stop = Arc::new(stop.map_err(system("create an eventfd"))?);
         let shared = Arc::new(Shared::new(settings, auths, relays, rooms, poller, stop));
         let mut gateway = Gateway::of(shared);
-        let auths = gateway.shared.auths.of_files().map(|auth| Arc::clone(auth) as _).collect::<Vec<_>>();
+        let auths = gateway.shared.auths.reloadable().collect::<Vec<_>>();
         auths.into_iter().for_each(|auth| gateway.reloads.add(auth));
         match gateway.start_threads(ready, links, listeners, watchdog) {
             Ok(()) => Ok(gateway),
@@ -139,6 +141,7 @@ impl Gateway {
             broadcaster: None,
             heartbeat: None,
             heartbeat_stop: None,
+            jwks: Vec::new(),
             links: Vec::new(),
             listeners: Vec::new(),
             reloads: Reloads::default(),
@@ -159,6 +162,8 @@ impl Gateway {
         let broadcaster = start_broadcaster(&self.shared, ready, deliverers, watched());
         self.broadcaster = Some(broadcaster.map_err(system("start the broadcaster"))?);
         self.start_heartbeat().map_err(system("start the heartbeat"))?;
+        // Before the first client: its token may need the keys.
+        self.start_jwks().map_err(system("start a thread for the keys of an issuer"))?;
         for (index, dialer) in links.into_iter().enumerate() {
             self.start_link(LinkId(index), dialer).map_err(system("start a link"))?;
         }
@@ -195,6 +200,14 @@ impl Gateway {
         let shared = Arc::clone(&self.shared);
         self.heartbeat = Some(spawn_vital("heartbeat", move || heartbeat::run(&shared, &stopped))?);
         self.heartbeat_stop = Some(stop);
+        Ok(())
+    }
+
+    fn start_jwks(&mut self) -> io::Result<()> {
+        for (name, keys) in self.shared.auths.issuers() {
+            let (shared, owned, keys) = (Arc::clone(&self.shared), name.to_owned(), Arc::clone(keys));
+            self.jwks.push(spawn_vital(&format!("jwks {name}"), move || jwks::run(&shared, &owned, &keys))?);
+        }
         Ok(())
     }
 
@@ -257,6 +270,8 @@ impl Gateway {
         self.stop_listeners();
         self.stop_clients(drain, deadline);
         self.stop_links(deadline);
+        self.shared.auths.issuers().for_each(|(_, keys)| keys.end());
+        join(self.jwks.drain(..));
         drop(self.heartbeat_stop.take());
         join(self.heartbeat.take());
         self.shared.rooms.end();

@@ -14,6 +14,7 @@ mod broadcaster;
 mod client;
 mod flusher;
 mod heartbeat;
+mod jwks;
 mod link;
 mod relay;
 

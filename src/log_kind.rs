@@ -13,13 +13,16 @@ pub const HANDSHAKES: &str = "wsgate::handshakes";
 pub const UPSTREAMS: &str = "wsgate::upstreams";
 /// Clients whose queue is full, or who are held because another one is.
 pub const QUEUES: &str = "wsgate::queues";
+/// What happens to the services that are asked who clients are.
+pub const SERVICES: &str = "wsgate::services";
 
 /// All of them, each with what the log calls it.
-pub const ALL: [(&str, &str); 6] = [
+pub const ALL: [(&str, &str); 7] = [
     (CONNECTS, "connects"),
     (DISCONNECTS, "disconnects"),
     (REFUSALS, "refusals"),
     (HANDSHAKES, "failed TLS handshakes"),
     (UPSTREAMS, "relays"),
     (QUEUES, "full queues"),
+    (SERVICES, "services of [[auth]]"),
 ];

@@ -85,7 +85,7 @@ impl KeySet {
     /// What it holds is none of these, or has no key of the algorithm.
     pub fn parse(text: &str, algorithm: Option<Algorithm>) -> Result<KeySet, LineError> {
         let wrong = |problem: String| LineError { line: None, problem };
-        let mut keys = if text.trim_start().starts_with('{') {
+        let keys = if text.trim_start().starts_with('{') {
             of_jwks(text).map_err(wrong)?
         } else if text.contains("-----BEGIN ") {
             of_pem(text).map_err(wrong)?
@@ -95,6 +95,21 @@ impl KeySet {
             let problem = "it is neither PEM nor a JWK set: if it is a secret, write algorithm = \"HS256\"";
             return Err(wrong(problem.to_owned()));
         };
+        KeySet::of(keys, algorithm)
+    }
+
+    /// Reads the JWK set of a server. Keys that cannot be used are left out, since nobody here can mend them.
+    ///
+    /// # Errors
+    /// It is no JWK set, or has no key of the algorithm that can be used.
+    pub fn of_server(text: &str, algorithm: Option<Algorithm>) -> Result<KeySet, LineError> {
+        let entries = entries(text).map_err(|problem| LineError { line: None, problem })?;
+        let keys = entries.iter().filter_map(|entry| entry.as_object().and_then(|entry| of_jwk(entry).ok().flatten()));
+        KeySet::of(keys.collect(), algorithm)
+    }
+
+    fn of(mut keys: Vec<Key>, algorithm: Option<Algorithm>) -> Result<KeySet, LineError> {
+        let wrong = |problem: String| LineError { line: None, problem };
         keys.retain(|key| algorithm.is_none_or(|wanted| key.algorithm == wanted));
         match keys.len() {
             0 => Err(wrong(
@@ -103,6 +118,17 @@ impl KeySet {
             1..=KEYS_MAX => Ok(KeySet(keys)),
             count => Err(wrong(format!("it has {count} keys, and {KEYS_MAX} are allowed: remove old ones"))),
         }
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether another set has the same keys under the same names.
+    pub fn is_same_as(&self, other: &KeySet) -> bool {
+        let is_in_other = |key: &Key| other.0.iter().any(|one| one.digest == key.digest && one.kid == key.kid);
+        self.0.len() == other.0.len() && self.0.iter().all(is_in_other)
     }
 
     /// The keys that may have signed a token: all of this algorithm, but no key that has another `kid`.
@@ -217,21 +243,24 @@ fn of_pem(text: &str) -> Result<Vec<Key>, String> {
 /// The keys of a JWK set, or one JWK. Those for encryption and of kinds that are not known are left out, as RFC 7517
 /// section 5 demands.
 fn of_jwks(text: &str) -> Result<Vec<Key>, String> {
-    let set: Map<String, Value> = serde_json::from_str(text)
-        .map_err(|error| format!("it is no JSON: line {}, column {} (is it whole?)", error.line(), error.column()))?;
-    let alone = [Value::Object(set.clone())];
-    let entries: &[Value] = match set.get("keys") {
-        Some(Value::Array(entries)) => entries,
-        Some(_) => return Err("\"keys\" of a JWK set is a list".to_owned()),
-        None if set.contains_key("kty") => &alone,
-        None => return Err("it is JSON, but no JWK set: \"keys\" is missing".to_owned()),
-    };
     let mut keys = Vec::new();
-    for (index, entry) in entries.iter().enumerate() {
+    for (index, entry) in entries(text)?.iter().enumerate() {
         let key = entry.as_object().ok_or_else(|| "a key is no object".to_owned()).and_then(of_jwk);
         keys.extend(key.map_err(|problem| format!("key {} of the set: {problem}", index + 1))?);
     }
     Ok(keys)
+}
+
+/// The keys of a JWK set, or one JWK, before they are looked at.
+fn entries(text: &str) -> Result<Vec<Value>, String> {
+    let mut set: Map<String, Value> = serde_json::from_str(text)
+        .map_err(|error| format!("it is no JSON: line {}, column {} (is it whole?)", error.line(), error.column()))?;
+    match set.remove("keys") {
+        Some(Value::Array(entries)) => Ok(entries),
+        Some(_) => Err("\"keys\" of a JWK set is a list".to_owned()),
+        None if set.contains_key("kty") => Ok(vec![Value::Object(set)]),
+        None => Err("it is JSON, but no JWK set: \"keys\" is missing".to_owned()),
+    }
 }
 
 /// A key, if it is one for signatures that are known.

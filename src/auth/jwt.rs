@@ -58,6 +58,9 @@ pub struct Verified {
 /// Why a token is not good, for the log: it goes on after "it ".
 pub type Flaw = &'static str;
 
+/// No key can have signed it; perhaps the issuer has newer ones.
+pub const NO_KEY: Flaw = "names an algorithm or a kid that no key has";
+
 /// Judges a token at this time.
 pub fn verify(token: &str, keys: &KeySet, settings: &JwtSettings, now: SystemTime) -> Result<Verified, Flaw> {
     let mut parts = token.split('.');
@@ -80,7 +83,7 @@ pub fn verify(token: &str, keys: &KeySet, settings: &JwtSettings, now: SystemTim
     };
     let mut candidates = keys.for_token(algorithm, kid).peekable();
     if candidates.peek().is_none() {
-        return Err("names an algorithm or a kid that no key has");
+        return Err(NO_KEY);
     }
     let key = candidates.find(|key| key.has_signed(signed, &signature)).ok_or("has a wrong signature")?;
     let claims = object(payload).ok_or("has claims that are no JSON in base64url")?;

@@ -1,6 +1,7 @@
 //! Who a client is: the rules of each kind of `[[auth]]`, what their files hold, and what a client may do.
 
 pub mod allow;
+pub mod answer;
 pub mod certificate;
 pub mod credentials;
 mod digest;

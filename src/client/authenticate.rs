@@ -1,16 +1,13 @@
 //! Who asks to be let in, by the credentials of its request.
 
 use std::borrow::Cow;
-use std::fmt;
 use std::sync::Arc;
 
 use crate::auth::allow::{self, Rights};
-use crate::auth::credentials::{self, Credential, Place, Places};
-use crate::authenticators::{Attempt, Auth, Auths, Checked, Left, NotChecked};
-use crate::certificate::ClientCertificate;
-use crate::config::{AuthKind, Destination, EndpointSettings, RoomSource};
+use crate::auth::credentials::{self, Credential, Places};
+use crate::authenticators::{Attempt, Auth, Auths, Checked, Left, NotChecked, Shown};
+use crate::config::{Destination, EndpointSettings, RoomSource};
 use crate::http::refusal::Refusal;
-use crate::http::request::Request;
 use crate::identity::Identity;
 use crate::path;
 
@@ -39,21 +36,10 @@ pub struct Access {
     pub identity: Option<Arc<Identity>>,
     /// What it may do.
     pub rights: Rights,
-    /// Whether this thread has hashed a password for it.
-    pub is_hashed: bool,
+    /// Whether finding out has left much in this thread: a password was hashed, or a service asked over TLS.
+    pub is_heavy: bool,
     /// For how long it is let in; `None` is for ever.
     pub left: Option<Left>,
-}
-
-/// What a client has sent to be known by.
-#[derive(Debug, Clone, Copy)]
-pub struct Presented<'a> {
-    /// The head of its request, which was judged to be good.
-    pub head: &'a [u8],
-    /// The same, taken apart.
-    pub request: &'a Request<'a>,
-    /// The certificate that it has shown to its listener, if its endpoint looks at it.
-    pub certificate: Option<&'a ClientCertificate>,
 }
 
 /// Why a client is not let in.
@@ -71,117 +57,125 @@ impl From<Refusal> for Denied {
     }
 }
 
-/// What one way to authenticate finds in it.
-#[derive(Debug)]
-enum Found<'a> {
-    Credential(Credential),
-    Certificate(&'a ClientCertificate),
-}
-
-impl<'a> Presented<'a> {
-    /// What is for this way to authenticate.
-    fn find(&self, auth: &Auth) -> Result<Vec<Found<'a>>, Refusal> {
-        let Some(scheme) = auth.scheme() else {
-            return Ok(self.certificate.map(Found::Certificate).into_iter().collect());
-        };
-        let credentials = credentials::find(&auth.settings.places, scheme, self.head, self.request)?;
-        Ok(credentials.into_iter().map(Found::Credential).collect())
-    }
-}
-
-impl Found<'_> {
-    fn check(&self, auth: &Auth, attempt: &Attempt<'_>) -> Result<Checked, NotChecked> {
-        match self {
-            Found::Credential(credential) => auth.check(credential, attempt),
-            Found::Certificate(certificate) => auth.check_certificate(certificate),
-        }
-    }
-
-    /// Where a credential stands that somebody could guess; a certificate is none.
-    fn place(&self) -> Option<Place> {
-        match self {
-            Found::Credential(credential) => Some(credential.place),
-            Found::Certificate(_) => None,
-        }
-    }
-}
-
-impl fmt::Display for Found<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Found::Credential(credential) => write!(f, "the one {}", credential.place),
-            Found::Certificate(_) => f.write_str("the client's certificate"),
-        }
+impl Access {
+    /// What everybody gets where nobody is asked.
+    pub fn of_anybody() -> Access {
+        Access { identity: None, rights: Rights::ALL, is_heavy: false, left: None }
     }
 }
 
 /// Whether an endpoint looks at the certificates of its clients.
 pub fn takes_certificates(auths: &Auths, endpoint: &EndpointSettings) -> bool {
-    of_endpoint(auths, endpoint).any(|auth| matches!(auth.settings.kind, AuthKind::Certificate(_)))
+    of_endpoint(auths, endpoint).any(Auth::takes_certificates)
 }
 
-/// Who sends a request: the first identity that one of its credentials stands for, if the endpoint asks for one. The
-/// answer to a wrong credential is the same as to none, whichever it is. `path` is that of its room, as people read it.
+/// Whether an endpoint has a service asked who its clients are, for whose answer somebody waits.
+pub fn asks_a_service(auths: &Auths, endpoint: &EndpointSettings) -> bool {
+    of_endpoint(auths, endpoint).any(Auth::asks_a_service)
+}
+
+/// Who sends a request to an endpoint that asks: the first identity that one of its credentials stands for. The answer
+/// to a wrong credential is the same as to none, whichever it is.
 ///
 /// # Errors
-/// 400 for a place that is filled twice, 401 if no credential is right, 503 if there was no time to find out, 403 if the
-/// identity may not connect there, or if only a certificate could say who the client is: a 401 must have a challenge
-/// (RFC 9110 section 15.5.2), and there is none for certificates. And what the attempt says where it is not heard any more.
-pub fn authenticate(
-    auths: &Auths,
-    endpoint: &EndpointSettings,
-    presented: &Presented<'_>,
-    path: impl Fn() -> String,
-    attempt: &Attempt<'_>,
-) -> Result<Access, Denied> {
-    if endpoint.auth.is_empty() {
-        return Ok(Access { identity: None, rights: Rights::ALL, is_hashed: false, left: None });
-    }
-    let mut all: Vec<(&Auth, Vec<Found<'_>>)> = Vec::new();
+/// 400 for a place that is filled twice, 401 if no credential is right, 403 if the identity may not connect there or a
+/// service says so, or if only a certificate could say who the client is: a 401 must have a challenge (RFC 9110 section
+/// 15.5.2), and there is none for certificates. 503 if it could not be found out, and what the attempt says where it is not
+/// heard any more.
+pub fn authenticate(auths: &Auths, endpoint: &EndpointSettings, attempt: &Attempt<'_>) -> Result<Access, Denied> {
+    let mut credentials: Vec<(&Auth, Vec<Credential>)> = Vec::new();
     for auth in of_endpoint(auths, endpoint) {
-        all.push((auth, presented.find(auth)?));
+        let find = |scheme| credentials::find(&auth.settings.places, scheme, attempt.head, attempt.request);
+        credentials.push((auth, auth.scheme().map_or(Ok(Vec::new()), find)?));
     }
-    let mut tried: Vec<(Option<Place>, String)> = Vec::new();
-    for (auth, found) in all.iter().flat_map(|(auth, found)| found.iter().map(move |one| (auth, one))) {
-        match found.check(auth, attempt) {
-            Ok(checked) => {
-                // The one in the same place is this one, and only not another [[auth]]'s. But who has one that is right
-                // cannot try others beside it as often as he likes.
-                if tried.iter().any(|(place, _)| place.is_some() && *place != found.place()) {
-                    (attempt.has_failed)();
-                }
-                return Ok(authorise(endpoint, checked, &path())?);
+    let mut refused = Refused::default();
+    for (auth, found) in credentials {
+        let checked = auth.check(&found, attempt);
+        for (shown, why) in checked.wrong {
+            refused.add(&auth.settings.name, shown, why)?;
+        }
+        if let Some((shown, checked)) = checked.right {
+            // The one in the same place is this one, and only not another [[auth]]'s. But who has one that is right
+            // cannot try others beside it as often as he likes.
+            if refused.wrong.iter().any(|wrong| *wrong != shown) {
+                (attempt.has_failed)();
             }
-            Err(NotChecked::Wrong(flaw)) => {
-                let why = flaw.map(|flaw| format!(" (it {flaw})")).unwrap_or_default();
-                tried.push((found.place(), format!("{found} is none of {:?}{why}", auth.settings.name)));
-            }
-            Err(NotChecked::Busy) => return Err(Refusal::new(503, "too many passwords wait to be checked").into()),
-            Err(NotChecked::Unheard(refusal)) => return Err(refusal.into()),
-            Err(NotChecked::Gone) => return Err(Denied::Gone),
+            return Ok(authorise(endpoint, checked, attempt.path)?);
         }
     }
-    if tried.iter().any(|(place, _)| place.is_some()) {
+    if !refused.wrong.is_empty() {
         (attempt.has_failed)();
     }
-    let told: Vec<String> = tried.into_iter().map(|(_, told)| told).collect();
-    let advice = if told.is_empty() { "it has none".to_owned() } else { told.join(", ") };
     let mut challenges: Vec<&str> = Vec::new();
     for challenge in of_endpoint(auths, endpoint).filter_map(|auth| Some(auth.scheme()?.challenge())) {
         if !challenges.contains(&challenge) {
             challenges.push(challenge);
         }
     }
-    let refusal = match challenges.is_empty() {
-        true => Refusal::new(403, "this endpoint asks for a certificate of the client"),
-        false => Refusal::new(401, "this endpoint asks for a credential").asking(challenges),
-    };
-    Err(refusal.with_advice(advice).into())
+    Err(refused.refusal(challenges).into())
+}
+
+/// Why nobody stands behind the credentials of a request.
+#[derive(Default)]
+struct Refused {
+    /// For the log.
+    told: Vec<String>,
+    /// What was wrong and could have been a guess.
+    wrong: Vec<Shown>,
+    is_forbidden: bool,
+    /// What could not be found out: any of that may have been right.
+    unknown: Option<Refusal>,
+}
+
+impl Refused {
+    fn add(&mut self, name: &str, shown: Shown, why: NotChecked) -> Result<(), Denied> {
+        match why {
+            NotChecked::Wrong(flaw) => {
+                let why = flaw.map(|flaw| format!(" (it {flaw})")).unwrap_or_default();
+                let what = match shown {
+                    Shown::At(place) => format!("the one {place}"),
+                    Shown::ToService => "what its service was told".to_owned(),
+                    Shown::Certificate => "the client's certificate".to_owned(),
+                };
+                self.told.push(format!("{what} is none of {name:?}{why}"));
+                self.wrong.extend(Some(shown).filter(|shown| *shown != Shown::Certificate));
+            }
+            NotChecked::Refused(status) => {
+                self.told.push(format!("the service of {name:?} answers {status}"));
+                match status {
+                    403 => self.is_forbidden = true,
+                    _ => self.wrong.push(shown),
+                }
+            }
+            NotChecked::Unknown { reason, advice, retry_after } => {
+                let refusal = || Refusal::new(503, reason).with_advice(advice).with_retry_after(retry_after);
+                self.unknown.get_or_insert_with(refusal);
+            }
+            NotChecked::Unheard(refusal) => return Err(refusal.into()),
+            NotChecked::Gone => return Err(Denied::Gone),
+        }
+        Ok(())
+    }
+
+    fn refusal(self, challenges: Vec<&'static str>) -> Refusal {
+        if let Some(refusal) = self.unknown {
+            return refusal;
+        }
+        let advice = if self.told.is_empty() { "it has none".to_owned() } else { self.told.join(", ") };
+        if self.is_forbidden {
+            return Refusal::new(403, "this client may not connect here").with_advice(advice);
+        }
+        let refusal = match challenges.is_empty() {
+            true => Refusal::new(403, "this endpoint asks for a certificate of the client"),
+            false => Refusal::new(401, "this endpoint asks for a credential").asking(challenges),
+        };
+        refusal.with_advice(advice)
+    }
 }
 
 /// What an identity may do at this path of an endpoint.
 fn authorise(endpoint: &EndpointSettings, checked: Checked, path: &str) -> Result<Access, Refusal> {
-    let Checked { identity, claims, is_hashed, left } = checked;
+    let Checked { identity, claims, is_heavy, left } = checked;
     let name = &identity.name;
     let refused = |advice| Refusal::new(403, "this identity may not connect here").with_advice(advice);
     let is_in_route = endpoint.to.iter().any(|destination| match destination {
@@ -196,7 +190,7 @@ fn authorise(endpoint: &EndpointSettings, checked: Checked, path: &str) -> Resul
         Some(rules) => allow::decide(rules, name, &claims, path),
     };
     match rights {
-        Some(rights) => Ok(Access { identity: Some(Arc::new(identity)), rights, is_hashed, left }),
+        Some(rights) => Ok(Access { identity: Some(Arc::new(identity)), rights, is_heavy, left }),
         None => Err(refused(format!("no rule of \"allow\" fits '{name}' at '{path}'"))),
     }
 }

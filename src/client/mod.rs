@@ -3,6 +3,7 @@
 
 pub mod admission;
 mod authenticate;
+mod identify;
 pub mod open;
 mod origin;
 mod rejection;
@@ -38,9 +39,9 @@ pub fn run(shared: &Arc<Shared>, incoming: Incoming) {
     }
 }
 
-/// Whether this thread has done a TLS handshake, with the client or with its upstream, or has hashed a password.
+/// Whether this thread has done a TLS handshake, with the client or with its upstream, or with a service, or has hashed a password.
 fn has_left_something(admitted: &Admitted) -> bool {
-    admitted.is_hashed
+    admitted.is_heavy
         || admitted.handshaken.is_tls
         || admitted.reached.as_ref().is_some_and(|reached| reached.dialed.session.is_some())
 }
@@ -236,7 +237,7 @@ mod tests {
             let registration = shared.registry.register(Arc::clone(client), connection, place).unwrap();
             let (subprotocol, handshaken) = (None, Handshaken::default());
             let (from, present) = ("a test".to_owned(), present_for(&shared, client));
-            Admitted { registration, from, subprotocol, present, handshaken, reached: None, is_hashed: false }
+            Admitted { registration, from, subprotocol, present, handshaken, reached: None, is_heavy: false }
         };
         let (panicking, going_on) = (open(&client), open(&other));
         assert_eq!((shared.registry.len(), connections.in_use(), places.in_use()), (2, 2, 2));

@@ -10,10 +10,10 @@ use log::{debug, info};
 
 use crate::address::list::AddressList;
 use crate::approach::{self, Approach};
-use crate::authenticators::Attempt;
 use crate::client::admission::{self, Admission};
-use crate::client::authenticate::{self, Access, Denied, Presented, authenticate};
-use crate::client::rejection::{LastWords, Rejection, Why, no_place, refused, refused_as, unauthorized, unread};
+use crate::client::authenticate::{self, Access};
+use crate::client::identify::{Requester, identify};
+use crate::client::rejection::{LastWords, Rejection, Why, no_place, refused, refused_as, unread};
 use crate::clock::{self, Ticks};
 use crate::config::{ClientAddress, EventKind, ListenerSettings, Welcome};
 use crate::connection::frame::Frame;
@@ -40,7 +40,6 @@ use crate::shared::handshakes::HandshakePlace;
 use crate::shared::members::Step;
 use crate::shared::places::{Place, Places};
 use crate::shared::publisher::Publisher;
-use crate::shared::refused::Cause;
 use crate::shared::registry::{Client, Registration};
 
 /// How long a refused peer may take to read why.
@@ -103,8 +102,8 @@ pub struct Admitted {
     pub handshaken: Handshaken,
     /// Its upstream, if its endpoint is a relay.
     pub reached: Option<Reached>,
-    /// Whether this thread has hashed a password for it.
-    pub is_hashed: bool,
+    /// Whether finding out who it is has left much in this thread.
+    pub is_heavy: bool,
 }
 
 /// A request that is let in, and what was found and taken for it on the way.
@@ -176,46 +175,6 @@ fn count_address(shared: &Shared, incoming: &mut Incoming, address: Option<IpAdd
     Ok(())
 }
 
-/// Who sends a request, if its endpoint asks, unless its address has sent too many wrong credentials.
-fn identify(
-    shared: &Shared,
-    admission: &Admission<'_>,
-    incoming: &Incoming,
-    head: &[u8],
-    request: &Request<'_>,
-    address: Option<IpAddr>,
-    deadline: Instant,
-) -> Result<Access, Rejection> {
-    let endpoint = &shared.endpoints[admission.room.endpoint()];
-    let path = || shared.routes.show(&admission.room).to_string();
-    let is_heard = || not_locked_out(shared, address);
-    let has_failed = || shared.failures.count(address, Instant::now());
-    if !endpoint.settings.auth.is_empty() {
-        is_heard().map_err(refused)?;
-    }
-    let has_left = || incoming.stream.socket.wait_hung_up(Duration::ZERO);
-    let attempt = Attempt { deadline, is_heard: &is_heard, has_failed: &has_failed, has_left: &has_left };
-    let certificate = authenticate::takes_certificates(&shared.auths, &endpoint.settings)
-        .then(|| incoming.stream.client_certificate())
-        .flatten();
-    let presented = Presented { head, request, certificate: certificate.as_ref() };
-    authenticate(&shared.auths, &endpoint.settings, &presented, path, &attempt).map_err(|denied| match denied {
-        Denied::Refused(refusal) => unauthorized(shared, admission, request, endpoint, refusal),
-        Denied::Gone => {
-            let why = Why::Gone("it left while its password waited to be checked".to_owned());
-            Rejection { why, last_words: LastWords::None }
-        }
-    })
-}
-
-/// Whether a credential from this address is looked at.
-fn not_locked_out(shared: &Shared, address: Option<IpAddr>) -> Result<(), Refusal> {
-    let Some(seconds) = shared.failures.locked_out(address, Instant::now()) else { return Ok(()) };
-    shared.refused.count(Cause::FailedCredentials);
-    let refusal = Refusal::new(429, "there were too many wrong credentials from this address");
-    Err(refusal.with_retry_after(seconds).with_advice("see \"failed_credentials\" in [gateway]".to_owned()))
-}
-
 fn too_many(shared: &Shared, full: &AddressFull) -> Refusal {
     shared.refused.count(full.cause());
     full.refusal().with_advice(full.to_string())
@@ -249,7 +208,8 @@ fn judge<'a>(
     let endpoint = &shared.endpoints[admission.room.endpoint()];
     let may_come = endpoint.addresses.check(approach.address);
     may_come.map_err(|shut| refused(may_not_come(&shut, "[[endpoint]]", endpoint.settings.path.as_str())))?;
-    let access = identify(shared, &admission, incoming, head, &request, approach.address, deadline)?;
+    let requester = Requester { stream: &incoming.stream, head, request: &request, address: approach.address };
+    let access = identify(shared, &admission, &requester, deadline)?;
     let places = endpoint.waiting.as_ref().unwrap_or(&endpoint.places);
     let place = take_place(shared, incoming, &admission, places, access.identity.as_ref())?;
     let asked = Asked::new(shared, &admission, &request, access);
@@ -380,7 +340,7 @@ fn enter(shared: &Arc<Shared>, incoming: Incoming, granted: Granted<'_>, behind:
     asked.expires_at.into_iter().for_each(|(tick, reason)| peer.expire_at(tick, reason));
     let connected_at = SystemTime::now();
     let subprotocol = admission.subprotocol.as_deref().map(Arc::from);
-    let Asked { user_agent, description, access: Access { identity, rights, is_hashed, .. }, .. } = asked;
+    let Asked { user_agent, description, access: Access { identity, rights, is_heavy, .. }, .. } = asked;
     let origin =
         Origin { session: id, client_ip: address, user_agent, subprotocol, connected_at, identity, description };
     let presence = endpoint.settings.events.contains(&EventKind::Present).then(Arc::default);
@@ -414,7 +374,7 @@ fn enter(shared: &Arc<Shared>, incoming: Incoming, granted: Granted<'_>, behind:
     // A reload that has taken it away since it was checked may not have seen this client.
     shared.close_if_withdrawn(&client);
     let handshaken = Handshaken { is_tls, behind, is_session_ended };
-    Some(Admitted { registration, from, subprotocol: admission.subprotocol, present, handshaken, reached, is_hashed })
+    Some(Admitted { registration, from, subprotocol: admission.subprotocol, present, handshaken, reached, is_heavy })
 }
 
 fn stopping() -> Refusal {

@@ -162,7 +162,7 @@ fn s23_a_password_whose_client_hangs_up_while_it_waits_is_not_checked() {
     eventually("all have a thread", DEADLINE, || gateway.threads() >= before + count - 2 * at_once);
     drop(clients);
     let left = count / 2;
-    gateway.wait_for_logs("it left while its password waited to be checked", left);
+    gateway.wait_for_logs("it left while its credentials waited to be checked", left);
     eventually("the threads have ended", DEADLINE, || gateway.threads() <= before);
     let checked = gateway.log().iter().filter(|line| line.contains("refused with 401")).count();
     assert!(checked <= count - left, "{checked} of {count} were checked");

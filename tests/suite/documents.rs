@@ -127,7 +127,9 @@ fn every_configuration_is_a_good_one() {
     let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
     std::fs::write(directory.path().join("server.pem"), made.cert.pem()).unwrap();
     std::fs::write(directory.path().join("server.key"), made.signing_key.serialize_pem()).unwrap();
-    for (certificate, key) in [("other.pem", "other.key"), ("clients.pem", "clients.key")] {
+    for (certificate, key) in
+        [("other.pem", "other.key"), ("clients.pem", "clients.key"), ("company-ca.pem", "company-ca.key")]
+    {
         std::fs::copy(directory.path().join("server.pem"), directory.path().join(certificate)).unwrap();
         std::fs::copy(directory.path().join("server.key"), directory.path().join(key)).unwrap();
     }

@@ -1,18 +1,22 @@
 //! `[[auth]]`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use crate::auth;
 use crate::auth::certificate::IdentityFrom;
 use crate::auth::credentials::Places;
 use crate::auth::jwk::Algorithm;
 use crate::auth::jwt::JwtSettings;
+use crate::auth::{self, FileKind};
 use crate::config::secret_file::warn_if_for_everybody;
 use crate::config::section::{Keys, Section, Value};
-use crate::config::settings::{AuthKind, AuthSettings};
+use crate::config::settings::{AuthKind, AuthServer, AuthSettings, CalloutSettings, JwksSettings, KeySource};
 use crate::config::text::Text;
 use crate::http::token::is_token;
 
+use super::dial::{RawDial, dial};
+use super::dial_keys::{DialKeys, OF_ISSUER, OF_SERVICE};
+use super::http::header_names;
 use super::route::is_link_name;
 
 pub(crate) static AUTH: Keys = Keys {
@@ -31,6 +35,17 @@ pub(crate) static AUTH: Keys = Keys {
         ("leeway", "\"10s\""),
         ("identity_from", "\"sub\""),
         ("claims", "[\"group\"]"),
+        ("jwks_url", "\"https://login.example/jwks.json\""),
+        ("refresh_interval", "\"10m\""),
+        ("stale_for", "\"24h\""),
+        ("url", "\"https://accounts.example/wsgate\""),
+        ("forward_headers", "[\"X-Api-Key\"]"),
+        ("max_requests", "16"),
+        ("cache_for", "\"off\""),
+        ("answer_timeout", "\"5s\""),
+        ("headers", "{ X-Api-Key = \"abc\" }"),
+        ("proxy", "\"environment\""),
+        ("tls", "{ ca = \"ca.pem\" }"),
     ],
 };
 
@@ -40,6 +55,11 @@ pub(crate) struct RawAuth {
     pub(crate) name_at: usize,
     /// Whether the name is what was meant; a wrong one is compared with nothing.
     pub(crate) valid: bool,
+    /// The server that it asks, if it does.
+    pub(crate) dial: Option<RawDial>,
+    /// Where `answer_timeout` and `stale_for` are written.
+    pub(crate) answer_timeout_at: Option<usize>,
+    pub(crate) stale_for_at: Option<usize>,
 }
 
 /// A kind as it is written.
@@ -48,11 +68,17 @@ enum Kind {
     Tokens,
     Basic,
     Jwt,
+    Http,
     Certificate,
 }
 
-const KINDS: [(&str, Kind); 4] =
-    [("tokens", Kind::Tokens), ("basic", Kind::Basic), ("jwt", Kind::Jwt), ("certificate", Kind::Certificate)];
+const KINDS: [(&str, Kind); 5] = [
+    ("tokens", Kind::Tokens),
+    ("basic", Kind::Basic),
+    ("jwt", Kind::Jwt),
+    ("http", Kind::Http),
+    ("certificate", Kind::Certificate),
+];
 
 const NAMES: [(&str, IdentityFrom); 5] = [
     ("cn", IdentityFrom::CommonName),
@@ -70,7 +96,18 @@ const ALGORITHMS: [(&str, Algorithm); 4] = [
 ];
 
 /// The keys that only signed tokens have.
-const OF_JWT: [&str; 5] = ["algorithm", "issuer", "audience", "leeway", "claims"];
+const OF_JWT: [&str; 5] = ["algorithm", "issuer", "audience", "leeway", "jwks_url"];
+
+/// Those of keys at a URL, of a service, and of whatever asks a server.
+const OF_JWKS: [&str; 2] = ["refresh_interval", "stale_for"];
+const OF_HTTP: [&str; 4] = ["url", "forward_headers", "max_requests", "cache_for"];
+const OF_SERVER: [&str; 4] = ["answer_timeout", "headers", "proxy", "tls"];
+
+/// The time for an answer, unless another one is written. A client waits meanwhile.
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The keys of an issuer are loaded this often at most.
+const REFRESH_MIN: Duration = Duration::from_secs(1);
 
 /// The keys that have no meaning for passwords: these come in Authorization alone.
 const NOT_OF_BASIC: [&str; 3] = ["cookie", "query", "subprotocol"];
@@ -82,53 +119,125 @@ pub(super) fn auth(section: &Section<'_>, base_dir: &Path) -> RawAuth {
     let name_value = section.require("name");
     let name = name_value.and_then(|value| auth_name(&value));
     let kind = section.require("kind").and_then(|value| value.choice(&KINDS));
-    let has_file = kind != Some(Kind::Certificate);
-    let file_value = has_file.then(|| section.require("file")).flatten();
-    let text = file_value.and_then(|value| value.text());
-    let file = text.as_ref().map(|text| base_dir.join(&text.value)).unwrap_or_default();
-    let settings = AuthSettings {
-        name: name.clone().unwrap_or_default(),
-        kind: match kind {
-            Some(Kind::Jwt) => AuthKind::Jwt(jwt(section), file),
-            Some(Kind::Basic) => AuthKind::Basic(file),
-            Some(Kind::Certificate) => {
-                let mut from = IdentityFrom::default();
-                section.read("identity_from", &mut from, |v| v.choice(&NAMES));
-                AuthKind::Certificate(from)
-            }
-            Some(Kind::Tokens) | None => AuthKind::Tokens(file),
-        },
-        places: places(section),
+    let keys = match kind {
+        Some(Kind::Http) => Some(&OF_SERVICE),
+        Some(Kind::Jwt) => section.get("jwks_url").map(|_| &OF_ISSUER),
+        _ => None,
     };
-    check_keys(section, kind);
-    if let (Some(value), Some(text), Some(_)) = (file_value, text, kind) {
-        check_file(&value, &settings.kind, &text);
+    check_meaning(section, kind, keys);
+    let server = keys.map(|keys| server(section, base_dir, keys));
+    let (kind, dial) = match (kind, server) {
+        (Some(Kind::Jwt), Some((server, dial))) => (issued(section, server), Some(dial)),
+        (Some(Kind::Http), Some((server, dial))) => (callout(section, server), Some(dial)),
+        (Some(Kind::Certificate), _) => (certificate(section), None),
+        (kind, _) => (of_file(section, base_dir, kind), None),
+    };
+    RawAuth {
+        settings: AuthSettings { name: name.clone().unwrap_or_default(), kind, places: places(section) },
+        name_at: name_value.map_or(section.at, |value| value.at()),
+        valid: name.is_some(),
+        dial,
+        answer_timeout_at: section.get("answer_timeout").map(|value| value.at()),
+        stale_for_at: section.get("stale_for").map(|value| value.at()),
     }
-    RawAuth { settings, name_at: name_value.map_or(section.at, |value| value.at()), valid: name.is_some() }
 }
 
-/// Keys that have no meaning for a kind.
-fn check_keys(section: &Section<'_>, kind: Option<Kind>) {
+/// Keys that have no meaning for a kind. Where that one is wrong, it is not known what was meant.
+fn check_meaning(section: &Section<'_>, kind: Option<Kind>, server: Option<&DialKeys>) {
+    let Some(kind) = kind else { return };
     let refuse = |keys: &[&'static str], why: &str| {
         for value in keys.iter().filter_map(|key| section.get(key)) {
             value.mistake(format_args!("has no meaning {why}: remove it"));
         }
     };
-    if let Some(Kind::Tokens | Kind::Basic | Kind::Certificate) = kind {
-        refuse(&OF_JWT, "without kind = \"jwt\"");
+    for (keys, has_meaning, why) in [
+        (&OF_JWT[..], kind == Kind::Jwt, "without kind = \"jwt\""),
+        (&["claims"], matches!(kind, Kind::Jwt | Kind::Http), "without kind = \"jwt\" or \"http\""),
+        (
+            &["identity_from"],
+            matches!(kind, Kind::Jwt | Kind::Certificate),
+            "without kind = \"jwt\" or \"certificate\"",
+        ),
+        (&OF_JWKS, kind == Kind::Jwt && server.is_some(), "without jwks_url"),
+        (&OF_HTTP, kind == Kind::Http, "without kind = \"http\""),
+        (&OF_SERVER, server.is_some(), "without a server that is asked, with jwks_url or kind = \"http\""),
+        (&["file"], server.is_none(), "beside the URL of a server"),
+        (&NOT_OF_BASIC, kind != Kind::Basic, "with kind = \"basic\", whose passwords come in Authorization alone"),
+        (
+            &NOT_OF_CERTIFICATE,
+            kind != Kind::Certificate,
+            "with kind = \"certificate\", which is checked by client_ca of a listener",
+        ),
+    ] {
+        if !has_meaning {
+            refuse(keys, why);
+        }
     }
-    if let Some(Kind::Tokens | Kind::Basic) = kind {
-        refuse(&["identity_from"], "without kind = \"jwt\" or \"certificate\"");
-    }
+}
+
+/// Which name in a certificate counts.
+fn certificate(section: &Section<'_>) -> AuthKind {
+    let mut from = IdentityFrom::default();
+    section.read("identity_from", &mut from, |v| v.choice(&NAMES));
+    AuthKind::Certificate(from)
+}
+
+/// What checks against a file.
+fn of_file(section: &Section<'_>, base_dir: &Path, kind: Option<Kind>) -> AuthKind {
+    let path = |what: Option<FileKind>| {
+        let Some((value, text)) = section.require("file").and_then(|value| Some((value, value.text()?))) else {
+            return PathBuf::new();
+        };
+        let path = base_dir.join(&text.value);
+        what.into_iter().for_each(|what| check_file(&value, what, &path, &text));
+        path
+    };
     match kind {
-        Some(Kind::Basic) => {
-            refuse(&NOT_OF_BASIC, "with kind = \"basic\", whose passwords come in Authorization alone");
+        Some(Kind::Jwt) => {
+            let jwt = jwt(section);
+            let algorithm = jwt.algorithm;
+            AuthKind::Jwt(jwt, KeySource::File(path(Some(FileKind::Jwt(algorithm)))))
         }
-        Some(Kind::Certificate) => {
-            refuse(&NOT_OF_CERTIFICATE, "with kind = \"certificate\", which is checked by client_ca of a listener");
-        }
-        Some(Kind::Tokens | Kind::Jwt) | None => {}
+        Some(Kind::Basic) => AuthKind::Basic(path(Some(FileKind::Basic))),
+        Some(Kind::Tokens) => AuthKind::Tokens(path(Some(FileKind::Tokens))),
+        Some(Kind::Http | Kind::Certificate) | None => AuthKind::Tokens(path(None)),
     }
+}
+
+/// The server that is asked.
+fn server(section: &Section<'_>, base_dir: &Path, keys: &DialKeys) -> (AuthServer, RawDial) {
+    let mut raw = dial(section, base_dir, keys);
+    if section.get("answer_timeout").is_none() {
+        raw.settings.connect_timeout = TIMEOUT;
+    }
+    (AuthServer { dial: raw.settings.clone(), shown: raw.shown.clone() }, raw)
+}
+
+/// Signed tokens whose keys are at a URL.
+fn issued(section: &Section<'_>, server: AuthServer) -> AuthKind {
+    let mut jwks = JwksSettings::new(server);
+    section.read("refresh_interval", &mut jwks.refresh_interval, |value| {
+        let interval = value.duration()?;
+        if interval < REFRESH_MIN {
+            value.mistake("is too short: write \"1s\" or more");
+            return None;
+        }
+        Some(interval)
+    });
+    section.read("stale_for", &mut jwks.stale_for, |v| v.duration());
+    AuthKind::Jwt(jwt(section), KeySource::Url(Box::new(jwks)))
+}
+
+/// A service that is asked who a client is.
+fn callout(section: &Section<'_>, server: AuthServer) -> AuthKind {
+    let mut callout = CalloutSettings::new(server);
+    if let Some(value) = section.get("forward_headers") {
+        callout.forward_headers = header_names(&value, false).into_iter().map(|(name, _)| name).collect();
+    }
+    section.read("claims", &mut callout.claims, |v| some_texts(&v));
+    section.read("max_requests", &mut callout.max_requests, |v| v.integer(1..=1024));
+    section.read("cache_for", &mut callout.cache_for, |v| v.duration_or_off().map(Option::unwrap_or_default));
+    AuthKind::Http(Box::new(callout))
 }
 
 fn auth_name(value: &Value<'_>) -> Option<String> {
@@ -200,7 +309,8 @@ fn places(section: &Section<'_>) -> Places {
         }
         Some(Some(text.value))
     });
-    let is_elsewhere = ["cookie", "query"].iter().any(|key| section.get(key).is_some()) || places.subprotocol;
+    let is_elsewhere =
+        ["cookie", "query", "forward_headers"].iter().any(|key| section.get(key).is_some()) || places.subprotocol;
     if let (false, false, Some(value)) = (places.authorization, is_elsewhere, section.get("authorization")) {
         value.mistake(
             "is false, and no other place is on, so nobody could get in: write cookie, query or subprotocol too",
@@ -210,8 +320,7 @@ fn places(section: &Section<'_>) -> Places {
 }
 
 /// A file that can be read and holds what it has to.
-fn check_file(value: &Value<'_>, kind: &AuthKind, text: &Text) {
-    let Some((kind, path)) = kind.file() else { return };
+fn check_file(value: &Value<'_>, kind: FileKind, path: &Path, text: &Text) {
     let shown = if text.value == text.written { path.display().to_string() } else { text.written.clone() };
     match auth::read(kind, path) {
         Err(error) => value.mistake(format_args!("names {shown:?}, {error}")),

@@ -1,4 +1,4 @@
-//! The keys of servers that links and relays dial.
+//! The keys of servers that links, relays and `[[auth]]`s dial.
 
 use std::net::IpAddr;
 use std::path::Path;
@@ -46,7 +46,7 @@ fn nowhere() -> Url {
     Url { protocol: Protocol::WebSocket, secure: false, host, port: 80, user: None, path_and_query }
 }
 
-/// Reads the keys that a link and a relay have in common.
+/// Reads the keys that all have in common.
 pub(super) fn dial(section: &Section<'_>, base_dir: &Path, keys: &DialKeys) -> RawDial {
     let mut raw = RawDial {
         settings: DialSettings::new(nowhere()),
@@ -60,7 +60,7 @@ pub(super) fn dial(section: &Section<'_>, base_dir: &Path, keys: &DialKeys) -> R
         ca_at: None,
         server_name_at: None,
     };
-    if let Some(value) = section.require("url") {
+    if let Some(value) = section.require(keys.url) {
         raw.url_at = value.at();
         if let Some(text) = value.text()
             && let Some((url, path)) = dialled_url(&value, &text, keys, &mut raw.parameters)
@@ -79,11 +79,13 @@ pub(super) fn dial(section: &Section<'_>, base_dir: &Path, keys: &DialKeys) -> R
         raw.settings.headers = raw.headers.iter().map(|header| (header.name.clone(), header.value.clone())).collect();
         raw.settings.secrets.extend(raw.headers.iter_mut().flat_map(|header| std::mem::take(&mut header.secrets)));
     }
-    if let Some(value) = section.get("origin") {
+    if keys.protocol == Protocol::WebSocket
+        && let Some(value) = section.get("origin")
+    {
         raw.origin_at = Some(value.at());
         raw.settings.origin = own_origin(&value);
     }
-    section.read("connect_timeout", &mut raw.settings.connect_timeout, |v| v.duration());
+    section.read(keys.timeout, &mut raw.settings.connect_timeout, |v| v.duration());
     section.read("proxy", &mut raw.settings.proxy, |v| proxy(&v));
     if let Some(value) = section.get("tls") {
         raw.tls_at = Some(value.at());
@@ -102,23 +104,33 @@ fn dialled_url(
     keys: &DialKeys,
     parameters: &mut Vec<String>,
 ) -> Option<(Url, PathTemplate<String>)> {
-    let parsed = url::parse_template(&text.value, |name| {
-        if !keys.of_relay {
-            return Err("a link has no parameters (write the value, or a brace as '%7B' or '%7D')".into());
-        }
-        parameters.push(name.to_owned());
-        Ok(name.to_owned())
-    });
+    let parsed = match keys.protocol {
+        Protocol::Http => url::parse_as(Protocol::Http, &text.value).map(|url| {
+            let path = PathTemplate::fixed(&url.path_and_query);
+            (url, path)
+        }),
+        Protocol::WebSocket => url::parse_template(&text.value, |name| {
+            if !keys.of_relay {
+                return Err("a link has no parameters (write the value, or a brace as '%7B' or '%7D')".into());
+            }
+            parameters.push(name.to_owned());
+            Ok(name.to_owned())
+        }),
+    };
+    let (server, example) = match keys.protocol {
+        Protocol::Http => ("an HTTP server", "https://login.example/wsgate"),
+        Protocol::WebSocket => ("a WebSocket server", "wss://plc.example:8443/ws"),
+    };
     let written = url::without_user(&text.written);
     match parsed {
         Ok(parsed) => return Some(parsed),
         Err(problem) if text.value == text.written => {
-            value.mistake(format_args!("is {written:?}, which is no URL of a WebSocket server: {problem}"));
+            value.mistake(format_args!("is {written:?}, which is no URL of {server}: {problem}"));
         }
         // What is wrong may quote the value of a variable.
         Err(_) => value.mistake(format_args!(
-            "is {written:?}, which is no URL of a WebSocket server once its variables are replaced: check them; it must \
-             look like \"wss://plc.example:8443/ws\""
+            "is {written:?}, which is no URL of {server} once its variables are replaced: check them; it must look like \
+             {example:?}"
         )),
     }
     None
@@ -132,7 +144,7 @@ fn shown(url: &Url, text: &Text) -> String {
     }
     let behind_scheme = text.written.split_once("://").map_or("", |(_, rest)| rest);
     let written_path = behind_scheme.find(['/', '?']).map(|at| &behind_scheme[at..]);
-    let scheme = if url.secure { "wss" } else { "ws" };
+    let scheme = url.protocol.scheme(url.secure);
     let path = match written_path {
         Some(path) => path,
         None if url.path_and_query == "/" => "",

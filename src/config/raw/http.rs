@@ -98,11 +98,11 @@ fn header_value(name: &str, value: &Value<'_>, base_dir: &Path, keys: &DialKeys)
     }
 }
 
-/// The names of headers that a relay passes on, each with its place.
-pub(super) fn header_names(value: &Value<'_>) -> Vec<(String, usize)> {
+/// The names of headers that a relay passes on, or that a service is told, each with its place.
+pub(super) fn header_names(value: &Value<'_>, of_relay: bool) -> Vec<(String, usize)> {
     let mut names: Vec<(String, usize)> = Vec::new();
     for text in value.words().unwrap_or_default() {
-        if let Some(problem) = header_problem(&text.value, true) {
+        if let Some(problem) = header_problem(&text.value, of_relay) {
             value.mistake_at(text.at, format_args!("has {:?}, which {problem}", text.written));
         } else if names.iter().any(|(name, _)| name.eq_ignore_ascii_case(&text.value)) {
             value.mistake_at(text.at, format_args!("has {:?} twice: remove one", text.written));

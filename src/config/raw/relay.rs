@@ -38,7 +38,7 @@ pub(super) fn relay(section: &Section<'_>, base_dir: &Path) -> RawRelay {
     let mut settings = RelaySettings::new(dial.settings.url.clone());
     settings.dial = dial.settings.clone();
     settings.shown = dial.shown.clone();
-    let forward_headers = section.get("forward_headers").map(|v| header_names(&v)).unwrap_or_default();
+    let forward_headers = section.get("forward_headers").map(|v| header_names(&v, true)).unwrap_or_default();
     settings.forward_headers = forward_headers.iter().map(|(name, _)| name.clone()).collect();
     section.read("forward_query", &mut settings.forward_query, |v| v.boolean());
     section.read("hold", &mut settings.hold, |v| v.duration_or_off());

@@ -1,15 +1,22 @@
 //! The names of `[[auth]]` tables, and what endpoints say about authentication.
 
+use std::net::IpAddr;
+use std::time::Duration;
+
 use crate::config::mistake::Report;
 use crate::config::raw::Raw;
 use crate::config::raw::auth::RawAuth;
 use crate::config::raw::endpoint::RawEndpoint;
 use crate::config::section::nearest;
-use crate::config::settings::{AuthId, AuthKind};
+use crate::config::settings::{AuthId, AuthKind, KeySource};
 use crate::config::text::Text;
+use crate::config::units::write_duration;
+
+use super::dial;
 
 /// Each has a name of its own, and an endpoint that asks for it.
 pub(super) fn check(raw: &Raw, report: &Report<'_>) {
+    raw.auths.iter().for_each(|auth| check_server(auth, raw.gateway.handshake_timeout, report));
     for (i, auth) in raw.auths.iter().enumerate().filter(|(_, auth)| auth.valid) {
         let name = &auth.settings.name;
         let same = raw.auths[..i].iter().find(|earlier| earlier.valid && earlier.settings.name == *name);
@@ -25,6 +32,53 @@ pub(super) fn check(raw: &Raw, report: &Report<'_>) {
                 format!("no endpoint asks for {name:?}: write auth = [{name:?}] under the [[endpoint]] that is to be guarded"),
             );
         }
+    }
+}
+
+/// The server that an `[[auth]]` asks, if it does.
+fn check_server(auth: &RawAuth, handshake_timeout: Duration, report: &Report<'_>) {
+    let Some(dial) = &auth.dial else { return };
+    dial::check("[[auth]]", dial, report);
+    let timeout = dial.settings.connect_timeout;
+    if let (Some(at), AuthKind::Http(_), true) =
+        (auth.answer_timeout_at, &auth.settings.kind, timeout > handshake_timeout)
+    {
+        let [timeout, handshake_timeout] = [timeout, handshake_timeout].map(write_duration);
+        report.warning(
+            at,
+            format!(
+                "\"answer_timeout\" in [[auth]] is {timeout}, but clients wait no longer than handshake_timeout in [gateway], \
+                 which is {handshake_timeout}: lower the one, or raise the other"
+            ),
+        );
+    }
+    if let AuthKind::Jwt(_, KeySource::Url(jwks)) = &auth.settings.kind
+        && jwks.stale_for < jwks.refresh_interval
+    {
+        let [stale_for, interval] = [jwks.stale_for, jwks.refresh_interval].map(write_duration);
+        report.mistake(
+            auth.stale_for_at.unwrap_or(auth.name_at),
+            format!(
+                "\"stale_for\" in [[auth]] is {stale_for}, but the keys are loaded only every {interval} \
+                 (refresh_interval): raise the one, or lower the other"
+            ),
+        );
+    }
+    let is_here = |host: &str| {
+        host.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok_and(|ip| ip.to_canonical().is_loopback())
+    };
+    if dial.url().is_some_and(|url| !url.secure && !is_here(&url.host)) {
+        let what = match auth.settings.kind {
+            AuthKind::Http(_) => "read the credentials of clients and let anybody in",
+            _ => "give wsgate keys of its own and let anybody in",
+        };
+        report.warning(
+            dial.url_at,
+            format!(
+                "anyone on the network path to this http:// URL of {:?} can {what}: use https://",
+                auth.settings.name
+            ),
+        );
     }
 }
 

@@ -1,4 +1,4 @@
-//! What links and relays dial.
+//! What links, relays and `[[auth]]`s dial.
 
 use crate::config::mistake::Report;
 use crate::config::raw::dial::RawDial;
@@ -9,7 +9,9 @@ pub(super) fn check(table: &str, dial: &RawDial, report: &Report<'_>) {
     if let (Some(at), Some(url)) = (dial.tls_at, dial.url())
         && !url.secure
     {
-        report.mistake(at, format!("\"tls\" in {table} has no meaning for a ws:// URL: remove it, or write wss://"));
+        let [plain, secure] = [false, true].map(|secure| url.protocol.scheme(secure));
+        let advice = format!("remove it, or write {secure}://");
+        report.mistake(at, format!("\"tls\" in {table} has no meaning for a {plain}:// URL: {advice}"));
     }
     if !tls.verify {
         let unused = [("ca", dial.ca_at), ("server_name", dial.server_name_at)];

@@ -15,7 +15,7 @@ mod relay;
 mod route;
 
 pub use addresses::{AddressRules, AddressSource, ClientAddress};
-pub use auth::{AuthId, AuthKind, AuthSettings};
+pub use auth::{AuthId, AuthKind, AuthServer, AuthSettings, CalloutSettings, JwksSettings, KeySource};
 pub use dial::{DialSettings, DialTls, Proxy};
 pub use endpoint::{
     AtCapacity, EndpointSettings, IdentityLimit, Origins, RateSettings, Refuse, Welcome, WhenIdentityFull, WhenOver,

@@ -1,0 +1,87 @@
+//! Who a client is that asks to be let in: what `authenticate.rs` is told of it and of the gateway, and what comes of its
+//! refusals.
+
+use std::net::IpAddr;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::authenticators::Attempt;
+use crate::client::admission::Admission;
+use crate::client::authenticate::{self, Access, Denied, authenticate};
+use crate::client::rejection::{LastWords, Rejection, Why, refused, unauthorized};
+use crate::config::EndpointSettings;
+use crate::connection::handshake::Stream;
+use crate::dial::CancelToken;
+use crate::http::refusal::Refusal;
+use crate::http::request::Request;
+use crate::shared::Shared;
+use crate::shared::refused::Cause;
+
+/// Whoever sends a request, by its connection, the head of its request and its address.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Requester<'a> {
+    pub(super) stream: &'a Stream,
+    pub(super) head: &'a [u8],
+    pub(super) request: &'a Request<'a>,
+    pub(super) address: Option<IpAddr>,
+}
+
+/// Who sends a request, if its endpoint asks, unless its address has sent too many wrong credentials.
+pub(super) fn identify(
+    shared: &Shared,
+    admission: &Admission<'_>,
+    requester: &Requester<'_>,
+    deadline: Instant,
+) -> Result<Access, Rejection> {
+    let Requester { stream, head, request, address } = *requester;
+    let endpoint = &shared.endpoints[admission.room.endpoint()];
+    if endpoint.settings.auth.is_empty() {
+        return Ok(Access::of_anybody());
+    }
+    let is_heard = || not_locked_out(shared, address);
+    is_heard().map_err(refused)?;
+    let takes_certificates = authenticate::takes_certificates(&shared.auths, &endpoint.settings);
+    let certificate = takes_certificates.then(|| stream.client_certificate()).flatten();
+    let attempt = Attempt {
+        head,
+        request,
+        certificate: certificate.as_ref(),
+        address,
+        endpoint: endpoint.settings.path.as_str(),
+        path: &shared.routes.show(&admission.room).to_string(),
+        deadline,
+        cancel: &until_nobody_waits(shared, stream, &endpoint.settings),
+        is_heard: &is_heard,
+        has_failed: &|| shared.failures.count(address, Instant::now()),
+        has_left: &|| stream.socket.wait_hung_up(Duration::ZERO),
+    };
+    authenticate(&shared.auths, &endpoint.settings, &attempt).map_err(|denied| match denied {
+        Denied::Refused(refusal) => unauthorized(shared, admission, request, endpoint, refusal),
+        Denied::Gone => {
+            let why = Why::Gone("it left while its credentials waited to be checked".to_owned());
+            Rejection { why, last_words: LastWords::None }
+        }
+    })
+}
+
+/// What ends the wait for a service that is asked who a client is: the stop, or that the client has left.
+fn until_nobody_waits(shared: &Shared, stream: &Stream, endpoint: &EndpointSettings) -> CancelToken {
+    if !authenticate::asks_a_service(&shared.auths, endpoint) {
+        return CancelToken::default();
+    }
+    let token = shared.until_stop();
+    match stream.socket.as_fd().try_clone_to_owned() {
+        Ok(socket) => token.until_hung_up(Arc::new(socket)),
+        // It waits as long as for any other.
+        Err(_) => token,
+    }
+}
+
+/// Whether a credential from this address is looked at.
+fn not_locked_out(shared: &Shared, address: Option<IpAddr>) -> Result<(), Refusal> {
+    let Some(seconds) = shared.failures.locked_out(address, Instant::now()) else { return Ok(()) };
+    shared.refused.count(Cause::FailedCredentials);
+    let refusal = Refusal::new(429, "there were too many wrong credentials from this address");
+    Err(refusal.with_retry_after(seconds).with_advice("see \"failed_credentials\" in [gateway]".to_owned()))
+}
