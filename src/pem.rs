@@ -24,6 +24,8 @@ pub enum PemError {
     Expired(String),
     /// No other certificate in the file is that of the issuer of the first.
     NoIssuer(String),
+    /// The certificate of this issuer of the first is not good any more since then.
+    ExpiredIssuer(String, String),
     /// There is no revocation list in it.
     NoList,
     /// What stands between the lines of a revocation list is none.
@@ -109,17 +111,25 @@ pub fn check_pair(certificates: &[X509], key: &PKey<Private>) -> Result<(), PemE
 /// Whether clients will get on with a server that shows these certificates, the first as its own.
 pub fn check_server(chain: &[X509]) -> Result<(), PemError> {
     let [own, others @ ..] = chain else { return Err(PemError::NoCertificate) };
-    if Asn1Time::days_from_now(0).is_ok_and(|now| own.not_after() < now) {
+    let is_over = |one: &X509| Asn1Time::days_from_now(0).is_ok_and(|now| one.not_after() < now);
+    if is_over(own) {
         return Err(PemError::Expired(own.not_after().to_string()));
     }
     let has_issued = |other: &X509| {
         other.issued(own) == X509VerifyResult::OK
             && other.public_key().is_ok_and(|key| own.verify(&key).unwrap_or(false))
     };
-    if others.is_empty() || has_issued(own) || others.iter().any(has_issued) {
+    if others.is_empty() || has_issued(own) {
         return Ok(());
     }
-    Err(PemError::NoIssuer(name(own.issuer_name())))
+    let issuers: Vec<&X509> = others.iter().filter(|other| has_issued(other)).collect();
+    match issuers.first() {
+        None => Err(PemError::NoIssuer(name(own.issuer_name()))),
+        Some(first) if issuers.iter().all(|issuer| is_over(issuer)) => {
+            Err(PemError::ExpiredIssuer(name(own.issuer_name()), first.not_after().to_string()))
+        }
+        Some(_) => Ok(()),
+    }
 }
 
 /// The name of the issuer of a certificate that stands alone, if other clients than browsers probably miss the
@@ -178,7 +188,9 @@ fn reason(error: &ErrorStack) -> String {
 impl fmt::Display for PemError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            PemError::NoCertificate => f.write_str("holds no certificate in PEM form: check that it is the right file"),
+            PemError::NoCertificate => f.write_str(
+                "holds no certificate in PEM form: check that it is the right file (openssl x509 -inform DER converts one)",
+            ),
             PemError::BadCertificate(error) => {
                 write!(f, "holds a certificate that cannot be read ({}): copy the file again", reason(error))
             }
@@ -190,13 +202,20 @@ impl fmt::Display for PemError {
                 "holds certificates behind the server's own, but not that of its issuer {issuer:?}: put the \
                  intermediate certificate of that name second"
             ),
+            PemError::ExpiredIssuer(issuer, end) => write!(
+                f,
+                "holds a certificate of the server's issuer {issuer:?} that expired on {end}: put the renewed one of that name \
+                 second"
+            ),
             PemError::NoList => {
                 f.write_str("holds no revocation list in PEM form: check that it is the right file (openssl crl -inform DER converts one)")
             }
             PemError::BadList(error) => {
                 write!(f, "holds a revocation list that cannot be read ({}): copy the file again", reason(error))
             }
-            PemError::NoKey => f.write_str("holds no private key in PEM form: check that it is the right file"),
+            PemError::NoKey => f.write_str(
+                "holds no private key in PEM form: check that it is the right file (openssl pkey -inform DER converts one)",
+            ),
             PemError::BadKey(error) => {
                 write!(f, "holds a private key that cannot be read ({}): copy the file again", reason(error))
             }
@@ -258,6 +277,9 @@ mod tests {
         let damaged = certificate.replacen("MII", "MIJ", 1).replacen("M", "N", 3);
         assert_eq!(checked(&certificate, &key), Ok(()));
         assert_eq!(checked(&format!("{certificate}{other}"), &key), Ok(()));
+        // All in one file, as some programs want it.
+        let all = format!("{certificate}{key}a comment\n{other}");
+        assert!(checked(&all, &all) == Ok(()) && certificates(all.as_bytes()).unwrap().len() == 2);
         for (certificate, key, beginning) in [
             ("", &*key, "holds no certificate in PEM form"),
             (&key, &key, "holds no certificate in PEM form"),

@@ -60,6 +60,13 @@ impl Authority {
         Authority(CertifiedIssuer::signed_by(authority_named(name), key, &self.0).unwrap())
     }
 
+    /// One whose certificate is over, signed by this one.
+    fn expired_intermediate(&self, name: &str) -> Authority {
+        let mut parameters = authority_named(name);
+        parameters.not_after = date_time_ymd(2021, 1, 1);
+        Authority(CertifiedIssuer::signed_by(parameters, KeyPair::generate().unwrap(), &self.0).unwrap())
+    }
+
     pub(crate) fn pem(&self) -> String {
         self.0.pem()
     }
@@ -372,6 +379,8 @@ fn s13_files_that_clients_would_not_get_on_with_are_no_start() {
     root.issue(&path, "good", named("gate"), "");
     middle.issue(&path, "lonely", named("gate"), &root.pem());
     middle.issue(&path, "foreign", named("gate"), &other.pem());
+    let over = root.expired_intermediate("over");
+    over.issue(&path, "of-over", named("gate"), &over.pem());
     let mut expired = named("gate");
     expired.not_after = date_time_ymd(2021, 1, 1);
     root.issue(&path, "expired", expired, &root.pem());
@@ -393,6 +402,7 @@ fn s13_files_that_clients_would_not_get_on_with_are_no_start() {
             "not that of its issuer \"CN=middle\": put the intermediate certificate of that name second",
         ),
         (of("foreign"), "6:15", "not that of its issuer \"CN=middle\""),
+        (of("of-over"), "6:15", "issuer \"CN=over\" that expired on Jan  1 00:00:00 2021 GMT: put the renewed one"),
         (with_key("locked"), "7:15", "holds an encrypted private key, and wsgate asks for no passphrase: write a copy"),
         (
             with_key("lonely"),
@@ -423,7 +433,7 @@ fn s13_files_that_clients_would_not_get_on_with_are_no_start() {
         assert!(said.starts_with(&format!("wsgate.toml:{place}: ")) && said.contains(words), "{tls}: {said}");
         assert!(said.ends_with("\n1 mistake found\n"), "{tls}: {said}");
     }
-    measured("S13", "16 of 16 exit with 78");
+    measured("S13", "17 of 17 exit with 78");
 }
 
 /// The same key with a passphrase.
@@ -455,6 +465,8 @@ fn s13_at_a_reload_the_old_files_stay_in_force() {
     let [new, new_key] = issue(&root, "new", |_| {}, "");
     let [expired, expired_key] = issue(&root, "expired", |p| p.not_after = date_time_ymd(2021, 1, 1), "");
     let [lonely, lonely_key] = issue(&middle, "lonely", |_| {}, &root.pem());
+    let over = root.expired_intermediate("over");
+    let [of_over, of_over_key] = issue(&over, "of-over", |_| {}, &over.pem());
     let [foreign, foreign_key] = issue(&middle, "foreign", |_| {}, &other.pem());
     let list = root.revoke(&[], 4000);
     let half = list.as_bytes()[..list.len() / 2].to_vec();
@@ -469,6 +481,10 @@ fn s13_at_a_reload_the_old_files_stay_in_force() {
         (
             pair(&lonely, &lonely_key),
             "'cert.pem' holds certificates behind the server's own, but not that of its issuer \"CN=middle\"",
+        ),
+        (
+            pair(&of_over, &of_over_key),
+            "'cert.pem' holds a certificate of the server's issuer \"CN=over\" that expired on",
         ),
         (
             pair(&foreign, &foreign_key),
