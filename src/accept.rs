@@ -155,7 +155,7 @@ fn admit(
         Err(error) => return Err((socket, No::at_capacity(Cause::System, error.to_string()))),
     };
     let (handshake, given_way) = shared.handshakes.enter(address, &socket);
-    let incoming = Incoming {
+    let incoming = Box::new(Incoming {
         id,
         stream: Stream::new(socket, listener.tls.clone()),
         address,
@@ -167,7 +167,7 @@ fn admit(
         is_named: false,
         connection,
         handshake: Some(handshake),
-    };
+    });
     let (name, stack, of_thread) = (format!("client {id}"), shared.settings.gateway.client_stack, Arc::clone(shared));
     match spawn_client(name, stack, incoming, move |incoming| client::run(&of_thread, incoming)) {
         Ok(()) => Ok(given_way),

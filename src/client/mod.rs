@@ -31,7 +31,7 @@ use crate::shared::registry::Client;
 use crate::system::thread::spawn_client;
 
 /// Runs the whole life of a client.
-pub fn run(shared: &Arc<Shared>, incoming: Incoming) {
+pub fn run(shared: &Arc<Shared>, incoming: Box<Incoming>) {
     match open::open(shared, incoming) {
         Some(admitted) if has_left_something(&admitted) => go_on_in_fresh_thread(shared, admitted),
         Some(admitted) => live(shared, admitted, take_in),
@@ -51,11 +51,17 @@ fn has_left_something(admitted: &Admitted) -> bool {
 fn go_on_in_fresh_thread(shared: &Arc<Shared>, admitted: Admitted) {
     let name = format!("client {}", admitted.registration.client().id());
     let (stack, of_thread) = (shared.settings.gateway.client_stack, Arc::clone(shared));
-    let go_on = move |admitted| live(&of_thread, admitted, take_in);
+    let go_on = move |admitted| live(&of_thread, unboxed(admitted), take_in);
     // Where the system has no further thread, this one goes on.
-    if let Err((_, admitted)) = spawn_client(name, stack, admitted, go_on) {
-        live(shared, admitted, take_in);
+    if let Err((_, admitted)) = spawn_client(name, stack, Box::new(admitted), go_on) {
+        live(shared, unboxed(admitted), take_in);
     }
+}
+
+/// What is in a box.
+#[expect(clippy::boxed_local, reason = "the box ends here: moved out where it is, it would end with whoever had it")]
+fn unboxed<T>(boxed: Box<T>) -> T {
+    *boxed
 }
 
 /// What a client's messages came to: how many there were, and how many of them went nowhere.

@@ -118,21 +118,22 @@ struct Granted<'a> {
 /// Opens a connection within the handshake timeout, or logs why not and ends it. Apart from its caller, on whose stack
 /// its own would lie from then on.
 #[inline(never)]
-pub fn open(shared: &Arc<Shared>, mut incoming: Incoming) -> Option<Admitted> {
+pub fn open(shared: &Arc<Shared>, mut incoming: Box<Incoming>) -> Option<Admitted> {
     let deadline = Instant::now() + shared.settings.gateway.handshake_timeout;
     let opened = match hear(shared, &mut incoming, deadline) {
         Ok(Head { bytes, behind }) => match judge(shared, &mut incoming, &bytes, deadline) {
-            Ok(granted) => return enter(shared, incoming, granted, behind),
+            Ok(granted) => return enter(shared, *incoming, granted, behind),
             Err(rejection) => rejection,
         },
         Err(rejection) => rejection,
     };
-    reject(incoming, opened);
+    reject(*incoming, opened);
     None
 }
 
 /// Reads what a peer has to say first: whose connection it is, if it is a proxy that says so before all else, and a
 /// request.
+#[inline(never)]
 fn hear(shared: &Shared, incoming: &mut Incoming, deadline: Instant) -> Result<Head, Rejection> {
     if incoming.listener.client_address == ClientAddress::ProxyProtocol {
         match incoming.stream.read_proxy_header(deadline) {
@@ -190,6 +191,7 @@ fn shown(address: Option<IpAddr>) -> String {
 }
 
 /// Finds out whether a request is let in, and takes its place; a relay's upstream is reached here.
+#[inline(never)]
 fn judge<'a>(
     shared: &Arc<Shared>,
     incoming: &mut Incoming,
@@ -256,6 +258,7 @@ fn replaced() -> Refusal {
 
 /// Says the last words, logs why, and gives the peer time to read them. In this order: whoever looks for the reason
 /// finds it at once.
+#[inline(never)]
 fn reject(mut incoming: Incoming, Rejection { why, last_words }: Rejection) {
     let is_said = matches!(&last_words, LastWords::Answer(answer) if incoming.stream.write(answer).is_ok());
     let (id, from) = (incoming.id, &incoming.from);
@@ -324,6 +327,7 @@ fn take_place(
 }
 
 /// Makes a client of an admitted connection and has it join its room.
+#[inline(never)]
 fn enter(shared: &Arc<Shared>, incoming: Incoming, granted: Granted<'_>, behind: Vec<u8>) -> Option<Admitted> {
     let Granted { admission, asked, place, reached } = granted;
     let endpoint = &shared.endpoints[admission.room.endpoint()];

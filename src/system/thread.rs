@@ -29,16 +29,17 @@ pub fn spawn_vital(name: &str, body: impl FnOnce() + Send + 'static) -> io::Resu
     })
 }
 
-/// Starts a client's thread, which does `body` with `work`.
+/// Starts a client's thread, which does `body` with `work`. The work is in a box: moved from call to call, it would lie
+/// on the client's stack several times.
 ///
 /// # Errors
 /// A normal event: the system has no more threads to give. The work comes back.
 pub fn spawn_client<T: Send + 'static>(
     name: String,
     stack: usize,
-    work: T,
-    body: impl FnOnce(T) + Send + 'static,
-) -> Result<(), (io::Error, T)> {
+    work: Box<T>,
+    body: impl FnOnce(Box<T>) + Send + 'static,
+) -> Result<(), (io::Error, Box<T>)> {
     // A closure whose thread does not start is lost with all that it owns, so the work is handed over beside it.
     let handover = Arc::new(Mutex::new(Some(work)));
     let handed = Arc::clone(&handover);
