@@ -170,7 +170,8 @@ fn decoded(text: &str) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-fn is_bearer(subprotocol: &str) -> bool {
+/// Whether a subprotocol is where a token stands, as far as its name says; such a one is never agreed to.
+pub fn is_bearer(subprotocol: &str) -> bool {
     subprotocol.get(..BEARER_SUBPROTOCOL.len()).is_some_and(|start| start.eq_ignore_ascii_case(BEARER_SUBPROTOCOL))
 }
 

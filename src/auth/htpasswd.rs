@@ -76,7 +76,10 @@ impl Passwords {
             let wrong = |problem: String| LineError { line: Some(index + 1), problem };
             let (user, hash) = line.split_once(':').ok_or_else(|| wrong(format!("it is not USER:HASH: {REMEDY}")))?;
             if !is_name(user) {
-                return Err(wrong("the user is empty, longer than 256 bytes, or has a control character".to_owned()));
+                return Err(wrong(
+                    "the user is empty, longer than 256 bytes, or has a control character: write another one"
+                        .to_owned(),
+                ));
             }
             let hashed = Hashed::parse(hash).map_err(wrong)?;
             first.get_or_insert_with(|| hashed.clone());

@@ -113,7 +113,9 @@ impl KeySet {
         keys.retain(|key| algorithm.is_none_or(|wanted| key.algorithm == wanted));
         match keys.len() {
             0 => Err(wrong(
-                "it has no key for the signatures HS256, RS256, ES256 or EdDSA, or not for \"algorithm\"".to_owned(),
+                "it has no key for the signatures HS256, RS256, ES256 or EdDSA, or not for \"algorithm\": check that it \
+                 is the file of the issuer"
+                    .to_owned(),
             )),
             1..=KEYS_MAX => Ok(KeySet(keys)),
             count => Err(wrong(format!("it has {count} keys, and {KEYS_MAX} are allowed: remove old ones"))),
@@ -168,14 +170,17 @@ impl Key {
     fn public(key: PKey<Public>, kid: Option<String>) -> Result<Key, String> {
         let algorithm = match key.id() {
             Id::RSA if key.bits() < RSA_BITS_MIN => {
-                return Err(format!("an RSA key of {} bits is too short, {RSA_BITS_MIN} are needed", key.bits()));
+                return Err(format!(
+                    "an RSA key of {} bits is too short, {RSA_BITS_MIN} are needed: the issuer has to make a new one",
+                    key.bits()
+                ));
             }
             Id::RSA => Algorithm::Rs256,
             Id::ED25519 => Algorithm::EdDsa,
             Id::EC if key.ec_key().is_ok_and(|key| key.group().curve_name() == Some(Nid::X9_62_PRIME256V1)) => {
                 Algorithm::Es256
             }
-            _ => return Err("a key is none for RS256, ES256 (P-256) or EdDSA (Ed25519)".to_owned()),
+            _ => return Err("a key is none for RS256, ES256 (P-256) or EdDSA (Ed25519): remove it".to_owned()),
         };
         let der = key.public_key_to_der().map_err(|_| "a key cannot be read: copy the file again".to_owned())?;
         Ok(Key { kid, algorithm, digest: sha256(&der), material: Material::Public(key) })
@@ -214,7 +219,7 @@ impl Key {
 
 fn of_secret(text: &str) -> Result<Key, String> {
     if text.contains(['\r', '\n']) {
-        return Err("a secret is one line of text".to_owned());
+        return Err("a secret is one line of text: make one with 'openssl rand -hex 32'".to_owned());
     }
     Key::secret(text.as_bytes(), None)
 }
@@ -233,7 +238,7 @@ fn of_pem(text: &str) -> Result<Vec<Key>, String> {
                 let advice = "wsgate needs the public key: 'openssl pkey -in PRIVATE -pubout -out PUBLIC'";
                 return Err(format!("it has a private key, which the issuer alone should have; {advice}"));
             }
-            _ => return Err(format!("it has PEM of the kind {label:.40?}, which is no public key")),
+            _ => return Err(format!("it has PEM of the kind {label:.40?}, which is no public key: remove it")),
         };
         keys.push(Key::public(key.map_err(|_| "a key in it cannot be read: copy the file again".to_owned())?, None)?);
     }
@@ -245,7 +250,7 @@ fn of_pem(text: &str) -> Result<Vec<Key>, String> {
 fn of_jwks(text: &str) -> Result<Vec<Key>, String> {
     let mut keys = Vec::new();
     for (index, entry) in entries(text)?.iter().enumerate() {
-        let key = entry.as_object().ok_or_else(|| "a key is no object".to_owned()).and_then(of_jwk);
+        let key = entry.as_object().ok_or_else(|| "it is no object: copy the file again".to_owned()).and_then(of_jwk);
         keys.extend(key.map_err(|problem| format!("key {} of the set: {problem}", index + 1))?);
     }
     Ok(keys)
@@ -257,9 +262,13 @@ fn entries(text: &str) -> Result<Vec<Value>, String> {
         .map_err(|error| format!("it is no JSON: line {}, column {} (is it whole?)", error.line(), error.column()))?;
     match set.remove("keys") {
         Some(Value::Array(entries)) => Ok(entries),
-        Some(_) => Err("\"keys\" of a JWK set is a list".to_owned()),
+        Some(_) => Err("\"keys\" of a JWK set is a list: copy the file again".to_owned()),
         None if set.contains_key("kty") => Ok(vec![Value::Object(set)]),
-        None => Err("it is JSON, but no JWK set: \"keys\" is missing".to_owned()),
+        None => {
+            let problem =
+                "it is JSON, but no JWK set: \"keys\" is missing (take what is at the jwks_uri of the issuer)";
+            Err(problem.to_owned())
+        }
     }
 }
 
@@ -268,7 +277,7 @@ fn of_jwk(jwk: &Map<String, Value>) -> Result<Option<Key>, String> {
     let text = |name: &str| jwk.get(name).and_then(Value::as_str);
     let bytes = |name: &str| {
         let value = text(name).and_then(|value| data_encoding::BASE64URL_NOPAD.decode(value.as_bytes()).ok());
-        value.ok_or_else(|| format!("{name:?} is missing, or no base64url"))
+        value.ok_or_else(|| format!("{name:?} is missing, or no base64url: copy the file again"))
     };
     let algorithm = match (text("kty"), text("crv")) {
         (Some("oct"), _) => Algorithm::Hs256,
@@ -280,6 +289,9 @@ fn of_jwk(jwk: &Map<String, Value>) -> Result<Option<Key>, String> {
     let is_other = text("alg").is_some_and(|name| Algorithm::of_name(name) != Some(algorithm));
     if is_other || text("use").is_some_and(|purpose| purpose != "sig") {
         return Ok(None);
+    }
+    if algorithm != Algorithm::Hs256 && jwk.contains_key("d") {
+        return Err("it is a private key, which the issuer alone should have: wsgate needs the public key".to_owned());
     }
     let kid = text("kid").map(str::to_owned);
     let unreadable = |_| "it cannot be read: copy the file again".to_owned();

@@ -34,7 +34,9 @@ impl Tokens {
             let digest = digest_of_hex(hex.trim()).ok_or_else(|| wrong(NO_LINE))?;
             let name = name.trim();
             if !is_name(name) {
-                return Err(wrong("the name is empty, longer than 256 bytes, or has a control character"));
+                return Err(wrong(
+                    "the name is empty, longer than 256 bytes, or has a control character: write another one",
+                ));
             }
             match names.insert(digest, name.into()) {
                 Some(other) if &*other != name => {

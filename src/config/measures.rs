@@ -1,4 +1,4 @@
-//! Values that are durations and sizes.
+//! Values that are numbers, durations and sizes.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -13,6 +13,34 @@ use super::units::{parse_duration, parse_size, write_duration, write_size};
 const DURATION_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
 impl Value<'_> {
+    /// An integer within the bounds.
+    pub(super) fn integer(&self, bounds: RangeInclusive<usize>) -> Option<usize> {
+        self.integer_or(bounds, "")
+    }
+
+    /// An integer within the bounds, or `"off"`, which is `Some(None)`.
+    pub(super) fn integer_or_off(&self, bounds: RangeInclusive<usize>) -> Option<Option<usize>> {
+        let is_integer = matches!(self.value.get_ref(), DeValue::Integer(_));
+        if !is_integer && self.is_off_or("an integer")? {
+            return Some(None);
+        }
+        self.integer_or(bounds, " or \"off\"").map(Some)
+    }
+
+    /// An integer within the bounds; `or` is what else may stand there.
+    fn integer_or(&self, bounds: RangeInclusive<usize>, or: &str) -> Option<usize> {
+        let DeValue::Integer(integer) = self.value.get_ref() else {
+            let digits = self.bare().filter(|text| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()));
+            self.wrong_type_or(&format!("an integer{or}"), digits);
+            return None;
+        };
+        let number = usize::from_str_radix(integer.as_str(), integer.radix()).ok().filter(|n| bounds.contains(n));
+        if number.is_none() {
+            self.mistake(format_args!("is {integer}, but must be from {} to {}{or}", bounds.start(), bounds.end()));
+        }
+        number
+    }
+
     /// A size in bytes within the bounds: `"64KiB"`, or a bare integer.
     pub(super) fn size(&self, bounds: RangeInclusive<usize>) -> Option<usize> {
         let (bytes, written) = match self.value.get_ref() {

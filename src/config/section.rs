@@ -4,7 +4,6 @@
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::fmt;
-use std::ops::RangeInclusive;
 
 use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
@@ -215,46 +214,24 @@ impl<'a> Value<'a> {
         self.value.get_ref().is_bool()
     }
 
-    /// An integer within the bounds.
-    pub(super) fn integer(&self, bounds: RangeInclusive<usize>) -> Option<usize> {
-        let DeValue::Integer(integer) = self.value.get_ref() else {
-            let digits = self.bare().filter(|text| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()));
-            self.wrong_type_or("an integer", digits);
-            return None;
-        };
-        let number = usize::from_str_radix(integer.as_str(), integer.radix()).ok().filter(|n| bounds.contains(n));
-        if number.is_none() {
-            self.mistake(format_args!("is {integer}, but must be from {} to {}", bounds.start(), bounds.end()));
-        }
-        number
-    }
-
-    /// An integer within the bounds, or `"off"`, which is `Some(None)`.
-    pub(super) fn integer_or_off(&self, bounds: RangeInclusive<usize>) -> Option<Option<usize>> {
-        let written = self.bare();
-        if written.as_deref() == Some("off") {
-            return Some(None);
-        }
-        if written.is_some_and(|written| remedy::is_off(&written)) {
-            self.wrong_type_or("an integer or \"off\"", Some("\"off\"".to_owned()));
-            return None;
-        }
-        self.integer(bounds).map(Some)
-    }
-
     /// Whether `"off"` stands here, where a table could; another string is a mistake.
     pub(super) fn is_off(&self) -> Option<bool> {
+        let is_off = self.is_off_or("a table")?;
+        if !is_off && self.bare().is_some() {
+            self.wrong_type(self.value, "a table or \"off\"");
+            return None;
+        }
+        Some(is_off)
+    }
+
+    /// Whether `"off"` stands where something else could; that it is not wanted in other words is a mistake.
+    pub(super) fn is_off_or(&self, expected: &str) -> Option<bool> {
         match self.bare() {
-            Some(written) if written == "off" => Some(true),
-            Some(written) if remedy::is_off(&written) => {
-                self.wrong_type_or("a table or \"off\"", Some("\"off\"".to_owned()));
+            Some(written) if written != "off" && remedy::is_off(&written) => {
+                self.wrong_type_or(&format!("{expected} or \"off\""), Some("\"off\"".to_owned()));
                 None
             }
-            Some(_) => {
-                self.wrong_type(self.value, "a table or \"off\"");
-                None
-            }
-            None => Some(false),
+            written => Some(written.as_deref() == Some("off")),
         }
     }
 

@@ -125,6 +125,7 @@ pub(super) fn auth(section: &Section<'_>, base_dir: &Path) -> RawAuth {
         _ => None,
     };
     check_meaning(section, kind, keys);
+    let places = places(section, kind);
     let server = keys.map(|keys| server(section, base_dir, keys));
     let (kind, dial) = match (kind, server) {
         (Some(Kind::Jwt), Some((server, dial))) => (issued(section, server), Some(dial)),
@@ -133,7 +134,7 @@ pub(super) fn auth(section: &Section<'_>, base_dir: &Path) -> RawAuth {
         (kind, _) => (of_file(section, base_dir, kind), None),
     };
     RawAuth {
-        settings: AuthSettings { name: name.clone().unwrap_or_default(), kind, places: places(section) },
+        settings: AuthSettings { name: name.clone().unwrap_or_default(), kind, places },
         name_at: name_value.map_or(section.at, |value| value.at()),
         valid: name.is_some(),
         dial,
@@ -271,9 +272,13 @@ fn jwt(section: &Section<'_>) -> JwtSettings {
     settings
 }
 
-/// One text, or a list of some.
+/// One text, or a list of some. An empty list is not to mean that everything is taken.
 fn some_texts(value: &Value<'_>) -> Option<Vec<String>> {
-    let texts = value.texts()?;
+    if value.is_empty_list() {
+        value.mistake("is empty: write what it has to be, or remove the key");
+        return None;
+    }
+    let texts = value.words()?;
     if let Some(empty) = texts.iter().find(|text| text.value.is_empty()) {
         value.mistake_at(empty.at, "has an empty text: remove it");
         return None;
@@ -282,7 +287,7 @@ fn some_texts(value: &Value<'_>) -> Option<Vec<String>> {
 }
 
 /// Where credentials are looked for; at least one place.
-fn places(section: &Section<'_>) -> Places {
+fn places(section: &Section<'_>, kind: Option<Kind>) -> Places {
     let mut places = Places::default();
     section.read("authorization", &mut places.authorization, |v| v.boolean());
     section.read("subprotocol", &mut places.subprotocol, |v| v.boolean());
@@ -311,10 +316,17 @@ fn places(section: &Section<'_>) -> Places {
     });
     let is_elsewhere =
         ["cookie", "query", "forward_headers"].iter().any(|key| section.get(key).is_some()) || places.subprotocol;
-    if let (false, false, Some(value)) = (places.authorization, is_elsewhere, section.get("authorization")) {
-        value.mistake(
-            "is false, and no other place is on, so nobody could get in: write cookie, query or subprotocol too",
-        );
+    if let Some(value) = section.get("authorization").filter(|_| !places.authorization) {
+        match kind {
+            Some(Kind::Basic) => {
+                value.mistake("is false, but passwords come in Authorization alone, so nobody could get in: remove it")
+            }
+            Some(Kind::Certificate) => {}
+            _ if is_elsewhere => {}
+            _ => value.mistake(
+                "is false, and no other place is on, so nobody could get in: write cookie, query or subprotocol too",
+            ),
+        }
     }
     places
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
+use crate::auth::credentials::is_bearer;
 use crate::config::section::{Keys, Section, Value};
 use crate::config::settings::{
     AtCapacity, EndpointSettings, IdentityLimit, QueueSettings, RateSettings, Refuse, Welcome, WhenFull,
@@ -124,7 +125,7 @@ pub(super) fn endpoint(section: &Section<'_>, base_dir: &Path) -> RawEndpoint {
     let format = section.get("format").map(|value| value.choice(&FORMATS));
     settings.format = format.flatten().unwrap_or(settings.format);
     section.read("welcome", &mut settings.welcome, |v| welcome(&v));
-    section.read("subprotocols", &mut settings.subprotocols, |v| subprotocols(&v));
+    section.read("subprotocols", &mut settings.subprotocols, |v| agreed(&v));
     capacity(section, &mut settings);
     section.read("max_message", &mut settings.max_message, |v| v.size(MAX_MESSAGE));
     section.read("heartbeat", &mut settings.heartbeat, |v| v.duration_or_off());
@@ -183,6 +184,16 @@ fn auth(value: &Value<'_>) -> Vec<Text> {
         value.mistake("is empty, so nobody could get in: name an [[auth]], or remove the key to let everybody in");
     }
     value.words().unwrap_or_default()
+}
+
+/// The subprotocols that can be agreed.
+fn agreed(value: &Value<'_>) -> Option<Vec<String>> {
+    let names = subprotocols(value)?;
+    if names.iter().any(|name| is_bearer(name)) {
+        value.mistake("has one that begins with \"wsgate.bearer.\", in which clients send tokens: remove it");
+        return None;
+    }
+    Some(names)
 }
 
 fn path(value: &Value<'_>) -> Option<Pattern> {
