@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 directory = Path(sys.argv[1])
 now = int(time.time())
-secret = "a secret of thirty-two bytes or so"
+secret = "hunter2, a secret of thirty-two bytes or so"
 keys = {
     "RS256": rsa.generate_private_key(public_exponent=65537, key_size=2048),
     "ES256": ec.generate_private_key(ec.SECP256R1()),

@@ -5,11 +5,12 @@ use tempfile::TempDir;
 use crate::auth::files_of;
 use crate::harness::{Frame, Gateway, LISTENERS, Raw, Remote, masked, request};
 
-/// Tokens that are the names of who has them.
+/// Who has tokens.
 const NAMES: [&str; 5] = ["press-3", "press-4", "ada", "a/b", "*"];
 
 fn files() -> TempDir {
-    files_of(&NAMES.map(|name| (name, name)))
+    let tokens = NAMES.map(|name| (name, format!("hunter2-{name}")));
+    files_of(&tokens.each_ref().map(|(name, token)| (*name, &**token)))
 }
 
 /// A gateway with these endpoints.
@@ -19,7 +20,7 @@ fn gateway(files: &TempDir, endpoints: &str) -> Gateway {
 }
 
 fn bearer(name: &str) -> String {
-    format!("Authorization: Bearer {name}")
+    format!("Authorization: Bearer hunter2-{name}")
 }
 
 fn enter(gateway: &Gateway, name: &str, path: &str) -> Raw {
@@ -210,4 +211,40 @@ allow = [{ path = "/users/{identity}" }]
     client.send(request("/post", &[&bearer("a/b")]).as_bytes());
     assert!(client.head().starts_with("HTTP/1.1 403 "));
     gateway.wait_for_log("'a/b' cannot be a part of a path");
+}
+
+#[test]
+fn b22_behind_a_relay_messages_say_where_they_come_from_and_hold_no_credential() {
+    let inner = Gateway::start(&format!(
+        "{LISTENERS}[[endpoint]]\npath = \"/meters/{{meter}}\"\nformat = \"message\"\nsubprotocols = [\"chat\"]\n\
+         to = [\"endpoint:/flow\", \"endpoint:/n8n\"]\nevents = [\"connect\"]\n\
+         [[endpoint]]\npath = \"/flow\"\nformat = \"message\"\nto = []\n[[endpoint]]\npath = \"/n8n\"\nformat = \"n8n\"\nto = []\n"
+    ));
+    let [mut flow, mut n8n] = ["/flow", "/n8n"].map(|path| {
+        let mut client = inner.raw("plain");
+        client.upgrade(path, &[]);
+        client
+    });
+    // Its names do not say that they are secret, so that only their place does.
+    let outer = gateway(
+        &files(),
+        &format!(
+            "query = \"k\"\nsubprotocol = true\n[[endpoint]]\npath = \"/in/{{meter}}\"\nauth = [\"all\"]\n\
+             relay = {{ url = \"ws://127.0.0.1:{}/meters/{{meter}}\", proxy = \"off\" }}\n",
+            inner.port("plain")
+        ),
+    );
+    let encoded = data_encoding::BASE64URL_NOPAD.encode(b"hunter2-ada");
+    let mut client = outer.raw("plain");
+    let offered = format!("Sec-WebSocket-Protocol: wsgate.bearer.{encoded}, chat");
+    let head = client.upgrade("/in/7?unit=kWh&k=hunter2-ada&phase=%32", &[&offered]);
+    assert!(head.ends_with("Sec-WebSocket-Protocol: chat"), "{head}");
+    client.send_text("{\"payload\":1}");
+    let told = [flow.text(), flow.text(), n8n.text(), n8n.text()];
+    let json = |text: &str| -> serde_json::Value { serde_json::from_str(text).unwrap() };
+    let query = serde_json::json!({"unit": "kWh", "phase": "2"});
+    for description in [&json(&told[1]), &json(&told[3])["metadata"]] {
+        assert_eq!((&description["path"], &description["query"]), (&"/meters/7".into(), &query), "{description}");
+    }
+    assert!(told.iter().all(|text| !text.contains("wsgate.bearer") && !text.contains("\"k\"")), "{told:?}");
 }

@@ -125,7 +125,7 @@ fn l11_an_address_that_opens_connections_too_fast_gets_429_and_others_get_in() {
 
 #[test]
 fn s20_an_address_that_tries_tokens_is_not_listened_to_and_others_are() {
-    let files = auth::files_of(&[("press-3", "the-right-one")]);
+    let files = auth::files_of(&[("press-3", "hunter2-right")]);
     let tokens = files.path().join("tokens.txt");
     let auth = format!(
         "[[endpoint]]\npath = \"/guarded\"\nto = [\"reply\"]\nauth = [\"devices\"]\n[[auth]]\nname = \"devices\"\n\
@@ -138,7 +138,7 @@ fn s20_an_address_that_tries_tokens_is_not_listened_to_and_others_are() {
         client.send(request("/guarded", headers).as_bytes());
         (client.head(), client)
     };
-    let (right, wrong) = (["Authorization: Bearer the-right-one"], ["Authorization: Bearer a-wrong-one"]);
+    let (right, wrong) = (["Authorization: Bearer hunter2-right"], ["Authorization: Bearer hunter2-wrong"]);
     // Without a credential nothing is tried.
     for _ in 0..10 {
         assert!(ask(&gateway, 2, &[]).0.starts_with("HTTP/1.1 401 "));

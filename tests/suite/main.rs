@@ -12,6 +12,7 @@ mod auth_certificate;
 mod auth_http;
 mod auth_jwks;
 mod auth_jwt;
+mod auth_matrix;
 mod auth_rules;
 mod bad_frames;
 mod bad_requests;

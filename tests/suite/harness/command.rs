@@ -15,7 +15,7 @@ use tungstenite::protocol::CloseFrame;
 use tungstenite::protocol::frame::coding::CloseCode;
 use tungstenite::{Message, WebSocket};
 
-use super::process;
+use super::{expect_no_secret, process};
 
 /// Nothing here takes this long unless it hangs.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
@@ -124,7 +124,10 @@ impl Running {
         let code = process::wait(&mut self.child, left).expect("still running after the deadline").code();
         let took = self.started.elapsed();
         let stderr = String::from_utf8(stderr.recv_timeout(DEADLINE).unwrap()).unwrap();
-        Finished { code, stdout: stdout.recv_timeout(DEADLINE).unwrap(), stderr, took }
+        let stdout = stdout.recv_timeout(DEADLINE).unwrap();
+        expect_no_secret("standard error", &stderr);
+        expect_no_secret("standard output", &String::from_utf8_lossy(&stdout));
+        Finished { code, stdout, stderr, took }
     }
 }
 

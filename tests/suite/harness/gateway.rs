@@ -12,9 +12,10 @@ use nix::time::{clock_getcpuclockid, clock_gettime};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-use super::{DEADLINE, Raw, Wire, certificates, process};
+use super::{DEADLINE, Raw, Wire, certificates, expect_no_secret, process};
 
-/// A running `wsgate serve`. Dropping it kills the process; after a failed test its log is printed.
+/// A running `wsgate serve`. Dropping it kills the process; after a failed test its log is printed, otherwise it is searched
+/// for credentials.
 pub(crate) struct Gateway {
     child: Child,
     log: Arc<Log>,
@@ -87,6 +88,10 @@ impl Gateway {
 
         command.args(["serve", "--config", "wsgate.toml"]).current_dir(directory.path());
         command.env_remove("RUST_LOG").env_remove("RUST_LOG_STYLE");
+        if config.contains("[[auth]]") {
+            // Whatever it may say of credentials.
+            command.env("RUST_LOG", "debug");
+        }
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         prepare(&mut command);
         let mut child = command.spawn().unwrap();
@@ -240,6 +245,8 @@ impl Drop for Gateway {
         let _ = self.child.wait();
         if thread::panicking() {
             eprintln!("--- the gateway's log\n{}\n---", self.log.lock().lines.join("\n"));
+        } else {
+            self.log.lock().lines.iter().for_each(|line| expect_no_secret("the gateway's log", line));
         }
     }
 }

@@ -12,7 +12,7 @@ use native_tls::{Certificate, TlsConnector};
 use rustls::{ClientConfig, ClientConnection, HandshakeKind, StreamOwned};
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use super::{DEADLINE, Flow};
+use super::{DEADLINE, Flow, expect_no_secret};
 
 /// The key of every handshake here, with the answer that RFC 6455 section 1.3 works out for it.
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
@@ -222,7 +222,9 @@ impl Raw {
             inbox.windows(4).position(|window| window == b"\r\n\r\n").map(|position| position + 4)
         });
         let head: Vec<u8> = self.inbox.drain(..length).collect();
-        String::from_utf8(head).unwrap().trim_end().to_owned()
+        let head = String::from_utf8(head).unwrap().trim_end().to_owned();
+        self.is_told("a head", &head);
+        head
     }
 
     /// The next frame. A client masks everything and a server nothing, which is checked.
@@ -245,7 +247,17 @@ impl Raw {
             frame.payload.iter_mut().zip(mask).for_each(|(byte, mask)| *byte ^= mask);
         }
         self.inbox.drain(..header + length);
+        if let Ok(text) = str::from_utf8(&frame.payload) {
+            self.is_told("a frame", text);
+        }
         frame
+    }
+
+    /// A client is told no credential, neither its own nor that of another one.
+    fn is_told(&self, what: &str, text: &str) {
+        if self.side == Side::Client {
+            expect_no_secret(what, text);
+        }
     }
 
     /// Sends a frame as its side does, masked or not.
@@ -364,7 +376,9 @@ impl Raw {
         let head = self.head();
         let late = Instant::now() + DEADLINE;
         while self.read(late).unwrap_or_else(|error| panic!("failed to read behind {head:?}: {error}")) > 0 {}
-        (head, String::from_utf8(std::mem::take(&mut self.inbox)).unwrap())
+        let body = String::from_utf8(std::mem::take(&mut self.inbox)).unwrap();
+        self.is_told("the body of an answer", &body);
+        (head, body)
     }
 
     /// Whether something has arrived, or the end, within this time; it is kept.
