@@ -1,8 +1,11 @@
-// chromium_client.js PLAIN_PORT TLS_PORT CA_FILE: what headless Chromium makes of a gateway.
+// chromium_client.js PLAIN_PORT TLS_PORT CA_FILE [PAGE TOKEN]: what headless Chromium makes of a gateway.
 //
-// Serves chromium_page.html and checks.js on a port of its own, opens the page in a fresh browser
+// Serves PAGE, or chromium_page.html, and checks.js on a port of its own, opens the page in a fresh browser
 // profile and prints what it posts: `ok NAME` for each check. A failure or silence ends the run
 // with its reason and exit status 1. CHROMIUM names another browser than `chromium`.
+//
+// With a TOKEN the page is told it, and has it in the cookie `session`. It may go on at foreign.example, which is this
+// machine too.
 'use strict';
 
 const { spawn } = require('node:child_process');
@@ -15,8 +18,8 @@ const path = require('node:path');
 // The longest that the page may be silent, the browser's start included, in milliseconds.
 const DEADLINE = 60_000;
 
-const [plainPort, tlsPort, caFile] = process.argv.slice(2);
-const page = fs.readFileSync(path.join(__dirname, 'chromium_page.html'));
+const [plainPort, tlsPort, caFile, pageFile = 'chromium_page.html', token] = process.argv.slice(2);
+const page = fs.readFileSync(path.join(__dirname, pageFile));
 const checks = fs.readFileSync(path.join(__dirname, 'checks.js'));
 const profile = fs.mkdtempSync(path.join(os.tmpdir(), 'wsgate-chromium-'));
 
@@ -59,6 +62,7 @@ function awaitPage() {
 
 const server = http.createServer((request, response) => {
   if (request.method === 'GET' && request.url.startsWith('/?')) {
+    if (token) response.setHeader('Set-Cookie', `session=${token}; HttpOnly; SameSite=Strict; Path=/`);
     response.setHeader('Content-Type', 'text/html').end(page);
     return;
   }
@@ -93,12 +97,14 @@ server.listen(0, '127.0.0.1', () => {
     '--no-first-run',
     '--no-proxy-server',
     '--enable-logging=stderr',
+    '--host-resolver-rules=MAP foreign.example 127.0.0.1',
     `--user-data-dir=${profile}`,
     `--ignore-certificate-errors-spki-list=${accepted}`,
   ];
   // Chromium's sandbox refuses to work for root, as which CI machines run their tests.
   if (process.getuid() === 0) options.push('--no-sandbox');
-  const url = `http://localhost:${server.address().port}/?plain=${plainPort}&tls=${tlsPort}`;
+  const secret = token ? `&token=${token}` : '';
+  const url = `http://localhost:${server.address().port}/?plain=${plainPort}&tls=${tlsPort}${secret}`;
   browser = spawn(process.env.CHROMIUM ?? 'chromium', [...options, url], {
     detached: true,
     stdio: ['ignore', 'ignore', 'pipe'],

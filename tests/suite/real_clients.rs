@@ -7,7 +7,8 @@ use std::process::Command;
 use std::time::Duration;
 
 use super::documents;
-use crate::harness::{Gateway, process, request};
+use crate::auth::files_of;
+use crate::harness::{Gateway, LISTENERS, process, request};
 
 const CHECKS: [&str; 7] = ["echo", "broadcast", "binary", "subprotocol", "large", "wss", "close"];
 
@@ -28,6 +29,47 @@ fn headless_chromium_does_all_that_its_users_do() {
     // Its script needs Node alone; the browser itself is looked for by the script.
     installed("target/clients/node");
     every_check_passes(Command::new("node").arg(source("tests/clients/chromium_client.js")));
+}
+
+#[test]
+fn headless_chromium_comes_in_by_cookie_and_by_subprotocol_and_a_foreign_page_does_not() {
+    const TOKEN: &str = "hunter2-of-ada";
+    installed("target/clients/node");
+    let files = files_of(&[("ada", TOKEN)]);
+    let auth = |name: &str, place: &str| {
+        let file = files.path().join("tokens.txt").display().to_string();
+        let endpoint = format!(
+            "[[endpoint]]\npath = \"/{name}\"\nto = [\"reply\"]\nauth = [\"{name}\"]\nsubprotocols = [\"chat\"]\n"
+        );
+        format!("{endpoint}[[auth]]\nname = \"{name}\"\nkind = \"tokens\"\nfile = {file:?}\n{place}\n")
+    };
+    let gateway = Gateway::start(&format!(
+        "{LISTENERS}{}{}{}",
+        auth("cookie", "cookie = \"session\""),
+        auth("subprotocol", "subprotocol = true"),
+        auth("told", "").replace("to = ", "refuse = \"close\"\nto = ")
+    ));
+    let mut command = Command::new("node");
+    command.arg(source("tests/clients/chromium_client.js"));
+    command.arg(gateway.port("plain").to_string()).arg(gateway.port("tls").to_string()).arg(gateway.file("ca.pem"));
+    command.args(["chromium_auth.html", TOKEN]);
+    let output = process::run(&mut command, Duration::from_secs(180));
+    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{stdout}{stderr}");
+    let passed: Vec<&str> = stdout.lines().collect();
+    let own = [
+        "cookie",
+        "no cookie of another scheme",
+        "subprotocol",
+        "subprotocol over TLS",
+        "nothing",
+        "a code that scripts can read",
+    ];
+    let foreign = ["a foreign page with the cookie", "a foreign page with the token"];
+    assert_eq!(passed, own.iter().chain(&foreign).map(|name| format!("ok {name}")).collect::<Vec<_>>());
+    assert_eq!(gateway.wait_for_logs("): connected to '", 3).len(), 3);
+    let refused = gateway.wait_for_logs(": refused with 403: ", foreign.len());
+    assert!(refused.iter().all(|line| line.contains("http://foreign.example")), "{refused:?}");
 }
 
 #[test]
