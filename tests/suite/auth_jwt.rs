@@ -13,7 +13,7 @@ use crate::harness::{Gateway, LISTENERS, Raw, Remote, pass, process, request};
 use crate::real_clients::{installed, source};
 
 /// Tokens by name, and the directory with the keys.
-fn tokens() -> (TempDir, HashMap<String, String>) {
+pub(crate) fn tokens() -> (TempDir, HashMap<String, String>) {
     let directory = tempfile::tempdir().unwrap();
     let mut command = Command::new(installed("target/clients/python/bin/python"));
     command.arg(source("tests/clients/python_tokens.py")).arg(directory.path());
