@@ -11,6 +11,7 @@ use crate::feed;
 use crate::generator::Generator;
 use crate::good::{Good, IN_ROOM, Seen};
 use crate::process::{self, Cores, Server, Workspace};
+use crate::services::{self, Services};
 use crate::tls;
 
 /// The well-behaved clients where all of them fit.
@@ -97,7 +98,7 @@ const fn knocks(wrong: Wrong, per_second: u32, addresses: u32) -> Attack {
 }
 
 /// All cases, in the order of the table.
-pub(crate) const ALL: [Case; 24] = [
+pub(crate) const ALL: [Case; 26] = [
     case("slowloris", Attack::Slowloris { sockets: 2000 }).with(HELD),
     case("slowloris-refused", Attack::Slowloris { sockets: 2000 }),
     case("stalled-tls", Attack::StalledTls { sockets: 2000 }).over_tls().with(HELD),
@@ -120,6 +121,8 @@ pub(crate) const ALL: [Case; 24] = [
     case("wrong-passwords-spread", knocks(Wrong::Password, 200, 200)).beside(credentials::SECTIONS),
     case("unknown-kid", knocks(Wrong::UnknownKid, 1000, SPREAD)).beside(credentials::SECTIONS).near_quiet(),
     case("wrong-signature", knocks(Wrong::Signature, 1000, SPREAD)).beside(credentials::SECTIONS),
+    case("callout-hangs", knocks(Wrong::Asked, 500, SPREAD)).beside(services::SECTIONS).near_quiet(),
+    case("unknown-kid-url", knocks(Wrong::UnknownKidOfIssuer, 1000, SPREAD)).beside(services::SECTIONS).near_quiet(),
     case("over-rate", Attack::OverRate { per_second: 10 * RATE }).beside(RATED).near_quiet(),
     case("memory", Attack::Feed { sockets: 1000 }).with("memory = \"256MiB\"\n").beside(feed::SECTIONS).below(FED_KIB),
 ];
@@ -228,6 +231,7 @@ pub(crate) struct Bench {
     pub(crate) cores: Cores,
     pub(crate) workspace: Workspace,
     pub(crate) credentials: Arc<Credentials>,
+    pub(crate) services: Services,
     /// How long each attack lasts.
     pub(crate) time: Duration,
 }
@@ -247,7 +251,7 @@ impl Bench {
     fn start(&self, case: &Case, proxied: u16) -> Result<Server, String> {
         let port = process::free_port()?;
         let mut config = format!("[gateway]\n{}{}", case.settings, self.workspace.listener(port, case.tls));
-        config += &case.sections.replace("{proxied}", &proxied.to_string());
+        config += &self.services.fill(case.sections).replace("{proxied}", &proxied.to_string());
         for (path, to) in [("/echo", "reply"), ("/good", "broadcast"), ("/room", "others")] {
             config += &format!("[[endpoint]]\npath = \"{path}\"\nto = [\"{to}\"]\nmax_connections = 10000\n");
         }

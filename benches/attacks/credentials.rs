@@ -58,6 +58,10 @@ pub(crate) enum Wrong {
     UnknownKid,
     /// One that another key has signed.
     Signature,
+    /// A token that a service is asked about.
+    Asked,
+    /// A signed token that names a key which is not in the set at the issuer's URL.
+    UnknownKidOfIssuer,
 }
 
 impl Wrong {
@@ -67,6 +71,8 @@ impl Wrong {
             Wrong::Password => "wrong passwords",
             Wrong::UnknownKid => "JWTs with an unknown kid",
             Wrong::Signature => "JWTs with a wrong signature",
+            Wrong::Asked => "tokens for a service that never answers",
+            Wrong::UnknownKidOfIssuer => "JWTs with a kid that the set at a URL lacks",
         }
     }
 
@@ -76,6 +82,8 @@ impl Wrong {
             Wrong::Token => "/tokens",
             Wrong::Password => "/passwords",
             Wrong::UnknownKid | Wrong::Signature => "/signed",
+            Wrong::Asked => "/asked",
+            Wrong::UnknownKidOfIssuer => "/issued",
         }
     }
 }
@@ -108,12 +116,12 @@ impl Credentials {
     pub(crate) fn wrong(&self, wrong: Wrong, number: u64) -> Result<String, String> {
         match wrong {
             // As long as a right one.
-            Wrong::Token => Ok(format!("Bearer {number:043}")),
+            Wrong::Token | Wrong::Asked => Ok(format!("Bearer {number:043}")),
             Wrong::Password => {
                 let user = format!("ada:wrong {number}");
                 Ok(format!("Basic {}", data_encoding::BASE64.encode(user.as_bytes())))
             }
-            Wrong::UnknownKid => self.jwt(&format!("k{number}"), number),
+            Wrong::UnknownKid | Wrong::UnknownKidOfIssuer => self.jwt(&format!("k{number}"), number),
             Wrong::Signature => self.jwt("k", number),
         }
         .map_err(|cause: openssl::error::ErrorStack| format!("failed to sign a token: {cause}"))
@@ -130,7 +138,7 @@ impl Credentials {
 }
 
 /// A set with one key, called "k".
-fn jwk_set() -> Result<String, openssl::error::ErrorStack> {
+pub(crate) fn jwk_set() -> Result<String, openssl::error::ErrorStack> {
     let group = EcGroup::from_curve_name(Nid::X9_62_PRIME256V1)?;
     let key = EcKey::generate(&group)?;
     let (mut x, mut y, mut context) = (BigNum::new()?, BigNum::new()?, BigNumContext::new()?);

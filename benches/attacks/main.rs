@@ -13,6 +13,7 @@ mod good;
 mod key_updates;
 mod knocks;
 mod report;
+mod services;
 
 // What only the load bench uses of these is dead code here.
 #[allow(dead_code)]
@@ -41,6 +42,7 @@ use clap::Parser;
 use crate::cases::{Bench, Case};
 use crate::credentials::Credentials;
 use crate::process::{Cores, Workspace};
+use crate::services::Services;
 
 /// Measures what a hundred well-behaved clients notice of attacks.
 #[derive(Parser)]
@@ -90,7 +92,9 @@ fn run(arguments: &Arguments) -> Result<ExitCode, String> {
     }
     let workspace = Workspace::new()?;
     let credentials = Arc::new(Credentials::write(&workspace)?);
-    let bench = Bench { cores, workspace, credentials, time: Duration::from_secs_f64(arguments.seconds.max(1.0)) };
+    let services = Services::start()?;
+    let bench =
+        Bench { cores, workspace, credentials, services, time: Duration::from_secs_f64(arguments.seconds.max(1.0)) };
     let mut rows = Vec::new();
     for case in &cases {
         eprintln!("{}", case.name);
