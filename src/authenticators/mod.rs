@@ -71,7 +71,8 @@ pub struct Checked {
     pub identity: Identity,
     /// All that the credential says.
     pub claims: Map<String, Value>,
-    /// Whether finding out has left something in its thread: a password was hashed, or a service asked over TLS.
+    /// Whether finding out has left something in its thread: a password was hashed, a signature checked, or a service asked
+    /// over TLS.
     pub is_heavy: bool,
     /// For how long it is good; `None` is for ever.
     pub left: Option<Left>,
@@ -341,7 +342,7 @@ impl Auth {
         let AuthKind::Jwt(settings, _) = &self.settings.kind else { return Err("is no JWT") };
         let jwt::Verified { name, claims, left, key } = jwt::verify(token, keys, settings, SystemTime::now())?;
         let identity = Identity::new(&name, told(&settings.claims, &claims), Proof { auth: self.index, digest: key });
-        Ok(Checked { identity, claims, is_heavy: false, left: Some(Left::of_token(left)) })
+        Ok(Checked { identity, claims, is_heavy: true, left: Some(Left::of_token(left)) })
     }
 
     /// As [`check_jwt`](Auth::check_jwt), with keys that may have to be asked for.

@@ -36,7 +36,8 @@ pub struct Access {
     pub identity: Option<Arc<Identity>>,
     /// What it may do.
     pub rights: Rights,
-    /// Whether finding out has left much in this thread: a password was hashed, or a service asked over TLS.
+    /// Whether finding out has left much in this thread: a password was hashed, a signature checked, or a service asked
+    /// over TLS.
     pub is_heavy: bool,
     /// For how long it is let in; `None` is for ever.
     pub left: Option<Left>,
