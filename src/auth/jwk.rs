@@ -228,7 +228,7 @@ fn of_secret(text: &str) -> Result<Key, String> {
 fn of_pem(text: &str) -> Result<Vec<Key>, String> {
     let mut keys = Vec::new();
     for block in text.split("-----BEGIN ").skip(1) {
-        let label = block.split("-----").next().unwrap_or_default();
+        let label = block.split("-----").next().filter(|label| is_label(label)).unwrap_or_default();
         let pem = format!("-----BEGIN {block}");
         let key = match label {
             "PUBLIC KEY" => PKey::public_key_from_pem(pem.as_bytes()),
@@ -238,11 +238,18 @@ fn of_pem(text: &str) -> Result<Vec<Key>, String> {
                 let advice = "wsgate needs the public key: 'openssl pkey -in PRIVATE -pubout -out PUBLIC'";
                 return Err(format!("it has a private key, which the issuer alone should have; {advice}"));
             }
-            _ => return Err(format!("it has PEM of the kind {label:.40?}, which is no public key: remove it")),
+            "" => return Err("a key in it cannot be read: copy the file again".to_owned()),
+            _ => return Err(format!("it has PEM of the kind {label:?}, which is no public key: remove it")),
         };
         keys.push(Key::public(key.map_err(|_| "a key in it cannot be read: copy the file again".to_owned())?, None)?);
     }
     Ok(keys)
+}
+
+/// Whether this can say of what kind a piece of PEM is. If the end of its line is broken, what looks like that is the key.
+fn is_label(text: &str) -> bool {
+    let is_word = |word: &str| word.len() <= 16 && word.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit());
+    text.len() <= 40 && text.split(' ').all(is_word)
 }
 
 /// The keys of a JWK set, or one JWK. Those for encryption and of kinds that are not known are left out, as RFC 7517
