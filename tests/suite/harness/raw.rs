@@ -448,9 +448,15 @@ impl Raw {
         }
         self.socket.set_read_timeout(Some(left))?;
         let mut buffer = [0; 64 << 10];
-        let length = self.stream.read(&mut buffer)?;
-        self.inbox.extend_from_slice(&buffer[..length]);
-        Ok(length)
+        match self.stream.read(&mut buffer) {
+            // A process that was stopped and goes on.
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => self.read(late),
+            Err(error) => Err(error),
+            Ok(length) => {
+                self.inbox.extend_from_slice(&buffer[..length]);
+                Ok(length)
+            }
+        }
     }
 }
 
