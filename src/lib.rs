@@ -75,7 +75,12 @@ pub use cli::run;
 #[doc(hidden)]
 #[rustfmt::skip] // A module to a line.
 pub mod internals {
-    pub mod auth { pub use crate::authenticators::Auths; pub use crate::auth::credentials::{Places, Scheme, find}; }
+    pub mod auth {
+        pub use crate::authenticators::Auths;
+        pub use crate::auth::credentials::{Credential, Place, Places, Scheme, find};
+        pub mod jwk { pub use crate::auth::jwk::{Algorithm, KeySet}; }
+        pub mod jwt { pub use crate::auth::jwt::{JwtSettings, verify}; }
+    }
     pub mod address {
         pub mod list { pub use crate::address::list::{AddressList, Entry, ListError}; }
         pub mod proxy_header { pub use crate::address::proxy_header::{ProxyHeader, ProxyHeaderError, parse}; }
@@ -110,7 +115,7 @@ pub mod internals {
         pub mod head { pub use crate::http::head::{ResponseHead, ResponseHeadParser}; }
         pub mod forwarded { pub use crate::http::forwarded::{Said, Unreadable, forwarded, x_forwarded}; }
         pub mod refusal { pub use crate::http::refusal::{Body, Refusal}; }
-        pub mod request { pub use crate::http::request::{HEAD_MAX, Intent, Request, accept, judge}; }
+        pub mod request { pub use crate::http::request::{HEAD_MAX, Intent, Request, accept, header_values, judge}; }
     }
     pub mod id { pub use crate::id::Id; }
     pub mod message { pub use crate::message::{Kind, Message, Origin}; }
