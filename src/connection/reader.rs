@@ -222,6 +222,8 @@ impl Reader {
     pub fn go_on(&mut self, sink: &mut impl Sink) -> Result<(), Violation> {
         let Stage::Whole(collected) = &mut self.stage else { return Ok(()) };
         if collected.is_wrong() {
+            // Its memory ends here: the peer may take its time to close.
+            self.stage = BETWEEN;
             return Err(not_utf8());
         }
         if collected.is_complete()
@@ -508,6 +510,7 @@ mod tests {
                 read.err().map(|violation| (end, violation.code))
             });
             assert_eq!(read, Some((header + come, 1007)), "{name}");
+            assert_eq!(reader.unfinished(), 0, "{name}: its memory is kept");
         }
     }
 
