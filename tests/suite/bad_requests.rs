@@ -461,9 +461,11 @@ fn s1_whatever_a_client_sends_is_one_printable_line_of_the_log() {
         assert!(line.contains("code 1000") && line.contains(" dropped"), "{line}");
     }
     // One line for each refusal, two for each client and for the attack's own, nothing else.
+    let expected = refused.len() + 2 * reasons.len() + 1;
+    gateway.wait_for_logs(" client ", expected);
     let log = gateway.log();
     let told: Vec<_> = log.iter().filter(|line| line.contains(" client ")).collect();
-    assert_eq!(told.len(), refused.len() + 2 * reasons.len() + 1, "{told:#?}");
+    assert_eq!(told.len(), expected, "{told:#?}");
     for line in &log {
         assert!(line.len() < 1200 && line.starts_with("20"), "{line:?}");
         assert!(!line.contains(['\u{2028}', '\u{202e}']) && line.chars().all(|c| !c.is_control()), "{line:?}");

@@ -8,6 +8,8 @@ use std::{env, fs};
 
 use wsgate::internals::cli::check;
 
+use super::harness::private_directory;
+
 fn configs() -> Vec<PathBuf> {
     let directory = fs::read_dir("tests/configs").expect("tests run in the directory of the package");
     let mut configs: Vec<PathBuf> =
@@ -64,7 +66,7 @@ fn the_built_in_defaults_are_ok() {
 #[test]
 fn every_option_that_opens_or_closes_a_door_is_in_the_summary() {
     // Nobody else can enter it, so that the private key needs no warning.
-    let directory = tempfile::tempdir().unwrap();
+    let directory = private_directory();
     let directory = directory.path();
     // Relative to the directory of the file.
     let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use tungstenite::handshake::server::{Request, Response};
 use tungstenite::{Message, WebSocket};
 
-use super::harness::{DEADLINE, Gateway, measured, process};
+use super::harness::{DEADLINE, Gateway, measured, private_directory, process};
 
 /// Variables of the flows, as a machine may have them; `WSGATE_TEST_UNSET` and `wsgate-test-odd` are not set.
 const VARIABLES: [(&str, &str); 4] = [
@@ -48,7 +48,7 @@ fn every_import_is_what_it_was_and_check_accepts_it() {
     let inputs = inputs();
     assert!(inputs.len() >= 30, "only {} inputs", inputs.len());
     // Nobody else can enter it: where others can read the secrets of a configuration, `check` warns.
-    let private = tempfile::tempdir().unwrap();
+    let private = private_directory();
     let copy = private.path().join("wsgate.toml");
     for input in inputs {
         let output = import(&[input.to_str().unwrap()]);
