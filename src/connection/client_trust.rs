@@ -29,6 +29,10 @@ const NAME_SHOWN_MAX: usize = 100;
 /// asked for. Nobody else has the keys of our tickets, so one text does for all.
 const SESSION_CONTEXT: &[u8] = b"wsgate";
 
+/// The most certificates that a client may send besides its own. They are kept as long as its session, and a small one takes
+/// many times its size in memory.
+const FURTHER_MAX: usize = 10;
+
 /// What clients are asked for and what is accepted.
 pub struct ClientTrust {
     /// Whether a client without a certificate is refused.
@@ -126,8 +130,17 @@ pub fn refusal(ssl: &SslRef) -> Option<&str> {
     REASON.and_then(|index| ssl.ex_data(index)).and_then(OnceLock::get).map(String::as_str)
 }
 
+/// Why a session must not be used although its handshake is done; `None` if it may be.
+pub fn objection(ssl: &SslRef) -> Option<String> {
+    let sent = ssl.peer_cert_chain().map_or(0, |chain| chain.len());
+    let many = || {
+        format!("the client sent {sent} certificates besides its own, and may send {FURTHER_MAX}: let it send fewer")
+    };
+    (sent > FURTHER_MAX).then(many).or_else(|| stale(ssl))
+}
+
 /// Why a session that is resumed must not be; `None` if it may be.
-pub fn stale(ssl: &SslRef) -> Option<String> {
+fn stale(ssl: &SslRef) -> Option<String> {
     if !ssl.session_reused() {
         return None;
     }

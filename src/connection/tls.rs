@@ -22,6 +22,10 @@ use crate::sync::Mutex;
 /// empty records, key updates or refused renegotiations, each of which costs us more than the peer.
 const BARREN_MAX: usize = 64 << 10;
 
+/// The most ciphertext of a client's handshake. OpenSSL itself takes 100 KiB of certificates, and keeps them as long as the
+/// session. A hello has up to 2 KiB, a certificate of RSA with 4,096 bits as much.
+const HANDSHAKE_MAX: usize = 32 << 10;
+
 /// What a read of the TLS session gave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Decrypted {
@@ -37,7 +41,7 @@ pub enum Decrypted {
 #[derive(Debug)]
 pub struct Session {
     stream: MemoryStream,
-    /// The ciphertext that has come since the last plaintext.
+    /// The ciphertext that has come in the handshake, then since the last plaintext.
     barren: usize,
 }
 
@@ -92,6 +96,7 @@ impl Session {
     /// result, [`take_outgoing`](Session::take_outgoing) may have something for the peer.
     pub fn handshake(&mut self, cipher: &[u8]) -> io::Result<bool> {
         self.stream.buffers_mut().incoming.extend_from_slice(cipher);
+        self.barren += cipher.len();
         let MemoryStream::Accepted(stream) = &mut self.stream else {
             // A dialled session exists only once its handshake is done.
             return Ok(true);
@@ -101,7 +106,14 @@ impl Session {
         // What it has taken of a long hello or a long chain it keeps itself.
         stream.get_mut().release();
         match accepted {
-            Ok(()) => client_trust::stale(stream.ssl()).map_or(Ok(true), broken),
+            Ok(()) => {
+                self.barren = 0;
+                client_trust::objection(stream.ssl()).map_or(Ok(true), broken)
+            }
+            Err(error) if error.code() == ErrorCode::WANT_READ && self.barren > HANDSHAKE_MAX => broken(format!(
+                "the client's handshake has more than {} KiB: let it send fewer or smaller certificates",
+                HANDSHAKE_MAX >> 10
+            )),
             Err(error) if error.code() == ErrorCode::WANT_READ => Ok(false),
             Err(error) => match client_trust::refusal(stream.ssl()) {
                 Some(reason) => broken(reason.to_owned()),

@@ -277,6 +277,31 @@ fn s12_where_certificates_are_optional_a_wrong_one_is_refused() {
     }
 }
 
+/// Without a bound OpenSSL takes 100 KiB of certificates from a client, and keeps them while it is connected.
+#[test]
+fn s12_a_client_may_send_ten_further_certificates_and_32_kib_in_all() {
+    if !has_openssl("S12") {
+        return;
+    }
+    let gateway = start("client_ca = \"clients.pem\"", |directory| {
+        let root = Authority::root("plant clients");
+        fs::write(directory.join("clients.pem"), root.pem()).unwrap();
+        for (name, further, length) in [("ten", 10, 10), ("eleven", 11, 10), ("long", 9, 3000)] {
+            let chain: String = (0..further).map(|_| Authority::root(&"x".repeat(length)).pem()).collect();
+            root.issue(directory, name, client(name, 1), "");
+            fs::write(directory.join(format!("{name}-chain.pem")), chain).unwrap();
+        }
+    });
+    let with = |name: &str| format!("-cert {name}.pem -key {name}.key -cert_chain {name}-chain.pem");
+    for version in VERSIONS {
+        let said = s_client(&gateway, &format!("{version} {}", with("ten")));
+        assert!(is_answered(&said), "{said}");
+        is_refused(&gateway, version, &with("eleven"), "sent 11 certificates besides its own, and may send 10");
+        is_refused(&gateway, version, &with("long"), "the client's handshake has more than 32 KiB");
+    }
+    measured("S12", "10 further certificates accepted, 11 and 33 KiB refused, over 1.2 and 1.3");
+}
+
 pub(crate) fn reload(gateway: &Gateway, count: usize) {
     gateway.signal(Signal::HUP);
     gateway.wait_for_logs("reload: read again", count);
