@@ -144,6 +144,9 @@ pub(crate) fn all() -> Vec<Case> {
     for clients in [50, 1_000] {
         cases.extend([1, 16].map(|window| plain(Work::Echo { clients, size: 64, window })));
     }
+    // What as many clients that are each alone in a room are compared with.
+    cases.extend([100, 5_000].map(|clients| plain(Work::Echo { clients, size: 64, window: 1 })));
+    cases.push(plain(Work::Echo { clients: 50, size: 1024, window: 16 }));
     cases.push(plain(Work::Echo { clients: 50, size: 64 * 1024, window: 1 }));
     cases.push(plain(Work::Ingest { clients: 100, size: 128 }));
     cases.extend([1, 16].map(|window| tls(fan_out(1_000, 64, window))));
