@@ -43,7 +43,7 @@ pub fn run(shared: &Arc<Shared>, listener: &Listener, mut handle: Option<Watchdo
     // Each cause has its own lines, so that none hides another.
     let mut refusals: [Refusals; CAUSES] = Default::default();
     let mut given_way = Refusals::default();
-    let door = shared.door(&listener.settings.name);
+    let door = shared.generation().door(&listener.settings.name);
     loop {
         if let Some(handle) = &mut handle {
             wait_watched(shared, &listener.socket, handle);
@@ -168,7 +168,8 @@ fn admit(
         connection,
         handshake: Some(handshake),
     });
-    let (name, stack, of_thread) = (format!("client {id}"), shared.settings.gateway.client_stack, Arc::clone(shared));
+    let (name, stack, of_thread) =
+        (format!("client {id}"), shared.generation().gateway.client_stack, Arc::clone(shared));
     match spawn_client(name, stack, incoming, move |incoming| client::run(&of_thread, incoming)) {
         Ok(()) => Ok(given_way),
         Err((error, incoming)) => {

@@ -12,11 +12,14 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender};
 
 use crate::clock::Clock;
+use crate::config::EndpointId;
 use crate::connection::frame::CorkLimits;
 use crate::shared::Shared;
-use crate::shared::rooms::{LiveRoom, Ready, Rooms};
+use crate::shared::generation::Generation;
+use crate::shared::rooms::{LiveRoom, Ready};
 use crate::shared::turn::{Places, SLICE, Turn};
 use crate::system::watchdog::Progress;
+use crate::table::Table;
 
 /// Slices that wait for each deliverer. Full: the broadcaster waits for them; the deliverers themselves wait for nobody.
 const SLICES: usize = 4;
@@ -28,13 +31,12 @@ const CROWDED: Duration = Duration::from_secs(10);
 
 /// Runs until the rooms have ended.
 pub fn run(shared: &Shared, ready: &Receiver<Ready>, deliverers: Option<&Deliverers>, progress: &Progress) {
-    let limits = shared.endpoints.iter().map(|endpoint| endpoint.profile.cork).collect();
     let clock = &shared.clock;
     let mut broadcaster = Broadcaster {
-        limits,
+        shared,
+        joining: Joining::of(&shared.generation()),
         deliverers,
         turns: VecDeque::new(),
-        rooms: &shared.rooms,
         clock,
         progress,
         crowded_until: None,
@@ -98,16 +100,33 @@ fn end(turn: Arc<Turn>) {
 }
 
 struct Broadcaster<'a> {
-    /// What may be joined, by endpoint.
-    limits: Vec<CorkLimits>,
+    shared: &'a Shared,
+    joining: Joining,
     deliverers: Option<&'a Deliverers>,
     /// The rooms that have something to be delivered, in the order of their turns.
     turns: VecDeque<Next>,
-    rooms: &'a Rooms,
     clock: &'a Clock,
     progress: &'a Progress,
     /// Letting others run takes too long, until then.
     crowded_until: Option<Instant>,
+}
+
+/// How much may be joined for the clients of each endpoint, by the generation of this number.
+struct Joining {
+    number: u64,
+    limits: Table<EndpointId, CorkLimits>,
+}
+
+impl Joining {
+    fn of(generation: &Generation) -> Joining {
+        let limits = generation.endpoints.iter().map(|(id, endpoint)| (id, endpoint.profile.cork));
+        Joining { number: generation.number, limits: limits.collect() }
+    }
+
+    /// For clients of an endpoint that is there no more nothing is joined: their queues may be small.
+    fn limits(&self, endpoint: EndpointId) -> CorkLimits {
+        self.limits.get(endpoint).copied().unwrap_or(CorkLimits::ONE_MESSAGE)
+    }
 }
 
 /// What a room's turn begins with.
@@ -123,12 +142,15 @@ impl Broadcaster<'_> {
         loop {
             if self.turns.is_empty() {
                 self.progress.sleep();
-                let Some(first) = self.rooms.next_ready(ready) else { return };
+                let Some(first) = self.shared.rooms.next_ready(ready) else { return };
                 if !self.add(first) {
                     return;
                 }
             }
             self.progress.begin(self.clock.now());
+            if let Some(newer) = self.shared.newer_generation(self.joining.number) {
+                self.joining = Joining::of(&newer);
+            }
             if self.turns.iter().any(|next| matches!(next, Next::Begin(_))) {
                 self.let_others_publish();
             }
@@ -176,7 +198,7 @@ impl Broadcaster<'_> {
         };
         let mut delivered = 0;
         while delivered < SLICE {
-            match (turn.next_slice(&self.limits), self.deliverers) {
+            match (turn.next_slice(|endpoint| self.joining.limits(endpoint)), self.deliverers) {
                 (None, _) => return self.turns.extend(turn.end().map(Next::Begin)),
                 (Some(places), Some(deliverers)) => return deliverers.deliver(*turn, places),
                 (Some(places), None) => {
@@ -220,14 +242,16 @@ mod tests {
     }
 
     fn room(shared: &Shared, path: &str) -> Arc<LiveRoom> {
-        shared.rooms.open(&shared.routes.find(path, |_| true).unwrap())
+        shared.rooms.open(&shared.generation().routes.find(path, |_| true).unwrap())
     }
 
     /// A client that has joined a room, and where what it gets can be read.
     fn join(shared: &Shared, room: &Arc<LiveRoom>, id: u64) -> UnixStream {
         let (ours, theirs) = UnixStream::pair().unwrap();
         theirs.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-        let peer = shared.add_peer(Name::Client, id.into(), Socket::new(ours), None, &shared.endpoints[0].profile);
+        let generation = shared.generation();
+        let profile = &generation.endpoints[EndpointId(0)].profile;
+        let peer = shared.add_peer(Name::Client, id.into(), Socket::new(ours), None, profile);
         let publisher = Publisher::of_sender(&shared.budget);
         assert!(publisher.try_step(room, Step::Join(Arc::clone(&peer.outbox))).is_ok());
         theirs

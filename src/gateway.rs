@@ -25,6 +25,7 @@ use crate::link;
 use crate::listener::{ListenError, Listener};
 use crate::reload::Reloads;
 use crate::shared::Shared;
+use crate::shared::generation::Generation;
 use crate::shared::rooms::{Ready, Rooms};
 use crate::system::limits;
 use crate::system::thread::spawn_vital;
@@ -120,7 +121,7 @@ impl Gateway {
         let stop = Arc::new(stop.map_err(system("create an eventfd"))?);
         let shared = Arc::new(Shared::new(settings, auths, relays, rooms, poller, stop));
         let mut gateway = Gateway::of(shared);
-        let auths = gateway.shared.auths.reloadable().collect::<Vec<_>>();
+        let auths = gateway.shared.generation().auths.reloadable().collect::<Vec<_>>();
         auths.into_iter().for_each(|auth| gateway.reloads.add(auth));
         match gateway.start_threads(ready, links, listeners, watchdog) {
             Ok(()) => Ok(gateway),
@@ -167,9 +168,10 @@ impl Gateway {
         for (index, dialer) in links.into_iter().enumerate() {
             self.start_link(LinkId(index), dialer).map_err(system("start a link"))?;
         }
-        let lists = self.shared.endpoints.iter().flat_map(|endpoint| endpoint.addresses.of_files());
+        let generation = self.shared.generation();
+        let lists = generation.endpoints.values().flat_map(|endpoint| endpoint.addresses.of_files());
         lists.for_each(|list| self.reloads.add(list as _));
-        for endpoint in &self.shared.endpoints {
+        for endpoint in generation.endpoints.values() {
             let owner = format!("relay of {:?}", endpoint.settings.path.to_string());
             let files = endpoint.dialer.as_ref().and_then(|dialer| dialer.reloadable(owner));
             files.into_iter().for_each(|files| self.reloads.add(files));
@@ -182,7 +184,7 @@ impl Gateway {
 
     /// `None` if there are none, and the broadcaster delivers itself.
     fn start_deliverers(&mut self, watched: impl Fn() -> Arc<Progress>) -> io::Result<Option<Deliverers>> {
-        let count = self.shared.settings.gateway.deliverers;
+        let count = self.shared.generation().gateway.deliverers;
         if count == 0 {
             return Ok(None);
         }
@@ -204,7 +206,7 @@ impl Gateway {
     }
 
     fn start_jwks(&mut self) -> io::Result<()> {
-        for (name, keys) in self.shared.auths.issuers() {
+        for (name, keys) in self.shared.generation().auths.issuers() {
             let (shared, owned, keys) = (Arc::clone(&self.shared), name.to_owned(), Arc::clone(keys));
             self.jwks.push(spawn_vital(&format!("jwks {name}"), move || jwks::run(&shared, &owned, &keys))?);
         }
@@ -212,7 +214,8 @@ impl Gateway {
     }
 
     fn start_link(&mut self, id: LinkId, dialer: Dialer) -> io::Result<()> {
-        let name = &self.shared.links[id].name;
+        let (link, _) = self.shared.link(id);
+        let name = &link.name;
         let files = dialer.reloadable(format!("link {name:?}"));
         files.into_iter().for_each(|files| self.reloads.add(files));
         let (of_dialler, of_sender) = (Arc::clone(&self.shared), Arc::clone(&self.shared));
@@ -234,11 +237,11 @@ impl Gateway {
         let (name, secured) = (&listener.settings.name, if listener.tls.is_some() { " (TLS)" } else { "" });
         let both = if listener.settings.address.is_dual_stack() { " (IPv4 and IPv6)" } else { "" };
         info!("listener \"{name}\": accepting on {bound}{both}{secured}");
-        warn_if_open(&self.shared.settings, &listener.settings, &bound);
+        warn_if_open(&self.shared.generation(), &listener.settings, &bound);
         if let Some(tls) = &listener.tls {
             self.reloads.add(Arc::clone(tls) as _);
         }
-        self.shared.door(name).of_files().for_each(|list| self.reloads.add(list as _));
+        self.shared.generation().door(name).of_files().for_each(|list| self.reloads.add(list as _));
         self.listeners.push(Listening { listener, thread });
         Ok(())
     }
@@ -264,13 +267,13 @@ impl Gateway {
     /// Stops in the reverse order: no new clients, close the old with 1001 behind what is queued for
     /// them, and after the drain timeout abort the rest; then the threads, those that others rely on last.
     pub fn stop(mut self) {
-        let drain = self.shared.settings.gateway.drain_timeout;
+        let drain = self.shared.generation().gateway.drain_timeout;
         let deadline = Instant::now() + drain;
         self.shared.begin_stopping();
         self.stop_listeners();
         self.stop_clients(drain, deadline);
         self.stop_links(deadline);
-        self.shared.auths.issuers().for_each(|(_, keys)| keys.end());
+        self.shared.generation().auths.issuers().for_each(|(_, keys)| keys.end());
         join(self.jwks.drain(..));
         drop(self.heartbeat_stop.take());
         join(self.heartbeat.take());
@@ -307,8 +310,9 @@ impl Gateway {
     /// the time, what can be sent at once still is.
     fn stop_links(&mut self, deadline: Instant) {
         let deadline = deadline.max(Instant::now() + LINK_PATIENCE);
-        let Shared { links, outlets, .. } = &*self.shared;
-        links.iter().for_each(|link| outlets[link.outlet].end());
+        let generation = self.shared.generation();
+        let Generation { links, outlets, .. } = &*generation;
+        links.values().for_each(|link| outlets[link.outlet].end());
         for LinkThreads { id, sender, .. } in &self.links {
             let is_sent = || sender.as_ref().is_some_and(JoinHandle::is_finished);
             while !is_sent() && Instant::now() < deadline {
@@ -326,13 +330,14 @@ impl Gateway {
 }
 
 /// Says which endpoints of a listener that other machines can reach let everybody in.
-fn warn_if_open(settings: &Settings, listener: &ListenerSettings, bound: &str) {
+fn warn_if_open(generation: &Generation, listener: &ListenerSettings, bound: &str) {
     if listener.address.is_local() || listener.requires_certificates() {
         return;
     }
-    let open: Vec<String> = settings
+    let open: Vec<String> = generation
         .endpoints
-        .iter()
+        .values()
+        .map(|endpoint| &endpoint.settings)
         .filter(|endpoint| endpoint.auth.is_empty() && endpoint.is_on(listener))
         .map(|endpoint| format!("'{}'", endpoint.path))
         .collect();

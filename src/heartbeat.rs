@@ -22,7 +22,7 @@ const STALE_MAX: usize = 1024;
 pub fn run(shared: &Shared, stop: &Receiver<()>) {
     let ticks = crossbeam_channel::tick(TICK);
     let mut trimmer = malloc::Trimmer::default();
-    let mut memory = MemoryWatch::new(shared.settings.gateway.memory);
+    let mut memory = MemoryWatch::new(shared.generation().gateway.memory);
     loop {
         crossbeam_channel::select! {
             recv(ticks) -> _ => {
@@ -95,7 +95,7 @@ mod tests {
 
     use super::*;
     use crate::authenticators::Auths;
-    use crate::config::Settings;
+    use crate::config::{EndpointId, Settings};
     use crate::connection::peer::Name;
     use crate::connection::poller::Poller;
     use crate::connection::socket::Socket;
@@ -107,7 +107,8 @@ mod tests {
         let stop = rustix::event::eventfd(0, rustix::event::EventfdFlags::empty()).unwrap();
         let shared =
             Shared::new(Settings::default(), Auths::default(), vec![None], Rooms::new().0, poller, Arc::new(stop));
-        let profile = &shared.endpoints[0].profile;
+        let generation = shared.generation();
+        let profile = &generation.endpoints[EndpointId(0)].profile;
         let peer = |id: u64| {
             let (ours, _) = UnixStream::pair().unwrap();
             shared.add_peer(Name::Client, id.into(), Socket::new(ours), None, profile)

@@ -66,6 +66,7 @@ mod reload;
 mod secret;
 mod sync;
 mod system;
+mod table;
 mod template;
 mod url;
 

@@ -29,8 +29,7 @@ use crate::shared::send_queue::Next;
 
 /// Dials and reads until the gateway stops, or until the link is given up.
 pub fn run(shared: &Arc<Shared>, id: LinkId, dialer: &Dialer) {
-    let link = &shared.links[id];
-    let outlet = &shared.outlets[link.outlet];
+    let (link, outlet) = shared.link(id);
     if let Some(host) = dialer.unverified() {
         warn!(
             "{outlet}: the certificate of '{host}' is not checked (`verify = false`): anyone on the network path can \
@@ -43,8 +42,8 @@ pub fn run(shared: &Arc<Shared>, id: LinkId, dialer: &Dialer) {
 }
 
 fn dial_and_read(shared: &Arc<Shared>, id: LinkId, dialer: &Dialer) {
-    let link = &shared.links[id];
-    let (outlet, backoff) = (&shared.outlets[link.outlet], &link.settings.backoff);
+    let (link, outlet) = shared.link(id);
+    let backoff = &link.settings.backoff;
     let cancel = &shared.until_stop();
     let mut failures = 0;
     loop {
@@ -113,7 +112,7 @@ struct Lived {
 
 /// The life of one connection; says how it ended.
 fn live(shared: &Arc<Shared>, id: LinkId, dialed: Dialed) -> Lived {
-    let link = &shared.links[id];
+    let (link, outlet) = shared.link(id);
     let Dialed { socket, session, behind, subprotocol } = dialed;
     let session_id = match Id::random(shared.mark) {
         Ok(session_id) => session_id,
@@ -145,7 +144,7 @@ fn live(shared: &Arc<Shared>, id: LinkId, dialed: Dialed) -> Lived {
         peer.outbox.close(Some(1011), "Internal error");
         peer.outbox.wait_closed();
     }
-    shared.outlets[link.outlet].set_down();
+    outlet.set_down();
     let (ending, sent) = link.upstream.lost(&peer.outbox);
     let life =
         Life { lasted: since.elapsed(), received: read_loop.received(), sent, undelivered: dispatch.undelivered() };
@@ -162,7 +161,7 @@ struct Life {
 
 /// Lets what waits go out over a new connection, and says that it is there.
 fn came_up(shared: &Shared, id: LinkId, peer: &Peer, origin: &Origin, subprotocol: Option<String>) {
-    let link = &shared.links[id];
+    let (link, outlet) = shared.link(id);
     let (session, shown) = (origin.session, &link.settings.shown);
     match &subprotocol {
         None => info!("{peer}: connected to '{shown}' as {session}"),
@@ -172,7 +171,7 @@ fn came_up(shared: &Shared, id: LinkId, peer: &Peer, origin: &Origin, subprotoco
     }
     link.counters.connected();
     link.upstream.connected(&peer.outbox, link.settings.open_messages.iter().map(|text| unkept(text.expose())));
-    shared.outlets[link.outlet].set_up();
+    outlet.set_up();
     link.repeat_goodbye(&peer.outbox);
     let connected = || (LinkState::Up, What::Connected { subprotocol });
     tell_of_link(shared, id, Some(origin), EventKind::Connect, connected);
@@ -180,8 +179,7 @@ fn came_up(shared: &Shared, id: LinkId, peer: &Peer, origin: &Origin, subprotoco
 
 /// Counts what a connection did, and says that it has ended.
 fn went_down(shared: &Shared, id: LinkId, origin: &Origin, ending: Ending, life: &Life) -> Lived {
-    let link = &shared.links[id];
-    let outlet = &shared.outlets[link.outlet];
+    let (link, outlet) = shared.link(id);
     let Life { lasted, received, sent, undelivered } = life;
     let Received { messages, bytes, .. } = *received;
     link.counters.disconnected(*received, *sent, undelivered.unroutable_count());
@@ -206,8 +204,7 @@ fn went_down(shared: &Shared, id: LinkId, origin: &Origin, ending: Ending, life:
 
 /// Sends what waits for a link, and its application ping, until the link ends.
 pub fn send(shared: &Shared, id: LinkId) {
-    let link = &shared.links[id];
-    let outlet = &shared.outlets[link.outlet];
+    let (link, outlet) = shared.link(id);
     let ping = link.settings.ping.as_ref();
     let mut due = ping.map(|(_, every)| Instant::now() + *every);
     let who_is_present = || Present::new(shared, Receiver::Outlet(link.outlet), Place::Link(id));

@@ -2,18 +2,51 @@
 //! messages go. Values in, value out.
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use crate::config::{Destination, EndpointId, EndpointSettings, LinkDestination, LinkId, LinkSettings, RoomSource};
 use crate::path::{self, Pattern, Segment};
+use crate::table::Table;
 use crate::template::Source;
 
-/// One concrete path under an endpoint: the endpoint and the values of its parameters from left to right. Cloning it
-/// copies no text.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+/// One concrete path under an endpoint: the endpoint and the values of its parameters from left to right, which alone
+/// count when two are compared. Cloning it copies no text.
+#[derive(Debug, Clone)]
 pub struct Room {
     endpoint: EndpointId,
     values: Arc<[Box<str>]>,
+    /// The endpoint's path. Its parameters may be called otherwise by now.
+    pattern: Arc<Pattern>,
+}
+
+impl PartialEq for Room {
+    fn eq(&self, other: &Room) -> bool {
+        self.endpoint == other.endpoint && self.values == other.values
+    }
+}
+
+impl Eq for Room {}
+
+impl Hash for Room {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.endpoint.hash(state);
+        self.values.hash(state);
+    }
+}
+
+/// The room as a path, for people: decoded, so not fit for a URL.
+impl fmt::Display for Room {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut values = self.values.iter();
+        for segment in self.pattern.segments() {
+            match segment {
+                Segment::Literal(literal) => write!(f, "/{literal}")?,
+                Segment::Parameter(_) => write!(f, "/{}", values.next().map_or("", |value| value))?,
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Room {
@@ -25,6 +58,11 @@ impl Room {
     /// The values of the endpoint's parameters, from left to right.
     pub fn values(&self) -> &[Box<str>] {
         &self.values
+    }
+
+    /// Its parameters from left to right, as its endpoint's path calls them now.
+    pub fn parameters<'a>(&'a self, path: &'a Pattern) -> impl Iterator<Item = (&'a str, &'a str)> {
+        path.names().zip(self.values.iter().map(|value| &**value))
     }
 }
 
@@ -56,10 +94,15 @@ pub enum Target {
 }
 
 /// Which of the gateway's outlets.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct OutletId(u32);
 
 impl OutletId {
+    /// The one with this number.
+    pub fn numbered(number: u32) -> OutletId {
+        OutletId(number)
+    }
+
     /// Its number among all outlets.
     pub fn number(self) -> u32 {
         self.0
@@ -77,6 +120,7 @@ impl From<LinkId> for OutletId {
 #[derive(Debug, PartialEq, Eq)]
 pub struct Pick {
     endpoint: EndpointId,
+    pattern: Arc<Pattern>,
     parts: Box<[Part]>,
     shown: String,
 }
@@ -120,7 +164,7 @@ impl Pick {
                 },
             });
         }
-        Ok(Room { endpoint: self.endpoint, values: values.into() })
+        Ok(Room { endpoint: self.endpoint, values: values.into(), pattern: Arc::clone(&self.pattern) })
     }
 
     /// The room, if every message picks the same one.
@@ -154,57 +198,65 @@ impl fmt::Display for Unroutable<'_> {
 }
 
 /// The paths and routes of all endpoints and links.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Routes {
-    endpoints: Vec<EndpointRoute>,
+    endpoints: Table<EndpointId, EndpointRoute>,
     /// The targets of each link.
-    links: Vec<Vec<Target>>,
+    links: Table<LinkId, Vec<Target>>,
 }
 
 #[derive(Debug)]
 struct EndpointRoute {
-    pattern: Pattern,
+    pattern: Arc<Pattern>,
     to: Vec<Destination>,
 }
 
 impl Routes {
-    /// The routes of a configuration's endpoints and links.
+    /// The routes of a configuration's endpoints and links, which have the numbers of their places in it.
     pub fn new(endpoints: &[EndpointSettings], links: &[LinkSettings]) -> Routes {
-        let of_endpoint =
-            |endpoint: &EndpointSettings| EndpointRoute { pattern: endpoint.path.clone(), to: endpoint.to.clone() };
-        let of_link = |(index, link): (usize, &LinkSettings)| {
-            link.to.iter().map(|destination| link_target(LinkId(index), &link.name, destination)).collect()
+        let endpoints = endpoints.iter().enumerate().map(|(index, endpoint)| (EndpointId(index), endpoint));
+        Routes::of(endpoints, links.iter().enumerate().map(|(index, link)| (LinkId(index), link)))
+    }
+
+    /// The routes of these endpoints and links.
+    pub fn of<'a>(
+        endpoints: impl Iterator<Item = (EndpointId, &'a EndpointSettings)>,
+        links: impl Iterator<Item = (LinkId, &'a LinkSettings)>,
+    ) -> Routes {
+        let of_endpoint = |(id, endpoint): (EndpointId, &EndpointSettings)| {
+            (id, EndpointRoute { pattern: Arc::new(endpoint.path.clone()), to: endpoint.to.clone() })
         };
-        Routes {
-            endpoints: endpoints.iter().map(of_endpoint).collect(),
-            links: links.iter().enumerate().map(of_link).collect(),
-        }
+        let routes = Routes { endpoints: endpoints.map(of_endpoint).collect(), links: Table::default() };
+        let of_link = |(id, link): (LinkId, &LinkSettings)| {
+            (id, link.to.iter().filter_map(|destination| routes.link_target(id, &link.name, destination)).collect())
+        };
+        Routes { links: links.map(of_link).collect(), ..routes }
     }
 
     /// The room that a request's path (without the query) leads to, among the endpoints that
     /// `reachable` admits. Where several match, the leftmost literal segment wins.
     pub fn find(&self, path: &str, reachable: impl Fn(EndpointId) -> bool) -> Option<Room> {
-        let mut best: Option<(EndpointId, Vec<Box<str>>)> = None;
-        for (index, EndpointRoute { pattern, .. }) in self.endpoints.iter().enumerate() {
-            let id = EndpointId(index);
+        let mut best: Option<Room> = None;
+        for (id, EndpointRoute { pattern, .. }) in self.endpoints.iter() {
             let Some(values) = pattern.matches(path).filter(|_| reachable(id)) else { continue };
-            if best.as_ref().is_none_or(|(other, _)| pattern.precedes(&self.endpoints[*other].pattern)) {
-                best = Some((id, values));
+            if best.as_ref().is_none_or(|best| pattern.precedes(&best.pattern)) {
+                best = Some(Room { endpoint: id, values: values.into(), pattern: Arc::clone(pattern) });
             }
         }
-        best.map(|(endpoint, values)| Room { endpoint, values: values.into() })
+        best
     }
 
     /// Where the messages of a room's client go, in the order of the configuration. `identity` is the client's name, if its
     /// endpoint authenticates clients.
     pub fn targets(&self, room: &Room, identity: Option<&str>) -> Vec<Target> {
         let target = |destination: &Destination| match destination {
-            Destination::Reply => Target::Reply,
-            Destination::Broadcast => Target::Room { room: room.clone(), except_sender: false },
-            Destination::Others => Target::Room { room: room.clone(), except_sender: true },
+            Destination::Reply => Some(Target::Reply),
+            Destination::Broadcast => Some(Target::Room { room: room.clone(), except_sender: false }),
+            Destination::Others => Some(Target::Room { room: room.clone(), except_sender: true }),
             Destination::Endpoint { id, values } => {
                 let values = values.iter().map(|&index| room.values[index].clone()).collect();
-                Target::Room { room: Room { endpoint: *id, values }, except_sender: false }
+                let room = Room { endpoint: *id, values, pattern: self.pattern(*id)? };
+                Some(Target::Room { room, except_sender: false })
             }
             Destination::Picked { id, template, sources } => {
                 let part = |source: &RoomSource| match source {
@@ -214,62 +266,48 @@ impl Routes {
                     RoomSource::Field(keys) => Part::Field(keys.clone()),
                 };
                 let (parts, shown) = (sources.iter().map(part).collect(), format!("endpoint:{template}"));
-                Pick { endpoint: *id, parts, shown }.into_target()
+                Some(Pick { endpoint: *id, pattern: self.pattern(*id)?, parts, shown }.into_target())
             }
-            Destination::Link(id) => Target::Outlet((*id).into()),
+            Destination::Link(id) => Some(Target::Outlet((*id).into())),
         };
-        self.endpoints[room.endpoint].to.iter().map(target).collect()
+        let route = self.endpoints.get(room.endpoint);
+        route.into_iter().flat_map(|route| &route.to).filter_map(target).collect()
     }
 
     /// Where the messages of a link's remote go, in the order of the configuration.
     pub fn targets_of_link(&self, link: LinkId) -> Vec<Target> {
-        self.links[link].clone()
-    }
-
-    /// The parameters of a room, by name, from left to right.
-    pub fn parameters<'a>(&'a self, room: &'a Room) -> impl Iterator<Item = (&'a str, &'a str)> {
-        self.endpoints[room.endpoint].pattern.names().zip(room.values.iter().map(|value| &**value))
+        self.links.get(link).cloned().unwrap_or_default()
     }
 
     /// Whether what the clients of the endpoint `from` send goes to `to`, so that an answer from there may
     /// be addressed to them.
     pub fn leads(&self, from: EndpointId, to: Place) -> bool {
-        self.endpoints[from].to.iter().any(|destination| match destination {
+        let leads = |destination: &Destination| match destination {
             Destination::Reply => false,
             Destination::Broadcast | Destination::Others => to == Place::Endpoint(from),
             Destination::Endpoint { id, .. } | Destination::Picked { id, .. } => to == Place::Endpoint(*id),
             Destination::Link(id) => to == Place::Link(*id),
-        })
+        };
+        self.endpoints.get(from).is_some_and(|route| route.to.iter().any(leads))
     }
 
-    /// The room as a path, for people: decoded, so not fit for a URL.
-    pub fn show<'a>(&'a self, room: &'a Room) -> impl fmt::Display + 'a {
-        fmt::from_fn(move |f| {
-            let mut values = room.values.iter();
-            for segment in self.endpoints[room.endpoint].pattern.segments() {
-                match segment {
-                    Segment::Literal(literal) => write!(f, "/{literal}")?,
-                    Segment::Parameter(_) => write!(f, "/{}", values.next().map_or("", |value| value))?,
-                }
+    fn pattern(&self, id: EndpointId) -> Option<Arc<Pattern>> {
+        self.endpoints.get(id).map(|route| Arc::clone(&route.pattern))
+    }
+
+    /// Where a link's remote sends to with this destination; a room that is the same for every message is picked here.
+    fn link_target(&self, own: LinkId, name: &str, destination: &LinkDestination) -> Option<Target> {
+        match destination {
+            LinkDestination::Reply => Some(Target::Outlet(own.into())),
+            LinkDestination::Link(other) => Some(Target::Outlet((*other).into())),
+            LinkDestination::Endpoint { id, template } => {
+                let part = |source: &Source| match source {
+                    Source::Link => Part::Fixed(name.into()),
+                    Source::Field(keys) => Part::Field(keys.clone()),
+                };
+                let (parts, shown) = (template.sources().iter().map(part).collect(), format!("endpoint:{template}"));
+                Some(Pick { endpoint: *id, pattern: self.pattern(*id)?, parts, shown }.into_target())
             }
-            Ok(())
-        })
-    }
-}
-
-/// Where a link's remote sends to with this destination; a room that is the same for every message is picked here.
-fn link_target(own: LinkId, name: &str, destination: &LinkDestination) -> Target {
-    match destination {
-        LinkDestination::Reply => Target::Outlet(own.into()),
-        LinkDestination::Link(other) => Target::Outlet((*other).into()),
-        LinkDestination::Endpoint { id, template } => {
-            let part = |source: &Source| match source {
-                Source::Link => Part::Fixed(name.into()),
-                Source::Field(keys) => Part::Field(keys.clone()),
-            };
-            let (parts, shown) = (template.sources().iter().map(part).collect(), format!("endpoint:{template}"));
-            let pick = Pick { endpoint: *id, parts, shown };
-            pick.into_target()
         }
     }
 }
@@ -297,7 +335,7 @@ mod tests {
             Target::Picked(_) => unreachable!("no endpoint here lets clients choose rooms"),
             Target::Outlet(link) => format!("link {}", link.number()),
             Target::Room { room, except_sender } => {
-                format!("{}{}", routes.show(room), if *except_sender { " but the sender" } else { "" })
+                format!("{room}{}", if *except_sender { " but the sender" } else { "" })
             }
         };
         routes.targets(&room, None).iter().map(show).collect()

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use libfuzzer_sys::fuzz_target;
 use rustix::event::{EventfdFlags, eventfd};
 use wsgate::internals::auth::Auths;
-use wsgate::internals::config::{ConfigError, DialSettings, EndpointId, LinkId, Settings, parse};
+use wsgate::internals::config::{ConfigError, DialSettings, Settings, parse};
 use wsgate::internals::connection::poller::Poller;
 use wsgate::internals::dial::{Dialer, Resolver};
 use wsgate::internals::route::Place;
@@ -49,15 +49,15 @@ fn accepted(text: &str, settings: Settings) {
     let dialers = dialers.collect();
     settings.links.iter().for_each(|link| drop(dialer(Some(&link.dial))));
     let shared = Shared::new(settings, Auths::default(), dialers, Rooms::new().0, Arc::new(poller), stop);
-    for index in 0..shared.links.len() {
-        shared.routes.targets_of_link(LinkId(index));
-    }
-    for index in 0..shared.endpoints.len() {
-        shared.routes.leads(EndpointId(index), Place::Endpoint(EndpointId(index)));
-        let settings = &shared.endpoints[index].settings;
-        if let Some(room) = shared.routes.find(settings.path.as_str(), |_| true) {
-            shared.routes.targets(&room, Some("press-3"));
-            for relay in settings.relay.iter().filter(|_| room.endpoint() == EndpointId(index)) {
+    let generation = shared.generation();
+    let routes = &generation.routes;
+    generation.links.iter().for_each(|(id, _)| drop(routes.targets_of_link(id)));
+    for (id, endpoint) in generation.endpoints.iter() {
+        routes.leads(id, Place::Endpoint(id));
+        let settings = &endpoint.settings;
+        if let Some(room) = routes.find(settings.path.as_str(), |_| true) {
+            routes.targets(&room, Some("press-3"));
+            for relay in settings.relay.iter().filter(|_| room.endpoint() == id) {
                 relay.path.fill(|parameter| &room.values()[*parameter]);
             }
         }

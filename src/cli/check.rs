@@ -290,9 +290,9 @@ fn describe_destination(destination: &Destination, all: &Settings) -> String {
         Destination::Reply => "reply".to_owned(),
         Destination::Broadcast => "broadcast".to_owned(),
         Destination::Others => "others".to_owned(),
-        Destination::Endpoint { id, .. } => format!("endpoint:{}", all.endpoints[*id].path),
+        Destination::Endpoint { id, .. } => format!("endpoint:{}", all.endpoints[id.0].path),
         Destination::Picked { template, .. } => format!("endpoint:{template}"),
-        Destination::Link(id) => format!("link:{}", all.links[*id].name),
+        Destination::Link(id) => format!("link:{}", all.links[id.0].name),
     }
 }
 
@@ -300,6 +300,6 @@ fn describe_link_destination(destination: &LinkDestination, all: &Settings) -> S
     match destination {
         LinkDestination::Reply => "reply".to_owned(),
         LinkDestination::Endpoint { template, .. } => format!("endpoint:{template}"),
-        LinkDestination::Link(id) => format!("link:{}", all.links[*id].name),
+        LinkDestination::Link(id) => format!("link:{}", all.links[id.0].name),
     }
 }

@@ -21,19 +21,19 @@ pub struct Admission<'a> {
     pub subprotocol: Option<String>,
 }
 
-/// Admits a request that came in over this listener.
+/// Admits a request that came in over this listener, to one of the endpoints with these settings.
 ///
 /// # Errors
 /// 404 for a path that leads nowhere on this listener, 426 for a request that is no upgrade, 403
 /// for an origin that is not allowed.
-pub fn admit<'a>(
+pub fn admit<'a, 's>(
     request: &Request<'a>,
     routes: &Routes,
-    endpoints: &[&EndpointSettings],
+    settings: impl Fn(EndpointId) -> &'s EndpointSettings,
     listener: &ListenerSettings,
     host: &AskedHost,
 ) -> Result<Admission<'a>, Refusal> {
-    let reachable = |id: EndpointId| endpoints[id].is_on(listener);
+    let reachable = |id: EndpointId| settings(id).is_on(listener);
     let room = routes.find(request.path, reachable).ok_or_else(|| {
         // One that would fit but for an encoded slash is told so.
         let decoded = request.path.replace("%2F", "-").replace("%2f", "-");
@@ -41,7 +41,7 @@ pub fn admit<'a>(
         let why = if is_slash { ": a parameter takes no encoded slash (%2F), use values without '/'" } else { "" };
         Refusal::new(404, format!("there is no endpoint at '{:.PATH_SHOWN$}'{why}", request.path))
     })?;
-    let endpoint = endpoints[room.endpoint()];
+    let endpoint = settings(room.endpoint());
     let Intent::Upgrade { key } = request.intent else {
         return Err(Refusal::new(426, "this is a WebSocket endpoint: connect with ws:// or wss://"));
     };
@@ -74,7 +74,7 @@ mod tests {
                 intent: Intent::Upgrade { key: "k" },
             };
             let host = AskedHost { name: "h".to_owned(), is_forwarded: false };
-            let admission = admit(&request, &routes, &[&endpoint], &ListenerSettings::default(), &host).unwrap();
+            let admission = admit(&request, &routes, |_| &endpoint, &ListenerSettings::default(), &host).unwrap();
             assert_eq!(admission.subprotocol.as_deref(), agreed);
         }
     }

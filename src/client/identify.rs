@@ -16,6 +16,7 @@ use crate::dial::CancelToken;
 use crate::http::refusal::Refusal;
 use crate::http::request::Request;
 use crate::shared::Shared;
+use crate::shared::generation::Generation;
 use crate::shared::refused::Cause;
 
 /// Whoever sends a request, by its connection, the head of its request and its address.
@@ -30,18 +31,19 @@ pub(super) struct Requester<'a> {
 /// Who sends a request, if its endpoint asks, unless its address has sent too many wrong credentials.
 pub(super) fn identify(
     shared: &Shared,
+    generation: &Generation,
     admission: &Admission<'_>,
     requester: &Requester<'_>,
     deadline: Instant,
 ) -> Result<Access, Rejection> {
     let Requester { stream, head, request, address } = *requester;
-    let endpoint = &shared.endpoints[admission.room.endpoint()];
+    let endpoint = &generation.endpoints[admission.room.endpoint()];
     if endpoint.settings.auth.is_empty() {
         return Ok(Access::of_anybody());
     }
     let is_heard = || not_locked_out(shared, address);
     is_heard().map_err(refused)?;
-    let takes_certificates = authenticate::takes_certificates(&shared.auths, &endpoint.settings);
+    let takes_certificates = authenticate::takes_certificates(&generation.auths, &endpoint.settings);
     let certificate = takes_certificates.then(|| stream.client_certificate()).flatten();
     let attempt = Attempt {
         head,
@@ -49,15 +51,15 @@ pub(super) fn identify(
         certificate: certificate.as_ref(),
         address,
         endpoint: endpoint.settings.path.as_str(),
-        path: &shared.routes.show(&admission.room).to_string(),
+        path: &admission.room.to_string(),
         deadline,
-        cancel: &until_nobody_waits(shared, stream, &endpoint.settings),
+        cancel: &until_nobody_waits(shared, generation, stream, &endpoint.settings),
         is_heard: &is_heard,
         has_failed: &|| shared.failures.count(address, Instant::now()),
         has_left: &|| stream.socket.wait_hung_up(Duration::ZERO),
     };
-    authenticate(&shared.auths, &endpoint.settings, &attempt).map_err(|denied| match denied {
-        Denied::Refused(refusal) => unauthorized(shared, admission, request, endpoint, refusal),
+    authenticate(&generation.auths, &endpoint.settings, &attempt).map_err(|denied| match denied {
+        Denied::Refused(refusal) => unauthorized(generation, admission, request, endpoint, refusal),
         Denied::Gone => {
             let why = Why::Gone("it left while its credentials waited to be checked".to_owned());
             Rejection { why, last_words: LastWords::None }
@@ -66,8 +68,13 @@ pub(super) fn identify(
 }
 
 /// What ends the wait for a service that is asked who a client is: the stop, or that the client has left.
-fn until_nobody_waits(shared: &Shared, stream: &Stream, endpoint: &EndpointSettings) -> CancelToken {
-    if !authenticate::asks_a_service(&shared.auths, endpoint) {
+fn until_nobody_waits(
+    shared: &Shared,
+    generation: &Generation,
+    stream: &Stream,
+    endpoint: &EndpointSettings,
+) -> CancelToken {
+    if !authenticate::asks_a_service(&generation.auths, endpoint) {
         return CancelToken::default();
     }
     let token = shared.until_stop();

@@ -51,7 +51,7 @@ fn has_left_something(admitted: &Admitted) -> bool {
 /// the session itself: OpenSSL's random generators, what malloc keeps at hand, a page of the stack. It ends with it.
 fn go_on_in_fresh_thread(shared: &Arc<Shared>, admitted: Admitted) {
     let name = format!("client {}", admitted.registration.client().id());
-    let (stack, of_thread) = (shared.settings.gateway.client_stack, Arc::clone(shared));
+    let (stack, of_thread) = (shared.generation().gateway.client_stack, Arc::clone(shared));
     let go_on = move |admitted| live(&of_thread, unboxed(admitted), take_in);
     // Where the system has no further thread, this one goes on.
     if let Err((_, admitted)) = spawn_client(name, stack, Box::new(admitted), go_on) {
@@ -73,8 +73,7 @@ fn take_in(shared: &Arc<Shared>, client: &Arc<Client>, handshaken: Handshaken, r
     if let Some(reached) = reached {
         return (relay::run(shared, client, reached, handshaken), Undelivered::default());
     }
-    let profile = &shared.endpoints[client.room.endpoint()].profile;
-    let mut read_loop = ReadLoop::new(&client.peer, profile.max_message, &shared.buffers).within(profile.intake);
+    let mut read_loop = read_loop(shared, client);
     if !client.rights.send {
         read_loop.run(handshaken, &mut Silenced(client));
         return (read_loop.received(), Undelivered::default());
@@ -82,6 +81,12 @@ fn take_in(shared: &Arc<Shared>, client: &Arc<Client>, handshaken: Handshaken, r
     let mut dispatch = Dispatch::of_client(shared, client);
     read_loop.run(handshaken, &mut dispatch);
     (read_loop.received(), dispatch.undelivered())
+}
+
+/// The reading half of a client's connection. Apart from its caller, so that the generation is not kept.
+fn read_loop<'a>(shared: &'a Shared, client: &'a Client) -> ReadLoop<'a> {
+    let endpoint = shared.endpoint_of(client);
+    ReadLoop::new(&client.peer, endpoint.profile.max_message, &shared.buffers).within(endpoint.profile.intake)
 }
 
 /// A client that may not send.
@@ -105,7 +110,7 @@ fn live(
     let Admitted { registration, from, subprotocol, present, handshaken, reached, .. } = admitted;
     let client = registration.client();
     let since = Instant::now();
-    arrived(shared, client, &from, subprotocol);
+    arrived(client, &from, subprotocol);
     drop(from);
     tell_who_is_present(shared, client, present);
     let taken = catch_unwind(AssertUnwindSafe(|| read(shared, client, handshaken, reached))).unwrap_or_else(|_| {
@@ -120,8 +125,8 @@ fn live(
 /// Logs that a client is there. A function of its own, as the next, so that what it needs is not on the client's
 /// stack from then on.
 #[inline(never)]
-fn arrived(shared: &Shared, client: &Client, from: &str, subprotocol: Option<String>) {
-    let (id, room) = (client.id(), shared.routes.show(&client.room.path));
+fn arrived(client: &Client, from: &str, subprotocol: Option<String>) {
+    let (id, room) = (client.id(), &client.room.path);
     let identity =
         client.origin.identity.as_ref().map(|identity| format!(" as '{}'", identity.name)).unwrap_or_default();
     let subprotocol = subprotocol.map(|name| format!(" with subprotocol '{name}'")).unwrap_or_default();
@@ -131,7 +136,7 @@ fn arrived(shared: &Shared, client: &Client, from: &str, subprotocol: Option<Str
 /// Ends what is left of a client's connection, lets it leave its room, and says how it was.
 #[inline(never)]
 fn departed(shared: &Shared, client: &Client, since: Instant, (received, undelivered): Tally) {
-    let (id, room) = (client.id(), shared.routes.show(&client.room.path));
+    let (id, room) = (client.id(), &client.room.path);
     let Received { messages, bytes, held } = received;
     let (ending, sent) = client.outbox().finish();
     leave(shared, client);
@@ -181,7 +186,7 @@ mod tests {
     use super::*;
     use crate::auth::allow::Rights;
     use crate::authenticators::Auths;
-    use crate::config::{Destination, Settings};
+    use crate::config::{Destination, EndpointId, Settings};
     use crate::connection::frame::{Control, Frame, Role};
     use crate::connection::peer::Name;
     use crate::connection::poller::Poller;
@@ -189,6 +194,7 @@ mod tests {
     use crate::events::present::present_for;
     use crate::message::Origin;
     use crate::shared::address_places::Counted;
+    use crate::shared::endpoint::Endpoint;
     use crate::shared::entrance::Entrance;
     use crate::shared::members::Step;
     use crate::shared::publisher::Publisher;
@@ -206,6 +212,10 @@ mod tests {
         (shared, ready, client, theirs)
     }
 
+    fn endpoint(shared: &Shared) -> Arc<Endpoint> {
+        Arc::clone(&shared.generation().endpoints[EndpointId(0)])
+    }
+
     fn arrive_at(shared: &Shared, id: u64) -> (Arc<Client>, UnixStream) {
         let (ours, theirs) = UnixStream::pair().unwrap();
         theirs.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
@@ -219,10 +229,10 @@ mod tests {
             identity: None,
             description: None,
         };
-        let room = shared.rooms.open(&shared.routes.find("/", |_| true).unwrap());
-        let peer = shared.add_peer(Name::Client, id, Socket::new(ours), None, &shared.endpoints[0].profile);
+        let room = shared.rooms.open(&shared.generation().routes.find("/", |_| true).unwrap());
+        let peer = shared.add_peer(Name::Client, id, Socket::new(ours), None, &endpoint(shared).profile);
         let publisher = Publisher::of_sender(&shared.budget);
-        let entrance = Entrance::new(Arc::clone(&shared.doors[0]), None, None);
+        let entrance = Entrance::new(Arc::clone(&shared.generation().doors[0]), None, None);
         let client = Arc::new(Client { room, publisher, peer, origin, entrance, presence: None, rights: Rights::ALL });
         shared.step(&client.peer, &client.publisher, &client.room, Step::Join(Arc::clone(client.outbox())));
         (client, theirs)
@@ -237,7 +247,7 @@ mod tests {
     fn l6_a_panic_in_one_clients_thread_ends_that_client_alone_with_1011() {
         let (shared, _ready, client, mut theirs) = arrive(Settings::default());
         let (other, others) = arrive_at(&shared, 8);
-        let (connections, places) = (&shared.connections, &shared.endpoints[0].places);
+        let (connections, places) = (&shared.connections, &endpoint(&shared).places);
         let open = |client: &Arc<Client>| {
             let (place, _) = places.take(&client.room.path, None, client.id(), Instant::now()).unwrap();
             let connection = Counted::new(connections.try_acquire().unwrap(), None);
@@ -344,12 +354,12 @@ mod tests {
         };
         assert!(end.recv_timeout(Duration::from_millis(600)).is_err(), "it gave up");
         assert!(turn.end().is_some(), "nothing waits");
-        let limits = [shared.endpoints[0].profile.cork];
+        let limits = endpoint(&shared).profile.cork;
         let deadline = Instant::now() + Duration::from_secs(5);
         while end.try_recv().is_err() {
             assert!(Instant::now() < deadline, "it does not leave");
             let Some(mut turn) = Turn::begin(Arc::clone(&client.room)) else { continue };
-            while let Some(places) = turn.next_slice(&limits) {
+            while let Some(places) = turn.next_slice(|_| limits) {
                 turn.deliver(places);
             }
             turn.end();

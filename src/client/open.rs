@@ -15,7 +15,7 @@ use crate::client::authenticate::{self, Access};
 use crate::client::identify::{Requester, identify};
 use crate::client::rejection::{LastWords, Rejection, Why, no_place, refused, refused_as, unread};
 use crate::clock::{self, Ticks};
-use crate::config::{ClientAddress, EventKind, ListenerSettings, Welcome};
+use crate::config::{ClientAddress, EventKind, ListenerSettings, RelaySettings, Welcome};
 use crate::connection::frame::Frame;
 use crate::connection::handshake::{Head, Stream};
 use crate::connection::peer::Name;
@@ -35,7 +35,9 @@ use crate::relay::reach::{ClientRequest, ReachError, Reached, reach};
 use crate::shared::Shared;
 use crate::shared::address_places::{AddressFull, Counted};
 use crate::shared::addresses::{Door, Shut};
+use crate::shared::endpoint::Endpoint;
 use crate::shared::entrance::Entrance;
+use crate::shared::generation::Generation;
 use crate::shared::handshakes::HandshakePlace;
 use crate::shared::members::Step;
 use crate::shared::places::{Place, Places};
@@ -109,6 +111,8 @@ pub struct Admitted {
 /// A request that is let in, and what was found and taken for it on the way.
 #[derive(Debug)]
 struct Granted<'a> {
+    /// By which it was judged.
+    generation: Arc<Generation>,
     admission: Admission<'a>,
     asked: Asked,
     place: Place,
@@ -119,7 +123,7 @@ struct Granted<'a> {
 /// its own would lie from then on.
 #[inline(never)]
 pub fn open(shared: &Arc<Shared>, mut incoming: Box<Incoming>) -> Option<Admitted> {
-    let deadline = Instant::now() + shared.settings.gateway.handshake_timeout;
+    let deadline = Instant::now() + shared.generation().gateway.handshake_timeout;
     let opened = match hear(shared, &mut incoming, deadline) {
         Ok(Head { bytes, behind }) => match judge(shared, &mut incoming, &bytes, deadline) {
             Ok(granted) => return enter(shared, *incoming, granted, behind),
@@ -190,7 +194,7 @@ fn shown(address: Option<IpAddr>) -> String {
     address.map_or_else(|| "unix".to_owned(), |address| address.to_string())
 }
 
-/// Finds out whether a request is let in, and takes its place; a relay's upstream is reached here.
+/// Finds out whether a request is let in, and takes its place; a relay's upstream is reached on the way.
 #[inline(never)]
 fn judge<'a>(
     shared: &Arc<Shared>,
@@ -199,46 +203,70 @@ fn judge<'a>(
     deadline: Instant,
 ) -> Result<Granted<'a>, Rejection> {
     let request = request::judge(head).map_err(|refusal| refused_as(refusal, head))?;
-    let endpoints: Vec<_> = shared.endpoints.iter().map(|endpoint| &endpoint.settings).collect();
+    let generation = shared.generation();
     let approach = approach(incoming, head, &request).map_err(refused)?;
     count_address(shared, incoming, approach.address).map_err(|full| refused(too_many(shared, &full)))?;
-    let admission = admission::admit(&request, &shared.routes, &endpoints, &incoming.listener, &approach.host);
+    let settings = |id| &generation.endpoints[id].settings;
+    let admission = admission::admit(&request, &generation.routes, settings, &incoming.listener, &approach.host);
     let admission = admission.map_err(refused)?;
     if shared.is_stopping() {
         return Err(refused(stopping()));
     }
-    let endpoint = &shared.endpoints[admission.room.endpoint()];
+    let endpoint = &*generation.endpoints[admission.room.endpoint()];
     let may_come = endpoint.addresses.check(approach.address);
     may_come.map_err(|shut| refused(may_not_come(&shut, "[[endpoint]]", endpoint.settings.path.as_str())))?;
     let requester = Requester { stream: &incoming.stream, head, request: &request, address: approach.address };
-    let access = identify(shared, &admission, &requester, deadline)?;
+    let access = identify(shared, &generation, &admission, &requester, deadline)?;
     let places = endpoint.waiting.as_ref().unwrap_or(&endpoint.places);
-    let place = take_place(shared, incoming, &admission, places, access.identity.as_ref())?;
-    let asked = Asked::new(shared, &admission, &request, access);
-    let (Some(dialer), Some(relay)) = (&endpoint.dialer, &endpoint.settings.relay) else {
-        return Ok(Granted { admission, asked, place, reached: None });
-    };
+    let place = take_place(shared, incoming, &admission, (endpoint, places), access.identity.as_ref())?;
+    let asked = Asked::new(shared, &generation, &admission, &request, access);
+    let granted = Granted { admission, asked, place, reached: None, generation: Arc::clone(&generation) };
+    match &endpoint.settings.relay {
+        None => Ok(granted),
+        Some(relay) => with_upstream(shared, incoming, granted, endpoint, relay, (head, &request, &approach)),
+    }
+}
+
+/// Reaches the upstream of a request that is let in.
+#[inline(never)]
+fn with_upstream<'a>(
+    shared: &Arc<Shared>,
+    incoming: &mut Incoming,
+    granted: Granted<'a>,
+    endpoint: &Endpoint,
+    relay: &RelaySettings,
+    (head, request, approach): (&[u8], &Request<'_>, &Approach),
+) -> Result<Granted<'a>, Rejection> {
+    let Granted { generation, admission, asked, place, .. } = granted;
     // It has done its part. However many wait for a slow upstream, their endpoint bounds them, and clients of other
     // endpoints get in meanwhile.
     incoming.handshake = None;
     // Nobody is asked for one whose identity gets no place afterwards.
-    let identity = asked.access.identity.as_deref();
-    let may_come = endpoint.places.check(identity, Instant::now());
-    may_come.map_err(|full| no_place(shared, &admission, full, identity))?;
+    let identity = asked.access.identity.as_ref();
+    let may_come = endpoint.places.check(identity.map(|identity| &**identity), Instant::now());
+    may_come
+        .map_err(|full| no_place(shared, &admission, &endpoint.settings, full, identity.map(|identity| &**identity)))?;
     place.waits_on(|| incoming.stream.socket.as_fd().try_clone_to_owned().ok());
-    let (socket, room) = (incoming.stream.socket.as_fd(), &admission.room);
-    let secrets = authenticate::places(&shared.auths, &endpoint.settings);
-    let client = ClientRequest { socket, head, request: &request, secrets, identity, room, approach: &approach };
-    match reach(shared, dialer, relay, &client) {
+    let client = ClientRequest {
+        socket: incoming.stream.socket.as_fd(),
+        head,
+        request,
+        secrets: authenticate::places(&generation.auths, &endpoint.settings),
+        identity: identity.map(|identity| &**identity),
+        endpoint,
+        room: &admission.room,
+        approach,
+    };
+    match reach(shared, relay, &client) {
         Ok(reached) => {
             let place = match &endpoint.waiting {
                 None => place,
                 Some(_) if place.is_replaced() => return Err(refused(replaced())),
-                Some(_) => take_place(shared, incoming, &admission, &endpoint.places, asked.access.identity.as_ref())?,
+                Some(_) => take_place(shared, incoming, &admission, (endpoint, &endpoint.places), identity)?,
             };
             // It is the upstream that agrees.
             let admission = Admission { subprotocol: reached.dialed.subprotocol.clone(), ..admission };
-            Ok(Granted { admission, asked, place, reached: Some(reached) })
+            Ok(Granted { admission, asked, place, reached: Some(reached), generation })
         }
         Err(ReachError::Gone) if place.is_replaced() => Err(refused(replaced())),
         Err(ReachError::Gone) => {
@@ -291,18 +319,26 @@ struct Asked {
 }
 
 impl Asked {
-    fn new(shared: &Shared, admission: &Admission<'_>, request: &Request<'_>, access: Access) -> Asked {
-        let (routes, room) = (&shared.routes, &admission.room);
-        let secrets = authenticate::places(&shared.auths, &shared.endpoints[room.endpoint()].settings);
+    fn new(
+        shared: &Shared,
+        generation: &Generation,
+        admission: &Admission<'_>,
+        request: &Request<'_>,
+        access: Access,
+    ) -> Asked {
+        let room = &admission.room;
+        let endpoint = &generation.endpoints[room.endpoint()];
+        let secrets = authenticate::places(&generation.auths, &endpoint.settings);
         let query = request.query.map(|query| authenticate::query(&secrets, query));
-        let describe = || format::describe(&routes.show(room).to_string(), routes.parameters(room), query.as_deref());
+        let parameters = room.parameters(&endpoint.settings.path);
+        let describe = || format::describe(&room.to_string(), parameters, query.as_deref());
         let at = |time| shared.clock.now().saturating_add(clock::ticks(time));
         let expires_at = access.left.map(|left| (at(left.time), left.reason));
         Asked {
             access,
             expires_at,
             user_agent: request.user_agent.map(|agent| agent[..agent.floor_char_boundary(USER_AGENT_MAX)].into()),
-            description: shared.endpoints[room.endpoint()].describes.then(describe),
+            description: endpoint.describes.then(describe),
         }
     }
 }
@@ -313,12 +349,12 @@ fn take_place(
     shared: &Shared,
     incoming: &Incoming,
     admission: &Admission<'_>,
-    places: &Arc<Places>,
+    (endpoint, places): (&Endpoint, &Arc<Places>),
     identity: Option<&Arc<Identity>>,
 ) -> Result<Place, Rejection> {
     let taken = places.take(&admission.room, identity, incoming.id, Instant::now());
-    let (place, replaced) =
-        taken.map_err(|full| no_place(shared, admission, full, identity.map(|identity| &**identity)))?;
+    let no = |full| no_place(shared, admission, &endpoint.settings, full, identity.map(|identity| &**identity));
+    let (place, replaced) = taken.map_err(no)?;
     for replaced in replaced {
         info!(target: CONNECTS, "client {}: its place is given to client {}", replaced.id(), incoming.id);
         replaced.close();
@@ -329,8 +365,8 @@ fn take_place(
 /// Makes a client of an admitted connection and has it join its room.
 #[inline(never)]
 fn enter(shared: &Arc<Shared>, incoming: Incoming, granted: Granted<'_>, behind: Vec<u8>) -> Option<Admitted> {
-    let Granted { admission, asked, place, reached } = granted;
-    let endpoint = &shared.endpoints[admission.room.endpoint()];
+    let Granted { generation, admission, asked, place, reached } = granted;
+    let endpoint = &generation.endpoints[admission.room.endpoint()];
     let Incoming { id, mut stream, address, socket_address, from, door, connection, handshake, .. } = incoming;
     let entrance = Entrance::new(door, socket_address, stream.proved.take());
     let is_finished = handshake.is_none_or(HandshakePlace::finish);

@@ -6,7 +6,7 @@ use log::warn;
 
 use crate::client::admission::Admission;
 use crate::client::authenticate;
-use crate::config::{AtCapacity, Refuse};
+use crate::config::{AtCapacity, EndpointSettings, Refuse};
 use crate::connection::frame::{Frame, Role};
 use crate::connection::handshake::{HeadError, Stream};
 use crate::http::refusal::{Body, Refusal};
@@ -14,11 +14,13 @@ use crate::http::request::{self, Request};
 use crate::http::token::is_token;
 use crate::identity::Identity;
 use crate::log_kind::REFUSALS;
+use crate::shared::Shared;
 use crate::shared::addresses::Shut;
+use crate::shared::endpoint::Endpoint;
+use crate::shared::generation::Generation;
 use crate::shared::identities::IdentityFull;
 use crate::shared::places::Full;
 use crate::shared::refused::Cause;
-use crate::shared::{Endpoint, Shared};
 
 /// Why a connection does not become a client, and what its peer is told before the end.
 #[derive(Debug)]
@@ -72,7 +74,7 @@ pub(super) fn unread(stream: &mut Stream, error: HeadError, shared: &Shared) -> 
     let without_words = |why| Rejection { why, last_words: LastWords::None };
     let refusal = match error {
         HeadError::TimedOut => {
-            let timeout = shared.settings.gateway.handshake_timeout;
+            let timeout = shared.generation().gateway.handshake_timeout;
             Refusal::new(408, format!("no complete request within {timeout:?}"))
         }
         HeadError::TooLong => Refusal::new(431, format!("the request head is longer than {} bytes", request::HEAD_MAX)),
@@ -114,7 +116,7 @@ pub(super) fn unread(stream: &mut Stream, error: HeadError, shared: &Shared) -> 
 
 /// What the client gets that is not let in by who it is, as the endpoint says.
 pub(super) fn unauthorized(
-    shared: &Shared,
+    generation: &Generation,
     admission: &Admission<'_>,
     request: &Request<'_>,
     endpoint: &Endpoint,
@@ -126,7 +128,7 @@ pub(super) fn unauthorized(
         _ => return refused(refusal),
     };
     // A relay's server is not asked, and a browser wants an answer to what it has offered.
-    let secrets = authenticate::places(&shared.auths, &endpoint.settings);
+    let secrets = authenticate::places(&generation.auths, &endpoint.settings);
     let is_secret = |name: &str| secrets.iter().any(|places| places.is_subprotocol(name));
     let is_answer = |name: &str| endpoint.dialer.is_some() && is_token(name) && !is_secret(name);
     let offered = || request.subprotocols.iter().copied().find(|name| is_answer(name));
@@ -139,10 +141,10 @@ pub(super) fn unauthorized(
 pub(super) fn no_place(
     shared: &Shared,
     admission: &Admission<'_>,
+    endpoint: &EndpointSettings,
     full: Full,
     identity: Option<&Identity>,
 ) -> Rejection {
-    let endpoint = &shared.endpoints[admission.room.endpoint()].settings;
     let (what, reason) = match full {
         Full::Identity(identity_full) => {
             shared.refused.count(Cause::Identity);

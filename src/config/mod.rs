@@ -31,9 +31,9 @@ pub use mistake::{ConfigError, Mistake};
 pub use settings::{
     AddressRules, AddressSource, AtCapacity, AuthKind, AuthServer, AuthSettings, CalloutSettings, ClientAddress,
     ClientCertificates, Destination, DialSettings, DialTls, EndpointId, EndpointSettings, EventKind, FailedCredentials,
-    Format, Hosts, IdentityLimit, JwksSettings, KeySource, LinkDestination, LinkId, LinkSettings, ListenAddress,
-    ListenerSettings, ListenerTls, Origins, OutletPolicy, Proxy, QueueSettings, RateSettings, Refuse, RelaySettings,
-    RoomSource, Settings, TlsSettings, Welcome, WhenFull, WhenIdentityFull, WhenOver,
+    Format, GatewaySettings, Hosts, IdentityLimit, JwksSettings, KeySource, LinkDestination, LinkId, LinkSettings,
+    ListenAddress, ListenerSettings, ListenerTls, Origins, OutletPolicy, Proxy, QueueSettings, RateSettings, Refuse,
+    RelaySettings, RoomSource, Settings, TlsSettings, Welcome, WhenFull, WhenIdentityFull, WhenOver,
 };
 pub(crate) use units::{write_duration, write_size};
 pub(crate) use variables::substitute;

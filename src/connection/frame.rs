@@ -210,6 +210,9 @@ impl CorkLimits {
         }
     }
 
+    /// Nothing is joined.
+    pub const ONE_MESSAGE: CorkLimits = CorkLimits { messages: 1, bytes: 0 };
+
     /// Whether so many messages and bytes may be in one frame.
     pub fn admit(&self, messages: usize, bytes: usize) -> bool {
         messages <= self.messages as usize && bytes <= self.bytes

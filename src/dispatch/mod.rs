@@ -17,7 +17,9 @@ use crate::format::{self, Address, Audience, Decoded};
 use crate::message::{Kind, Message, Origin};
 use crate::route::{OutletId, Place, Target};
 use crate::shared::Shared;
+use crate::shared::generation::Generation;
 use crate::shared::members::Step;
+use crate::shared::outlet::Outlet;
 use crate::shared::publisher::Publisher;
 use crate::shared::registry::Client;
 use crate::shared::rooms::LiveRoom;
@@ -55,6 +57,8 @@ pub struct Dispatch<'a> {
 #[derive(Debug)]
 pub struct Lane {
     target: Target,
+    /// The outlet, if the target is one.
+    outlet: Option<Arc<Outlet>>,
     /// The room that the collected messages go to, if the target is one, or the one that they have picked.
     room: Option<Arc<LiveRoom>>,
     format: Format,
@@ -63,16 +67,16 @@ pub struct Lane {
 }
 
 impl Lane {
-    /// The lane to a target, for senders of this place.
-    pub fn new(shared: &Shared, place: Place, target: Target) -> Lane {
+    /// The lane to a target, for senders of this place; `None` where there is no such endpoint or outlet any more.
+    pub fn new(shared: &Shared, generation: &Generation, place: Place, target: Target) -> Option<Lane> {
         let of_endpoint = |id: EndpointId| {
-            let endpoint = &shared.endpoints[id];
+            let endpoint = generation.endpoints.get(id)?;
             let audience = if place == Place::Endpoint(id) { Audience::Client } else { Audience::Consumer };
-            (endpoint.settings.format, audience, Cork::new(endpoint.profile.cork))
+            Some((endpoint.settings.format, audience, Cork::new(endpoint.profile.cork)))
         };
         let of_outlet = |id: OutletId| {
-            let outlet = &shared.outlets[id];
-            (outlet.encoding().format, outlet.encoding().audience, outlet.cork())
+            let outlet = generation.outlets.get(id)?;
+            Some((outlet.encoding().format, outlet.encoding().audience, outlet.cork()))
         };
         let (format, audience, cork) = match (&target, place) {
             (Target::Reply, Place::Endpoint(id)) => of_endpoint(id),
@@ -80,9 +84,10 @@ impl Lane {
             (Target::Room { room, .. }, _) => of_endpoint(room.endpoint()),
             (Target::Picked(pick), _) => of_endpoint(pick.endpoint()),
             (Target::Outlet(id), _) => of_outlet(*id),
-        };
+        }?;
         let room = if let Target::Room { room, .. } = &target { Some(shared.rooms.open(room)) } else { None };
-        Lane { target, room, format, audience, cork }
+        let outlet = if let Target::Outlet(id) = target { generation.outlets.get(id).map(Arc::clone) } else { None };
+        Some(Lane { target, outlet, room, format, audience, cork })
     }
 
     /// Collects a message in the format of the lane's receivers; `whole` is the size of the buffer that it may be a part
@@ -100,12 +105,12 @@ impl Lane {
     }
 
     /// The destination, for people.
-    fn show(&self, shared: &Shared) -> String {
+    fn show(&self) -> String {
         match &self.target {
             Target::Reply => "\"reply\"".to_owned(),
-            Target::Room { room, .. } => format!("\"endpoint:{}\"", shared.routes.show(room)),
+            Target::Room { room, .. } => format!("\"endpoint:{room}\""),
             Target::Picked(pick) => format!("\"{pick}\""),
-            Target::Outlet(id) => shared.outlets[*id].to_string(),
+            Target::Outlet(_) => self.outlet.iter().map(ToString::to_string).collect(),
         }
     }
 
@@ -132,7 +137,7 @@ impl Lane {
                 Target::Room { except_sender, .. } => to_room(&self.room, except_sender.then(|| peer.id()), frame),
                 Target::Picked(_) => to_room(&self.room, None, frame),
                 Target::Outlet(id) => {
-                    let push = || shared.outlets[*id].push(frame, || peer.outbox.is_closing());
+                    let push = || self.outlet.iter().for_each(|outlet| outlet.push(frame, || peer.outbox.is_closing()));
                     peer.while_blocked_on(BlockedOn::Outlet(id.number()), push);
                 }
             }
@@ -143,17 +148,17 @@ impl Lane {
 impl<'a> Dispatch<'a> {
     /// The way out of a client.
     pub fn of_client(shared: &'a Shared, client: &'a Client) -> Dispatch<'a> {
-        let room = &client.room.path;
-        let endpoint = &shared.endpoints[room.endpoint()];
+        let (generation, id) = (shared.generation(), client.room.endpoint());
+        let endpoint = &generation.endpoints[id];
         let source = Sender {
             peer: &client.peer,
             publisher: &client.publisher,
             origin: &client.origin,
-            place: Place::Endpoint(room.endpoint()),
+            place: Place::Endpoint(id),
             format: endpoint.settings.format,
             addresses: endpoint.settings.address_sessions,
         };
-        Dispatch::new(shared, source, client.targets(&shared.routes))
+        Dispatch::new(shared, &generation, source, client.targets(&generation.routes))
     }
 
     /// The way out of a link's remote.
@@ -164,13 +169,15 @@ impl<'a> Dispatch<'a> {
         publisher: &'a Publisher,
         origin: &'a Origin,
     ) -> Dispatch<'a> {
-        let format = shared.links[id].settings.format;
+        let generation = shared.generation();
+        let format = generation.links[id].settings.format;
         let source = Sender { peer, publisher, origin, place: Place::Link(id), format, addresses: true };
-        Dispatch::new(shared, source, shared.routes.targets_of_link(id))
+        Dispatch::new(shared, &generation, source, generation.routes.targets_of_link(id))
     }
 
-    fn new(shared: &'a Shared, source: Sender<'a>, targets: Vec<Target>) -> Dispatch<'a> {
-        let mut lanes: Vec<_> = targets.into_iter().map(|target| Lane::new(shared, source.place, target)).collect();
+    fn new(shared: &'a Shared, generation: &Generation, source: Sender<'a>, targets: Vec<Target>) -> Dispatch<'a> {
+        let lane = |target| Lane::new(shared, generation, source.place, target);
+        let mut lanes: Vec<_> = targets.into_iter().filter_map(lane).collect();
         // Replies first: the own outbox is flushed before anything else may hold this thread.
         lanes.sort_by_key(|lane| lane.target != Target::Reply);
         let is_verbatim = source.format == Format::Payload
@@ -198,11 +205,12 @@ impl<'a> Dispatch<'a> {
         let Some(to) = self.shared.registry.find(id) else {
             return self.undelivered.unknown(from, format_args!("{id} is not connected"));
         };
-        let there = to.room.endpoint();
-        if !to.rights.receive || !self.shared.routes.leads(there, self.source.place) {
+        let (generation, there) = (self.shared.generation(), to.room.endpoint());
+        let endpoint = generation.endpoints.get(there).filter(|_| generation.routes.leads(there, self.source.place));
+        let Some(endpoint) = endpoint.filter(|_| to.rights.receive) else {
             return self.undelivered.denied(from, id);
-        }
-        let format = self.shared.endpoints[there].settings.format;
+        };
+        let format = endpoint.settings.format;
         let message = format::encode(format, decoded, self.source.origin, SystemTime::now());
         let Some(message) = message.map(|message| own_size(message, whole)) else {
             return self.undelivered.without_payload(from, &format!("client {id}"));
@@ -253,7 +261,7 @@ impl Handler for Dispatch<'_> {
             if lane.push(&decoded, source.origin, now, whole, expected) {
                 taken = true;
             } else if !std::mem::replace(&mut has_no_payload, true) {
-                undelivered.without_payload(source.peer, &lane.show(shared));
+                undelivered.without_payload(source.peer, &lane.show());
             }
         }
         if has_picked_none {

@@ -17,26 +17,29 @@ use crate::format::Decoded;
 use crate::message::Origin;
 use crate::route::{Place, Target};
 use crate::shared::Shared;
+use crate::shared::endpoint::Endpoint;
+use crate::shared::generation::Generation;
 use crate::shared::registry::Client;
 
 /// Tells a client's destinations what happened to it, if its endpoint is to tell that.
 pub fn tell_of_client(shared: &Shared, client: &Client, kind: EventKind, what: impl FnOnce() -> What) {
-    let id = client.room.endpoint();
-    let endpoint = &shared.endpoints[id];
+    let (generation, id) = (shared.generation(), client.room.endpoint());
+    let endpoint = &generation.endpoints[id];
     if !endpoint.settings.events.contains(&kind) {
         return;
     }
-    let event = json::to_json(&subject(shared, client), Some(client.id()), &what(), SystemTime::now());
-    let lost = tell(shared, Place::Endpoint(id), client.targets(&shared.routes), &client.origin, event);
+    let event = json::to_json(&subject(endpoint, client), Some(client.id()), &what(), SystemTime::now());
+    let lost =
+        tell(shared, &generation, Place::Endpoint(id), client.targets(&generation.routes), &client.origin, event);
     count_lost(&endpoint.events_dropped, lost, || format!("endpoint '{}'", endpoint.settings.path));
 }
 
-fn subject<'a>(shared: &'a Shared, client: &'a Client) -> Subject<'a> {
-    let (routes, room, identity) = (&shared.routes, &client.room.path, client.origin.identity.as_ref());
+fn subject<'a>(endpoint: &'a Endpoint, client: &'a Client) -> Subject<'a> {
+    let (path, room, identity) = (&endpoint.settings.path, &client.room.path, client.origin.identity.as_ref());
     Subject::Client {
-        endpoint: shared.endpoints[room.endpoint()].settings.path.as_str(),
-        path: routes.show(room).to_string(),
-        parameters: routes.parameters(room).collect(),
+        endpoint: path.as_str(),
+        path: room.to_string(),
+        parameters: room.parameters(path).collect(),
         client_ip: client.origin.client_ip,
         user_agent: client.origin.user_agent.as_deref(),
         identity: identity.map(|identity| &*identity.name),
@@ -52,7 +55,8 @@ pub fn tell_of_link(
     kind: EventKind,
     what: impl FnOnce() -> (LinkState, What),
 ) {
-    let link = &shared.links[id];
+    let generation = shared.generation();
+    let link = &generation.links[id];
     if !link.settings.events.contains(&kind) {
         return;
     }
@@ -71,7 +75,7 @@ pub fn tell_of_link(
         description: None,
     };
     let origin = origin.cloned().unwrap_or_else(nobody);
-    let lost = tell(shared, Place::Link(id), shared.routes.targets_of_link(id), &origin, event);
+    let lost = tell(shared, &generation, Place::Link(id), generation.routes.targets_of_link(id), &origin, event);
     count_lost(&link.counters.events_dropped, lost, || format!("link {}", link.name));
 }
 
@@ -83,7 +87,14 @@ fn count_lost(counter: &AtomicU64, lost: u64, who: impl FnOnce() -> String) {
 }
 
 /// Hands an event to those of these targets that have room for it right now. Says how many had not.
-fn tell(shared: &Shared, place: Place, targets: Vec<Target>, origin: &Origin, event: String) -> u64 {
+fn tell(
+    shared: &Shared,
+    generation: &Generation,
+    place: Place,
+    targets: Vec<Target>,
+    origin: &Origin,
+    event: String,
+) -> u64 {
     let decoded = Decoded::event(event.into());
     let mut lost = 0;
     for target in targets {
@@ -96,7 +107,7 @@ fn tell(shared: &Shared, place: Place, targets: Vec<Target>, origin: &Origin, ev
         if is_own {
             continue;
         }
-        let mut lane = Lane::new(shared, place, target);
+        let Some(mut lane) = Lane::new(shared, generation, place, target) else { continue };
         lane.push(&decoded, origin, SystemTime::now(), 0, 0);
         let (target, corked) = lane.take();
         for frame in corked.as_slice() {
@@ -106,7 +117,7 @@ fn tell(shared: &Shared, place: Place, targets: Vec<Target>, origin: &Origin, ev
                     .rooms
                     .find(room)
                     .is_none_or(|room| shared.events.try_publish(&room, Some(origin.session), frame)),
-                Target::Outlet(id) => shared.outlets[*id].try_push(frame),
+                Target::Outlet(id) => generation.outlets[*id].try_push(frame),
                 Target::Reply | Target::Picked(_) => unreachable!("they were left out"),
             };
             lost += u64::from(!is_taken);

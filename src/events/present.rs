@@ -16,7 +16,9 @@ use crate::format::Decoded;
 use crate::id::Id;
 use crate::route::{OutletId, Place, Room, Target};
 use crate::shared::Shared;
+use crate::shared::endpoint::Endpoint;
 use crate::shared::registry::{Client, Presence};
+use crate::table::Table;
 
 /// A receiver of events.
 #[derive(Debug)]
@@ -37,15 +39,17 @@ pub struct Present {
 impl Present {
     /// Those that are there now.
     pub fn new(shared: &Shared, receiver: Receiver, place: Place) -> Present {
-        let tells = |id: EndpointId| {
-            shared.endpoints[id].settings.events.contains(&EventKind::Present) && shared.routes.leads(id, place)
+        let generation = shared.generation();
+        let tells = |(id, endpoint): (EndpointId, &Arc<Endpoint>)| {
+            let tells = endpoint.settings.events.contains(&EventKind::Present) && generation.routes.leads(id, place);
+            tells.then_some((id, ()))
         };
-        let tells: Vec<bool> = (0..shared.endpoints.len()).map(|index| tells(EndpointId(index))).collect();
-        let left = if tells.contains(&true) {
-            // Only the paths are compared under the lock; which room a client's events go to is looked at later.
-            shared.registry.ids(|client| tells[client.room.endpoint().0])
-        } else {
+        let tells: Table<EndpointId, ()> = generation.endpoints.iter().filter_map(tells).collect();
+        let left = if tells.is_empty() {
             Vec::new()
+        } else {
+            // Only the paths are compared under the lock; which room a client's events go to is looked at later.
+            shared.registry.ids(|client| tells.get(client.room.endpoint()).is_some())
         };
         Present { receiver, left: left.into_iter() }
     }
@@ -63,18 +67,18 @@ impl Present {
 
     /// The event for the receiver, if it is one of the client's destinations.
     fn event(&self, shared: &Shared, client: &Client) -> Option<Frame> {
-        let own = &client.room.path;
+        let (generation, own) = (shared.generation(), client.room.endpoint());
         let is_meant = |target: &Target| match (target, &self.receiver) {
             (Target::Room { room, .. }, Receiver::Client(other, id)) => room == other && client.id() != *id,
             (Target::Outlet(outlet), Receiver::Outlet(other)) => outlet == other,
             _ => false,
         };
-        let target = client.targets(&shared.routes).into_iter().find(is_meant)?;
+        let target = client.targets(&generation.routes).into_iter().find(is_meant)?;
         let subprotocol = client.origin.subprotocol.as_deref().map(str::to_owned);
         let what = What::Present { subprotocol, present: true };
         let since = client.origin.connected_at;
-        let event = json::to_json(&subject(shared, client), Some(client.id()), &what, since);
-        let mut lane = Lane::new(shared, Place::Endpoint(own.endpoint()), target);
+        let event = json::to_json(&subject(generation.endpoints.get(own)?, client), Some(client.id()), &what, since);
+        let mut lane = Lane::new(shared, &generation, Place::Endpoint(own), target)?;
         lane.push(&Decoded::event(event.into()), &client.origin, since, 0, 0);
         lane.take().1.as_slice().first().cloned()
     }

@@ -26,8 +26,10 @@ use crate::id::Id;
 use crate::log_kind::UPSTREAMS;
 use crate::message::{Kind, Message};
 use crate::relay::reach::Reached;
+use crate::shared::Shared;
+use crate::shared::endpoint::Endpoint;
+use crate::shared::profile::Profile;
 use crate::shared::registry::Client;
-use crate::shared::{Endpoint, Shared};
 use crate::system::thread::spawn_joined;
 
 /// The waits between attempts to reach an upstream again: clients wait for it, so they are short.
@@ -88,15 +90,14 @@ pub fn run(shared: &Arc<Shared>, client: &Arc<Client>, reached: Reached, handsha
     let Reached { mut dialed, extras } = reached;
     let (shared, client) = (Arc::clone(shared), Arc::clone(client));
     let subprotocol = dialed.subprotocol.take();
-    let Endpoint { settings, profile, .. } = &shared.endpoints[client.room.endpoint()];
-    let upstream = match settings.relay.as_ref().and_then(|relay| relay.hold) {
+    let (hold, profile) = hold_and_profile(&shared.endpoint_of(&client));
+    let upstream = match hold {
         // A client that is kept is still read, and so answered when it pings, until there is much of it.
         Some(_) => ReconnectingOutbox::with_room(profile.limits.queue),
         None => ReconnectingOutbox::default(),
     };
     let side = Arc::new(Side { shared, client, upstream, extras, subprotocol });
     let Side { shared, client, upstream, .. } = &*side;
-    let endpoint = side.endpoint();
     let leave = Leave(&side);
     let thread = side.connect(dialed).and_then(|connection| start(&side, connection));
     if let Err(error) = &thread {
@@ -104,9 +105,8 @@ pub fn run(shared: &Arc<Shared>, client: &Arc<Client>, reached: Reached, handsha
         // What it sends from here on is read for its Close alone.
         client.outbox().close(Some(1013), "Server at capacity");
     }
-    let mut to_upstream = ToUpstream { side: &side, thread: thread.ok(), cork: Cork::masked(endpoint.profile.cork) };
-    let mut read_loop =
-        ReadLoop::new(&client.peer, endpoint.profile.max_message, &shared.buffers).within(endpoint.profile.intake);
+    let mut to_upstream = ToUpstream { side: &side, thread: thread.ok(), cork: Cork::masked(profile.cork) };
+    let mut read_loop = ReadLoop::new(&client.peer, profile.max_message, &shared.buffers).within(profile.intake);
     read_loop.run(handshaken, &mut to_upstream);
     // This is for whoever has not closed: a Close has been passed on before it was answered.
     drop(leave);
@@ -119,6 +119,12 @@ pub fn run(shared: &Arc<Shared>, client: &Arc<Client>, reached: Reached, handsha
         upstream.lost(&outbox);
     }
     read_loop.received()
+}
+
+/// For how long an endpoint's clients are kept without an upstream, and what holds for their connections. An endpoint itself
+/// is not kept for as long as a client lives: a reload may replace it.
+fn hold_and_profile(endpoint: &Endpoint) -> (Option<Duration>, Profile) {
+    (endpoint.settings.relay.as_ref().and_then(|relay| relay.hold), endpoint.profile)
 }
 
 /// A code and a reason for a Close.
@@ -134,7 +140,7 @@ fn passed_on<'a>(close: Option<&'a Close>, lost: Said<'a>, wrong: Said<'a>) -> S
 }
 
 fn start(side: &Arc<Side>, connection: UpstreamConnection) -> io::Result<JoinHandle<()>> {
-    let (name, stack) = (format!("relay {}", side.client.id()), side.shared.settings.gateway.client_stack);
+    let (name, stack) = (format!("relay {}", side.client.id()), side.shared.generation().gateway.client_stack);
     let side = Arc::clone(side);
     spawn_joined(name, stack, move || {
         if catch_unwind(AssertUnwindSafe(|| side.run(connection))).is_err() {
@@ -149,7 +155,7 @@ impl Side {
     /// Reads the upstream and those that take its place, until there is none any more.
     fn run(&self, first: UpstreamConnection) {
         let client = self.client.outbox();
-        let hold = self.endpoint().settings.relay.as_ref().and_then(|relay| relay.hold);
+        let (hold, _) = hold_and_profile(&self.endpoint());
         let mut patience: Option<Patience> = None;
         let mut connection = first;
         loop {
@@ -205,9 +211,9 @@ impl Side {
     fn live(&self, connection: UpstreamConnection) -> (Option<Close>, bool) {
         let Side { shared, client, upstream, .. } = self;
         let UpstreamConnection { peer, handshaken } = connection;
-        let endpoint = self.endpoint();
-        let mut to_client = ToClient { side: self, peer: &peer, cork: Cork::new(endpoint.profile.cork) };
-        let mut read_loop = ReadLoop::new(&peer, endpoint.profile.max_message, &shared.buffers);
+        let (_, profile) = hold_and_profile(&self.endpoint());
+        let mut to_client = ToClient { side: self, peer: &peer, cork: Cork::new(profile.cork) };
+        let mut read_loop = ReadLoop::new(&peer, profile.max_message, &shared.buffers);
         let close = read_loop.run(handshaken, &mut to_client);
         let (ending, _) = upstream.lost(&peer.outbox);
         if !client.outbox().is_closing() {
@@ -224,7 +230,8 @@ impl Side {
     /// Dials the upstream again and again while the client is kept.
     fn reach_again(&self, patience: &mut Patience) -> Option<UpstreamConnection> {
         let id = self.client.id();
-        let dialer = self.endpoint().dialer.as_ref()?;
+        let endpoint = self.endpoint();
+        let dialer = endpoint.dialer.as_ref()?;
         let cancel = self.shared.until_stop().until_hung_up(Arc::clone(&self.client.peer) as _);
         let mut error = "its upstream ended each connection at once".to_owned();
         loop {
@@ -279,8 +286,8 @@ impl Side {
         }
     }
 
-    fn endpoint(&self) -> &Endpoint {
-        &self.shared.endpoints[self.client.room.endpoint()]
+    fn endpoint(&self) -> Arc<Endpoint> {
+        self.shared.endpoint_of(&self.client)
     }
 }
 

@@ -12,7 +12,7 @@ use log::warn;
 use crate::approach::Approach;
 use crate::auth::credentials::Places;
 use crate::config::RelaySettings;
-use crate::dial::{DialError, Dialed, Dialer, Hints, RequestExtras};
+use crate::dial::{DialError, Dialed, Hints, RequestExtras};
 use crate::http::refusal::{Body, Refusal, pass_on};
 use crate::http::request::{self, Request};
 use crate::identity::Identity;
@@ -20,6 +20,7 @@ use crate::log_kind::UPSTREAMS;
 use crate::path::Pattern;
 use crate::route::Room;
 use crate::shared::Shared;
+use crate::shared::endpoint::Endpoint;
 
 /// What tells an upstream who its client is. No client can set it: `forward_headers` cannot name it.
 const IDENTITY_HEADER: &str = "X-Wsgate-Identity";
@@ -60,7 +61,8 @@ pub struct ClientRequest<'a> {
     pub secrets: Vec<&'a Places>,
     /// Who sent it, if its endpoint authenticates clients.
     pub identity: Option<&'a Identity>,
-    /// The room that it leads to.
+    /// The endpoint and the room that it leads to.
+    pub endpoint: &'a Endpoint,
     pub room: &'a Room,
     /// How it has come.
     pub approach: &'a Approach,
@@ -68,18 +70,15 @@ pub struct ClientRequest<'a> {
 
 /// Dials the upstream for a client that is about to be let in. What the upstream answers instead of a
 /// 101 the client gets too.
-pub fn reach(
-    shared: &Shared,
-    dialer: &Dialer,
-    relay: &RelaySettings,
-    asked: &ClientRequest<'_>,
-) -> Result<Reached, ReachError> {
+pub fn reach(shared: &Shared, relay: &RelaySettings, asked: &ClientRequest<'_>) -> Result<Reached, ReachError> {
     let unreached = |status, reason: String| {
         let refusal = Refusal::new(status, reason);
         ReachError::Refused { answer: refusal.to_http(SystemTime::now(), Body::Whole), refusal }
     };
-    let pattern = &shared.endpoints[asked.room.endpoint()].settings.path;
-    let extras = extras(relay, pattern, asked);
+    let extras = extras(relay, &asked.endpoint.settings.path, asked);
+    let Some(dialer) = &asked.endpoint.dialer else {
+        return Err(unreached(502, "its endpoint has no upstream".to_owned()));
+    };
     let socket = asked.socket.try_clone_to_owned();
     let socket = socket.map_err(|error| unreached(503, format!("failed to watch its connection: {error}")))?;
     match dialer.dial(&extras, &shared.until_stop().until_hung_up(Arc::new(socket))) {
@@ -94,7 +93,7 @@ pub fn reach(
         }
         Err(error) => {
             let why = error.with(&Hints::CONFIGURATION).to_string();
-            warn!(target: UPSTREAMS, "relay '{}': {why}", shared.routes.show(asked.room));
+            warn!(target: UPSTREAMS, "relay '{}': {why}", asked.room);
             Err(match error {
                 DialError::Refused { refusal, .. } if refusal.status >= 300 => ReachError::Refused {
                     answer: pass_on(

@@ -54,15 +54,15 @@ pub struct LinkCounters {
 
 impl Link {
     /// A link that has not been dialled yet.
-    pub fn new(id: LinkId, settings: &LinkSettings, close_timeout: Duration) -> Link {
+    pub fn new(id: LinkId, settings: LinkSettings, close_timeout: Duration) -> Link {
         Link {
             name: settings.name.as_str().into(),
             outlet: id.into(),
             upstream: ReconnectingOutbox::default(),
-            profile: Profile::of_link(settings, close_timeout),
+            profile: Profile::of_link(&settings, close_timeout),
             counters: LinkCounters::default(),
             is_over: AtomicBool::new(false),
-            settings: settings.clone(),
+            settings,
         }
     }
 
@@ -147,7 +147,7 @@ mod tests {
     fn link() -> Link {
         let text = "[[link]]\nname = \"up\"\nurl = \"ws://localhost/\"";
         let settings = crate::config::parse(text, "test.toml", ".".as_ref()).unwrap();
-        Link::new(LinkId(0), &settings.links[0], Duration::from_secs(5))
+        Link::new(LinkId(0), settings.links[0].clone(), Duration::from_secs(5))
     }
 
     fn connect(link: &Link) -> (Arc<Outbox>, UnixStream) {

@@ -4,9 +4,11 @@
 pub mod address_places;
 pub mod addresses;
 pub mod credit;
+pub mod endpoint;
 pub mod entrance;
 pub mod failures;
 pub mod fanout;
+pub mod generation;
 pub mod handshakes;
 pub mod identities;
 pub mod link;
@@ -24,15 +26,14 @@ pub mod timers;
 pub mod turn;
 
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
-use std::time::Duration;
 
 use log::info;
 
 use crate::authenticators::Auths;
 use crate::clock::Clock;
-use crate::config::{Destination, EndpointSettings, Format, LinkId, Settings};
+use crate::config::{LinkId, Settings};
 use crate::connection::buffer_pool::BufferPool;
 use crate::connection::frame::Frame;
 use crate::connection::outbox::Outbox;
@@ -44,17 +45,17 @@ use crate::dial::{CancelToken, Dialer};
 use crate::id::{Id, Mark};
 use crate::log_kind::DISCONNECTS;
 use crate::permits::{Permit, Semaphore};
-use crate::route::Routes;
+use crate::route::OutletId;
 use crate::shared::address_places::AddressPlaces;
-use crate::shared::addresses::{Door, LiveRules};
 use crate::shared::credit::Budget;
+use crate::shared::endpoint::Endpoint;
 use crate::shared::entrance::Withdrawn;
 use crate::shared::failures::Failures;
+use crate::shared::generation::{Generation, InForce};
 use crate::shared::handshakes::Handshakes;
 use crate::shared::link::Link;
 use crate::shared::members::Step;
-use crate::shared::outlet::Outlets;
-use crate::shared::places::Places;
+use crate::shared::outlet::Outlet;
 use crate::shared::profile::Profile;
 use crate::shared::publisher::Publisher;
 use crate::shared::refused::Refused;
@@ -70,22 +71,10 @@ const LINGERING_MAX: usize = 64;
 /// The shared state of a running gateway.
 #[derive(Debug)]
 pub struct Shared {
-    /// What it runs on.
-    pub settings: Settings,
     /// What its ids end with.
     pub mark: Mark,
-    /// Which path leads where.
-    pub routes: Routes,
-    /// The endpoints, in the order of the settings.
-    pub endpoints: Vec<Endpoint>,
-    /// How clients are authenticated, in the order of the settings.
-    pub auths: Auths,
-    /// What the listeners know of addresses, in the order of the settings.
-    pub doors: Vec<Arc<Door>>,
-    /// The links, in the order of the settings.
-    pub links: Vec<Link>,
-    /// What routes can send to besides rooms.
-    pub outlets: Outlets,
+    /// What the configuration makes of it.
+    in_force: InForce,
     /// Who is here.
     pub registry: Arc<Registry>,
     /// All connections that were accepted, until their thread ends.
@@ -123,55 +112,22 @@ pub struct Shared {
     stop: Arc<OwnedFd>,
 }
 
-/// An endpoint while it runs.
-#[derive(Debug)]
-pub struct Endpoint {
-    pub settings: EndpointSettings,
-    /// Which addresses may come in.
-    pub addresses: LiveRules,
-    /// The places for its clients.
-    pub places: Arc<Places>,
-    /// Those for clients that still wait for their server, where a relay's new client can replace an old one: it does so
-    /// only once its server has let it in, or whoever knows a path could throw out its client without a password.
-    pub waiting: Option<Arc<Places>>,
-    /// Whether its clients are described to their destinations: one of them is elsewhere and takes more than payloads.
-    pub describes: bool,
-    /// What holds for their connections.
-    pub profile: Profile,
-    /// How to reach the server that its clients are relayed to, if they are.
-    pub dialer: Option<Dialer>,
-    /// Events of its clients for which a destination had no room.
-    pub events_dropped: AtomicU64,
-}
-
 impl Shared {
     /// The state of a gateway that is about to start.
     ///
-    /// `dialers` are those of the relays, one for each endpoint that is one. `stop` becomes readable when
+    /// `relays` are the dialers of the endpoints, in their order, of those that are relays. `stop` becomes readable when
     /// the gateway stops.
     pub fn new(
         settings: Settings,
         auths: Auths,
-        dialers: Vec<Option<Dialer>>,
+        relays: Vec<Option<Dialer>>,
         rooms: Arc<Rooms>,
         poller: Arc<Poller>,
         stop: Arc<OwnedFd>,
     ) -> Shared {
-        let close_timeout = settings.gateway.close_timeout;
-        let endpoints = settings.endpoints.iter().zip(dialers);
-        let links = settings.links.iter().enumerate();
         let budget = Arc::default();
         Shared {
-            routes: Routes::new(&settings.endpoints, &settings.links),
-            endpoints: endpoints
-                .map(|(endpoint, dialer)| {
-                    Endpoint::new(endpoint, dialer, close_timeout, describes(endpoint, &settings))
-                })
-                .collect(),
-            auths,
-            doors: settings.listeners.iter().map(|listener| Arc::new(Door::new(listener))).collect(),
-            links: links.map(|(index, link)| Link::new(LinkId(index), link, close_timeout)).collect(),
-            outlets: Outlets::new(settings.links.iter().map(Link::outlet)),
+            mark: Mark::of(&settings.name(&machine::identity())),
             registry: Arc::default(),
             connections: Semaphore::new(settings.gateway.max_connections),
             address_places: AddressPlaces::new(settings.gateway.max_address_connections, settings.gateway.address_rate),
@@ -190,9 +146,20 @@ impl Shared {
             lingering_permits: Semaphore::new(LINGERING_MAX),
             stopping: AtomicBool::new(false),
             stop,
-            mark: Mark::of(&settings.name(&machine::identity())),
-            settings,
+            in_force: InForce::new(Generation::first(settings, auths, relays)),
         }
+    }
+
+    /// What the configuration makes of the gateway now. Whoever may wait for long must not keep it meanwhile: it would
+    /// stay in memory.
+    pub fn generation(&self) -> Arc<Generation> {
+        self.in_force.get()
+    }
+
+    /// The same, if it is another one than that of this `number`; that it is not costs one load.
+    #[inline]
+    pub fn newer_generation(&self, number: u64) -> Option<Arc<Generation>> {
+        self.in_force.newer(number)
     }
 
     /// Whether the gateway has been told to stop.
@@ -200,10 +167,16 @@ impl Shared {
         self.stopping.load(Ordering::Acquire)
     }
 
-    /// What the listener of this name knows of addresses.
-    pub fn door(&self, listener: &str) -> Arc<Door> {
-        let at = self.settings.listeners.iter().position(|settings| settings.name == listener);
-        Arc::clone(&self.doors[at.expect("it is one of ours")])
+    /// The endpoint of a client that is here.
+    pub fn endpoint_of(&self, client: &Client) -> Arc<Endpoint> {
+        Arc::clone(&self.generation().endpoints[client.room.endpoint()])
+    }
+
+    /// A link that is there, and its outlet.
+    pub fn link(&self, id: LinkId) -> (Arc<Link>, Arc<Outlet>) {
+        let generation = self.generation();
+        let link = &generation.links[id];
+        (Arc::clone(link), Arc::clone(&generation.outlets[link.outlet]))
     }
 
     /// From now on nobody is let in.
@@ -224,10 +197,11 @@ impl Shared {
 
     /// Whether a client would still be let in, as far as a reload can change that.
     fn check_access(&self, client: &Client) -> Result<(), Withdrawn> {
-        if client.origin.identity.as_ref().is_some_and(|identity| !self.auths.holds(identity)) {
+        let generation = self.generation();
+        if client.origin.identity.as_ref().is_some_and(|identity| !generation.auths.holds(identity)) {
             return Err(Withdrawn::Credential);
         }
-        client.entrance.check(client.origin.client_ip, &self.endpoints[client.room.endpoint()].addresses)
+        client.entrance.check(client.origin.client_ip, &generation.endpoints[client.room.endpoint()].addresses)
     }
 
     /// What ends a dial, or a wait for the next one, when the gateway stops.
@@ -279,33 +253,9 @@ impl Shared {
             BlockedOn::Outbox => "its own outbox".to_owned(),
             BlockedOn::Relay => "the other side of its relay".to_owned(),
             BlockedOn::Rate => "its rate".to_owned(),
-            BlockedOn::Outlet(number) => self.outlets.numbered(number).map(ToString::to_string).unwrap_or_default(),
+            BlockedOn::Outlet(number) => {
+                self.generation().outlets.get(OutletId::numbered(number)).map(ToString::to_string).unwrap_or_default()
+            }
         }
     }
-}
-
-impl Endpoint {
-    fn new(settings: &EndpointSettings, dialer: Option<Dialer>, close_timeout: Duration, describes: bool) -> Endpoint {
-        Endpoint {
-            dialer,
-            describes,
-            events_dropped: AtomicU64::new(0),
-            addresses: LiveRules::new(&format!("endpoint '{}'", settings.path), &settings.addresses),
-            places: Places::new(settings),
-            waiting: (settings.relay.is_some() && settings.replaces()).then(|| Places::new(settings)),
-            profile: Profile::of_endpoint(settings, close_timeout),
-            settings: settings.clone(),
-        }
-    }
-}
-
-/// Whether messages of this endpoint's clients go to another place in a format that describes their sender.
-fn describes(endpoint: &EndpointSettings, settings: &Settings) -> bool {
-    endpoint.to.iter().any(|destination| match destination {
-        Destination::Reply | Destination::Broadcast | Destination::Others => false,
-        Destination::Endpoint { id, .. } | Destination::Picked { id, .. } => {
-            settings.endpoints[*id].format != Format::Payload
-        }
-        Destination::Link(id) => settings.links[*id].format != Format::Payload,
-    })
 }

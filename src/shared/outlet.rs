@@ -4,7 +4,6 @@
 //! and sends, stores or publishes them.
 
 use std::fmt;
-use std::ops::Index;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
@@ -13,32 +12,7 @@ use log::warn;
 use crate::config::Format;
 use crate::connection::frame::{Cork, CorkLimits, Frame};
 use crate::format::Audience;
-use crate::route::OutletId;
 use crate::shared::send_queue::{Bounds, Enqueued, Next, SendQueue};
-
-/// All outlets of a gateway.
-#[derive(Debug)]
-pub struct Outlets(Vec<Outlet>);
-
-impl Outlets {
-    /// The outlets in the order of their numbers.
-    pub fn new(outlets: impl IntoIterator<Item = Outlet>) -> Outlets {
-        Outlets(outlets.into_iter().collect())
-    }
-
-    /// The outlet with this number, if there is one.
-    pub fn numbered(&self, number: u32) -> Option<&Outlet> {
-        self.0.get(number as usize)
-    }
-}
-
-impl Index<OutletId> for Outlets {
-    type Output = Outlet;
-
-    fn index(&self, id: OutletId) -> &Outlet {
-        &self.0[id.number() as usize]
-    }
-}
 
 /// How an outlet gets its messages.
 #[derive(Debug, Clone, Copy)]

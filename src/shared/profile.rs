@@ -11,7 +11,7 @@ use crate::connection::outbox::Limits;
 use crate::limit::Rate;
 
 /// The bounds and deadlines of a connection.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub struct Profile {
     /// Those of its outbox.
     pub limits: Limits,

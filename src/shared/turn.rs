@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
 
+use crate::config::EndpointId;
 use crate::connection::frame::CorkLimits;
 use crate::shared::fanout::Fanout;
 use crate::shared::members::Members;
@@ -37,7 +38,8 @@ impl Turn {
     }
 
     /// Does the steps that come next, and says to whom the messages behind them go. `None` when the turn is over.
-    pub fn next_slice(&mut self, limits: &[CorkLimits]) -> Option<Places> {
+    /// `limits` is how much may be joined for the clients of an endpoint.
+    pub fn next_slice(&mut self, limits: impl Fn(EndpointId) -> CorkLimits) -> Option<Places> {
         loop {
             if let Some((fanout, next)) = &mut self.current {
                 let most = (SLICE_BYTES / fanout.bytes().max(1)).clamp(1, SLICE);
@@ -56,8 +58,8 @@ impl Turn {
                         let Some(Item::Frame(entry)) = self.items.pop_front() else { break };
                         entries.push(entry);
                     }
-                    let limits = &limits[self.room.endpoint()];
-                    let fanout = Fanout::new(entries, limits, |id| self.members.place_of(id));
+                    let limits = limits(self.room.endpoint());
+                    let fanout = Fanout::new(entries, &limits, |id| self.members.place_of(id));
                     self.current = Some((fanout, 0));
                 }
             }

@@ -36,6 +36,7 @@ const FLOORS: [&[&str]; 17] = [
         "reload",
         "secret",
         "sync",
+        "table",
     ],
 ];
 
@@ -67,6 +68,7 @@ const RULES: &[&str] = &[
     "dial/backoff.rs",
     "limit.rs",
     "connection/intake.rs",
+    "table.rs",
 ];
 
 /// Folders whose files are all rules.

@@ -1,32 +1,15 @@
 //! Where messages and events go, and what messages look like.
 
-use std::ops::Index;
-
 use crate::template::Template;
 
-/// An endpoint, by its index in the settings.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+/// An endpoint. A configuration that was read numbers them in its order; in a running gateway each keeps its number for as
+/// long as it is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EndpointId(pub usize);
 
-/// A link, by its index in the settings.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+/// A link, numbered as endpoints are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LinkId(pub usize);
-
-/// Lists that have an entry for each endpoint, or for each link, in the order of the settings.
-macro_rules! indexes {
-    ($id:ty: $($list:ty),*) => {$(
-        impl<T> Index<$id> for $list {
-            type Output = T;
-
-            fn index(&self, id: $id) -> &T {
-                &self[id.0]
-            }
-        }
-    )*};
-}
-
-indexes!(EndpointId: [T], Vec<T>);
-indexes!(LinkId: [T], Vec<T>);
 
 /// Where the messages of an endpoint's clients go: one entry of its `to`.
 #[derive(Debug, Clone, PartialEq, Eq)]
