@@ -1,24 +1,25 @@
-// chromium_client.js PLAIN_PORT TLS_PORT CA_FILE [PAGE TOKEN]: what headless Chromium makes of a gateway.
+// chromium_client.js PLAIN_PORT TLS_PORT CA_FILE [PAGE TOKEN [CERTIFICATE KEY]]: what headless Chromium makes of a gateway.
 //
 // Serves PAGE, or chromium_page.html, and checks.js on a port of its own, opens the page in a fresh browser
 // profile and prints what it posts: `ok NAME` for each check. A failure or silence ends the run
 // with its reason and exit status 1. CHROMIUM names another browser than `chromium`.
 //
 // With a TOKEN the page is told it, and has it in the cookie `session`. It may go on at foreign.example, which is this
-// machine too.
+// machine too. With a CERTIFICATE and its KEY the page is served over TLS, and the cookie is for TLS alone.
 'use strict';
 
 const { spawn } = require('node:child_process');
 const { createHash, X509Certificate } = require('node:crypto');
 const fs = require('node:fs');
 const http = require('node:http');
+const https = require('node:https');
 const os = require('node:os');
 const path = require('node:path');
 
 // The longest that the page may be silent, the browser's start included, in milliseconds.
 const DEADLINE = 60_000;
 
-const [plainPort, tlsPort, caFile, pageFile = 'chromium_page.html', token] = process.argv.slice(2);
+const [plainPort, tlsPort, caFile, pageFile = 'chromium_page.html', token, certificate, pageKey] = process.argv.slice(2);
 const page = fs.readFileSync(path.join(__dirname, pageFile));
 const checks = fs.readFileSync(path.join(__dirname, 'checks.js'));
 const profile = fs.mkdtempSync(path.join(os.tmpdir(), 'wsgate-chromium-'));
@@ -60,9 +61,10 @@ function awaitPage() {
   silence = setTimeout(() => end(1, `the page was silent for ${DEADLINE} ms`), DEADLINE);
 }
 
-const server = http.createServer((request, response) => {
+const serve = (request, response) => {
   if (request.method === 'GET' && request.url.startsWith('/?')) {
-    if (token) response.setHeader('Set-Cookie', `session=${token}; HttpOnly; SameSite=Strict; Path=/`);
+    const secure = certificate ? ' Secure;' : '';
+    if (token) response.setHeader('Set-Cookie', `session=${token}; HttpOnly;${secure} SameSite=Strict; Path=/`);
     response.setHeader('Content-Type', 'text/html').end(page);
     return;
   }
@@ -83,7 +85,10 @@ const server = http.createServer((request, response) => {
     console.log(line);
     awaitPage();
   });
-});
+};
+
+const files = certificate && { cert: fs.readFileSync(certificate), key: fs.readFileSync(pageKey) };
+const server = files ? https.createServer(files, serve) : http.createServer(serve);
 
 server.listen(0, '127.0.0.1', () => {
   const options = [
@@ -104,7 +109,7 @@ server.listen(0, '127.0.0.1', () => {
   // Chromium's sandbox refuses to work for root, as which CI machines run their tests.
   if (process.getuid() === 0) options.push('--no-sandbox');
   const secret = token ? `&token=${token}` : '';
-  const url = `http://localhost:${server.address().port}/?plain=${plainPort}&tls=${tlsPort}${secret}`;
+  const url = `${files ? 'https' : 'http'}://localhost:${server.address().port}/?plain=${plainPort}&tls=${tlsPort}${secret}`;
   browser = spawn(process.env.CHROMIUM ?? 'chromium', [...options, url], {
     detached: true,
     stdio: ['ignore', 'ignore', 'pipe'],

@@ -49,14 +49,17 @@ fn headless_chromium_comes_in_by_cookie_and_by_subprotocol_and_a_foreign_page_do
         auth("subprotocol", "subprotocol = true"),
         auth("told", "").replace("to = ", "refuse = \"close\"\nto = ")
     ));
-    let mut command = Command::new("node");
-    command.arg(source("tests/clients/chromium_client.js"));
-    command.arg(gateway.port("plain").to_string()).arg(gateway.port("tls").to_string()).arg(gateway.file("ca.pem"));
-    command.args(["chromium_auth.html", TOKEN]);
-    let output = process::run(&mut command, Duration::from_secs(180));
-    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "{stdout}{stderr}");
-    let passed: Vec<&str> = stdout.lines().collect();
+    let passed_by_page = |more: &[PathBuf]| {
+        let mut command = Command::new("node");
+        command.arg(source("tests/clients/chromium_client.js"));
+        command.arg(gateway.port("plain").to_string()).arg(gateway.port("tls").to_string()).arg(gateway.file("ca.pem"));
+        command.args(["chromium_auth.html", TOKEN]).args(more);
+        let output = process::run(&mut command, Duration::from_secs(180));
+        let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success(), "{stdout}{stderr}");
+        stdout.lines().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let expected = |names: &[&str]| names.iter().map(|name| format!("ok {name}")).collect::<Vec<_>>();
     let own = [
         "cookie",
         "no cookie of another scheme",
@@ -66,10 +69,15 @@ fn headless_chromium_comes_in_by_cookie_and_by_subprotocol_and_a_foreign_page_do
         "a code that scripts can read",
     ];
     let foreign = ["a foreign page with the cookie", "a foreign page with the token"];
-    assert_eq!(passed, own.iter().chain(&foreign).map(|name| format!("ok {name}")).collect::<Vec<_>>());
+    assert_eq!(passed_by_page(&[]), expected(&[&own[..], &foreign].concat()));
     assert_eq!(gateway.wait_for_logs("): connected to '", 3).len(), 3);
     let refused = gateway.wait_for_logs(": refused with 403: ", foreign.len());
     assert!(refused.iter().all(|line| line.contains("http://foreign.example")), "{refused:?}");
+    // A page over TLS has a cookie that is for TLS alone.
+    let over_tls = ["cookie of a page over TLS", "a foreign page over TLS with the cookie"];
+    assert_eq!(passed_by_page(&[gateway.file("cert.pem"), gateway.file("key.pem")]), expected(&over_tls));
+    assert_eq!(gateway.wait_for_logs("): connected to '/cookie'", 2).len(), 2);
+    gateway.wait_for_log("https://foreign.example");
 }
 
 #[test]
@@ -153,18 +161,7 @@ fn every_check_passes_at(client: &Command, gateway: &Gateway, how: &str) {
 
 /// A gateway that relays all that [`config`] has to the one on this port.
 fn relay_to(port: u16) -> String {
-    let mut config = String::from(
-        r#"
-        [[listen]]
-        name = "plain"
-        address = "127.0.0.1:0"
-
-        [[listen]]
-        name = "tls"
-        address = "127.0.0.1:0"
-        tls = { certificate = "cert.pem", private_key = "key.pem" }
-        "#,
-    );
+    let mut config = LISTENERS.to_owned();
     for path in ["/echo", "/broadcast", "/proto"] {
         config += &format!(
             "\n[[endpoint]]\npath = \"{path}\"\n\
@@ -179,16 +176,7 @@ fn config(deliverers: usize) -> String {
         r#"
         [gateway]
         deliverers = {deliverers}
-
-        [[listen]]
-        name = "plain"
-        address = "127.0.0.1:0"
-
-        [[listen]]
-        name = "tls"
-        address = "127.0.0.1:0"
-        tls = {{ certificate = "cert.pem", private_key = "key.pem" }}
-
+        {LISTENERS}
         # The browser's page comes from another port of this machine.
         [[endpoint]]
         path = "/echo"
