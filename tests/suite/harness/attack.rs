@@ -2,9 +2,9 @@
 //! notices anything of it.
 
 use std::fmt::Display;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use super::{Canary, Gateway, eventually, measured};
+use super::{Canary, Gateway, Raw, eventually, measured};
 
 /// An attack on a gateway that has the endpoint `/canary` (which replies) on the listener "plain".
 ///
@@ -55,6 +55,20 @@ impl<'g> Attack<'g> {
     pub(crate) fn costs_less_than_kib(&self, limit: usize) {
         let grown = self.grown_kib();
         assert!(grown < limit, "{}: +{grown} KiB, which is not less than {limit}", self.case);
+    }
+
+    /// Waits until each of these connections has been cut, none later than this after it began, with an echo of the canary
+    /// after each. Gives the shortest and the longest time.
+    pub(crate) fn cuts_within(&mut self, limit: Duration, connections: Vec<(Raw, Instant)>) -> (Duration, Duration) {
+        let (mut shortest, mut longest) = (limit, Duration::ZERO);
+        for (mut client, since) in connections {
+            assert!(client.is_gone_within(limit), "{}: a connection was not cut", self.case);
+            let took = since.elapsed();
+            assert!(took < limit, "{}: cut after {took:?}", self.case);
+            (shortest, longest) = (shortest.min(took), longest.max(took));
+            self.check_echo("a connection that was cut");
+        }
+        (shortest, longest)
     }
 
     /// Waits until every thread and descriptor is back; how many are there now is what was there before.
