@@ -27,11 +27,17 @@ pub enum FileError {
     Content(LineError),
 }
 
-/// The text of a file.
+/// The text of a file, without the mark that editors on Windows put in front of UTF-8.
 pub fn read(path: &Path) -> Result<String, FileError> {
     let bytes = read_file(path).map_err(FileError::Unreadable)?;
-    String::from_utf8(bytes).map_err(|_| FileError::NotText)
+    let mut text = String::from_utf8(bytes).map_err(|_| FileError::NotText)?;
+    if text.starts_with(BYTE_ORDER_MARK) {
+        text.drain(..BYTE_ORDER_MARK.len_utf8());
+    }
+    Ok(text)
 }
+
+const BYTE_ORDER_MARK: char = '\u{feff}';
 
 impl From<LineError> for FileError {
     fn from(error: LineError) -> FileError {
@@ -60,6 +66,21 @@ impl std::error::Error for FileError {
         match self {
             FileError::Unreadable(error) => Some(error),
             _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mark_of_the_byte_order_is_no_part_of_the_text() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("users.txt");
+        for (written, text) in [("\u{feff}ada:x", "ada:x"), ("ada:\u{feff}x", "ada:\u{feff}x"), ("\u{feff}", "")] {
+            std::fs::write(&file, written).unwrap();
+            assert_eq!(read(&file).unwrap(), text);
         }
     }
 }

@@ -77,7 +77,7 @@ impl Passwords {
             let (user, hash) = line.split_once(':').ok_or_else(|| wrong(format!("it is not USER:HASH: {REMEDY}")))?;
             if !is_name(user) {
                 return Err(wrong(
-                    "the user is empty, longer than 256 bytes, or has a control character: write another one"
+                    "the user is empty, longer than 256 bytes, or has an invisible character: write another one"
                         .to_owned(),
                 ));
             }

@@ -35,7 +35,7 @@ impl Tokens {
             let name = name.trim();
             if !is_name(name) {
                 return Err(wrong(
-                    "the name is empty, longer than 256 bytes, or has a control character: write another one",
+                    "the name is empty, longer than 256 bytes, or has an invisible character: write another one",
                 ));
             }
             match names.insert(digest, name.into()) {
