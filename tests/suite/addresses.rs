@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
-use super::proxies::{haproxy, nginx, works};
+use super::proxies::{caddy, haproxy, nginx, works};
 use crate::harness::{Gateway, Proxy, Raw, Remote, measured, request};
 
 /// The proxy that is trusted here, and another address of this machine.
@@ -311,6 +311,16 @@ fn h11_nginx_says_where_its_clients_come_from() {
             "past the proxy"
         );
     }
+}
+
+#[test]
+fn h11_caddy_says_where_its_clients_come_from() {
+    let (gateway, (_kept, port)) = (behind_real("x-forwarded-for"), port());
+    let Some(_proxy) = caddy(&gateway, Some(port)) else { return };
+    let forged = ["X-Forwarded-For: 6.6.6.6", "Forwarded: for=6.6.6.6", "X-Forwarded-Host: evil"];
+    assert_eq!(client_ip(&mut Raw::plain_from(OTHER, port), &forged), "127.0.0.3");
+    works(Raw::plain_from(OTHER, port), "gate.example");
+    gateway.wait_for_log("(127.0.0.3 via 127.0.0.1:");
 }
 
 #[test]

@@ -32,6 +32,17 @@ pub(crate) fn haproxy(gateway: &Gateway, changes: &[(&str, &str)]) -> Option<Pro
     proxy
 }
 
+/// Caddy with its recipe, on this port of the machine too.
+pub(crate) fn caddy(gateway: &Gateway, port: Option<u16>) -> Option<Proxy> {
+    let site = recipe(gateway, "caddyfile", "reverse_proxy", &[]);
+    let on_port = port.map(|port| replaced(&site, "gate.example {", &format!("http://:{port} {{\n    bind 127.0.0.1")));
+    let proxy = Proxy::caddy(&format!("{site}\n{}", on_port.unwrap_or_default()));
+    if proxy.is_none() {
+        measured("B46", "skipped: Caddy is not installed");
+    }
+    proxy
+}
+
 fn recipe(gateway: &Gateway, language: &str, part: &str, changes: &[(&str, &str)]) -> String {
     let recipe = block_with(language, part).to_owned();
     let recipe = changes.iter().fold(recipe, |recipe, (from, to)| replaced(&recipe, from, to));
@@ -111,9 +122,7 @@ fn c7_a_proxy_on_this_machine_is_told_the_names_to_list() {
 #[test]
 fn b46_the_recipe_for_caddy_works_with_and_without_a_port() {
     let gateway = gateway();
-    let Some(proxy) = Proxy::caddy(&recipe(&gateway, "caddyfile", "reverse_proxy", &[])) else {
-        return measured("B46", "skipped: Caddy is not installed");
-    };
+    let Some(proxy) = caddy(&gateway, None) else { return };
     for host in ["gate.example", "gate.example:8443"] {
         works(proxy.raw(), host);
     }
