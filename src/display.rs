@@ -17,6 +17,12 @@ impl fmt::Display for Seconds {
     }
 }
 
+/// So many of a thing whose plural ends with "s".
+pub fn count(number: impl PartialEq + From<u8> + fmt::Display, thing: &str) -> String {
+    let plural = if number == 1.into() { "" } else { "s" };
+    format!("{number} {thing}{plural}")
+}
+
 /// The text of an I/O error without the number and the capital.
 pub fn cause(error: &io::Error) -> String {
     let text = error.to_string();

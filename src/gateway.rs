@@ -18,6 +18,7 @@ use crate::clock;
 use crate::config::{EndpointSettings, LinkId, LinkSettings, ListenerSettings, Settings};
 use crate::connection::poller::Poller;
 use crate::dial::{Dialer, Resolver, SetupError};
+use crate::display::count;
 use crate::flusher;
 use crate::heartbeat;
 use crate::jwks;
@@ -255,7 +256,7 @@ impl Gateway {
             Err(_) => 0,
         };
         if withdrawn > 0 {
-            info!("reload: closing {withdrawn} clients whose access was withdrawn");
+            info!("reload: closing {} whose access was withdrawn", count(withdrawn, "client"));
         }
         match read {
             Ok(read) if read.is_empty() => info!("reload: there is no file to read again; {RESTART}"),

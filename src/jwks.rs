@@ -1,6 +1,5 @@
 //! The thread of an `[[auth]]` whose issuer's keys are at a URL: it asks for them, again and again.
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,6 +7,7 @@ use log::{error, info, warn};
 
 use crate::authenticators::issuer_keys::{Change, IssuerKeys};
 use crate::config::write_duration;
+use crate::display::count;
 use crate::shared::Shared;
 
 /// Asks until the gateway stops. `name` is that of the `[[auth]]`.
@@ -22,9 +22,9 @@ pub fn run(shared: &Arc<Shared>, name: &str, keys: &IssuerKeys) {
         let who = format_args!("[[auth]] {name:?}");
         match change {
             Change::None => {}
-            Change::Loaded(count) => info!("{who}: loaded {} from '{}'", Keys(count), keys.shown()),
-            Change::Renewed(count) => {
-                info!("{who}: loaded {} from '{}', other ones than before", Keys(count), keys.shown());
+            Change::Loaded(number) => info!("{who}: loaded {} from '{}'", count(number, "key"), keys.shown()),
+            Change::Renewed(number) => {
+                info!("{who}: loaded {} from '{}', other ones than before", count(number, "key"), keys.shown());
                 withdraw(shared);
             }
             Change::Failing(why, left) => {
@@ -45,16 +45,6 @@ fn whole_minutes(time: Duration) -> String {
 fn withdraw(shared: &Shared) {
     let withdrawn = shared.registry.all().iter().filter(|client| shared.close_if_withdrawn(client)).count();
     if withdrawn > 0 {
-        info!("closing {withdrawn} clients whose access was withdrawn");
-    }
-}
-
-/// A number of keys, for people.
-struct Keys(usize);
-
-impl fmt::Display for Keys {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let plural = if self.0 == 1 { "" } else { "s" };
-        write!(f, "{} key{plural}", self.0)
+        info!("closing {} whose access was withdrawn", count(withdrawn, "client"));
     }
 }

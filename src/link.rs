@@ -16,7 +16,7 @@ use crate::dial::backoff::random_wait;
 use crate::dial::{DialError, Dialed, Dialer, Hints, RequestExtras, WaitEnd};
 use crate::dispatch::Dispatch;
 use crate::dispatch::undelivered::Undelivered;
-use crate::display::Seconds;
+use crate::display::{Seconds, count};
 use crate::events::json::{Disconnected, Failed, LinkState, What};
 use crate::events::present::{Present, Receiver};
 use crate::events::tell_of_link;
@@ -68,8 +68,8 @@ fn dial_and_read(shared: &Arc<Shared>, id: LinkId, dialer: &Dialer) {
             return;
         }
         if backoff.attempts.is_some_and(|most| failures >= most) {
-            let plural = if failures == 1 { "" } else { "s" };
-            error!("{outlet}: {}; given up after {failures} attempt{plural}, as `attempts` says", failure.why);
+            let attempts = count(failures, "attempt");
+            error!("{outlet}: {}; given up after {attempts}, as `attempts` says", failure.why);
             return failure.tell(shared, id, failures, None);
         }
         let wait = random_wait(backoff.first, backoff.most, failures.saturating_sub(1));

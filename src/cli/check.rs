@@ -15,7 +15,7 @@ use crate::config::{
     Origins, OutletPolicy, Proxy, RateSettings, Settings, Welcome, WhenIdentityFull, WhenOver, write_duration,
     write_size,
 };
-use crate::display::for_terminal;
+use crate::display::{count, for_terminal};
 
 /// Prints what the configuration means and returns 0, with warnings on stderr if there are some, or prints its mistakes
 /// on stderr and returns 78. Nothing is bound and nothing is started. Without a file the built-in defaults are shown.
@@ -66,10 +66,6 @@ fn read(config: Option<&Path>) -> Result<(String, Settings), ConfigError> {
         text.push_str(&describe_link(link, &settings));
     }
     Ok((text, settings))
-}
-
-fn count(number: usize, thing: &str) -> String {
-    format!("{number} {thing}{}", if number == 1 { "" } else { "s" })
 }
 
 fn count_say(rules: usize) -> String {

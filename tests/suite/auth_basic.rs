@@ -256,7 +256,7 @@ fn r1_a_reload_closes_those_whose_token_is_gone_and_a_broken_file_changes_nothin
     gateway.signal(Signal::HUP);
     bob.closed_with(1008, "Access withdrawn");
     stays(&mut ada);
-    gateway.wait_for_log("reload: closing 1 clients whose access was withdrawn");
+    gateway.wait_for_log("reload: closing 1 client whose access was withdrawn");
     assert!(answer(&gateway, "Authorization: Bearer hunter2-bob").starts_with("HTTP/1.1 401 "));
     assert!(answer(&gateway, "Authorization: Bearer hunter2-eve").starts_with("HTTP/1.1 101 "));
 }

@@ -29,7 +29,7 @@ use self::plan::{BlockKind, Plan};
 use self::values::shown;
 use crate::cli::exit;
 use crate::cli::failure::{Failure, output_failed, tell};
-use crate::display::cause;
+use crate::display::{cause, count};
 
 pub(super) const AFTER_HELP: &str = "\
 Examples:
@@ -127,7 +127,6 @@ fn read_input() -> io::Result<Vec<u8>> {
 }
 
 fn summary(plan: &Plan) -> String {
-    let count = |number: usize, thing: &str| format!("{number} {thing}{}", if number == 1 { "" } else { "s" });
     let (endpoints, links) = (plan.count(BlockKind::Endpoint), plan.count(BlockKind::Link));
     let imported = format!("imported {} and {}", count(endpoints, "endpoint"), count(links, "link"));
     match plan.decisions() {
