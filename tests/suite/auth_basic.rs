@@ -156,7 +156,8 @@ fn s23_a_password_whose_client_hangs_up_while_it_waits_is_not_checked() {
     drop(clients);
     let left = count / 2;
     gateway.wait_for_logs("it left while its credentials waited to be checked", left);
-    eventually("the threads have ended", DEADLINE, || gateway.threads() <= before);
+    // The one whose turn had come is checked to its end, which takes long on a busy machine.
+    eventually("the threads have ended", 6 * DEADLINE, || gateway.threads() <= before);
     let checked = gateway.log().iter().filter(|line| line.contains("refused with 401")).count();
     assert!(checked <= count - left, "{checked} of {count} were checked");
     measured("S23", format!("{checked} of {count} passwords checked whose clients had left"));
