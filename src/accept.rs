@@ -180,7 +180,7 @@ fn admit(
 }
 
 /// Whether accepting failed for want of descriptors or memory, which others may give back.
-fn is_exhaustion(error: &io::Error) -> bool {
+pub fn is_exhaustion(error: &io::Error) -> bool {
     use rustix::io::Errno;
     let exhaustion = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
     error.raw_os_error().is_some_and(|code| exhaustion.iter().any(|errno| errno.raw_os_error() == code))
@@ -189,14 +189,15 @@ fn is_exhaustion(error: &io::Error) -> bool {
 /// The pauses while the system is exhausted. The log has at most one line a second of them, and one more at the end of those
 /// that it has told of.
 #[derive(Debug, Default)]
-struct Trouble {
+pub struct Trouble {
     pause: Option<Duration>,
     logged: Option<Instant>,
     is_told: bool,
 }
 
 impl Trouble {
-    fn pause(&mut self, listener: &str, error: &io::Error) {
+    /// Waits before the next try, longer each time.
+    pub fn pause(&mut self, listener: &str, error: &io::Error) {
         let pause = self.pause.map_or(PAUSE_MIN, |pause| (pause * 2).min(PAUSE_MAX));
         let now = Instant::now();
         let is_news = self.pause.is_none() || pause == PAUSE_MAX;
@@ -210,7 +211,8 @@ impl Trouble {
         std::thread::sleep(pause);
     }
 
-    fn is_over(&mut self, listener: &str) {
+    /// A connection was accepted again.
+    pub fn is_over(&mut self, listener: &str) {
         if self.pause.take().is_some() && std::mem::take(&mut self.is_told) {
             info!("listener \"{listener}\": accepting connections again");
         }
@@ -219,13 +221,14 @@ impl Trouble {
 
 /// The log of refusals of one cause: one line a second, so that a storm of refusals is no storm of lines.
 #[derive(Debug, Default)]
-struct Refusals {
+pub struct Refusals {
     logged: Option<Instant>,
     unlogged: u64,
 }
 
 impl Refusals {
-    fn log(&mut self, listener: &str, why: &str) {
+    /// One more was refused.
+    pub fn log(&mut self, listener: &str, why: &str) {
         let now = Instant::now();
         if self.logged.is_some_and(|logged| now.duration_since(logged) < Duration::from_secs(1)) {
             self.unlogged += 1;

@@ -12,6 +12,7 @@ use log::{error, info, warn};
 use rustix::event::{EventfdFlags, eventfd};
 
 use crate::accept;
+use crate::admin::{self, AdminThread};
 use crate::authenticators::{AuthError, Auths};
 use crate::broadcaster::{self, Deliverers};
 use crate::clock;
@@ -27,6 +28,7 @@ use crate::listener::{ListenError, Listener};
 use crate::reload::Reloads;
 use crate::shared::Shared;
 use crate::shared::generation::Generation;
+use crate::shared::listening::Bound;
 use crate::shared::rooms::{Ready, Rooms};
 use crate::system::limits;
 use crate::system::thread::spawn_vital;
@@ -58,6 +60,7 @@ pub struct Gateway {
     jwks: Vec<JoinHandle<()>>,
     links: Vec<LinkThreads>,
     listeners: Vec<Listening>,
+    admin: Option<AdminThread>,
     reloads: Reloads,
 }
 
@@ -115,6 +118,7 @@ impl Gateway {
         let auths = Auths::new(&settings.auths, &resolver).map_err(StartError::Auth)?;
         let listeners = settings.listeners.iter().map(Listener::bind).collect::<Result<Vec<_>, _>>();
         let listeners = listeners.map_err(StartError::Listen)?;
+        let admin = admin::bind(&settings).map_err(StartError::Listen)?;
 
         let (rooms, ready) = Rooms::new();
         let poller = Arc::new(Poller::new().map_err(system("create an epoll"))?);
@@ -124,8 +128,11 @@ impl Gateway {
         let mut gateway = Gateway::of(shared);
         let auths = gateway.shared.generation().auths.reloadable().collect::<Vec<_>>();
         auths.into_iter().for_each(|auth| gateway.reloads.add(auth));
-        match gateway.start_threads(ready, links, listeners, watchdog) {
-            Ok(()) => Ok(gateway),
+        match gateway.start_threads(ready, links, listeners, admin, watchdog) {
+            Ok(()) => {
+                gateway.shared.set_started();
+                Ok(gateway)
+            }
             Err(error) => {
                 gateway.stop();
                 Err(error)
@@ -146,6 +153,7 @@ impl Gateway {
             jwks: Vec::new(),
             links: Vec::new(),
             listeners: Vec::new(),
+            admin: None,
             reloads: Reloads::default(),
         }
     }
@@ -155,6 +163,7 @@ impl Gateway {
         ready: Receiver<Ready>,
         links: Vec<Dialer>,
         listeners: Vec<Listener>,
+        admin: Option<Listener>,
         watchdog: Option<&Arc<Watchdog>>,
     ) -> Result<(), StartError> {
         let watched = || watchdog.map(|watchdog| watchdog.watch()).unwrap_or_default();
@@ -164,6 +173,9 @@ impl Gateway {
         let broadcaster = start_broadcaster(&self.shared, ready, deliverers, watched());
         self.broadcaster = Some(broadcaster.map_err(system("start the broadcaster"))?);
         self.start_heartbeat().map_err(system("start the heartbeat"))?;
+        if let Some(listener) = admin {
+            self.start_admin(listener).map_err(system("start the admin listener"))?;
+        }
         // Before the first client: its token may need the keys.
         self.start_jwks().map_err(system("start a thread for the keys of an issuer"))?;
         for (index, dialer) in links.into_iter().enumerate() {
@@ -238,12 +250,21 @@ impl Gateway {
         let (name, secured) = (&listener.settings.name, if listener.tls.is_some() { " (TLS)" } else { "" });
         let both = if listener.settings.address.is_dual_stack() { " (IPv4 and IPv6)" } else { "" };
         info!("listener \"{name}\": accepting on {bound}{both}{secured}");
+        let is_tls = listener.tls.is_some();
+        self.shared.listening.begin(Bound { name: name.clone(), address: bound.clone(), is_tls });
         warn_if_open(&self.shared.generation(), &listener.settings, &bound);
         if let Some(tls) = &listener.tls {
             self.reloads.add(Arc::clone(tls) as _);
         }
         self.shared.generation().door(name).of_files().for_each(|list| self.reloads.add(list as _));
         self.listeners.push(Listening { listener, thread });
+        Ok(())
+    }
+
+    fn start_admin(&mut self, listener: Listener) -> io::Result<()> {
+        let admin = AdminThread::start(&self.shared, listener)?;
+        admin.listener().tls.iter().for_each(|tls| self.reloads.add(Arc::clone(tls) as _));
+        self.admin = Some(admin);
         Ok(())
     }
 
@@ -274,6 +295,8 @@ impl Gateway {
         self.stop_listeners();
         self.stop_clients(drain, deadline);
         self.stop_links(deadline);
+        // It has told of the stop until here.
+        self.admin.take().into_iter().for_each(AdminThread::stop);
         self.shared.generation().auths.issuers().for_each(|(_, keys)| keys.end());
         join(self.jwks.drain(..));
         drop(self.heartbeat_stop.take());
@@ -433,6 +456,7 @@ mod tests {
     fn a_client_that_has_left_keeps_no_descriptor_until_its_next_ping() {
         let mut settings = Settings::default();
         settings.listeners[0].address = ListenAddress::Tcp(([127, 0, 0, 1], 0).into());
+        settings.admin.listener = None;
         let gateway = Gateway::start(settings, None).unwrap();
         let address = gateway.listeners[0].listener.bound_address();
         let mut stream = TcpStream::connect(address).unwrap();

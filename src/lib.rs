@@ -8,6 +8,9 @@ mod cli;
 // Start and stop.
 mod gateway;
 
+// What operators look at it with, and change it by.
+mod admin;
+
 // The threads, and what each client, relay and link does.
 mod accept;
 mod broadcaster;

@@ -15,9 +15,11 @@ pub const UPSTREAMS: &str = "wsgate::upstreams";
 pub const QUEUES: &str = "wsgate::queues";
 /// What happens to the services that are asked who clients are.
 pub const SERVICES: &str = "wsgate::services";
+/// What is asked of the admin listener.
+pub const ADMIN: &str = "wsgate::admin";
 
 /// All of them, each with what the log calls it.
-pub const ALL: [(&str, &str); 7] = [
+pub const ALL: [(&str, &str); 8] = [
     (CONNECTS, "connects"),
     (DISCONNECTS, "disconnects"),
     (REFUSALS, "refusals"),
@@ -25,4 +27,5 @@ pub const ALL: [(&str, &str); 7] = [
     (UPSTREAMS, "relays"),
     (QUEUES, "full queues"),
     (SERVICES, "services of [[auth]]"),
+    (ADMIN, "the admin listener"),
 ];

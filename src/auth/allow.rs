@@ -35,11 +35,15 @@ pub struct Rule {
 
 impl Rule {
     fn fits(&self, name: &str, claims: &Map<String, Value>, path: &str) -> bool {
-        let has = |(name, wanted): (&String, &Vec<Value>)| {
-            claims.get(name).is_some_and(|claim| wanted.iter().any(|value| holds(name, claim, value)))
-        };
-        self.who.matches(name, name) && self.path.matches(path, name) && self.claims.iter().all(has)
+        self.who.matches(name, name) && self.path.matches(path, name) && fits_claims(&self.claims, claims)
     }
+}
+
+/// Whether each claim has one of the values that are wanted of it.
+pub(super) fn fits_claims(wanted: &BTreeMap<String, Vec<Value>>, claims: &Map<String, Value>) -> bool {
+    wanted.iter().all(|(name, wanted)| {
+        claims.get(name).is_some_and(|claim| wanted.iter().any(|value| holds(name, claim, value)))
+    })
 }
 
 /// Whether a claim is this value, or a list with it. The words of `scope` are a list too (RFC 8693 section 4.2).
@@ -92,7 +96,7 @@ impl Glob {
 
     /// Whether this text is one that it stands for. An identity that is no value of a path stands for nothing: with a
     /// slash in it, it would reach the paths of others.
-    fn matches(&self, text: &str, identity: &str) -> bool {
+    pub(super) fn matches(&self, text: &str, identity: &str) -> bool {
         if self.parts.iter().flatten().any(|piece| *piece == Piece::Identity) && !is_value(identity) {
             return false;
         }

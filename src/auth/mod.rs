@@ -1,5 +1,6 @@
 //! Who a client is: the rules of each kind of `[[auth]]`, what their files hold, and what a client may do.
 
+pub mod admin;
 pub mod allow;
 pub mod answer;
 pub mod certificate;

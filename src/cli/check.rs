@@ -65,6 +65,7 @@ fn read(config: Option<&Path>) -> Result<(String, Settings), ConfigError> {
     for link in &settings.links {
         text.push_str(&describe_link(link, &settings));
     }
+    text.push_str(&describe_admin(&settings));
     Ok((text, settings))
 }
 
@@ -110,6 +111,25 @@ fn describe_listener(listener: &ListenerSettings, all: &Settings) -> String {
         by => format!(", trusted proxies say the address ({})", by.word()),
     };
     format!("  listener{called} {address}: {protocol}, {reach}{names}{lists}{by}\n")
+}
+
+fn describe_admin(all: &Settings) -> String {
+    let Some(ListenerSettings { address, tls, .. }) = &all.admin.listener else { return "  admin: off\n".to_owned() };
+    let protocol = if tls.is_some() { "TLS" } else { "plain" };
+    let reach = if address.is_local() { "this machine only" } else { "reachable from the network" };
+    let names: Vec<&str> = all.admin.auth.iter().map(|id| &*all.auths[*id].name).collect();
+    let mut text = format!("  admin {address}: {protocol}, {reach}");
+    match (names.is_empty(), &all.admin.allow) {
+        (true, _) => text.push_str(", without authentication"),
+        (false, allow) => {
+            let _ = write!(text, ", callers authenticate by {}", names.join(" or "));
+            if let Some(rules) = allow {
+                let _ = write!(text, ", {} what they may do", count_say(rules.len()));
+            }
+        }
+    }
+    text.push('\n');
+    text
 }
 
 fn describe_addresses(rules: &AddressRules) -> &'static str {

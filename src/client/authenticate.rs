@@ -75,18 +75,28 @@ pub fn asks_a_service(auths: &Auths, endpoint: &EndpointSettings) -> bool {
     of_endpoint(auths, endpoint).any(Auth::asks_a_service)
 }
 
-/// Who sends a request to an endpoint that asks: the first identity that one of its credentials stands for. The answer
-/// to a wrong credential is the same as to none, whichever it is.
+/// Who sends a request to an endpoint that asks, and what it may do there: see [`verify`].
 ///
 /// # Errors
-/// 400 for a place that is filled twice, 401 if no credential is right, 403 if the identity may not connect there or a
-/// service says so, or if only a certificate could say who the client is: a 401 must have a challenge (RFC 9110 section
-/// 15.5.2), and there is none for certificates. 503 if it could not be found out, and what the attempt says where it is not
-/// heard any more.
+/// Those of [`verify`], and 403 if the identity may not connect there.
 pub fn authenticate(auths: &Auths, endpoint: &EndpointSettings, attempt: &Attempt<'_>) -> Result<Access, Denied> {
+    let asked: Vec<_> = of_endpoint(auths, endpoint).map(|auth| (auth, &auth.settings.places)).collect();
+    let checked = verify(&asked, "this endpoint", attempt)?;
+    Ok(authorise(endpoint, checked, attempt.path)?)
+}
+
+/// Who sends a request: the first identity that one of its credentials stands for. The answer to a wrong credential is the
+/// same as to none, whichever it is. `asked` are the ways to authenticate, each with the places where it looks; `who` asks
+/// is for the answer.
+///
+/// # Errors
+/// 400 for a place that is filled twice, 401 if no credential is right, 403 if a service says so, or if only a certificate
+/// could say who the client is: a 401 must have a challenge (RFC 9110 section 15.5.2), and there is none for certificates.
+/// 503 if it could not be found out, and what the attempt says where it is not heard any more.
+pub fn verify(asked: &[(&Auth, &Places)], who: &str, attempt: &Attempt<'_>) -> Result<Checked, Denied> {
     let mut credentials: Vec<(&Auth, Vec<Credential>)> = Vec::new();
-    for auth in of_endpoint(auths, endpoint) {
-        let find = |scheme| credentials::find(&auth.settings.places, scheme, attempt.head, attempt.request);
+    for (auth, places) in asked {
+        let find = |scheme| credentials::find(places, scheme, attempt.head, attempt.request);
         credentials.push((auth, auth.scheme().map_or(Ok(Vec::new()), find)?));
     }
     let mut refused = Refused::default();
@@ -101,19 +111,19 @@ pub fn authenticate(auths: &Auths, endpoint: &EndpointSettings, attempt: &Attemp
             if refused.wrong.iter().any(|wrong| *wrong != shown) {
                 (attempt.has_failed)();
             }
-            return Ok(authorise(endpoint, checked, attempt.path)?);
+            return Ok(checked);
         }
     }
     if !refused.wrong.is_empty() {
         (attempt.has_failed)();
     }
     let mut challenges: Vec<&str> = Vec::new();
-    for challenge in of_endpoint(auths, endpoint).filter_map(|auth| Some(auth.scheme()?.challenge())) {
+    for challenge in asked.iter().filter_map(|(auth, _)| Some(auth.scheme()?.challenge())) {
         if !challenges.contains(&challenge) {
             challenges.push(challenge);
         }
     }
-    Err(refused.refusal(challenges).into())
+    Err(refused.refusal(who, challenges).into())
 }
 
 /// Why nobody stands behind the credentials of a request.
@@ -158,7 +168,7 @@ impl Refused {
         Ok(())
     }
 
-    fn refusal(self, challenges: Vec<&'static str>) -> Refusal {
+    fn refusal(self, who: &str, challenges: Vec<&'static str>) -> Refusal {
         if let Some(refusal) = self.unknown {
             return refusal;
         }
@@ -167,8 +177,8 @@ impl Refused {
             return Refusal::new(403, "this client may not connect here").with_advice(advice);
         }
         let refusal = match challenges.is_empty() {
-            true => Refusal::new(403, "this endpoint asks for a certificate of the client"),
-            false => Refusal::new(401, "this endpoint asks for a credential").asking(challenges),
+            true => Refusal::new(403, format!("{who} asks for a certificate of the client")),
+            false => Refusal::new(401, format!("{who} asks for a credential")).asking(challenges),
         };
         refusal.with_advice(advice)
     }

@@ -86,7 +86,10 @@ fn until_nobody_waits(
 }
 
 /// Whether a credential from this address is looked at.
-fn not_locked_out(shared: &Shared, address: Option<IpAddr>) -> Result<(), Refusal> {
+///
+/// # Errors
+/// 429.
+pub fn not_locked_out(shared: &Shared, address: Option<IpAddr>) -> Result<(), Refusal> {
     let Some(seconds) = shared.failures.locked_out(address, Instant::now()) else { return Ok(()) };
     shared.refused.count(Cause::FailedCredentials);
     let refusal = Refusal::new(429, "there were too many wrong credentials from this address");

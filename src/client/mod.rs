@@ -2,8 +2,8 @@
 //! sends until the end, leave.
 
 pub mod admission;
-mod authenticate;
-mod identify;
+pub mod authenticate;
+pub mod identify;
 pub mod open;
 mod origin;
 mod rejection;

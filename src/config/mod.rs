@@ -29,11 +29,12 @@ pub(crate) use raw::dial::{is_server_name, proxy_of};
 
 pub use mistake::{ConfigError, Mistake};
 pub use settings::{
-    AddressRules, AddressSource, AtCapacity, AuthKind, AuthServer, AuthSettings, CalloutSettings, ClientAddress,
-    ClientCertificates, Destination, DialSettings, DialTls, EndpointId, EndpointSettings, EventKind, FailedCredentials,
-    Format, GatewaySettings, Hosts, IdentityLimit, JwksSettings, KeySource, LinkDestination, LinkId, LinkSettings,
-    ListenAddress, ListenerSettings, ListenerTls, Origins, OutletPolicy, Proxy, QueueSettings, RateSettings, Refuse,
-    RelaySettings, RoomSource, Settings, TlsSettings, Welcome, WhenFull, WhenIdentityFull, WhenOver,
+    AddressRules, AddressSource, AdminSettings, AtCapacity, AuthKind, AuthServer, AuthSettings, CalloutSettings,
+    ClientAddress, ClientCertificates, Destination, DialSettings, DialTls, EndpointId, EndpointSettings, EventKind,
+    FailedCredentials, Format, GatewaySettings, Hosts, IdentityLimit, JwksSettings, KeySource, LinkDestination, LinkId,
+    LinkSettings, ListenAddress, ListenerSettings, ListenerTls, Origins, OutletPolicy, Proxy, QueueSettings,
+    RateSettings, Refuse, RelaySettings, RoomSource, Settings, TlsSettings, Welcome, WhenFull, WhenIdentityFull,
+    WhenOver,
 };
 pub(crate) use units::{write_duration, write_size};
 pub(crate) use variables::substitute;

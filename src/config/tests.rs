@@ -6,9 +6,10 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::section::Keys;
-use super::settings::{AuthId, BackoffSettings, GatewaySettings, LinkQueueSettings};
+use super::settings::{AdminSettings, AuthId, BackoffSettings, GatewaySettings, LinkQueueSettings};
 use super::*;
 use crate::address::list::AddressList;
+use crate::auth::admin::{AdminRule, Right};
 use crate::auth::allow::{Glob, Rights, Rule};
 use crate::auth::certificate::IdentityFrom;
 use crate::auth::credentials::Places;
@@ -83,13 +84,14 @@ fn uncommented(manual: &str) -> String {
     manual.lines().map(|line| commented_default(line).unwrap_or(line)).collect::<Vec<_>>().join("\n")
 }
 
-/// The parts of the manual: what is there without being asked for, the relay of an endpoint, the link and the ways to
-/// authenticate.
-fn manual() -> [&'static str; 4] {
-    let (rest, auth) = MANUAL.split_once("\n#[[auth]]\n").unwrap();
+/// The parts of the manual: what is there without being asked for, the relay of an endpoint, the link, the ways to
+/// authenticate and the admin listener.
+fn manual() -> [&'static str; 5] {
+    let (rest, admin) = MANUAL.split_once("\n#[admin]\n").unwrap();
+    let (rest, auth) = rest.split_once("\n#[[auth]]\n").unwrap();
     let (rest, link) = rest.split_once("\n#[[link]]\n").unwrap();
     let (rest, relay) = rest.split_once("\n#[endpoint.relay]\n").unwrap();
-    [rest, relay, link, auth]
+    [rest, relay, link, auth, admin]
 }
 
 /// Reads the part on relays, or the one on links, with what has no default in place.
@@ -103,7 +105,7 @@ fn read_link(part: &str) -> Settings {
 
 #[test]
 fn the_manual_tells_the_true_defaults() {
-    let [rest, relay, link, auth] = manual();
+    let [rest, relay, link, auth, admin] = manual();
     let defaults = MANUAL.lines().filter_map(commented_default).count();
     assert!(defaults > 50, "the defaults were not recognised: {defaults}");
     assert_eq!(read(&uncommented(rest)), Settings::default());
@@ -118,6 +120,8 @@ fn the_manual_tells_the_true_defaults() {
     };
     assert_eq!((&*auth.name, &auth.places), ("devices", &Places::default()));
     assert!(matches!(auth.kind, AuthKind::Tokens(_)), "{:?}", auth.kind);
+    let of_admin = read(&format!("[admin]\n{}", uncommented(admin))).admin;
+    assert_eq!(of_admin, AdminSettings { is_wanted: true, ..AdminSettings::default() });
     let every = write_duration(LinkSettings::PING_EVERY);
     assert!(link.contains(&format!("Default: {every}.\n# ping_every = \"{every}\"\n")));
 }
@@ -153,7 +157,7 @@ fn each_default_of_the_manual_is_read_and_not_just_skipped() {
             "[]" => "[\"chat.v1\"]",
             "false" => "true",
             "true" => "false",
-            "\"127.0.0.1:8080\"" => "\"127.0.0.2:8080\"",
+            "\"127.0.0.1:8080\"" | "\"127.0.0.1:8081\"" => "\"127.0.0.2:8082\"",
             _ if value.starts_with('{') => "{ messages = 2, bytes = 1024, when_full = \"disconnect\" }",
             _ if value.ends_with("s\"") => "\"7s\"",
             _ if value.ends_with("B\"") => "\"512KiB\"",
@@ -161,8 +165,8 @@ fn each_default_of_the_manual_is_read_and_not_just_skipped() {
         }
         .to_owned(),
     };
-    let [rest, relay, link, auth] = manual();
-    for (table, part) in [("rest", rest), ("relay", relay), ("link", link), ("auth", auth)] {
+    let [rest, relay, link, auth, admin] = manual();
+    for (table, part) in [("rest", rest), ("relay", relay), ("link", link), ("auth", auth), ("admin", admin)] {
         let given: &[&str] = match table {
             "relay" => &["url"],
             "link" => &["name", "url"],
@@ -201,6 +205,7 @@ fn each_default_of_the_manual_is_read_and_not_just_skipped() {
                     assert_ne!(read(&format!("cookie = \"x\"\n{changed}")), read(usual), "{key} = {other}");
                     continue;
                 }
+                "admin" => (read(&format!("[admin]\n{changed}")), read("[admin]")),
                 _ => (read(&changed), Settings::default()),
             };
             assert_ne!(changed, usual, "{key} = {other} of {table}");
@@ -210,7 +215,7 @@ fn each_default_of_the_manual_is_read_and_not_just_skipped() {
 
 #[test]
 fn every_key_that_is_known_is_in_the_manual() {
-    let tables: [(&Keys, &str); 7] = [
+    let tables: [(&Keys, &str); 8] = [
         (&raw::gateway::GATEWAY, "[gateway]"),
         (&raw::gateway::LOG, "[log]"),
         (&raw::listen::LISTEN, "[[listen]]"),
@@ -218,6 +223,7 @@ fn every_key_that_is_known_is_in_the_manual() {
         (&raw::relay::RELAY, "#[endpoint.relay]"),
         (&raw::link::LINK, "#[[link]]"),
         (&raw::auth::AUTH, "#[[auth]]"),
+        (&raw::admin::ADMIN, "#[admin]"),
     ];
     for (i, (keys, header)) in tables.iter().enumerate() {
         let rest = MANUAL.split_once(&format!("\n{header}\n")).unwrap().1;
@@ -230,7 +236,9 @@ fn every_key_that_is_known_is_in_the_manual() {
             assert!(written, "{key} of {}", keys.table);
         }
     }
-    let inner: [&Keys; 12] = [
+    let inner: [&Keys; 14] = [
+        &raw::admin::ALLOW,
+        &raw::admin::TLS,
         &raw::addresses::ADDRESSES,
         &raw::allow::ALLOW,
         &raw::gateway::ADDRESS_RATE,
@@ -290,6 +298,15 @@ fn the_examples_of_the_keys_are_valid_themselves() {
     read_beside_tokens(&format!("[[endpoint]]\n{guarded}allow = {allow}\n{}", auth("")));
     for (key, example) in raw::allow::ALLOW.keys {
         read_beside_tokens(&format!("[[endpoint]]\n{guarded}allow = [{{ {key} = {example} }}]\n{}", auth("")));
+    }
+    let of_admin = |needs: &str, key: &str, example: &str| {
+        read_beside_tokens(&format!("[admin]\nauth = [\"devices\"]\n{needs}{key} = {example}\n{}", auth("")));
+    };
+    for (key, example) in raw::admin::ADMIN.keys.iter().filter(|(key, _)| !matches!(*key, "tls" | "auth")) {
+        of_admin("", key, example);
+    }
+    for (key, example) in raw::admin::ALLOW.keys {
+        of_admin("", "allow", &format!("[{{ {key} = {example} }}]"));
     }
     for (keys, name) in [(&raw::link::QUEUE, "queue"), (&raw::link::BACKOFF, "backoff")] {
         keys.keys.iter().for_each(|(key, example)| drop(read_link(&format!("{name} = {{ {key} = {example} }}"))));
@@ -730,6 +747,35 @@ fn every_option_reaches_its_field() {
             },
         ]
     );
+}
+
+#[test]
+fn every_option_of_the_admin_listener_reaches_its_field() {
+    let of = |text: &str| {
+        let auth = "[[auth]]\nname = \"ops\"\nkind = \"tokens\"\nfile = \"tokens.txt\"\n";
+        read_beside_tokens(&format!("{auth}[admin]\n{text}")).admin
+    };
+    let admin = of(r#"
+        address = "[::1]:9000"
+        hosts = ["Gate.example"]
+        auth = "ops"
+        allow = [{ who = "prom*", rights = "read" }, { claims = { group = "x" }, rights = ["act", "tail"] }, {}]
+        "#);
+    let listener = admin.listener.as_ref().unwrap();
+    assert_eq!(listener.address, ListenAddress::Tcp("[::1]:9000".parse().unwrap()));
+    assert_eq!(listener.hosts, Hosts::Named(vec!["gate.example".to_owned()]));
+    assert!(admin.is_wanted && admin.auth == [AuthId(0)] && listener.tls.is_none());
+    let rule = |who, claims: &[(&str, &str)], rights: &[Right]| AdminRule {
+        who: Glob::new(who),
+        claims: claims.iter().map(|(name, value)| ((*name).to_owned(), vec![(*value).into()])).collect(),
+        rights: rights.iter().copied().collect(),
+    };
+    let all = [Right::Read, Right::Tail, Right::Act];
+    let rules = [rule("prom*", &[], &all[..1]), rule("*", &[("group", "x")], &all[1..]), rule("*", &[], &all)];
+    assert_eq!(admin.allow.as_deref(), Some(&rules[..]));
+    assert_eq!(of("address = \"off\"").listener, None);
+    let local = of("address = \"unix:run/admin.sock\"").listener.unwrap();
+    assert_eq!((local.hosts, local.address.is_local()), (Hosts::Any, true));
 }
 
 #[test]

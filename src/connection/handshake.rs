@@ -21,6 +21,9 @@ use crate::http::request::{HEAD_MAX, head_end};
 /// How much is read at once; nearly every head fits.
 const CHUNK: usize = 2048;
 
+/// How much of a long answer is encrypted ahead of what the socket has taken.
+const SEALED_AT_ONCE: usize = 64 << 10;
+
 /// The longest that a record of a TLS handshake can be, with its header of 5 bytes (RFC 8446 section 5.1).
 const RECORD_MAX: usize = 5 + (16 << 10);
 
@@ -113,7 +116,12 @@ impl Stream {
 
     /// Does the TLS handshake if there is TLS, then reads up to the end of a request head.
     pub fn read_head(&mut self, deadline: Instant) -> Result<Head, HeadError> {
-        let mut input = self.shake_hands(deadline)?;
+        let input = self.shake_hands(deadline)?;
+        self.read_next_head(input, deadline)
+    }
+
+    /// Reads up to the end of a further request head, of which `input` has come already.
+    pub fn read_next_head(&mut self, mut input: Vec<u8>, deadline: Instant) -> Result<Head, HeadError> {
         loop {
             // Such bytes may never have a line's end: the peer gets its answer at once, not at the deadline.
             if let Some(other) = Misplaced::on_plain(&input) {
@@ -129,6 +137,27 @@ impl Stream {
             if self.read_more(&mut input, deadline)? == 0 {
                 return Err(if input.is_empty() { HeadError::Silent } else { HeadError::Incomplete });
             }
+        }
+    }
+
+    /// Reads on behind a head until `input`, which came with it, has `len` bytes; it may have more then.
+    pub fn read_body(&mut self, input: &mut Vec<u8>, len: usize, deadline: Instant) -> Result<(), HeadError> {
+        while input.len() < len {
+            if self.read_more(input, deadline)? == 0 {
+                return Err(HeadError::Incomplete);
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes all of an answer, of whatever length, until the deadline.
+    pub fn write_all(&mut self, answer: &[u8], deadline: Instant) -> io::Result<()> {
+        match &mut self.session {
+            None => send_until(&self.socket, answer, deadline),
+            Some(session) => answer.chunks(SEALED_AT_ONCE).try_for_each(|part| {
+                session.seal(part)?;
+                send_until(&self.socket, &session.take_outgoing(), deadline)
+            }),
         }
     }
 
@@ -259,6 +288,24 @@ fn recv_until(socket: &Socket, buffer: &mut [u8], deadline: Instant) -> Result<u
         }
         socket.wait_readable(left).map_err(HeadError::Io)?;
     }
+}
+
+/// Sends all of these bytes, or fails at the deadline.
+fn send_until(socket: &Socket, mut bytes: &[u8], deadline: Instant) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match socket.send_now(bytes) {
+            Ok(count) => bytes = &bytes[count..],
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                let left = deadline.saturating_duration_since(Instant::now());
+                if left.is_zero() {
+                    return Err(io::ErrorKind::TimedOut.into());
+                }
+                socket.wait_writable(left)?;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 /// As [`recv_until`], behind what is there already.

@@ -45,8 +45,17 @@ impl Socket {
 
     /// Waits until something can be read or `timeout` has passed; says whether something can.
     pub fn wait_readable(&self, timeout: Duration) -> io::Result<bool> {
+        self.wait(PollFlags::IN, timeout)
+    }
+
+    /// Waits until something can be written or `timeout` has passed; says whether something can.
+    pub fn wait_writable(&self, timeout: Duration) -> io::Result<bool> {
+        self.wait(PollFlags::OUT, timeout)
+    }
+
+    fn wait(&self, flags: PollFlags, timeout: Duration) -> io::Result<bool> {
         let timeout = Timespec::try_from(timeout).unwrap_or(Timespec { tv_sec: 1 << 30, tv_nsec: 0 });
-        match rustix::event::poll(&mut [PollFd::new(&self.0, PollFlags::IN)], Some(&timeout)) {
+        match rustix::event::poll(&mut [PollFd::new(&self.0, flags)], Some(&timeout)) {
             Ok(ready) => Ok(ready > 0),
             Err(rustix::io::Errno::INTR) => Ok(false),
             Err(error) => Err(error.into()),

@@ -7,6 +7,8 @@ use std::time::SystemTime;
 use jiff::Timestamp;
 use jiff::fmt::rfc2822::DateTimePrinter;
 
+use super::head::usual_reason;
+
 /// An answer of wsgate that ends the connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
@@ -60,21 +62,7 @@ impl Refusal {
 
     /// The whole HTTP answer at this time.
     pub fn to_http(&self, now: SystemTime, body: Body) -> Vec<u8> {
-        let phrase = match self.status {
-            400 => "Bad Request",
-            401 => "Unauthorized",
-            403 => "Forbidden",
-            404 => "Not Found",
-            405 => "Method Not Allowed",
-            408 => "Request Timeout",
-            426 => "Upgrade Required",
-            429 => "Too Many Requests",
-            431 => "Request Header Fields Too Large",
-            502 => "Bad Gateway",
-            504 => "Gateway Timeout",
-            505 => "HTTP Version Not Supported",
-            _ => "Service Unavailable",
-        };
+        let phrase = usual_reason(self.status);
         let extra = match self.status {
             405 => "Allow: GET\r\n".to_owned(),
             426 => "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n".to_owned(),
@@ -123,7 +111,7 @@ pub fn pass_on(status: u16, reason: &str, headers: &[(String, Vec<u8>)], body: &
 }
 
 /// A time as the Date header has it (RFC 9110 section 5.6.7). One beyond the year 9999 is that of 1970.
-fn http_date(at: SystemTime) -> String {
+pub(super) fn http_date(at: SystemTime) -> String {
     let at = Timestamp::try_from(at).unwrap_or_default();
     DateTimePrinter::new().timestamp_to_rfc9110_string(&at).unwrap_or_default()
 }

@@ -19,7 +19,7 @@ const UPGRADE_LINES: &str = "nginx: proxy_http_version 1.1; proxy_set_header Upg
 const SHOWN: usize = 200;
 
 /// The most header fields in a head; more is 431.
-const FIELDS_MAX: usize = 100;
+pub(super) const FIELDS_MAX: usize = 100;
 
 /// A request to open a WebSocket, or not, as its head says. Borrowed from the head.
 #[derive(Debug, PartialEq, Eq)]
@@ -159,16 +159,16 @@ pub fn accept(key: &str, subprotocol: Option<&str>) -> Vec<u8> {
 
 /// A request target without its query.
 #[derive(Debug, PartialEq, Eq)]
-struct RequestTarget<'a> {
+pub(super) struct RequestTarget<'a> {
     /// Host and port, if the target names them.
-    authority: Option<&'a str>,
-    path: &'a str,
+    pub(super) authority: Option<&'a str>,
+    pub(super) path: &'a str,
 }
 
 impl<'a> RequestTarget<'a> {
     /// A path, or a whole http or https URI: RFC 9112 section 3.2.2 demands that a server take both, and RFC 6455
     /// section 4.1 lets a client send either.
-    fn parse(target: &'a str) -> Result<RequestTarget<'a>, Refusal> {
+    pub(super) fn parse(target: &'a str) -> Result<RequestTarget<'a>, Refusal> {
         // A client that sends one has not encoded it, and what it means is not what stands before it.
         if target.contains('#') {
             return Err(Refusal::new(400, "a request target has no fragment: write %23 in the place of '#'"));
@@ -191,19 +191,19 @@ impl<'a> RequestTarget<'a> {
 }
 
 /// The header fields of one request. Names are compared without case.
-struct Fields<'h, 'a>(&'h [httparse::Header<'a>]);
+pub(super) struct Fields<'h, 'a>(pub(super) &'h [httparse::Header<'a>]);
 
 impl<'a> Fields<'_, 'a> {
-    fn all(&self, name: &str) -> impl Iterator<Item = &'a [u8]> {
+    pub(super) fn all(&self, name: &str) -> impl Iterator<Item = &'a [u8]> {
         self.0.iter().filter(move |field| field.name.eq_ignore_ascii_case(name)).map(|field| field.value)
     }
 
-    fn first(&self, name: &str) -> Option<&'a str> {
+    pub(super) fn first(&self, name: &str) -> Option<&'a str> {
         self.all(name).next().and_then(|value| std::str::from_utf8(value).ok()).map(str::trim)
     }
 
     /// A field that must not be repeated: two of them are how requests are smuggled.
-    fn once(&self, name: &str) -> Result<Option<&'a str>, Refusal> {
+    pub(super) fn once(&self, name: &str) -> Result<Option<&'a str>, Refusal> {
         let mut values = self.all(name);
         let Some(value) = values.next() else { return Ok(None) };
         if values.next().is_some() {
@@ -215,7 +215,7 @@ impl<'a> Fields<'_, 'a> {
     }
 
     /// The comma-separated elements of a field that may be repeated.
-    fn tokens(&self, name: &str) -> Vec<&'a str> {
+    pub(super) fn tokens(&self, name: &str) -> Vec<&'a str> {
         self.all(name)
             .filter_map(|value| std::str::from_utf8(value).ok())
             .flat_map(|value| value.split(','))
@@ -224,7 +224,7 @@ impl<'a> Fields<'_, 'a> {
             .collect()
     }
 
-    fn has_token(&self, name: &str, wanted: &str) -> bool {
+    pub(super) fn has_token(&self, name: &str, wanted: &str) -> bool {
         self.tokens(name).iter().any(|token| token.eq_ignore_ascii_case(wanted))
     }
 

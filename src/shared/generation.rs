@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::authenticators::Auths;
 use crate::config::{
-    Destination, EndpointId, EndpointSettings, Format, GatewaySettings, LinkId, LinkSettings, ListenerSettings,
-    Settings,
+    AdminSettings, Destination, EndpointId, EndpointSettings, Format, GatewaySettings, LinkId, LinkSettings,
+    ListenerSettings, Settings,
 };
 use crate::dial::Dialer;
 use crate::route::{OutletId, Routes};
@@ -29,6 +29,8 @@ pub struct Generation {
     pub gateway: GatewaySettings,
     /// The listeners, in the order of the settings.
     pub listeners: Vec<ListenerSettings>,
+    /// Who is answered by the admin listener.
+    pub admin: AdminSettings,
     /// Which path leads where.
     pub routes: Routes,
     /// The endpoints.
@@ -47,7 +49,7 @@ impl Generation {
     /// That of a gateway that is about to start. `relays` are the dialers of the endpoints, in their order, of those that
     /// are relays.
     pub fn first(settings: Settings, auths: Auths, relays: Vec<Option<Dialer>>) -> Generation {
-        let Settings { gateway, listeners, endpoints, links, .. } = settings;
+        let Settings { gateway, listeners, endpoints, links, admin, .. } = settings;
         let close_timeout = gateway.close_timeout;
         let describes: Vec<bool> = endpoints.iter().map(|endpoint| describes(endpoint, &endpoints, &links)).collect();
         let routes = Routes::new(&endpoints, &links);
@@ -68,6 +70,7 @@ impl Generation {
             links,
             gateway,
             listeners,
+            admin,
         }
     }
 

@@ -81,6 +81,17 @@ impl Handshakes {
         (HandshakePlace { handshakes: Arc::clone(self), source, number }, given_way)
     }
 
+    /// Has all of them give way: the sockets are shut down.
+    pub fn end(&self) {
+        let ended = {
+            let mut state = self.state.lock();
+            state.count = 0;
+            std::mem::take(&mut state.by_source)
+        };
+        // Without the lock: sockets may be closed with them.
+        ended.into_values().flatten().for_each(|handshake| handshake.socket.shutdown_both());
+    }
+
     /// From now on this one comes from elsewhere. Says whether it was still there.
     fn move_to(&self, from: Source, to: Source, number: u64) -> bool {
         let mut state = self.state.lock();

@@ -12,12 +12,14 @@ pub mod generation;
 pub mod handshakes;
 pub mod identities;
 pub mod link;
+pub mod listening;
 pub mod members;
 pub mod memory;
 pub mod outlet;
 pub mod places;
 pub mod profile;
 pub mod publisher;
+pub mod readiness;
 pub mod refused;
 pub mod registry;
 pub mod rooms;
@@ -54,6 +56,7 @@ use crate::shared::failures::Failures;
 use crate::shared::generation::{Generation, InForce};
 use crate::shared::handshakes::Handshakes;
 use crate::shared::link::Link;
+use crate::shared::listening::Listening;
 use crate::shared::members::Step;
 use crate::shared::outlet::Outlet;
 use crate::shared::profile::Profile;
@@ -75,6 +78,8 @@ pub struct Shared {
     pub mark: Mark,
     /// What the configuration makes of it.
     in_force: InForce,
+    /// The listeners that accept.
+    pub listening: Listening,
     /// Who is here.
     pub registry: Arc<Registry>,
     /// All connections that were accepted, until their thread ends.
@@ -108,6 +113,7 @@ pub struct Shared {
     pub lingering: TimerQueue<(Arc<Socket>, Permit)>,
     /// How many of them there may be.
     pub lingering_permits: Arc<Semaphore>,
+    started: AtomicBool,
     stopping: AtomicBool,
     stop: Arc<OwnedFd>,
 }
@@ -128,6 +134,7 @@ impl Shared {
         let budget = Arc::default();
         Shared {
             mark: Mark::of(&settings.name(&machine::identity())),
+            listening: Listening::default(),
             registry: Arc::default(),
             connections: Semaphore::new(settings.gateway.max_connections),
             address_places: AddressPlaces::new(settings.gateway.max_address_connections, settings.gateway.address_rate),
@@ -144,6 +151,7 @@ impl Shared {
             buffers: BufferPool::default(),
             lingering: TimerQueue::new(),
             lingering_permits: Semaphore::new(LINGERING_MAX),
+            started: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             stop,
             in_force: InForce::new(Generation::first(settings, auths, relays)),
@@ -160,6 +168,16 @@ impl Shared {
     #[inline]
     pub fn newer_generation(&self, number: u64) -> Option<Arc<Generation>> {
         self.in_force.newer(number)
+    }
+
+    /// Everything has started.
+    pub fn set_started(&self) {
+        self.started.store(true, Ordering::Release);
+    }
+
+    /// Whether everything has started.
+    pub fn has_started(&self) -> bool {
+        self.started.load(Ordering::Acquire)
     }
 
     /// Whether the gateway has been told to stop.

@@ -59,7 +59,8 @@ fn the_built_in_defaults_are_ok() {
         check(None).unwrap(),
         "built-in defaults: ok: 1 listener, 1 endpoint\n  \
            listener 127.0.0.1:8080: plain, this machine only\n  \
-           endpoint /: to broadcast; at most 100 clients, 1MiB a message, pinged after 30s\n"
+           endpoint /: to broadcast; at most 100 clients, 1MiB a message, pinged after 30s\n  \
+           admin 127.0.0.1:8081: plain, this machine only, without authentication\n"
     );
 }
 
@@ -115,6 +116,7 @@ fn every_option_that_opens_or_closes_a_door_is_in_the_summary() {
              pinged, every web page may connect",
             "  endpoint /closed: to broadcast; at most 100 clients, 1MiB a message, pinged after 30s, no web page may \
              connect",
+            "  admin 127.0.0.1:8081: plain, this machine only, without authentication",
         ]
     );
 }
@@ -125,7 +127,8 @@ fn a_good_config_is_summed_up() {
         check(Some(Path::new("config/rooms.toml"))).unwrap(),
         "config/rooms.toml: ok: 1 listener, 1 endpoint\n  \
            listener 127.0.0.1:8080: plain, this machine only\n  \
-           endpoint /rooms/{room}: to others; at most 1000 clients, 1MiB a message, pinged after 30s\n"
+           endpoint /rooms/{room}: to others; at most 1000 clients, 1MiB a message, pinged after 30s\n  \
+           admin 127.0.0.1:8081: plain, this machine only, without authentication\n"
     );
 }
 
@@ -134,17 +137,19 @@ fn links_and_relays_are_summed_up_without_their_secrets() {
     assert_eq!(
         check(Some(Path::new("config/link.toml"))).unwrap(),
         "config/link.toml: ok: 1 listener, 1 endpoint, 1 link\n  \
-           listener 127.0.0.1:8081: plain, this machine only\n  \
+           listener 127.0.0.1:8090: plain, this machine only\n  \
            endpoint /plc: to link:plc; at most 100 clients, 1MiB a message, pinged after 30s\n  \
            link plc ws://127.0.0.1:8080/rooms/plc: to endpoint:/plc; 1MiB a message, pinged after 30s; while down, \
-           100 messages or 4MiB wait, then the oldest are dropped\n"
+           100 messages or 4MiB wait, then the oldest are dropped\n  \
+           admin 127.0.0.1:8081: plain, this machine only, without authentication\n"
     );
     assert_eq!(
         check(Some(Path::new("config/relay-upstream.toml"))).unwrap(),
         "config/relay-upstream.toml: ok: 1 listener, 1 endpoint\n  \
-           listener 127.0.0.1:8081: plain, this machine only\n  \
+           listener 127.0.0.1:8090: plain, this machine only\n  \
            endpoint /rooms/{room}: relays each client to ws://127.0.0.1:8080/rooms/{room}, held for 30s; at most 100 \
-           clients, 1MiB a message, pinged after 30s\n"
+           clients, 1MiB a message, pinged after 30s\n  \
+           admin 127.0.0.1:8081: plain, this machine only, without authentication\n"
     );
 
     let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("summary_of_links");
@@ -188,6 +193,7 @@ fn links_and_relays_are_summed_up_without_their_secrets() {
             "  link a-1 ws://***@h/x: to reply, endpoint:/in, format message, never through a proxy; 1MiB a message, \
              never pinged, ping_message every 25s; while down, 4096 messages or 4MiB wait, then the senders wait; \
              given up after 1 failed attempt in a row; loops are allowed; events: error",
+            "  admin 127.0.0.1:8081: plain, this machine only, without authentication",
         ]
     );
 }

@@ -21,10 +21,11 @@ const README: &str = include_str!("../../README.md");
 const CONTRIBUTING: &str = include_str!("../../CONTRIBUTING.md");
 const SECURITY: &str = include_str!("../../SECURITY.md");
 
-const DOCUMENTS: [(&str, &str); 15] = [
+const DOCUMENTS: [(&str, &str); 16] = [
     ("README.md", README),
     ("CONTRIBUTING.md", CONTRIBUTING),
     ("SECURITY.md", SECURITY),
+    ("docs/admin.md", include_str!("../../docs/admin.md")),
     ("docs/authentication.md", include_str!("../../docs/authentication.md")),
     ("docs/tls.md", include_str!("../../docs/tls.md")),
     ("docs/examples.md", include_str!("../../docs/examples.md")),

@@ -6,6 +6,7 @@
 mod harness;
 
 mod addresses;
+mod admin;
 mod auth;
 mod auth_basic;
 mod auth_certificate;

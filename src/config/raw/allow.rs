@@ -52,18 +52,7 @@ pub(super) fn allow(value: &Value<'_>) -> RawAllow {
 
 fn rule(section: &Section<'_>) -> Rule {
     let mut rule = Rule { who: Glob::new("*"), path: Glob::new("*"), claims: BTreeMap::new(), rights: Rights::ALL };
-    section.read("who", &mut rule.who, |value| {
-        let text = value.text()?;
-        let is_good = (1..=NAME_BYTES_MAX).contains(&text.value.len());
-        if !is_good || text.value.contains("{identity}") {
-            value.mistake(format_args!(
-                "is {:?}, but it is the name of an identity, with \"*\" for any characters: write for example \"press-*\"",
-                text.written
-            ));
-            return None;
-        }
-        Some(Glob::new(&text.value))
-    });
+    section.read("who", &mut rule.who, |value| who(&value));
     section.read("path", &mut rule.path, |value| {
         let text = value.text()?;
         let is_path = text.value.starts_with(['/', '*']);
@@ -79,14 +68,28 @@ fn rule(section: &Section<'_>) -> Rule {
     });
     section.read("send", &mut rule.rights.send, |v| v.boolean());
     section.read("receive", &mut rule.rights.receive, |v| v.boolean());
-    section.read("claims", &mut rule.claims, |v| claims(&v));
+    section.read("claims", &mut rule.claims, |v| claims(&v, "claims in allow of [[endpoint]]"));
     rule
 }
 
-/// What each claim must be: one value, or one of a list.
-fn claims(value: &Value<'_>) -> Option<BTreeMap<String, Vec<Json>>> {
+/// The names that a rule is for.
+pub(super) fn who(value: &Value<'_>) -> Option<Glob> {
+    let text = value.text()?;
+    let is_good = (1..=NAME_BYTES_MAX).contains(&text.value.len());
+    if !is_good || text.value.contains("{identity}") {
+        value.mistake(format_args!(
+            "is {:?}, but it is the name of an identity, with \"*\" for any characters: write for example \"press-*\"",
+            text.written
+        ));
+        return None;
+    }
+    Some(Glob::new(&text.value))
+}
+
+/// What each claim must be: one value, or one of a list. Messages call the table `table`.
+pub(super) fn claims(value: &Value<'_>, table: &'static str) -> Option<BTreeMap<String, Vec<Json>>> {
     let mut claims = BTreeMap::new();
-    for (_, name, entry) in value.entries("claims in allow of [[endpoint]]", "\"staff\"")? {
+    for (_, name, entry) in value.entries(table, "\"staff\"")? {
         let values = match entry.value.get_ref() {
             DeValue::Array(_) => entry.texts()?.into_iter().map(|text| Json::from(text.value)).collect(),
             DeValue::Boolean(flag) => vec![Json::from(*flag)],

@@ -98,7 +98,7 @@ fn line_of_text(text: &str) -> bool {
     !text.trim().is_empty() && !text.contains(char::is_control)
 }
 
-fn listen_address(value: &Value<'_>, text: &Text, base_dir: &Path) -> Option<ListenAddress> {
+pub(super) fn listen_address(value: &Value<'_>, text: &Text, base_dir: &Path) -> Option<ListenAddress> {
     let written = &text.written;
     if let Some(path) = text.value.strip_prefix("unix:") {
         let socket = base_dir.join(path);

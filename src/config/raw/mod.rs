@@ -2,6 +2,7 @@
 //! the places that later checks need. What the values mean together is judged in `relations/`.
 
 pub(super) mod addresses;
+pub(super) mod admin;
 pub(super) mod allow;
 pub(super) mod auth;
 mod bounds;
@@ -27,6 +28,7 @@ use super::mistake::Report;
 use super::section::{Keys, Value, nearest};
 use super::settings::GatewaySettings;
 
+use admin::{ADMIN, RawAdmin};
 use auth::{AUTH, RawAuth};
 use endpoint::{ENDPOINT, RawEndpoint};
 use gateway::{GATEWAY, LOG};
@@ -42,10 +44,11 @@ pub(super) static ROOT: Keys = Keys {
         ("endpoint", "[[endpoint]]"),
         ("link", "[[link]]"),
         ("auth", "[[auth]]"),
+        ("admin", "[admin]"),
     ],
 };
 /// The tables that stand at the top of the file.
-static TABLES: [&Keys; 6] = [&GATEWAY, &LOG, &LISTEN, &ENDPOINT, &LINK, &AUTH];
+static TABLES: [&Keys; 7] = [&GATEWAY, &LOG, &LISTEN, &ENDPOINT, &LINK, &AUTH, &ADMIN];
 
 /// The file as it was read. A value that was wrong has its default, and its mistake is reported.
 #[derive(Default)]
@@ -57,6 +60,8 @@ pub(super) struct Raw {
     pub(super) endpoints: Vec<RawEndpoint>,
     pub(super) links: Vec<RawLink>,
     pub(super) auths: Vec<RawAuth>,
+    /// `None` without an `[admin]`.
+    pub(super) admin: Option<RawAdmin>,
 }
 
 /// Reads the whole file. Relative paths of files are relative to `base_dir`.
@@ -75,6 +80,8 @@ pub(super) fn read<'a>(root: &'a DeTable<'a>, base_dir: &Path, report: &'a Repor
     if let Some(section) = value("log").and_then(|value| value.table(&LOG, &TABLES)) {
         gateway::log(&section, &mut raw.gateway);
     }
+    let admin = value("admin").and_then(|value| value.table(&ADMIN, &TABLES));
+    raw.admin = admin.map(|section| admin::admin(&section, base_dir));
     let tables = |key, keys| value(key).map(|value| value.tables(keys, &TABLES)).unwrap_or_default();
     raw.listeners = tables("listen", &LISTEN).iter().map(|section| listen::listener(section, base_dir)).collect();
     raw.endpoints = tables("endpoint", &ENDPOINT).iter().map(|section| endpoint::endpoint(section, base_dir)).collect();
@@ -106,7 +113,7 @@ fn unknown_at_top(name: &str, is_table: bool, root: &DeTable<'_>) -> String {
     if name == "relay" {
         return "a relay belongs to an endpoint: write relay = { url = \"ws://...\" } under [[endpoint]]".to_owned();
     }
-    if matches!(name, "store" | "bridge" | "cluster" | "admin") {
+    if matches!(name, "store" | "bridge" | "cluster") {
         return format!("this build has no {name:?}: remove the table");
     }
     let what = format!("unknown table {name:?}");
@@ -118,7 +125,8 @@ fn unknown_at_top(name: &str, is_table: bool, root: &DeTable<'_>) -> String {
     match meant {
         Some((_, table)) => format!("{what}: did you mean {table}?"),
         None => {
-            format!("{what}: remove it, or use one of [gateway], [log], [[listen]], [[endpoint]], [[link]], [[auth]]")
+            let tables = TABLES.iter().map(|table| table.table).collect::<Vec<_>>();
+            format!("{what}: remove it, or use one of {}", tables.join(", "))
         }
     }
 }

@@ -25,7 +25,8 @@ pub(super) fn check(raw: &Raw, report: &Report<'_>) {
             let advice = "give each its own name";
             report.mistake(auth.name_at, format!("the [[auth]] on line {line} is called {name:?} too: {advice}"));
         }
-        let is_used = raw.endpoints.iter().flat_map(|endpoint| endpoint.auth.iter().flatten());
+        let of_endpoints = raw.endpoints.iter().flat_map(|endpoint| endpoint.auth.iter().flatten());
+        let is_used = of_endpoints.chain(raw.admin.iter().flat_map(|admin| admin.auth.iter().flatten()));
         if !is_used.into_iter().any(|text| text.value == *name) {
             report.warning(
                 auth.name_at,
@@ -105,17 +106,28 @@ pub(super) fn of_endpoint(raw: &Raw, endpoint: &RawEndpoint, report: &Report<'_>
              remove it",
         );
     }
-    let mut ids = Vec::new();
-    for text in endpoint.auth.iter().flatten() {
+    let ids = named("[[endpoint]]", raw, endpoint.auth.iter().flatten(), report);
+    for (id, text) in &ids {
+        warn_of_unanswered_subprotocol(&raw.auths[id.0], endpoint, text.at, report);
+        check_certificates(raw, id.0, endpoint, text, report);
+    }
+    ids.into_iter().map(|(id, _)| id).collect()
+}
+
+/// What the names in `auth` of a table stand for. Names of nothing are reported and left out.
+pub(super) fn named<'a>(
+    table: &str,
+    raw: &Raw,
+    names: impl Iterator<Item = &'a Text>,
+    report: &Report<'_>,
+) -> Vec<(AuthId, &'a Text)> {
+    let mut ids: Vec<(AuthId, &Text)> = Vec::new();
+    for text in names {
         let index = raw.auths.iter().position(|auth| auth.settings.name == text.value);
         match index {
-            Some(index) if !ids.contains(&AuthId(index)) => {
-                warn_of_unanswered_subprotocol(&raw.auths[index], endpoint, text.at, report);
-                check_certificates(raw, index, endpoint, text, report);
-                ids.push(AuthId(index));
-            }
+            Some(index) if ids.iter().all(|(id, _)| id.0 != index) => ids.push((AuthId(index), text)),
             Some(_) => {
-                report.mistake(text.at, format!("\"auth\" in [[endpoint]] has {:?} twice: remove one", text.written));
+                report.mistake(text.at, format!("\"auth\" in {table} has {:?} twice: remove one", text.written));
             }
             // It may be the one whose name is wrong.
             None if raw.auths.iter().any(|auth| !auth.valid) => {}

@@ -64,7 +64,7 @@ fn check_pair(earlier: &RawListener, later: &RawListener, report: &Report<'_>) {
 }
 
 /// Why the two cannot both be bound, if so.
-fn same_address(earlier: &ListenAddress, later: &ListenAddress) -> Option<String> {
+pub(super) fn same_address(earlier: &ListenAddress, later: &ListenAddress) -> Option<String> {
     if let (ListenAddress::Tcp(a), ListenAddress::Tcp(b)) = (earlier, later) {
         if a.port() == 0 || a.port() != b.port() {
             return None;

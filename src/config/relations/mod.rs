@@ -1,6 +1,7 @@
 //! What the values mean together: names that must exist, things that must differ, options that
 //! contradict each other.
 
+mod admin;
 mod auth;
 mod destination;
 mod dial;
@@ -40,6 +41,7 @@ pub(super) fn resolve(raw: Raw, report: &Report<'_>) -> Settings {
         destination::check_events("[[link]]", link.events_at, link::others(link), report);
     }
     loops::check(&raw, report);
+    let admin = admin::resolve(&raw, report);
 
     let defaults = Settings::default();
     let listeners: Vec<_> = raw.listeners.into_iter().map(|listener| listener.settings).collect();
@@ -57,6 +59,7 @@ pub(super) fn resolve(raw: Raw, report: &Report<'_>) -> Settings {
         endpoints: if endpoints.is_empty() { defaults.endpoints } else { endpoints },
         links,
         auths: raw.auths.into_iter().map(|auth| auth.settings).collect(),
+        admin,
         warnings: Vec::new(),
     }
 }

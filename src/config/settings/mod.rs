@@ -4,6 +4,7 @@
 //! its unit and its bounds, and the `Default`s are the one place that holds the defaults.
 
 mod addresses;
+mod admin;
 mod auth;
 mod dial;
 mod endpoint;
@@ -15,6 +16,7 @@ mod relay;
 mod route;
 
 pub use addresses::{AddressRules, AddressSource, ClientAddress};
+pub use admin::AdminSettings;
 pub use auth::{AuthId, AuthKind, AuthServer, AuthSettings, CalloutSettings, JwksSettings, KeySource};
 pub use dial::{DialSettings, DialTls, Proxy};
 pub use endpoint::{
@@ -40,6 +42,8 @@ pub struct Settings {
     pub links: Vec<LinkSettings>,
     /// The ways to authenticate clients; no two of the same name.
     pub auths: Vec<AuthSettings>,
+    /// Where wsgate is looked at and changed while it runs.
+    pub admin: AdminSettings,
     /// What is probably not what was meant, each with its place in the file; empty for the defaults.
     pub warnings: Vec<String>,
 }
@@ -61,6 +65,7 @@ impl Default for Settings {
             endpoints: vec![EndpointSettings::default()],
             links: Vec::new(),
             auths: Vec::new(),
+            admin: AdminSettings::default(),
             warnings: Vec::new(),
         }
     }

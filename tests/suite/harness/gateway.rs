@@ -84,7 +84,9 @@ impl Gateway {
     fn launch_as(config: &str, mut command: Command, prepare: impl FnOnce(&mut Command)) -> Gateway {
         let directory = tempfile::tempdir().unwrap();
         certificates::write(directory.path());
-        fs::write(directory.path().join("wsgate.toml"), config).unwrap();
+        // Only one of all gateways could have the default address of the admin listener.
+        let no_admin = if config.contains("[admin]") { "" } else { "\n[admin]\naddress = \"off\"\n" };
+        fs::write(directory.path().join("wsgate.toml"), format!("{config}{no_admin}")).unwrap();
 
         command.args(["serve", "--config", "wsgate.toml"]).current_dir(directory.path());
         command.env_remove("RUST_LOG").env_remove("RUST_LOG_STYLE");
@@ -113,8 +115,17 @@ impl Gateway {
 
     /// The TCP port on which the listener of this name accepts.
     pub(crate) fn port(&self, listener: &str) -> u16 {
-        let line = self.wait_for_log(&format!("listener \"{listener}\": accepting on "));
-        let address = line.split(" accepting on ").nth(1).and_then(|rest| rest.split(' ').next());
+        self.port_behind(&format!("listener \"{listener}\": accepting on "))
+    }
+
+    /// The TCP port of its admin listener.
+    pub(crate) fn admin_port(&self) -> u16 {
+        self.port_behind("admin: answering on ")
+    }
+
+    fn port_behind(&self, words: &str) -> u16 {
+        let line = self.wait_for_log(words);
+        let address = line.split(words).nth(1).and_then(|rest| rest.split([' ', ',']).next());
         let port = address.and_then(|address| address.rsplit(':').next()).and_then(|port| port.parse().ok());
         port.unwrap_or_else(|| panic!("no port in the log line {line:?}"))
     }

@@ -227,6 +227,12 @@ impl Raw {
         head
     }
 
+    /// The next bytes, so many.
+    pub(crate) fn bytes(&mut self, count: usize) -> Vec<u8> {
+        self.until("as many bytes", |inbox| (inbox.len() >= count).then_some(()));
+        self.inbox.drain(..count).collect()
+    }
+
     /// The next frame. A client masks everything and a server nothing, which is checked.
     pub(crate) fn frame(&mut self) -> Frame {
         let is_masked = self.side == Side::Server;

@@ -1,0 +1,98 @@
+//! Who calls, by the credential of a request or the certificate of its connection, and what that one may do.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::auth::admin::{self, Right};
+use crate::auth::credentials::Places;
+use crate::authenticators::{Attempt, Auth};
+use crate::client::authenticate::{Denied, verify};
+use crate::client::identify::not_locked_out;
+use crate::connection::handshake::Stream;
+use crate::dial::CancelToken;
+use crate::http::answer::Answer;
+use crate::http::call::Call;
+use crate::http::refusal::Refusal;
+use crate::shared::Shared;
+
+/// A caller.
+#[derive(Debug, Default)]
+pub struct Who {
+    /// Its identity; `None` where nobody is asked.
+    pub name: Option<Box<str>>,
+    /// What it may do.
+    pub rights: BTreeSet<Right>,
+}
+
+/// Who sends a request, if callers are asked. Only the header Authorization and certificates count: a browser sends cookies
+/// by itself, also for a page of somebody else, and what stands in a URL is written into logs.
+///
+/// # Errors
+/// As [`verify`], 429 after too many wrong credentials, and 403 for a certificate that is not trusted any more.
+pub fn identify(
+    shared: &Shared,
+    stream: &Stream,
+    call: &Call<'_>,
+    head: &[u8],
+    address: Option<IpAddr>,
+    deadline: Instant,
+) -> Result<Who, Denied> {
+    if let Some((tls, proved)) = stream.proved.as_deref() {
+        let refused = |why| Refusal::new(403, "the certificate of the caller is not trusted any more").with_advice(why);
+        tls.review(proved).map_err(refused)?;
+    }
+    let generation = shared.generation();
+    let settings = &generation.admin;
+    if settings.auth.is_empty() {
+        return Ok(Who { name: None, rights: Right::all() });
+    }
+    let is_heard = || not_locked_out(shared, address);
+    is_heard()?;
+    let places = Places::default();
+    let asked: Vec<(&Auth, &Places)> = settings.auth.iter().map(|id| (generation.auths.get(id.0), &places)).collect();
+    let takes_certificates = asked.iter().any(|(auth, _)| auth.takes_certificates());
+    let certificate = takes_certificates.then(|| stream.client_certificate()).flatten();
+    let attempt = Attempt {
+        head,
+        request: &call.as_request(),
+        certificate: certificate.as_ref(),
+        address,
+        endpoint: "[admin]",
+        path: call.path,
+        deadline,
+        cancel: &until_nobody_waits(shared, stream),
+        is_heard: &is_heard,
+        has_failed: &|| shared.failures.count(address, Instant::now()),
+        has_left: &|| stream.socket.wait_hung_up(Duration::ZERO),
+    };
+    let checked = verify(&asked, "the admin listener", &attempt)?;
+    let rights = match &settings.allow {
+        None => Right::all(),
+        Some(rules) => admin::decide(rules, &checked.identity.name, &checked.claims),
+    };
+    Ok(Who { name: Some(checked.identity.name), rights })
+}
+
+/// Whether a caller may do what takes this right.
+///
+/// # Errors
+/// 403.
+pub fn check(who: &Who, right: Right) -> Result<(), Answer> {
+    if who.rights.contains(&right) {
+        return Ok(());
+    }
+    let name = who.name.as_deref().unwrap_or_default();
+    let message = format!("'{name}' has no right to {}: see \"allow\" in [admin]", right.word());
+    Err(Answer::error(403, "forbidden", &message))
+}
+
+/// What ends the wait for a service that is asked who a caller is.
+fn until_nobody_waits(shared: &Shared, stream: &Stream) -> CancelToken {
+    match stream.socket.as_fd().try_clone_to_owned() {
+        Ok(socket) => shared.until_stop().until_hung_up(Arc::new(socket)),
+        Err(_) => shared.until_stop(),
+    }
+}

@@ -1,0 +1,84 @@
+//! The admin listener while it runs: what it tells of, and how much is asked of it at once.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant, SystemTime};
+
+use crate::permits::{Permit, Semaphore};
+use crate::shared::Shared;
+use crate::shared::handshakes::Handshakes;
+
+/// Connections whose request is not there yet, or that wait for their next one. One more takes the place of the oldest of
+/// the address that has the most, so that silent connections keep nobody out.
+pub const WAITING_MAX: usize = 32;
+
+/// Requests that are worked on at once; one more gets 503.
+const BUSY_MAX: usize = 16;
+
+/// How long something that is about to end is waited for: threads whose connection had to give way, answers at the end.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// How often it is looked at meanwhile.
+const SLICE: Duration = Duration::from_millis(5);
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub struct Admin {
+    /// What it tells of and changes.
+    pub shared: Arc<Shared>,
+    /// Connections that wait for a request.
+    pub waiting: Arc<Handshakes>,
+    /// Requests that are worked on.
+    pub busy: Arc<Semaphore>,
+    /// The threads of callers.
+    callers: Arc<Semaphore>,
+    ended: AtomicBool,
+    /// Since when the gateway runs, by both clocks.
+    pub since: Instant,
+    pub started_at: SystemTime,
+}
+
+impl Admin {
+    /// One that nobody has called yet.
+    pub fn new(shared: Arc<Shared>) -> Arc<Admin> {
+        Arc::new(Admin {
+            shared,
+            waiting: Handshakes::new(WAITING_MAX),
+            busy: Semaphore::new(BUSY_MAX),
+            callers: Semaphore::new(WAITING_MAX + BUSY_MAX),
+            ended: AtomicBool::new(false),
+            since: Instant::now(),
+            started_at: SystemTime::now(),
+        })
+    }
+
+    /// A place for one more thread. Where all are taken, some of them have had to give way, and are waited for.
+    pub fn place(&self) -> Option<Permit> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match self.callers.try_acquire() {
+                None if Instant::now() < deadline => std::thread::sleep(SLICE),
+                permit => return permit,
+            }
+        }
+    }
+
+    /// Takes no connection any more, once its listener is closed.
+    pub fn begin_end(&self) {
+        self.ended.store(true, Ordering::SeqCst);
+    }
+
+    /// Ends the connections that wait, and gives answers that are on their way a moment.
+    pub fn end(&self) {
+        self.waiting.end();
+        let deadline = Instant::now() + PATIENCE;
+        while self.callers.in_use() > 0 && Instant::now() < deadline {
+            std::thread::sleep(SLICE);
+        }
+    }
+
+    /// Whether nothing is taken any more.
+    pub fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::SeqCst)
+    }
+}

@@ -1,0 +1,39 @@
+//! Whether the gateway is to be sent new clients, for load balancers.
+
+use std::fmt;
+
+use super::Shared;
+
+/// Why new clients had better go elsewhere.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NotReady {
+    /// Not everything has started yet.
+    Starting,
+    /// It stops, and lets nobody in.
+    Stopping,
+}
+
+impl Shared {
+    /// Whether new clients find all that they need.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn readiness(&self) -> Result<(), NotReady> {
+        if self.is_stopping() {
+            return Err(NotReady::Stopping);
+        }
+        if !self.has_started() {
+            return Err(NotReady::Starting);
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for NotReady {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            NotReady::Starting => f.write_str("wsgate is starting"),
+            NotReady::Stopping => f.write_str("wsgate is stopping"),
+        }
+    }
+}
