@@ -18,6 +18,7 @@ mod serve;
 mod server_connection;
 mod stop;
 mod token;
+mod version;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -30,7 +31,8 @@ use failure::tell;
 
 /// A WebSocket gateway in one binary: it accepts clients by path and sends on what they send.
 #[derive(Parser)]
-#[command(name = "wsgate", version, arg_required_else_help = true, max_term_width = 100, after_help = AFTER_HELP)]
+#[command(name = "wsgate", version, long_version = version::long(), after_help = AFTER_HELP)]
+#[command(arg_required_else_help = true, max_term_width = 100)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,

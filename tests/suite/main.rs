@@ -48,6 +48,7 @@ mod names;
 mod node_red;
 mod ocpp;
 mod origins;
+mod package;
 mod present;
 mod proxies;
 mod rates;
