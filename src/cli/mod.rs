@@ -7,6 +7,7 @@ mod dial_arguments;
 mod duration;
 mod exit;
 mod failure;
+mod generate;
 pub mod import;
 mod input_lines;
 mod listen;
@@ -25,7 +26,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use failure::tell;
 
@@ -78,6 +79,9 @@ enum Command {
     /// Make a token for a client, or the line of one for the file of an auth table
     #[command(after_help = token::AFTER_HELP)]
     Token(token::TokenArguments),
+    /// Write the man pages and the completions for bash, zsh and fish, for a package
+    #[command(hide = true)]
+    Generate(generate::GenerateArguments),
 }
 
 const SERVE_HELP: &str = "\
@@ -131,6 +135,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Listen(arguments) => listen::run(arguments),
         Command::Import(arguments) => import::run(&arguments),
         Command::Token(arguments) => token::run(arguments),
+        Command::Generate(arguments) => generate::run(&arguments, &Arguments::command()),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -143,8 +148,6 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]

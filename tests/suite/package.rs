@@ -1,13 +1,124 @@
-//! What `--version` says.
+//! What a package ships beside the program, man pages and completions; and what `--version` says.
 
-use std::process::Command;
+use std::collections::BTreeSet;
+use std::fs;
+use std::process::{Command, Output};
 
-use crate::harness::{DEADLINE, process};
+use tempfile::TempDir;
+
+use crate::harness::{DEADLINE, measured, process};
+
+const MANUAL: &str = include_str!("../../config/wsgate.toml");
 
 fn wsgate(arguments: &[&str]) -> String {
     let output = process::run(Command::new(env!("CARGO_BIN_EXE_wsgate")).args(arguments), DEADLINE);
     assert!(output.status.success(), "{arguments:?}: {output:?}");
     String::from_utf8(output.stdout).unwrap()
+}
+
+/// What `wsgate generate` writes.
+fn generated() -> TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    assert_eq!(wsgate(&["generate", directory.path().to_str().unwrap()]), "");
+    directory
+}
+
+/// The commands that `wsgate --help` lists.
+fn commands() -> BTreeSet<String> {
+    let help = wsgate(&["--help"]);
+    let (_, list) = help.split_once("\nCommands:\n").unwrap();
+    let list = list.split("\n\n").next().unwrap();
+    let names = list.lines().filter(|line| line.starts_with("  ") && !line.starts_with("   "));
+    let names: BTreeSet<_> = names.map(|line| line.split_whitespace().next().unwrap().to_owned()).collect();
+    assert!(names.contains("serve") && names.contains("help") && !names.contains("generate"), "{names:?}");
+    names
+}
+
+/// Runs a program of the tests, unless it is not installed.
+fn run(program: &str, arguments: &[&str]) -> Option<Output> {
+    let mut command = Command::new(program);
+    // A terminal that is wide enough, and letters of all kinds.
+    command.args(arguments).env("MANWIDTH", "100").env("LC_ALL", "C.UTF-8");
+    if command.get_program() != "bash" && Command::new(program).arg("--version").output().is_err() {
+        measured("package", format!("skipped: {program} is not installed"));
+        return None;
+    }
+    Some(process::run(&mut command, DEADLINE))
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap()
+}
+
+#[test]
+fn every_command_has_a_page_and_every_page_is_shown_without_a_warning() {
+    let directory = generated();
+    let pages = directory.path().join("man");
+    for command in commands().iter().filter(|command| *command != "help") {
+        assert!(pages.join(format!("wsgate-{command}.1")).exists(), "{command} has no page");
+    }
+    for page in fs::read_dir(&pages).unwrap().map(|entry| entry.unwrap().path()) {
+        let arguments = ["--warnings", "--encoding=UTF-8", "-Tutf8", "--local-file", page.to_str().unwrap()];
+        let Some(output) = run("man", &arguments) else { return };
+        assert_eq!((output.status.success(), text(&output.stderr)), (true, ""), "{}", page.display());
+        let name = page.file_stem().unwrap().to_str().unwrap();
+        assert!(text(&output.stdout).contains(name), "{name}: {}", text(&output.stdout));
+    }
+}
+
+#[test]
+fn every_option_of_the_manual_is_in_the_page_of_the_configuration() {
+    let directory = generated();
+    let page = fs::read_to_string(directory.path().join("man/wsgate.toml.5")).unwrap();
+    let mut seen = 0;
+    for line in MANUAL.lines() {
+        let Some(rest) = line.strip_prefix('#') else { continue };
+        let Some((key, value)) = rest.trim_start().split_once(" = ") else { continue };
+        if !key.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_') {
+            continue;
+        }
+        // At the head of its text, or in an example of another option.
+        let head = format!("\n\\fB{key}\\fR");
+        assert!(page.contains(&head) || page.contains(&format!("\n{key} = ")), "{key} is not in the page");
+        if !rest.starts_with(' ') {
+            let value = value.replace('-', "\\-");
+            assert!(page.contains(&format!("{head} = {value}\n")), "{key} has another default in the page: {value}");
+        }
+        seen += 1;
+    }
+    assert!(seen > 100, "only {seen} options");
+}
+
+#[test]
+fn every_shell_completes_every_command() {
+    let directory = generated();
+    let completions = directory.path().join("completions");
+    let (bash, fish) = (completions.join("wsgate.bash"), completions.join("wsgate.fish"));
+    let bash = format!(
+        "source '{}'; COMP_WORDS=(wsgate ''); COMP_CWORD=1; _wsgate wsgate '' wsgate; echo \"${{COMPREPLY[@]}}\"",
+        bash.display()
+    );
+    let fish = format!("source '{}'; complete --do-complete 'wsgate '", fish.display());
+    // Without a terminal zsh completes nothing: that it knows the function, and what the function names, must do.
+    let zsh = format!(
+        "fpath=('{}' $fpath); autoload -Uz compinit; compinit -u -D; [[ $_comps[wsgate] == _wsgate ]] || exit 1
+         autoload +X _wsgate; whence -f _wsgate",
+        completions.display()
+    );
+    for (shell, arguments) in [
+        ("bash", &["--norc", "-c", &bash][..]),
+        ("fish", &["--no-config", "--command", &fish]),
+        ("zsh", &["-f", "-c", &zsh]),
+    ] {
+        let Some(output) = run(shell, arguments) else { continue };
+        assert_eq!((output.status.success(), text(&output.stderr)), (true, ""), "{shell}");
+        let said = text(&output.stdout);
+        let words: BTreeSet<_> = said.split(|c: char| !c.is_alphanumeric() && c != '-').collect();
+        for command in commands() {
+            assert!(words.contains(&*command), "{shell} does not complete {command}: {said}");
+        }
+        assert!(!words.contains("generate"), "{shell}: {said}");
+    }
 }
 
 #[test]
