@@ -66,6 +66,9 @@ fn o4_the_unit_keeps_to_itself() {
         let is_number = ["LimitNOFILE", "TasksMax", "TimeoutStopSec"].contains(&option);
         assert!(is_number || values == [value], "{option}: {values:?}");
     }
+    assert_eq!(values("SupplementaryGroups"), ["wsgate"]);
+    assert!(!["", "wsgate"].contains(&values("User")[0]), "systemd makes no user with the name of a group that exists");
+    assert_eq!((values("StateDirectory"), values("StateDirectoryMode")), (vec!["wsgate"], vec!["0700"]));
     assert_eq!(values("RestrictAddressFamilies"), ["AF_INET AF_INET6 AF_UNIX"]);
     assert_eq!(values("SystemCallFilter"), ["@system-service", "~@privileged @resources"]);
 }
