@@ -109,11 +109,12 @@ fn how_to_report_a_vulnerability_is_found_from_where_people_look() {
 }
 
 #[test]
-fn the_readme_first_sends_a_message_and_then_tests_with_one_command_each() {
+fn the_readme_first_installs_then_sends_a_message_and_then_tests_with_one_command_each() {
     let commands = blocks_of(README, "sh");
     assert_eq!(
-        commands[..4],
+        commands[..5],
         [
+            "deb=$(scripts/build-deb) && sudo apt install \"$deb\"\nsudo systemctl enable --now wsgate",
             "./run",
             "target/release/wsgate listen ws://127.0.0.1:8080/",
             "target/release/wsgate send ws://127.0.0.1:8080/ hello",

@@ -1,14 +1,17 @@
-//! What a package ships beside the program, man pages and completions; and what `--version` says.
+//! What the package ships beside the program: man pages, completions, its configuration; and what `--version` says.
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::path::Path;
 use std::process::{Command, Output};
 
 use tempfile::TempDir;
+use wsgate::internals::config;
 
 use crate::harness::{DEADLINE, measured, process};
 
 const MANUAL: &str = include_str!("../../config/wsgate.toml");
+const CONFIGURATION: &str = include_str!("../../config/debian/wsgate.toml");
 
 fn wsgate(arguments: &[&str]) -> String {
     let output = process::run(Command::new(env!("CARGO_BIN_EXE_wsgate")).args(arguments), DEADLINE);
@@ -119,6 +122,12 @@ fn every_shell_completes_every_command() {
         }
         assert!(!words.contains("generate"), "{shell}: {said}");
     }
+}
+
+#[test]
+fn the_packaged_configuration_is_for_this_machine_only() {
+    let settings = config::parse(CONFIGURATION, "wsgate.toml", Path::new("/etc/wsgate")).unwrap();
+    assert_eq!(settings, config::Settings::default(), "the package starts with other settings than the defaults");
 }
 
 #[test]
