@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use tempfile::TempDir;
@@ -141,4 +141,68 @@ fn the_version_tells_two_builds_apart() {
     assert!(commit.starts_with("commit: "), "{long}");
     assert_eq!(features == "features: none", !cfg!(feature = "vendored"), "{long}");
     assert_eq!(openssl, format!("OpenSSL: {}", openssl::version::version()));
+}
+
+/// Which commit the build script finds for a release build of the package in this directory, and which files it has cargo
+/// watch.
+fn commit_at(script: &Path, package: &Path) -> (String, Vec<PathBuf>) {
+    let mut command = Command::new(script);
+    command.env("PROFILE", "release").env("CARGO_MANIFEST_DIR", package);
+    let output = process::run(&mut command, DEADLINE);
+    assert!(output.status.success(), "{output:?}");
+    let said = text(&output.stdout).to_owned();
+    let behind = |prefix| said.lines().filter_map(move |line| line.strip_prefix(prefix));
+    let commit = behind("cargo::rustc-env=WSGATE_COMMIT=").next().unwrap().to_owned();
+    let watched = behind("cargo::rerun-if-changed=").filter(|file| *file != "build.rs").map(PathBuf::from);
+    (commit, watched.collect())
+}
+
+#[test]
+fn a_release_build_names_the_commit_of_its_checkout() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    let script = at("build");
+    let mut rustc = Command::new("rustc");
+    rustc.args(["--edition", "2024", "-o"]).arg(&script).arg("build.rs");
+    let output = process::run(&mut rustc, DEADLINE);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+
+    let write = |name: &str, content: &str| {
+        fs::create_dir_all(at(name).parent().unwrap()).unwrap();
+        fs::write(at(name), content).unwrap();
+    };
+    let (first, second) = ("1".repeat(40), "2".repeat(64));
+    let branch = "ref: refs/heads/feature/x\n";
+    // A branch with a file of its own, one among the packed ones, and none.
+    write("own/.git/HEAD", branch);
+    write("own/.git/refs/heads/feature/x", &format!("{first}\n"));
+    write("packed/.git/HEAD", branch);
+    fs::create_dir_all(at("packed/.git/refs/heads")).unwrap();
+    write("packed/.git/packed-refs", &format!("# pack-refs\n{first} refs/heads/x\n{second} refs/heads/feature/x\n"));
+    write("detached/.git/HEAD", &format!("{second}\n"));
+    // A further work tree, whose branch is where all are.
+    write("tree/.git", "gitdir: ../own/.git/worktrees/tree\n");
+    write("own/.git/worktrees/tree/HEAD", branch);
+    write("own/.git/worktrees/tree/commondir", "../..\n");
+    // What is no checkout, one that has no commit yet, and one that is broken.
+    write("none/Cargo.toml", "");
+    write("empty/.git/HEAD", branch);
+    write("broken/.git/HEAD", "hello\n");
+
+    let unknown = "unknown (not built in a checkout of git)";
+    for (package, expected) in [
+        ("own", &first[..12]),
+        ("packed", &second[..12]),
+        ("detached", &second[..12]),
+        ("tree", &first[..12]),
+        ("none", unknown),
+        ("empty", unknown),
+        ("broken", unknown),
+    ] {
+        let (commit, watched) = commit_at(&script, &at(package));
+        assert_eq!(commit, expected, "{package}");
+        // Cargo would build anew each time because of a file that is not there.
+        assert!(watched.iter().all(|file| file.exists()), "{package}: {watched:?}");
+        assert_eq!(watched.is_empty(), package == "none", "{package}: {watched:?}");
+    }
 }
