@@ -25,6 +25,7 @@ use crate::log_kind::REFUSALS;
 use crate::shared::Shared;
 use crate::shared::address_places::{AddressFull, Counted};
 use crate::shared::addresses::Door;
+use crate::shared::handshake_failures::Failure;
 use crate::shared::handshakes::Source;
 use crate::shared::refused::{CAUSES, Cause};
 use crate::system::thread::spawn_client;
@@ -55,15 +56,18 @@ pub fn run(shared: &Arc<Shared>, listener: &Listener, mut handle: Option<Watchdo
         match accepted {
             Ok((socket, peer)) => {
                 trouble.is_over(&listener.settings.name);
+                shared.counters.count_accepted();
                 match admit(shared, listener, &door, socket, &peer) {
                     Ok(None) => {}
                     Ok(Some(source)) => {
+                        shared.refused.count(Cause::Handshakes);
                         let limit = shared.handshakes.limit();
                         let why = format!("{limit} handshakes are not finished, and most of them come from {source}");
                         given_way.log(&listener.settings.name, &why);
                     }
                     Err((socket, no)) => {
                         shared.refused.count(no.cause);
+                        shared.counters.handshake_failures.count(Failure::Limit);
                         refusals[no.cause.number()].log(&listener.settings.name, &no.why);
                         refuse(shared, socket, listener, &no.refusal);
                     }
@@ -142,6 +146,7 @@ fn admit(
         Err(shut) => {
             let name = &listener.settings.name;
             info!(target: REFUSALS, "listener \"{name}\": closed a connection from {from} without an answer: {shut}");
+            shared.counters.handshake_failures.count(Failure::Address);
             return Ok(None);
         }
     };

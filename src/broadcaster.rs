@@ -44,7 +44,7 @@ pub fn run(shared: &Shared, ready: &Receiver<Ready>, deliverers: Option<&Deliver
     broadcaster.run(ready);
     // Senders wait for what was taken from them.
     for left in ready.try_iter() {
-        if let Ready::Room(room) = left {
+        if let Ready::Room(room, _) = left {
             room.abandon();
         }
     }
@@ -131,8 +131,8 @@ impl Joining {
 
 /// What a room's turn begins with.
 enum Next {
-    /// What waits in it.
-    Begin(Arc<LiveRoom>),
+    /// What waits in it, since then.
+    Begin(Arc<LiveRoom>, Instant),
     /// The rest of a turn.
     GoOn(Box<Turn>),
 }
@@ -151,7 +151,7 @@ impl Broadcaster<'_> {
             if let Some(newer) = self.shared.newer_generation(self.joining.number) {
                 self.joining = Joining::of(&newer);
             }
-            if self.turns.iter().any(|next| matches!(next, Next::Begin(_))) {
+            if self.turns.iter().any(|next| matches!(next, Next::Begin(..))) {
                 self.let_others_publish();
             }
             for more in ready.try_iter() {
@@ -181,7 +181,7 @@ impl Broadcaster<'_> {
     /// Lines up what is ready; `false` at the end.
     fn add(&mut self, ready: Ready) -> bool {
         match ready {
-            Ready::Room(room) => self.turns.push_back(Next::Begin(room)),
+            Ready::Room(room, since) => self.turns.push_back(Next::Begin(room, since)),
             Ready::End => return false,
         }
         true
@@ -191,7 +191,7 @@ impl Broadcaster<'_> {
     fn take(&mut self, next: Next) {
         let mut turn = match next {
             Next::GoOn(turn) => turn,
-            Next::Begin(room) => match Turn::begin(room) {
+            Next::Begin(room, since) => match Turn::begin(room, since) {
                 Some(turn) => Box::new(turn),
                 None => return,
             },
@@ -199,7 +199,9 @@ impl Broadcaster<'_> {
         let mut delivered = 0;
         while delivered < SLICE {
             match (turn.next_slice(|endpoint| self.joining.limits(endpoint)), self.deliverers) {
-                (None, _) => return self.turns.extend(turn.end().map(Next::Begin)),
+                (None, _) => {
+                    return self.turns.extend(turn.end().map(|room| Next::Begin(room, Instant::now())));
+                }
                 (Some(places), Some(deliverers)) => return deliverers.deliver(*turn, places),
                 (Some(places), None) => {
                     delivered += places.len();
@@ -251,7 +253,7 @@ mod tests {
         theirs.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
         let generation = shared.generation();
         let profile = &generation.endpoints[EndpointId(0)].profile;
-        let peer = shared.add_peer(Name::Client, id.into(), Socket::new(ours), None, profile);
+        let peer = shared.add_peer(Name::Client, id.into(), Socket::new(ours), None, profile, None);
         let publisher = Publisher::of_sender(&shared.budget);
         assert!(publisher.try_step(room, Step::Join(Arc::clone(&peer.outbox))).is_ok());
         theirs

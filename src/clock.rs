@@ -5,7 +5,7 @@
 //! has aged one tick: its clients are not cut before it has had the chance to read them.
 
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The length of a tick.
 pub const TICK: Duration = Duration::from_millis(500);
@@ -15,22 +15,31 @@ pub type Ticks = u32;
 
 /// The count of ticks since the start, from 1 on: 0 is free to mean "never".
 #[derive(Debug)]
-pub struct Clock(AtomicU32);
+pub struct Clock {
+    ticks: AtomicU32,
+    began: Instant,
+}
 
 impl Clock {
     /// A clock at tick 1.
     pub fn new() -> Clock {
-        Clock(AtomicU32::new(1))
+        Clock { ticks: AtomicU32::new(1), began: Instant::now() }
     }
 
     /// The present tick.
     pub fn now(&self) -> Ticks {
-        self.0.load(Ordering::Relaxed)
+        self.ticks.load(Ordering::Relaxed)
     }
 
     /// Makes one tick pass; only the heartbeat thread does.
     pub fn tick(&self) -> Ticks {
-        self.0.fetch_add(1, Ordering::Relaxed) + 1
+        self.ticks.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// The time since the start in microseconds, for what is measured: it begins again at 0 after 71 minutes, so only
+    /// differences say something. It reads the clock of the system, which no deadline does.
+    pub fn micros(&self) -> u32 {
+        self.began.elapsed().as_micros() as u32
     }
 }
 

@@ -272,6 +272,7 @@ impl Gateway {
     /// themselves stay as they are.
     pub fn reload(&self) {
         let read = self.reloads.run();
+        self.shared.counters.reloads.count(read.is_ok());
         let withdrawn = match &read {
             Ok(_) => self.shared.registry.all().iter().filter(|client| self.shared.close_if_withdrawn(client)).count(),
             Err(_) => 0,

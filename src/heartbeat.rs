@@ -71,7 +71,7 @@ fn visit(shared: &Shared, peer: &Arc<Peer>, now: Ticks) -> Option<Ticks> {
     match peer.keepalive.judge(&activity, now) {
         Action::Wait(next) => next,
         Action::Ping(next) => {
-            peer.outbox.ping();
+            peer.ping();
             Some(next)
         }
         Action::Dead => {
@@ -111,7 +111,7 @@ mod tests {
         let profile = &generation.endpoints[EndpointId(0)].profile;
         let peer = |id: u64| {
             let (ours, _) = UnixStream::pair().unwrap();
-            shared.add_peer(Name::Client, id.into(), Socket::new(ours), None, profile)
+            shared.add_peer(Name::Client, id.into(), Socket::new(ours), None, profile, None)
         };
         let here = peer(1);
         for id in 2..5 * STALE_MAX as u64 {

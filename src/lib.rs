@@ -25,6 +25,9 @@ mod relay;
 mod dispatch;
 mod events;
 
+// What is counted, for others to read.
+mod metrics;
+
 // What two threads may touch.
 mod shared;
 
@@ -58,9 +61,11 @@ mod address;
 mod certificate;
 mod clock;
 mod display;
+mod histogram;
 mod id;
 mod identity;
 mod limit;
+mod log_loss;
 mod message;
 mod path;
 mod pem;

@@ -8,14 +8,13 @@ use std::time::{Duration, Instant, SystemTime};
 use log::{error, info, warn};
 
 use crate::config::{EventKind, LinkId};
-use crate::connection::ending::{EndCause, Ending, Totals};
+use crate::connection::ending::{EndCause, Ending};
 use crate::connection::frame::Frame;
-use crate::connection::peer::{Name, Peer};
-use crate::connection::read_loop::{Handshaken, ReadLoop, Received};
+use crate::connection::peer::{Name, Peer, Received};
+use crate::connection::read_loop::{Handshaken, ReadLoop};
 use crate::dial::backoff::random_wait;
 use crate::dial::{DialError, Dialed, Dialer, Hints, RequestExtras, WaitEnd};
 use crate::dispatch::Dispatch;
-use crate::dispatch::undelivered::Undelivered;
 use crate::display::{Seconds, count};
 use crate::events::json::{Disconnected, Failed, LinkState, What};
 use crate::events::present::{Present, Receiver};
@@ -26,6 +25,7 @@ use crate::route::Place;
 use crate::shared::Shared;
 use crate::shared::publisher::Publisher;
 use crate::shared::send_queue::Next;
+use crate::shared::traffic::Traffic;
 
 /// Dials and reads until the gateway stops, or until the link is given up.
 pub fn run(shared: &Arc<Shared>, id: LinkId, dialer: &Dialer) {
@@ -123,7 +123,10 @@ fn live(shared: &Arc<Shared>, id: LinkId, dialed: Dialed) -> Lived {
         }
     };
     let (is_tls, since) = (session.is_some(), Instant::now());
-    let peer = shared.add_peer(Name::Link(Arc::clone(&link.name)), session_id, socket, session, &link.profile);
+    let (name, counters) = (Name::Link(Arc::clone(&link.name)), &link.counters);
+    let peer = shared.add_peer(name, session_id, socket, session, &link.profile, Some(&counters.round_trips));
+    let undelivered = Arc::default();
+    counters.connected(&peer, &undelivered);
     let origin = Origin {
         session: session_id,
         client_ip: None,
@@ -136,7 +139,7 @@ fn live(shared: &Arc<Shared>, id: LinkId, dialed: Dialed) -> Lived {
     came_up(shared, id, &peer, &origin, subprotocol);
 
     let publisher = Publisher::of_sender(&shared.budget);
-    let mut dispatch = Dispatch::of_link(shared, id, &peer, &publisher, &origin);
+    let mut dispatch = Dispatch::of_link(shared, id, &peer, &publisher, &origin, &undelivered);
     let mut read_loop = ReadLoop::new(&peer, link.profile.max_message, &shared.buffers);
     let handshaken = Handshaken { is_tls, behind, is_session_ended: false };
     if catch_unwind(AssertUnwindSafe(|| read_loop.run(handshaken, &mut dispatch))).is_err() {
@@ -145,18 +148,15 @@ fn live(shared: &Arc<Shared>, id: LinkId, dialed: Dialed) -> Lived {
         peer.outbox.wait_closed();
     }
     outlet.set_down();
-    let (ending, sent) = link.upstream.lost(&peer.outbox);
-    let life =
-        Life { lasted: since.elapsed(), received: read_loop.received(), sent, undelivered: dispatch.undelivered() };
+    let (ending, _) = link.upstream.lost(&peer.outbox);
+    let life = Life { lasted: since.elapsed(), traffic: counters.disconnected() };
     went_down(shared, id, &origin, ending, &life)
 }
 
 /// What a connection of a link did.
 struct Life {
     lasted: Duration,
-    received: Received,
-    sent: Totals,
-    undelivered: Undelivered,
+    traffic: Traffic,
 }
 
 /// Lets what waits go out over a new connection, and says that it is there.
@@ -169,7 +169,6 @@ fn came_up(shared: &Shared, id: LinkId, peer: &Peer, origin: &Origin, subprotoco
             info!("{peer}: connected to '{shown}' as {session} with subprotocol '{subprotocol}'");
         }
     }
-    link.counters.connected();
     link.upstream.connected(&peer.outbox, link.settings.open_messages.iter().map(|text| unkept(text.expose())));
     outlet.set_up();
     link.repeat_goodbye(&peer.outbox);
@@ -177,12 +176,10 @@ fn came_up(shared: &Shared, id: LinkId, peer: &Peer, origin: &Origin, subprotoco
     tell_of_link(shared, id, Some(origin), EventKind::Connect, connected);
 }
 
-/// Counts what a connection did, and says that it has ended.
+/// Says what a connection did, and that it has ended.
 fn went_down(shared: &Shared, id: LinkId, origin: &Origin, ending: Ending, life: &Life) -> Lived {
-    let (link, outlet) = shared.link(id);
-    let Life { lasted, received, sent, undelivered } = life;
-    let Received { messages, bytes, .. } = *received;
-    link.counters.disconnected(*received, *sent, undelivered.unroutable_count());
+    let (_, outlet) = shared.link(id);
+    let Life { lasted, traffic: Traffic { received: Received { messages, bytes }, sent, undelivered } } = life;
     info!(
         "{outlet}: disconnected: {ending}, after {lasted:.1?}, {messages} messages ({bytes} bytes) received, \
          {} messages ({} bytes) sent",
@@ -195,7 +192,7 @@ fn went_down(shared: &Shared, id: LinkId, origin: &Origin, ending: Ending, life:
     let failure = LinkFailure { step: "connection", why, code: Some(ending.code), is_error: ending.is_bad() };
     let cause = ending.cause;
     let disconnected = || {
-        let disconnected = Disconnected::new(ending, *lasted, (messages, bytes), *sent);
+        let disconnected = Disconnected::new(ending, *lasted, (*messages, *bytes), *sent);
         (LinkState::Down, What::Disconnected(disconnected))
     };
     tell_of_link(shared, id, Some(origin), EventKind::Disconnect, disconnected);

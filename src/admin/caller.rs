@@ -196,7 +196,7 @@ impl Caller {
     fn identify(&self, admin: &Admin, call: &Call<'_>, head: &[u8], deadline: Instant) -> Result<Who, Unheard> {
         access::identify(&admin.shared, &self.stream, call, head, self.address, deadline).map_err(|denied| match denied
         {
-            Denied::Refused(refusal) => {
+            Denied::Refused(_, refusal) => {
                 info!(target: ADMIN, "admin: {}: {refusal}", self.from);
                 refusal.into()
             }

@@ -10,6 +10,7 @@ mod clients;
 mod guard;
 mod health;
 mod info;
+mod metrics;
 mod routes;
 mod state;
 

@@ -2,7 +2,7 @@
 //! that answers.
 
 use crate::admin::asked::Asked;
-use crate::admin::{clients, health, info};
+use crate::admin::{clients, health, info, metrics};
 use crate::auth::admin::Right;
 use crate::http::answer::Answer;
 
@@ -28,6 +28,7 @@ const fn get(path: &'static str, right: Option<Right>, run: fn(&Asked<'_>) -> Re
 pub static ROUTES: &[Route] = &[
     get("/healthz", None, health::alive),
     get("/readyz", None, health::ready),
+    get("/metrics", Some(Right::Read), metrics::metrics),
     get("/api/v1/info", Some(Right::Read), info::info),
     Route { query: clients::QUERY, ..get("/api/v1/clients", Some(Right::Read), clients::list) },
     get("/api/v1/clients/{id}", Some(Right::Read), clients::show),

@@ -18,6 +18,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 
 use super::log_limit::{LeftOut, Limiter, is_of_peers};
 use crate::display::is_misleading;
+use crate::log_loss;
 use crate::sync::{Condvar, Mutex, MutexGuard, Signal};
 use crate::system::thread::spawn_vital;
 
@@ -148,6 +149,7 @@ impl BacklogState {
         };
         if !has_room {
             self.dropped += 1;
+            log_loss::count_not_accepted(1);
             return;
         }
         self.dropped = 0;
@@ -174,7 +176,11 @@ impl Backlog {
         self.change(|state| {
             let now = Instant::now();
             state.append_counts(now);
-            state.limiter.admits(record.target(), record.level(), now)
+            let is_shown = state.limiter.admits(record.target(), record.level(), now);
+            if !is_shown {
+                log_loss::count_left_out();
+            }
+            is_shown
         })
     }
 
@@ -261,8 +267,9 @@ impl<W: Write> Writer<W> {
     fn write(&mut self, lines: &[u8], dropped: u64) {
         // Whether they are taken again is only known by trying, and what is said of a gap stands in it.
         self.report_gap();
-        self.missing += self.put(lines);
-        self.missing += dropped;
+        let missing = self.put(lines);
+        log_loss::count_not_accepted(missing);
+        self.missing += missing + dropped;
         self.report_gap();
     }
 

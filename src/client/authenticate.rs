@@ -10,6 +10,7 @@ use crate::config::{Destination, EndpointSettings, RoomSource};
 use crate::http::refusal::Refusal;
 use crate::identity::Identity;
 use crate::path;
+use crate::shared::auth_failures::AuthFailure;
 
 /// The ways to authenticate that an endpoint takes, in its order.
 fn of_endpoint<'a>(auths: &'a Auths, endpoint: &'a EndpointSettings) -> impl Iterator<Item = &'a Auth> {
@@ -46,15 +47,15 @@ pub struct Access {
 /// Why a client is not let in.
 #[derive(Debug)]
 pub enum Denied {
-    /// It is told so.
-    Refused(Refusal),
+    /// It is told so; and why, for the metrics.
+    Refused(AuthFailure, Refusal),
     /// It did not wait for the answer.
     Gone,
 }
 
 impl From<Refusal> for Denied {
     fn from(refusal: Refusal) -> Denied {
-        Denied::Refused(refusal)
+        Denied::Refused(AuthFailure::of_status(refusal.status), refusal)
     }
 }
 
@@ -123,7 +124,9 @@ pub fn verify(asked: &[(&Auth, &Places)], who: &str, attempt: &Attempt<'_>) -> R
             challenges.push(challenge);
         }
     }
-    Err(refused.refusal(who, challenges).into())
+    let failure = refused.failure();
+    let refusal = refused.refusal(who, challenges);
+    Err(Denied::Refused(failure.unwrap_or(AuthFailure::of_status(refusal.status)), refusal))
 }
 
 /// Why nobody stands behind the credentials of a request.
@@ -166,6 +169,16 @@ impl Refused {
             NotChecked::Gone => return Err(Denied::Gone),
         }
         Ok(())
+    }
+
+    /// Why it is, where the status of the answer does not tell.
+    fn failure(&self) -> Option<AuthFailure> {
+        match (&self.unknown, self.told.is_empty(), self.is_forbidden) {
+            (Some(_), ..) => None,
+            (None, true, _) => Some(AuthFailure::Missing),
+            (None, false, true) => None,
+            (None, false, false) => Some(AuthFailure::Wrong),
+        }
     }
 
     fn refusal(self, who: &str, challenges: Vec<&'static str>) -> Refusal {

@@ -9,14 +9,16 @@ use std::time::{Duration, Instant};
 use crate::authenticators::Attempt;
 use crate::client::admission::Admission;
 use crate::client::authenticate::{self, Access, Denied, authenticate};
-use crate::client::rejection::{LastWords, Rejection, Why, refused, unauthorized};
+use crate::client::rejection::{Rejection, refused, unauthorized};
 use crate::config::EndpointSettings;
 use crate::connection::handshake::Stream;
 use crate::dial::CancelToken;
 use crate::http::refusal::Refusal;
 use crate::http::request::Request;
 use crate::shared::Shared;
+use crate::shared::auth_failures::AuthFailure;
 use crate::shared::generation::Generation;
+use crate::shared::handshake_failures::Failure;
 use crate::shared::refused::Cause;
 
 /// Whoever sends a request, by its connection, the head of its request and its address.
@@ -42,7 +44,11 @@ pub(super) fn identify(
         return Ok(Access::of_anybody());
     }
     let is_heard = || not_locked_out(shared, address);
-    is_heard().map_err(refused)?;
+    let failures = &endpoint.counters.auth_failures;
+    is_heard().map_err(|refusal| {
+        failures.count(AuthFailure::LockedOut);
+        refused(refusal).because_of(Failure::Authentication)
+    })?;
     let takes_certificates = authenticate::takes_certificates(&generation.auths, &endpoint.settings);
     let certificate = takes_certificates.then(|| stream.client_certificate()).flatten();
     let attempt = Attempt {
@@ -59,11 +65,11 @@ pub(super) fn identify(
         has_left: &|| stream.socket.wait_hung_up(Duration::ZERO),
     };
     authenticate(&generation.auths, &endpoint.settings, &attempt).map_err(|denied| match denied {
-        Denied::Refused(refusal) => unauthorized(generation, admission, request, endpoint, refusal),
-        Denied::Gone => {
-            let why = Why::Gone("it left while its credentials waited to be checked".to_owned());
-            Rejection { why, last_words: LastWords::None }
+        Denied::Refused(failure, refusal) => {
+            failures.count(failure);
+            unauthorized(generation, admission, request, endpoint, refusal)
         }
+        Denied::Gone => Rejection::gone("it left while its credentials waited to be checked".to_owned()),
     })
 }
 

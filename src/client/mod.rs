@@ -10,15 +10,15 @@ mod rejection;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use log::{error, info};
 
 use crate::client::open::{Admitted, Incoming};
 use crate::config::EventKind;
-use crate::connection::read_loop::{Handler, Handshaken, ReadLoop, Received};
+use crate::connection::peer::Received;
+use crate::connection::read_loop::{Handler, Handshaken, ReadLoop};
 use crate::dispatch::Dispatch;
-use crate::dispatch::undelivered::Undelivered;
 use crate::events::json::{Disconnected, What};
 use crate::events::present::tell_who_is_present;
 use crate::events::tell_of_client;
@@ -65,22 +65,20 @@ fn unboxed<T>(boxed: Box<T>) -> T {
     *boxed
 }
 
-/// What a client's messages came to: how many there were, and how many of them went nowhere.
-type Tally = (Received, Undelivered);
-
-/// Takes in what a client sends until its connection has ended, and dispatches it.
-fn take_in(shared: &Arc<Shared>, client: &Arc<Client>, handshaken: Handshaken, reached: Option<Reached>) -> Tally {
+/// Takes in what a client sends until its connection has ended, and dispatches it. Says for how long it was not read
+/// because it had sent more than it may.
+fn take_in(shared: &Arc<Shared>, client: &Arc<Client>, handshaken: Handshaken, reached: Option<Reached>) -> Duration {
     if let Some(reached) = reached {
-        return (relay::run(shared, client, reached, handshaken), Undelivered::default());
+        return relay::run(shared, client, reached, handshaken);
     }
     let mut read_loop = read_loop(shared, client);
     if !client.rights.send {
         read_loop.run(handshaken, &mut Silenced(client));
-        return (read_loop.received(), Undelivered::default());
+        return read_loop.held();
     }
     let mut dispatch = Dispatch::of_client(shared, client);
     read_loop.run(handshaken, &mut dispatch);
-    (read_loop.received(), dispatch.undelivered())
+    read_loop.held()
 }
 
 /// The reading half of a client's connection. Apart from its caller, so that the generation is not kept.
@@ -105,7 +103,7 @@ impl Handler for Silenced<'_> {
 fn live(
     shared: &Arc<Shared>,
     admitted: Admitted,
-    read: impl FnOnce(&Arc<Shared>, &Arc<Client>, Handshaken, Option<Reached>) -> Tally,
+    read: impl FnOnce(&Arc<Shared>, &Arc<Client>, Handshaken, Option<Reached>) -> Duration,
 ) {
     let Admitted { registration, from, subprotocol, present, handshaken, reached, .. } = admitted;
     let client = registration.client();
@@ -113,13 +111,13 @@ fn live(
     arrived(client, &from, subprotocol);
     drop(from);
     tell_who_is_present(shared, client, present);
-    let taken = catch_unwind(AssertUnwindSafe(|| read(shared, client, handshaken, reached))).unwrap_or_else(|_| {
+    let held = catch_unwind(AssertUnwindSafe(|| read(shared, client, handshaken, reached))).unwrap_or_else(|_| {
         error!("client {}: its thread panicked; this is a defect of wsgate", client.id());
         client.outbox().close(Some(1011), "Internal error");
         client.outbox().wait_closed();
-        Tally::default()
+        Duration::ZERO
     });
-    departed(shared, client, since, taken);
+    departed(shared, client, since, held);
 }
 
 /// Logs that a client is there. A function of its own, as the next, so that what it needs is not on the client's
@@ -135,10 +133,12 @@ fn arrived(client: &Client, from: &str, subprotocol: Option<String>) {
 
 /// Ends what is left of a client's connection, lets it leave its room, and says how it was.
 #[inline(never)]
-fn departed(shared: &Shared, client: &Client, since: Instant, (received, undelivered): Tally) {
+fn departed(shared: &Shared, client: &Client, since: Instant, held: Duration) {
     let (id, room) = (client.id(), &client.room.path);
-    let Received { messages, bytes, held } = received;
+    let Received { messages, bytes } = client.peer.received();
+    let undelivered = client.undelivered.counts();
     let (ending, sent) = client.outbox().finish();
+    client.counters.count_disconnect(ending.code);
     leave(shared, client);
     let duration = since.elapsed();
     info!(
@@ -179,7 +179,7 @@ mod tests {
     use std::io::{self, Read, Write};
     use std::os::unix::net::UnixStream;
     use std::sync::atomic::Ordering;
-    use std::time::{Duration, SystemTime};
+    use std::time::SystemTime;
 
     use crossbeam_channel::Receiver;
 
@@ -200,6 +200,7 @@ mod tests {
     use crate::shared::publisher::Publisher;
     use crate::shared::rooms::{Item, Ready, Rooms};
     use crate::shared::turn::Turn;
+    use crate::shared::undelivered::Undelivered;
 
     fn arrive(settings: Settings) -> (Arc<Shared>, Receiver<Ready>, Arc<Client>, UnixStream) {
         let (rooms, ready) = Rooms::new();
@@ -230,16 +231,19 @@ mod tests {
             description: None,
         };
         let room = shared.rooms.open(&shared.generation().routes.find("/", |_| true).unwrap());
-        let peer = shared.add_peer(Name::Client, id, Socket::new(ours), None, &endpoint(shared).profile);
+        let peer = shared.add_peer(Name::Client, id, Socket::new(ours), None, &endpoint(shared).profile, None);
         let publisher = Publisher::of_sender(&shared.budget);
         let entrance = Entrance::new(Arc::clone(&shared.generation().doors[0]), None, None);
-        let client = Arc::new(Client { room, publisher, peer, origin, entrance, presence: None, rights: Rights::ALL });
+        let counters = Arc::clone(&endpoint(shared).counters);
+        let (rights, presence, undelivered) = (Rights::ALL, None, Undelivered::default());
+        let client = Client { room, publisher, peer, origin, entrance, rights, presence, counters, undelivered };
+        let client = Arc::new(client);
         shared.step(&client.peer, &client.publisher, &client.room, Step::Join(Arc::clone(client.outbox())));
         (client, theirs)
     }
 
     /// Takes in these bytes, then what the socket has, until its end.
-    fn take_in_first(shared: &Arc<Shared>, client: &Arc<Client>, bytes: &[u8]) -> Tally {
+    fn take_in_first(shared: &Arc<Shared>, client: &Arc<Client>, bytes: &[u8]) -> Duration {
         take_in(shared, client, Handshaken { behind: bytes.to_vec(), ..Handshaken::default() }, None)
     }
 
@@ -283,6 +287,10 @@ mod tests {
         live(&shared, going_on, |shared, client, _, _| take_in_first(shared, client, &message));
         assert!(other.room.clients().is_empty());
         assert_eq!((shared.registry.len(), connections.in_use(), places.in_use()), (0, 0, 0));
+        // What both have done stays counted.
+        let counters = &endpoint(&shared).counters;
+        let ended: Vec<_> = counters.disconnects().collect();
+        assert_eq!((counters.connected(), counters.left().received.messages, ended.iter().sum()), (2, 1, 2u64));
         let _ = writeln!(io::stderr(), "L6: 1 of 2 clients ended, with 1011; 0 places lost");
     }
 
@@ -340,7 +348,7 @@ mod tests {
     #[test]
     fn a_client_leaves_its_room_although_the_broadcaster_is_behind() {
         let (shared, ready, client, _theirs) = arrive(Settings::default());
-        let turn = Turn::begin(Arc::clone(&client.room)).unwrap();
+        let turn = Turn::begin(Arc::clone(&client.room), Instant::now()).unwrap();
         let frame = Frame::joined(vec![0; 10].into(), 1);
         while client.publisher.try_publish(&client.room, None, &frame) {}
         client.outbox().abort("it is gone");
@@ -358,7 +366,7 @@ mod tests {
         let deadline = Instant::now() + Duration::from_secs(5);
         while end.try_recv().is_err() {
             assert!(Instant::now() < deadline, "it does not leave");
-            let Some(mut turn) = Turn::begin(Arc::clone(&client.room)) else { continue };
+            let Some(mut turn) = Turn::begin(Arc::clone(&client.room), Instant::now()) else { continue };
             while let Some(places) = turn.next_slice(|_| limits) {
                 turn.deliver(places);
             }

@@ -13,7 +13,7 @@ use crate::approach::{self, Approach};
 use crate::client::admission::{self, Admission};
 use crate::client::authenticate::{self, Access};
 use crate::client::identify::{Requester, identify};
-use crate::client::rejection::{LastWords, Rejection, Why, no_place, refused, refused_as, unread};
+use crate::client::rejection::{LastWords, Rejection, Why, forbidden, no_place, refused, refused_as, unread};
 use crate::clock::{self, Ticks};
 use crate::config::{ClientAddress, EventKind, ListenerSettings, RelaySettings, Welcome};
 use crate::connection::frame::Frame;
@@ -38,11 +38,13 @@ use crate::shared::addresses::{Door, Shut};
 use crate::shared::endpoint::Endpoint;
 use crate::shared::entrance::Entrance;
 use crate::shared::generation::Generation;
+use crate::shared::handshake_failures::Failure;
 use crate::shared::handshakes::HandshakePlace;
 use crate::shared::members::Step;
 use crate::shared::places::{Place, Places};
 use crate::shared::publisher::Publisher;
 use crate::shared::registry::{Client, Registration};
+use crate::shared::undelivered::Undelivered;
 
 /// How long a refused peer may take to read why.
 const LINGER: Duration = Duration::from_secs(2);
@@ -131,6 +133,7 @@ pub fn open(shared: &Arc<Shared>, mut incoming: Box<Incoming>) -> Option<Admitte
         },
         Err(rejection) => rejection,
     };
+    shared.counters.handshake_failures.count(opened.failure);
     reject(*incoming, opened);
     None
 }
@@ -147,7 +150,7 @@ fn hear(shared: &Shared, incoming: &mut Incoming, deadline: Instant) -> Result<H
             Err(error) => return Err(unread(&mut incoming.stream, error, shared)),
         }
         if let Err(shut) = incoming.door.rules.check(incoming.address) {
-            return Err(Rejection { why: Why::Shut(shut), last_words: LastWords::None });
+            return Err(Rejection { failure: Failure::Address, why: Why::Shut(shut), last_words: LastWords::None });
         }
     }
     incoming.stream.read_head(deadline).map_err(|error| unread(&mut incoming.stream, error, shared))
@@ -204,17 +207,18 @@ fn judge<'a>(
 ) -> Result<Granted<'a>, Rejection> {
     let request = request::judge(head).map_err(|refusal| refused_as(refusal, head))?;
     let generation = shared.generation();
-    let approach = approach(incoming, head, &request).map_err(refused)?;
+    let approach = approach(incoming, head, &request).map_err(|refusal| forbidden(refusal, Failure::Address))?;
     count_address(shared, incoming, approach.address).map_err(|full| refused(too_many(shared, &full)))?;
     let settings = |id| &generation.endpoints[id].settings;
     let admission = admission::admit(&request, &generation.routes, settings, &incoming.listener, &approach.host);
-    let admission = admission.map_err(refused)?;
+    let admission = admission.map_err(|refusal| forbidden(refusal, Failure::Origin))?;
     if shared.is_stopping() {
-        return Err(refused(stopping()));
+        return Err(refused(stopping()).because_of(Failure::Stopping));
     }
     let endpoint = &*generation.endpoints[admission.room.endpoint()];
     let may_come = endpoint.addresses.check(approach.address);
-    may_come.map_err(|shut| refused(may_not_come(&shut, "[[endpoint]]", endpoint.settings.path.as_str())))?;
+    let refusal = |shut| may_not_come(&shut, "[[endpoint]]", endpoint.settings.path.as_str());
+    may_come.map_err(|shut| forbidden(refusal(shut), Failure::Address))?;
     let requester = Requester { stream: &incoming.stream, head, request: &request, address: approach.address };
     let access = identify(shared, &generation, &admission, &requester, deadline)?;
     let places = endpoint.waiting.as_ref().unwrap_or(&endpoint.places);
@@ -269,12 +273,10 @@ fn with_upstream<'a>(
             Ok(Granted { admission, asked, place, reached: Some(reached), generation })
         }
         Err(ReachError::Gone) if place.is_replaced() => Err(refused(replaced())),
-        Err(ReachError::Gone) => {
-            let why = Why::Gone("it left before its upstream had answered".to_owned());
-            Err(Rejection { why, last_words: LastWords::None })
-        }
+        Err(ReachError::Gone) => Err(Rejection::gone("it left before its upstream had answered".to_owned())),
         Err(ReachError::Refused { refusal, answer }) => {
-            Err(Rejection { why: Why::Refused(refusal), last_words: LastWords::Answer(answer) })
+            let (why, last_words) = (Why::Refused(refusal), LastWords::Answer(answer));
+            Err(Rejection { failure: Failure::Upstream, why, last_words })
         }
     }
 }
@@ -287,13 +289,14 @@ fn replaced() -> Refusal {
 /// Says the last words, logs why, and gives the peer time to read them. In this order: whoever looks for the reason
 /// finds it at once.
 #[inline(never)]
-fn reject(mut incoming: Incoming, Rejection { why, last_words }: Rejection) {
+fn reject(mut incoming: Incoming, Rejection { why, last_words, .. }: Rejection) {
     let is_said = matches!(&last_words, LastWords::Answer(answer) if incoming.stream.write(answer).is_ok());
     let (id, from) = (incoming.id, &incoming.from);
     match &why {
         Why::Refused(refusal) => info!(target: REFUSALS, "client {id} ({from}): {refusal}"),
         Why::AtCapacity(full) => info!(target: REFUSALS, "client {id} ({from}): closed with 1013: {full}"),
-        Why::Unauthorized(code, Refusal { reason, advice, .. }) => {
+        Why::Unauthorized(code, refusal) => {
+            let Refusal { reason, advice, .. } = &**refusal;
             info!(target: REFUSALS, "client {id} ({from}): closed with {code}: {reason}: {advice}");
         }
         Why::Shut(shut) => info!(target: REFUSALS, "client {id} ({from}): closed without an answer: {shut}"),
@@ -372,11 +375,13 @@ fn enter(shared: &Arc<Shared>, incoming: Incoming, granted: Granted<'_>, behind:
     let is_finished = handshake.is_none_or(HandshakePlace::finish);
     let Some((socket, mut session)) = stream.into_parts().filter(|_| is_finished) else {
         debug!("client {id} ({from}): its handshake had to give way to a newer one");
+        shared.counters.handshake_failures.count(Failure::GaveWay);
         return None;
     };
     let is_tls = session.is_some();
     let is_session_ended = session.as_mut().is_some_and(Session::is_ended_by_peer);
-    let peer = shared.add_peer(Name::Client, id, socket, session, &endpoint.profile);
+    let counters = Arc::clone(&endpoint.counters);
+    let peer = shared.add_peer(Name::Client, id, socket, session, &endpoint.profile, Some(&counters.round_trips));
     asked.expires_at.into_iter().for_each(|(tick, reason)| peer.expire_at(tick, reason));
     let connected_at = SystemTime::now();
     let subprotocol = admission.subprotocol.as_deref().map(Arc::from);
@@ -385,13 +390,16 @@ fn enter(shared: &Arc<Shared>, incoming: Incoming, granted: Granted<'_>, behind:
         Origin { session: id, client_ip: address, user_agent, subprotocol, connected_at, identity, description };
     let presence = endpoint.settings.events.contains(&EventKind::Present).then(Arc::default);
     let (room, publisher) = (shared.rooms.open(&admission.room), Publisher::of_sender(&shared.budget));
-    let client = Arc::new(Client { room, publisher, peer, origin, entrance, rights, presence });
+    let undelivered = Undelivered::default();
+    let client = Client { room, publisher, peer, origin, entrance, rights, presence, counters, undelivered };
+    let client = Arc::new(client);
     let Some(registration) = shared.registry.register(Arc::clone(&client), connection, place) else {
         let refusal = stopping();
         client.outbox().enqueue(Frame::joined(refusal.to_http(SystemTime::now(), Body::Whole).into(), 0));
         client.outbox().flush();
         client.outbox().abort("the server is shutting down");
         info!(target: REFUSALS, "client {id} ({from}): {refusal}");
+        shared.counters.handshake_failures.count(Failure::Stopping);
         return None;
     };
     // The order of the next steps is a promise. The 101 and the welcome wait in the outbox before the room can deliver

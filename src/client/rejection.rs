@@ -18,6 +18,7 @@ use crate::shared::Shared;
 use crate::shared::addresses::Shut;
 use crate::shared::endpoint::Endpoint;
 use crate::shared::generation::Generation;
+use crate::shared::handshake_failures::Failure;
 use crate::shared::identities::IdentityFull;
 use crate::shared::places::Full;
 use crate::shared::refused::Cause;
@@ -25,10 +26,24 @@ use crate::shared::refused::Cause;
 /// Why a connection does not become a client, and what its peer is told before the end.
 #[derive(Debug)]
 pub(super) struct Rejection {
+    /// For the metrics.
+    pub(super) failure: Failure,
     /// For the log.
     pub(super) why: Why,
     /// For the peer.
     pub(super) last_words: LastWords,
+}
+
+impl Rejection {
+    /// The same for a reason that its status does not tell.
+    pub(super) fn because_of(self, failure: Failure) -> Rejection {
+        Rejection { failure, ..self }
+    }
+
+    /// That of a connection whose peer has left, or was lost.
+    pub(super) fn gone(why: String) -> Rejection {
+        Rejection { failure: Failure::Gone, why: Why::Gone(why), last_words: LastWords::None }
+    }
 }
 
 #[derive(Debug)]
@@ -48,7 +63,7 @@ pub(super) enum Why {
     /// It is let in only to be closed with 1013: there is no place for it.
     AtCapacity(Full),
     /// It is let in only to be closed with this code: it is not who may be here.
-    Unauthorized(u16, Refusal),
+    Unauthorized(u16, Box<Refusal>),
     /// It is closed without an answer: its address may not connect.
     Shut(Shut),
     /// It ended before it had asked for anything, or the connection failed.
@@ -62,16 +77,24 @@ pub(super) fn refused(refusal: Refusal) -> Rejection {
     refused_as(refusal, &[])
 }
 
-/// The same, as the method in this head demands.
+/// A refusal that is answered as such, and if with 403, then for this reason.
+pub(super) fn forbidden(refusal: Refusal, failure: Failure) -> Rejection {
+    match refusal.status {
+        403 => refused(refusal).because_of(failure),
+        _ => refused(refusal),
+    }
+}
+
+/// A refusal that is answered as the method in this head demands.
 pub(super) fn refused_as(refusal: Refusal, head: &[u8]) -> Rejection {
     let body = if request::is_head(head) { Body::LeftOut } else { Body::Whole };
     let last_words = LastWords::Answer(refusal.to_http(SystemTime::now(), body));
-    Rejection { why: Why::Refused(refusal), last_words }
+    Rejection { failure: Failure::of_status(refusal.status), why: Why::Refused(refusal), last_words }
 }
 
 /// What a peer gets of which no request could be read.
 pub(super) fn unread(stream: &mut Stream, error: HeadError, shared: &Shared) -> Rejection {
-    let without_words = |why| Rejection { why, last_words: LastWords::None };
+    let no_tls = |why| Rejection { failure: Failure::Tls, why: Why::TlsFailed(why), last_words: LastWords::None };
     let refusal = match error {
         HeadError::TimedOut => {
             let timeout = shared.generation().gateway.handshake_timeout;
@@ -84,7 +107,7 @@ pub(super) fn unread(stream: &mut Stream, error: HeadError, shared: &Shared) -> 
                           \"proxy_protocol on\"), or remove client_address under this [[listen]]";
             let refusal = Refusal::new(400, error.to_string()).with_advice(advice.to_owned());
             return if stream.is_tls() {
-                Rejection { why: Why::Refused(refusal), last_words: LastWords::None }
+                Rejection { failure: Failure::BadRequest, why: Why::Refused(refusal), last_words: LastWords::None }
             } else {
                 refused(refusal)
             };
@@ -98,18 +121,18 @@ pub(super) fn unread(stream: &mut Stream, error: HeadError, shared: &Shared) -> 
         }
         // As a client does that does not like our certificate.
         HeadError::Incomplete if stream.is_secret_not_agreed() => {
-            return without_words(Why::TlsFailed("the client has ended the connection".to_owned()));
+            return no_tls("the client has ended the connection".to_owned());
         }
-        HeadError::Incomplete => return without_words(Why::Gone("it left in the middle of its request".to_owned())),
-        HeadError::Silent => return without_words(Why::Gone("it left without a request".to_owned())),
+        HeadError::Incomplete => return Rejection::gone("it left in the middle of its request".to_owned()),
+        HeadError::Silent => return Rejection::gone("it left without a request".to_owned()),
         HeadError::Tls(error) => {
-            return Rejection { why: Why::TlsFailed(error.to_string()), last_words: LastWords::Alert };
+            return Rejection { last_words: LastWords::Alert, ..no_tls(error.to_string()) };
         }
-        HeadError::Io(error) => return without_words(Why::Gone(format!("failed to read its request: {error}"))),
+        HeadError::Io(error) => return Rejection::gone(format!("failed to read its request: {error}")),
     };
     if stream.is_secret_not_agreed() {
         // There is no way to say it in.
-        return without_words(Why::TlsFailed(refusal.reason));
+        return no_tls(refusal.reason);
     }
     refused(refusal)
 }
@@ -125,7 +148,7 @@ pub(super) fn unauthorized(
     let (code, reason) = match (endpoint.settings.refuse, refusal.status) {
         (Refuse::Close, 401) => (4401, "Unauthorized"),
         (Refuse::Close, 403) => (4403, "Forbidden"),
-        _ => return refused(refusal),
+        _ => return refused(refusal).because_of(Failure::Authentication),
     };
     // A relay's server is not asked, and a browser wants an answer to what it has offered.
     let secrets = authenticate::places(&generation.auths, &endpoint.settings);
@@ -134,7 +157,7 @@ pub(super) fn unauthorized(
     let offered = || request.subprotocols.iter().copied().find(|name| is_answer(name));
     let subprotocol = admission.subprotocol.as_deref().or_else(offered);
     let last_words = LastWords::Answer(only_to_close(admission.key, subprotocol, code, reason));
-    Rejection { why: Why::Unauthorized(code, refusal), last_words }
+    Rejection { failure: Failure::Authentication, why: Why::Unauthorized(code, Box::new(refusal)), last_words }
 }
 
 /// What the client gets for which there is no place, as the endpoint says.
@@ -166,7 +189,7 @@ pub(super) fn no_place(
         AtCapacity::Refuse | AtCapacity::Replace => refused(Refusal::new(503, format!("this {what} is at capacity"))),
         AtCapacity::Close => {
             let answer = only_to_close(admission.key, admission.subprotocol.as_deref(), 1013, reason);
-            Rejection { why: Why::AtCapacity(full), last_words: LastWords::Answer(answer) }
+            Rejection { failure: Failure::Capacity, why: Why::AtCapacity(full), last_words: LastWords::Answer(answer) }
         }
     }
 }

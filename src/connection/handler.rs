@@ -1,6 +1,4 @@
-//! What a read loop begins with, whom it hands messages to, and what it has counted at the end.
-
-use std::time::Duration;
+//! What a read loop begins with, and whom it hands messages to.
 
 use bytes::Bytes;
 
@@ -28,17 +26,6 @@ pub trait Handler {
 
     /// The peer has closed. Its Close is answered when this returns, behind what is sent to it until then.
     fn closing(&mut self, _close: &Close) {}
-}
-
-/// What a peer sent over its life.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Received {
-    /// Messages.
-    pub messages: u64,
-    /// Bytes of payload.
-    pub bytes: u64,
-    /// For how long it was not read because it had sent more than it may.
-    pub held: Duration,
 }
 
 /// How a connection stands when its handshake is done.

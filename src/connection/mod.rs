@@ -17,6 +17,7 @@ pub mod poller;
 mod pongs;
 pub mod queue;
 pub mod read_loop;
+mod read_turn;
 pub mod reader;
 pub mod record_writer;
 pub mod server_names;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -10,6 +10,7 @@ use super::frame::Role;
 use super::keepalive::{Activity, Keepalive};
 use super::outbox::Outbox;
 use crate::clock::Ticks;
+use crate::histogram::Histogram;
 use crate::id::Id;
 
 /// One end of a WebSocket whose handshake is done, accepted or dialled.
@@ -32,6 +33,22 @@ pub struct Peer {
     /// When it may not be here any longer, and what it is told then; empty if it always may.
     expiry: OnceLock<(Ticks, &'static str)>,
     blocked_on: AtomicU32,
+    /// When it was pinged, in microseconds of the clock and never 0; 0 once it has answered.
+    pinged: AtomicU32,
+    /// What it has sent: written by its own thread alone.
+    messages: AtomicU64,
+    bytes: AtomicU64,
+    /// Where its round trips are counted, if they are.
+    round_trips: Option<Arc<Histogram>>,
+}
+
+/// What a peer has sent: messages, and bytes of their payload.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Received {
+    /// Messages.
+    pub messages: u64,
+    /// Bytes of payload.
+    pub bytes: u64,
 }
 
 /// What the log calls a peer, and so its thread.
@@ -116,12 +133,51 @@ impl Peer {
             unfinished: AtomicUsize::new(0),
             expiry: OnceLock::new(),
             blocked_on: AtomicU32::new(0),
+            pinged: AtomicU32::new(0),
+            messages: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
+            round_trips: None,
         }
+    }
+
+    /// The same, whose round trips are counted there.
+    pub fn counting(self, round_trips: Option<&Arc<Histogram>>) -> Peer {
+        Peer { round_trips: round_trips.map(Arc::clone), ..self }
     }
 
     /// Its id.
     pub fn id(&self) -> Id {
         self.outbox.id()
+    }
+
+    /// Says what it has sent so far. For its own thread.
+    pub(super) fn set_received(&self, received: Received) {
+        // Two plain stores, to a line of the cache that the thread has written to already: it has just heard of the peer.
+        self.messages.store(received.messages, Ordering::Relaxed);
+        self.bytes.store(received.bytes, Ordering::Relaxed);
+    }
+
+    /// What it has sent so far.
+    pub fn received(&self) -> Received {
+        Received { messages: self.messages.load(Ordering::Relaxed), bytes: self.bytes.load(Ordering::Relaxed) }
+    }
+
+    /// Asks for a sign of life.
+    pub fn ping(&self) {
+        self.pinged.store(self.outbox.clock().micros().max(1), Ordering::Relaxed);
+        self.outbox.ping();
+    }
+
+    /// A pong has come. The first one after a ping is taken for its answer. The time of the ping includes what it waited
+    /// for a socket that took nothing.
+    pub(super) fn note_pong(&self) {
+        let Some(round_trips) = &self.round_trips else { return };
+        if self.pinged.load(Ordering::Relaxed) == 0 {
+            return;
+        }
+        let pinged = self.pinged.swap(0, Ordering::Relaxed);
+        let micros = self.outbox.clock().micros().wrapping_sub(pinged);
+        round_trips.observe(Duration::from_micros(micros.into()));
     }
 
     /// Has the heartbeat end its connection at this tick, for this reason. To be called once, before its first visit.
@@ -176,6 +232,14 @@ impl Peer {
     /// What its thread is blocked on right now.
     pub fn blocked_on(&self) -> Option<BlockedOn> {
         BlockedOn::decode(self.blocked_on.load(Ordering::Relaxed) & !(SEEN | REPORTED))
+    }
+
+    /// As [`blocked_on`](Peer::blocked_on), but only if it has been so for half a second at least: a thread that waits for
+    /// a moment, as each does that hands something over, is held by nobody.
+    pub fn held_by(&self) -> Option<BlockedOn> {
+        // Whoever is blocked has been heard before, and is when that is over.
+        let since = self.heard.load(Ordering::Relaxed);
+        self.blocked_on().filter(|_| self.outbox.clock().now().saturating_sub(since) >= 2)
     }
 
     /// As [`blocked_on`](Peer::blocked_on), but only once it has been so at two visits in a row, and once for each time.

@@ -106,6 +106,11 @@ impl Queue {
         ((own.sum::<usize>() * step).min(self.bytes), self.bytes)
     }
 
+    /// How many messages and bytes are queued or taken.
+    pub fn depth(&self) -> (usize, usize) {
+        (self.messages, self.bytes)
+    }
+
     /// Whether there is something to take.
     pub fn has_waiting(&self) -> bool {
         !self.waiting.frames.is_empty() || self.ping.is_some() || self.pong.is_some()

@@ -4,19 +4,16 @@ use std::io;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-
 use super::buffer_pool::BufferPool;
 use super::close::{Close, Violation};
 use super::frame::LARGE;
-pub use super::handler::{Handler, Handshaken, Received};
+pub use super::handler::{Handler, Handshaken};
 use super::intake::{Arrived, Intake, IntakeLimits};
-use super::peer::{BlockedOn, Peer};
-use super::pongs::Pongs;
-use super::reader::{Reader, Sink};
+use super::peer::{BlockedOn, Peer, Received};
+use super::read_turn::{Expecting, Turn};
+use super::reader::Reader;
 use super::tls::Decrypted;
 use crate::config::WhenOver;
-use crate::message::{Kind, Message};
 
 /// What is read at a time while little arrives. It lies on the thread's stack.
 const READ: usize = 2 << 10;
@@ -49,6 +46,8 @@ pub struct ReadLoop<'a> {
     buffers: &'a BufferPool,
     reader: Reader,
     received: Received,
+    /// For how long the peer was not read because it had sent more than it may.
+    held: Duration,
     arrived: Arrived,
     /// How fast it may send, if that is limited.
     intake: Option<Box<Intake>>,
@@ -66,8 +65,8 @@ impl<'a> ReadLoop<'a> {
     /// The reading half of `peer`, for messages of at most `max_message` bytes.
     pub fn new(peer: &'a Peer, max_message: usize, buffers: &'a BufferPool) -> ReadLoop<'a> {
         let reader = Reader::new(peer.outbox.role(), max_message);
-        let (received, arrived) = (Received::default(), Arrived::default());
-        ReadLoop { peer, is_tls: false, buffers, reader, received, arrived, intake: None, close: None }
+        let (received, held, arrived) = (Received::default(), Duration::ZERO, Arrived::default());
+        ReadLoop { peer, is_tls: false, buffers, reader, received, held, arrived, intake: None, close: None }
     }
 
     /// The same for a peer that may not send faster than this.
@@ -76,9 +75,9 @@ impl<'a> ReadLoop<'a> {
         ReadLoop { intake: limits.map(new), ..self }
     }
 
-    /// What has arrived so far.
-    pub fn received(&self) -> Received {
-        self.received
+    /// For how long the peer was not read because it had sent more than it may.
+    pub fn held(&self) -> Duration {
+        self.held
     }
 
     /// Reads until the connection has ended, and gives back the peer's Close, if that is how it ended.
@@ -151,7 +150,7 @@ impl<'a> ReadLoop<'a> {
             WhenOver::Delay => {
                 let since = Instant::now();
                 self.peer.hold(time);
-                self.received.held += since.elapsed();
+                self.held += since.elapsed();
                 Flow::Go
             }
             WhenOver::Close => self.broken_by_peer(&Violation { code: 1008, reason: "Too many messages".to_owned() }),
@@ -271,22 +270,21 @@ impl<'a> ReadLoop<'a> {
         handler: &mut H,
         read: impl FnOnce(&mut Reader, &mut Turn<'_>) -> Result<Option<Close>, Violation>,
     ) -> Flow {
-        let mut turn = Turn {
-            peer: self.peer,
-            next: &mut Expecting { bytes, handler: &mut *handler },
-            is_closing: !H::AFTER_CLOSE && self.peer.outbox.has_close(),
-            received: Received::default(),
-            controls: 0,
-            pongs: Pongs::new(self.peer.outbox.role()),
-        };
+        let mut next = Expecting { bytes, handler: &mut *handler };
+        let is_closing = !H::AFTER_CLOSE && self.peer.outbox.has_close();
+        let mut turn = Turn::new(self.peer, &mut next, is_closing);
         let end = read(&mut self.reader, &mut turn);
-        let Turn { received, controls, pongs, .. } = turn;
+        let Turn { received, controls, pongs, has_pong, .. } = turn;
         self.arrived.frames += received.messages + controls;
         self.arrived.bytes += bytes as u64;
         self.received.messages += received.messages;
         self.received.bytes += received.bytes;
+        if has_pong {
+            self.peer.note_pong();
+        }
         pongs.send(&self.peer.outbox);
         if received.messages > 0 {
+            self.peer.set_received(self.received);
             handler.flush();
         }
         match end {
@@ -375,74 +373,5 @@ impl<'a> ReadLoop<'a> {
     fn lost(&self, failed: &str, error: &io::Error) -> Flow {
         self.peer.outbox.abort_for(failed, error);
         Flow::End
-    }
-}
-
-/// What one read brings.
-///
-/// It does not know the type of its handler, so that the reader is compiled once, with the parser inlined: with a
-/// copy for each handler a message of 128 bytes cost a fifth more.
-struct Turn<'t> {
-    peer: &'t Peer,
-    next: &'t mut dyn Next,
-    is_closing: bool,
-    received: Received,
-    /// Pings and pongs.
-    controls: u64,
-    pongs: Pongs,
-}
-
-/// A handler, whichever it is, that is told with each message how many bytes the read has brought.
-trait Next {
-    fn message(&mut self, message: Message);
-    fn borrowed(&mut self, kind: Kind, payload: &[u8]);
-}
-
-struct Expecting<'h, H> {
-    bytes: usize,
-    handler: &'h mut H,
-}
-
-impl<H: Handler> Next for Expecting<'_, H> {
-    fn message(&mut self, message: Message) {
-        self.handler.message(message, self.bytes);
-    }
-
-    fn borrowed(&mut self, kind: Kind, payload: &[u8]) {
-        self.handler.borrowed(kind, payload, self.bytes);
-    }
-}
-
-impl Turn<'_> {
-    /// Counts a message; says whether it is wanted.
-    fn count(&mut self, len: usize) -> bool {
-        self.received.messages += 1;
-        self.received.bytes += len as u64;
-        // It has ended. Handing it on may hold this thread, which is not the peer's fault.
-        self.peer.message_begun.store(0, Ordering::Relaxed);
-        !self.is_closing
-    }
-}
-
-impl Sink for Turn<'_> {
-    fn message(&mut self, message: Message) {
-        if self.count(message.data.len()) {
-            self.next.message(message);
-        }
-    }
-
-    fn borrowed(&mut self, kind: Kind, payload: &[u8]) {
-        if self.count(payload.len()) {
-            self.next.borrowed(kind, payload);
-        }
-    }
-
-    fn ping(&mut self, payload: Bytes) {
-        self.controls += 1;
-        self.pongs.answer(&payload);
-    }
-
-    fn pong(&mut self) {
-        self.controls += 1;
     }
 }

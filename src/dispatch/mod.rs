@@ -1,8 +1,6 @@
 //! From a sender's messages to what others get: formats, targets, and the corks that make one
 //! write of all that one read brought.
 
-pub mod undelivered;
-
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -12,7 +10,6 @@ use crate::config::{EndpointId, Format, LinkId};
 use crate::connection::frame::{Cork, Corked, Frame};
 use crate::connection::peer::{BlockedOn, Peer};
 use crate::connection::read_loop::Handler;
-use crate::dispatch::undelivered::Undelivered;
 use crate::format::{self, Address, Audience, Decoded};
 use crate::message::{Kind, Message, Origin};
 use crate::route::{OutletId, Place, Target};
@@ -23,6 +20,7 @@ use crate::shared::outlet::Outlet;
 use crate::shared::publisher::Publisher;
 use crate::shared::registry::Client;
 use crate::shared::rooms::LiveRoom;
+use crate::shared::undelivered::Undelivered;
 use crate::system::large;
 
 /// Who sends, and what its messages are taken for.
@@ -34,6 +32,8 @@ pub struct Sender<'a> {
     pub publisher: &'a Publisher,
     /// Who it is, for the formats.
     pub origin: &'a Origin,
+    /// What of its messages does not go where it was to go, because of what is in them.
+    pub undelivered: &'a Undelivered,
     /// Where it belongs.
     pub place: Place,
     /// How it writes.
@@ -50,7 +50,6 @@ pub struct Dispatch<'a> {
     lanes: Vec<Lane>,
     /// Nothing on the way needs another format than the bytes as they came.
     is_verbatim: bool,
-    undelivered: Undelivered,
 }
 
 /// One destination and what has been collected for it.
@@ -154,6 +153,7 @@ impl<'a> Dispatch<'a> {
             peer: &client.peer,
             publisher: &client.publisher,
             origin: &client.origin,
+            undelivered: &client.undelivered,
             place: Place::Endpoint(id),
             format: endpoint.settings.format,
             addresses: endpoint.settings.address_sessions,
@@ -168,10 +168,11 @@ impl<'a> Dispatch<'a> {
         peer: &'a Peer,
         publisher: &'a Publisher,
         origin: &'a Origin,
+        undelivered: &'a Undelivered,
     ) -> Dispatch<'a> {
         let generation = shared.generation();
         let format = generation.links[id].settings.format;
-        let source = Sender { peer, publisher, origin, place: Place::Link(id), format, addresses: true };
+        let source = Sender { peer, publisher, origin, undelivered, place: Place::Link(id), format, addresses: true };
         Dispatch::new(shared, &generation, source, generation.routes.targets_of_link(id))
     }
 
@@ -182,7 +183,7 @@ impl<'a> Dispatch<'a> {
         lanes.sort_by_key(|lane| lane.target != Target::Reply);
         let is_verbatim = source.format == Format::Payload
             && lanes.iter().all(|lane| lane.format == Format::Payload && !matches!(lane.target, Target::Picked(_)));
-        Dispatch { shared, source, lanes, is_verbatim, undelivered: Undelivered::default() }
+        Dispatch { shared, source, lanes, is_verbatim }
     }
 
     /// Hands over what was collected: to every destination, whatever becomes of the others.
@@ -191,29 +192,24 @@ impl<'a> Dispatch<'a> {
         lanes.iter_mut().for_each(|lane| lane.hand_over(shared, peer, publisher));
     }
 
-    /// How many of the sender's messages did not go where they were to go, because of what is in them.
-    pub fn undelivered(&self) -> Undelivered {
-        self.undelivered
-    }
-
     /// Sends a message to the one client that it addresses, if that client's messages come here.
     fn address(&mut self, address: Address, decoded: &Decoded, whole: usize) {
-        let from = self.source.peer;
+        let Sender { peer: from, undelivered, .. } = self.source;
         let Address::Session(id) = address else {
-            return self.undelivered.unknown(from, format_args!("its _session is not the id of a session"));
+            return undelivered.unknown(from, format_args!("its _session is not the id of a session"));
         };
         let Some(to) = self.shared.registry.find(id) else {
-            return self.undelivered.unknown(from, format_args!("{id} is not connected"));
+            return undelivered.unknown(from, format_args!("{id} is not connected"));
         };
         let (generation, there) = (self.shared.generation(), to.room.endpoint());
         let endpoint = generation.endpoints.get(there).filter(|_| generation.routes.leads(there, self.source.place));
         let Some(endpoint) = endpoint.filter(|_| to.rights.receive) else {
-            return self.undelivered.denied(from, id);
+            return undelivered.denied(from, id);
         };
         let format = endpoint.settings.format;
         let message = format::encode(format, decoded, self.source.origin, SystemTime::now());
         let Some(message) = message.map(|message| own_size(message, whole)) else {
-            return self.undelivered.without_payload(from, &format!("client {id}"));
+            return undelivered.without_payload(from, &format!("client {id}"));
         };
         // What was collected before goes first: what one sender sends arrives in its order.
         self.hand_over();
@@ -240,7 +236,8 @@ impl Handler for Dispatch<'_> {
         {
             return self.address(address, &decoded, whole);
         }
-        let Dispatch { shared, source, lanes, undelivered, .. } = self;
+        let Dispatch { shared, source, lanes, .. } = self;
+        let undelivered = source.undelivered;
         let (now, mut taken, mut lines) = (SystemTime::now(), false, Vec::new());
         let (mut has_picked_none, mut has_no_payload) = (false, false);
         for lane in lanes {

@@ -31,7 +31,7 @@ pub fn tell_of_client(shared: &Shared, client: &Client, kind: EventKind, what: i
     let event = json::to_json(&subject(endpoint, client), Some(client.id()), &what(), SystemTime::now());
     let lost =
         tell(shared, &generation, Place::Endpoint(id), client.targets(&generation.routes), &client.origin, event);
-    count_lost(&endpoint.events_dropped, lost, || format!("endpoint '{}'", endpoint.settings.path));
+    count_lost(&endpoint.counters.events_dropped, lost, || format!("endpoint '{}'", endpoint.settings.path));
 }
 
 fn subject<'a>(endpoint: &'a Endpoint, client: &'a Client) -> Subject<'a> {

@@ -17,7 +17,7 @@ use log::{error, info, warn};
 use crate::connection::close::Close;
 use crate::connection::frame::{Cork, Frame};
 use crate::connection::peer::{BlockedOn, Name, Peer};
-use crate::connection::read_loop::{Handler, Handshaken, ReadLoop, Received};
+use crate::connection::read_loop::{Handler, Handshaken, ReadLoop};
 use crate::dial::backoff;
 use crate::dial::reconnecting::ReconnectingOutbox;
 use crate::dial::{DialError, Dialed, Hints, RequestExtras, WaitEnd};
@@ -84,9 +84,9 @@ impl Drop for Leave<'_> {
     }
 }
 
-/// Relays until either side has ended.
+/// Relays until either side has ended. Says for how long the client was not read because it had sent more than it may.
 #[inline(never)]
-pub fn run(shared: &Arc<Shared>, client: &Arc<Client>, reached: Reached, handshaken: Handshaken) -> Received {
+pub fn run(shared: &Arc<Shared>, client: &Arc<Client>, reached: Reached, handshaken: Handshaken) -> Duration {
     let Reached { mut dialed, extras } = reached;
     let (shared, client) = (Arc::clone(shared), Arc::clone(client));
     let subprotocol = dialed.subprotocol.take();
@@ -118,7 +118,7 @@ pub fn run(shared: &Arc<Shared>, client: &Arc<Client>, reached: Reached, handsha
     } else if let Some(outbox) = upstream.current() {
         upstream.lost(&outbox);
     }
-    read_loop.received()
+    read_loop.held()
 }
 
 /// For how long an endpoint's clients are kept without an upstream, and what holds for their connections. An endpoint itself
@@ -196,7 +196,7 @@ impl Side {
         let Dialed { socket, session, behind, .. } = dialed;
         let id = Id::random(shared.mark).map_err(|error| io::Error::other(error.to_string()))?;
         let is_tls = session.is_some();
-        let peer = shared.add_peer(Name::Relay(client.id()), id, socket, session, &self.endpoint().profile);
+        let peer = shared.add_peer(Name::Relay(client.id()), id, socket, session, &self.endpoint().profile, None);
         let outbox = &peer.outbox;
         upstream.connected(outbox, []);
         if upstream.is_over() {

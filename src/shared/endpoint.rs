@@ -1,12 +1,12 @@
 //! An endpoint as others see it: its settings, its places, and what it has counted.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use crate::config::EndpointSettings;
 use crate::dial::Dialer;
 use crate::shared::addresses::LiveRules;
+use crate::shared::endpoint_counters::EndpointCounters;
 use crate::shared::places::Places;
 use crate::shared::profile::Profile;
 
@@ -27,8 +27,8 @@ pub struct Endpoint {
     pub profile: Profile,
     /// How to reach the server that its clients are relayed to, if they are.
     pub dialer: Option<Dialer>,
-    /// Events of its clients for which a destination had no room.
-    pub events_dropped: AtomicU64,
+    /// What it has counted. It goes on in the endpoint that takes its place.
+    pub counters: Arc<EndpointCounters>,
 }
 
 impl Endpoint {
@@ -42,7 +42,7 @@ impl Endpoint {
         Endpoint {
             dialer,
             describes,
-            events_dropped: AtomicU64::new(0),
+            counters: Arc::new(EndpointCounters::new(settings.path.to_string())),
             addresses: LiveRules::new(&format!("endpoint '{}'", settings.path), &settings.addresses),
             places: Places::new(&settings),
             waiting: (settings.relay.is_some() && settings.replaces()).then(|| Places::new(&settings)),

@@ -57,6 +57,11 @@ impl Handshakes {
         Arc::new(Handshakes { state: Mutex::default(), limit: limit.max(1) })
     }
 
+    /// How many of the places are taken.
+    pub fn unfinished(&self) -> usize {
+        self.state.lock().count
+    }
+
     /// How many places there are.
     pub fn limit(&self) -> usize {
         self.limit

@@ -7,15 +7,19 @@ use std::time::Duration;
 use log::info;
 
 use crate::config::{LinkId, LinkSettings};
-use crate::connection::ending::Totals;
 use crate::connection::outbox::Outbox;
-use crate::connection::read_loop::Received;
+use crate::connection::peer::Peer;
 use crate::dial::reconnecting::ReconnectingOutbox;
 use crate::format::Audience;
+use crate::histogram::Histogram;
 use crate::route::OutletId;
+use crate::shared::endpoint_counters::round_trips;
 use crate::shared::outlet::{Encoding, Outlet};
 use crate::shared::profile::Profile;
 use crate::shared::send_queue::Bounds;
+use crate::shared::traffic::{Successive, Traffic};
+use crate::shared::undelivered::Undelivered;
+use crate::sync::Mutex;
 
 /// What the remote is told when the gateway stops.
 const GOODBYE: &str = "Going away";
@@ -37,17 +41,15 @@ pub struct Link {
 }
 
 /// What a link has counted since the start.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct LinkCounters {
     connects: AtomicU64,
     /// Attempts to connect that failed.
     failures: AtomicU64,
-    /// Messages from the remote.
-    received: AtomicU64,
-    /// Messages that the kernel has taken.
-    sent: AtomicU64,
-    /// Messages from the remote that name no room of a destination.
-    unroutable: AtomicU64,
+    /// What its connections have sent and received.
+    traffic: Mutex<Successive>,
+    /// From a ping to its pong.
+    pub round_trips: Arc<Histogram>,
     /// Events of the link for which a destination had no room.
     pub events_dropped: AtomicU64,
 }
@@ -101,8 +103,9 @@ impl Link {
 
 impl LinkCounters {
     /// A connection has come about.
-    pub fn connected(&self) {
+    pub fn connected(&self, peer: &Arc<Peer>, undelivered: &Arc<Undelivered>) {
         self.connects.fetch_add(1, Ordering::Relaxed);
+        self.traffic.lock().begin(peer, undelivered);
     }
 
     /// An attempt to connect has failed.
@@ -110,27 +113,53 @@ impl LinkCounters {
         self.failures.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A connection has ended.
-    pub fn disconnected(&self, received: Received, sent: Totals, unroutable: u64) {
-        self.received.fetch_add(received.messages, Ordering::Relaxed);
-        self.sent.fetch_add(sent.messages, Ordering::Relaxed);
-        self.unroutable.fetch_add(unroutable, Ordering::Relaxed);
+    /// A connection has ended, and counts nothing any more. Returns what it has sent and received.
+    pub fn disconnected(&self) -> Traffic {
+        self.traffic.lock().end()
+    }
+
+    /// How many connections have come about.
+    pub fn connects(&self) -> u64 {
+        self.connects.load(Ordering::Relaxed)
+    }
+
+    /// How many attempts to connect have failed.
+    pub fn failures(&self) -> u64 {
+        self.failures.load(Ordering::Relaxed)
+    }
+
+    /// Whether it is connected, and what all its connections have sent and received until now.
+    pub fn traffic(&self) -> (bool, Traffic) {
+        let traffic = self.traffic.lock();
+        (traffic.is_up(), traffic.traffic())
     }
 
     /// Says what came together, when the gateway stops.
     pub fn log(&self, outlet: &Outlet) {
-        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let (_, Traffic { received, sent, undelivered }) = self.traffic();
         info!(
             "{outlet}: since the start {} connections, {} failed attempts; {} messages received ({} unroutable), {} sent, {} dropped; \
              {} events dropped",
-            load(&self.connects),
-            load(&self.failures),
-            load(&self.received),
-            load(&self.unroutable),
-            load(&self.sent),
+            self.connects(),
+            self.failures(),
+            received.messages,
+            undelivered.unroutable,
+            sent.messages,
             outlet.dropped(),
-            load(&self.events_dropped),
+            self.events_dropped.load(Ordering::Relaxed),
         );
+    }
+}
+
+impl Default for LinkCounters {
+    fn default() -> LinkCounters {
+        LinkCounters {
+            connects: AtomicU64::new(0),
+            failures: AtomicU64::new(0),
+            traffic: Mutex::default(),
+            round_trips: round_trips(),
+            events_dropped: AtomicU64::new(0),
+        }
     }
 }
 

@@ -3,12 +3,17 @@
 
 pub mod address_places;
 pub mod addresses;
+pub mod auth_failures;
+pub mod counters;
+pub mod counts;
 pub mod credit;
 pub mod endpoint;
+pub mod endpoint_counters;
 pub mod entrance;
 pub mod failures;
 pub mod fanout;
 pub mod generation;
+pub mod handshake_failures;
 pub mod handshakes;
 pub mod identities;
 pub mod link;
@@ -25,7 +30,9 @@ pub mod registry;
 pub mod rooms;
 pub mod send_queue;
 pub mod timers;
+pub mod traffic;
 pub mod turn;
+pub mod undelivered;
 
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -44,11 +51,13 @@ use crate::connection::poller::Poller;
 use crate::connection::socket::Socket;
 use crate::connection::tls::Session;
 use crate::dial::{CancelToken, Dialer};
+use crate::histogram::Histogram;
 use crate::id::{Id, Mark};
 use crate::log_kind::DISCONNECTS;
 use crate::permits::{Permit, Semaphore};
 use crate::route::OutletId;
 use crate::shared::address_places::AddressPlaces;
+use crate::shared::counters::Counters;
 use crate::shared::credit::Budget;
 use crate::shared::endpoint::Endpoint;
 use crate::shared::entrance::Withdrawn;
@@ -86,8 +95,10 @@ pub struct Shared {
     pub connections: Arc<Semaphore>,
     /// What each address has of them.
     pub address_places: Arc<AddressPlaces>,
-    /// How many were refused before they had a thread.
+    /// How many were refused because of a limit.
     pub refused: Refused,
+    /// What the gateway as a whole has counted.
+    pub counters: Counters,
     /// Which addresses have sent wrong credentials.
     pub failures: Failures,
     /// Whether the process has more memory than it may.
@@ -139,6 +150,7 @@ impl Shared {
             connections: Semaphore::new(settings.gateway.max_connections),
             address_places: AddressPlaces::new(settings.gateway.max_address_connections, settings.gateway.address_rate),
             refused: Refused::default(),
+            counters: Counters::new(),
             failures: Failures::new(settings.gateway.failed_credentials),
             is_short_of_memory: AtomicBool::new(false),
             handshakes: Handshakes::new(settings.gateway.max_handshakes),
@@ -227,7 +239,8 @@ impl Shared {
         CancelToken::default().until_readable(Arc::clone(&self.stop) as _)
     }
 
-    /// Makes a peer of a connection whose handshake is done. The heartbeat visits it from now on.
+    /// Makes a peer of a connection whose handshake is done. The heartbeat visits it from now on. Its `round_trips` are
+    /// counted there, if at all.
     pub fn add_peer(
         &self,
         name: Name,
@@ -235,6 +248,7 @@ impl Shared {
         socket: Socket,
         session: Option<Session>,
         profile: &Profile,
+        round_trips: Option<&Arc<Histogram>>,
     ) -> Arc<Peer> {
         if let Some(timeout) = profile.write_timeout {
             socket.set_user_timeout(timeout);
@@ -242,7 +256,7 @@ impl Shared {
         let (clock, poller) = (Arc::clone(&self.clock), Arc::clone(&self.poller));
         let outbox = Arc::new(Outbox::new(id, name.role(), socket, session, profile.limits, clock, poller));
         let now = self.clock.now();
-        let peer = Arc::new(Peer::new(name, outbox, profile.keepalive, now));
+        let peer = Arc::new(Peer::new(name, outbox, profile.keepalive, now).counting(round_trips));
         self.visits.add_at(now + 1, Arc::downgrade(&peer));
         peer
     }

@@ -125,6 +125,11 @@ impl Outlet {
         self.dropped.load(Ordering::Relaxed)
     }
 
+    /// How many messages and bytes wait for its thread.
+    pub fn depth(&self) -> (usize, usize) {
+        self.queue.depth()
+    }
+
     /// Says so when they are the first that are dropped for this reason.
     fn count_dropped(&self, messages: usize, why: &str) {
         self.dropped.fetch_add(messages as u64, Ordering::Relaxed);

@@ -1,7 +1,8 @@
 //! How many connections were refused because of a limit, by cause.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::shared::counts::Counts;
 
 /// Why a connection was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,19 +17,22 @@ pub enum Cause {
     AddressRate,
     /// Its address has sent more wrong credentials than `failed_credentials` allows.
     FailedCredentials,
+    /// Its handshake was not done when `max_handshakes` had to make room for a newer one.
+    Handshakes,
     /// Its identity has `max_identity_connections`, or they replace each other all the time.
     Identity,
     /// The system gave no thread, or no random number.
     System,
 }
 
-/// All of them, each with what the log calls it, in the order of their numbers.
-const ALL: [(Cause, &str); 7] = [
+/// All of them, each with what the log and the metrics call it, in the order of their numbers.
+const ALL: [(Cause, &str); 8] = [
     (Cause::Gateway, "max_connections"),
     (Cause::Memory, "memory"),
     (Cause::AddressConnections, "max_address_connections"),
     (Cause::AddressRate, "address_rate"),
     (Cause::FailedCredentials, "failed_credentials"),
+    (Cause::Handshakes, "max_handshakes"),
     (Cause::Identity, "max_identity_connections"),
     (Cause::System, "the system"),
 ];
@@ -38,7 +42,7 @@ pub const CAUSES: usize = ALL.len();
 
 /// How many were refused for each cause.
 #[derive(Debug, Default)]
-pub struct Refused([AtomicU64; CAUSES]);
+pub struct Refused(Counts<CAUSES>);
 
 impl Cause {
     /// Its place among all, from 0 on.
@@ -50,20 +54,24 @@ impl Cause {
 impl Refused {
     /// Counts one.
     pub fn count(&self, cause: Cause) {
-        self.0[cause.number()].fetch_add(1, Ordering::Relaxed);
+        self.0.count(cause.number());
     }
 
     /// Whether nobody was refused.
     pub fn is_none(&self) -> bool {
-        self.0.iter().all(|count| count.load(Ordering::Relaxed) == 0)
+        self.0.all().all(|count| count == 0)
+    }
+
+    /// How many were refused for each cause, with its name.
+    pub fn all(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        ALL.iter().map(|(_, name)| *name).zip(self.0.all())
     }
 }
 
 /// For the log: `3 by max_connections, 4 by address_rate`.
 impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let counts = ALL.iter().map(|(cause, name)| (self.0[cause.number()].load(Ordering::Relaxed), name));
-        let counts = counts.filter(|(count, _)| *count > 0).map(|(count, name)| format!("{count} by {name}"));
+        let counts = self.all().filter(|(_, count)| *count > 0).map(|(name, count)| format!("{count} by {name}"));
         f.write_str(&counts.collect::<Vec<_>>().join(", "))
     }
 }

@@ -6,16 +6,19 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use crate::auth::allow::Rights;
-use crate::connection::outbox::Outbox;
+use crate::connection::outbox::{Outbox, Status};
 use crate::connection::peer::Peer;
 use crate::id::Id;
 use crate::message::Origin;
 use crate::route::{Routes, Target};
 use crate::shared::address_places::Counted;
+use crate::shared::endpoint_counters::EndpointCounters;
 use crate::shared::entrance::Entrance;
 use crate::shared::places::Place;
 use crate::shared::publisher::Publisher;
 use crate::shared::rooms::LiveRoom;
+use crate::shared::traffic::Traffic;
+use crate::shared::undelivered::Undelivered;
 use crate::sync::{Mutex, MutexGuard, Signal};
 
 /// A client whose handshake is done.
@@ -35,6 +38,10 @@ pub struct Client {
     pub rights: Rights,
     /// Whether it is here, for those that come later, if its endpoint tells them.
     pub presence: Option<Arc<Presence>>,
+    /// Those of its endpoint.
+    pub counters: Arc<EndpointCounters>,
+    /// What of its messages has not gone where it was to go, because of what is in them.
+    pub undelivered: Undelivered,
 }
 
 /// Whether a client is here: it was told of as connected, and not yet as disconnected.
@@ -70,6 +77,13 @@ impl Client {
     /// Ends its connection: it has sent a message, and must not.
     pub fn close_for_sending(&self) {
         self.outbox().close(Some(1008), "Sending is not allowed");
+    }
+
+    /// What it has sent and received so far, and what waits for it.
+    pub fn traffic(&self) -> (Traffic, Status) {
+        let status = self.outbox().status();
+        let (received, undelivered) = (self.peer.received(), self.undelivered.counts());
+        (Traffic { received, sent: status.totals, undelivered }, status)
     }
 
     /// What it has yet to get.
@@ -110,6 +124,7 @@ impl Registry {
         if state.closed {
             return None;
         }
+        client.counters.count_connected();
         state.clients.insert(client.id(), Arc::clone(&client));
         Some(Registration { registry: Arc::clone(self), client, _connection: connection, place })
     }
@@ -151,7 +166,15 @@ impl Registry {
 
     /// Every client that is here now.
     pub fn all(&self) -> Vec<Arc<Client>> {
-        self.lock().clients.values().map(Arc::clone).collect()
+        self.all_and(|| ()).0
+    }
+
+    /// Every client that is here now, and what `also` says of the others at the same moment: it must not wait. A client
+    /// that leaves is either here or in the counters of its endpoint.
+    pub fn all_and<T>(&self, also: impl FnOnce() -> T) -> (Vec<Arc<Client>>, T) {
+        let state = self.lock();
+        let also = also();
+        (state.clients.values().map(Arc::clone).collect(), also)
     }
 
     fn lock(&self) -> MutexGuard<'_, Clients> {
@@ -173,7 +196,10 @@ impl Registration {
 
 impl Drop for Registration {
     fn drop(&mut self) {
+        // Its thread is this one, and its outbox is finished: it counts nothing any more.
+        let (traffic, _) = self.client.traffic();
         let mut state = self.registry.lock();
+        self.client.counters.add_left(traffic);
         state.clients.remove(&self.client.id());
         if state.clients.is_empty() {
             self.registry.emptied.notify_all();

@@ -8,6 +8,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError};
 
@@ -15,6 +16,7 @@ use crate::clock::Ticks;
 use crate::config::EndpointId;
 use crate::connection::frame::Frame;
 use crate::connection::outbox::Outbox;
+use crate::histogram::Histogram;
 use crate::id::Id;
 use crate::route::Room;
 use crate::shared::credit::Reservation;
@@ -28,11 +30,30 @@ const DIRECT: usize = 4;
 /// Things of one turn of the broadcaster: the more, the better they join; the fewer, the sooner the first is out.
 const TURN: usize = 256;
 
+/// The bounds for what a fan-out takes.
+const FANOUTS: [Duration; 14] = [
+    Duration::from_micros(100),
+    Duration::from_micros(250),
+    Duration::from_micros(500),
+    Duration::from_millis(1),
+    Duration::from_micros(2500),
+    Duration::from_millis(5),
+    Duration::from_millis(10),
+    Duration::from_millis(25),
+    Duration::from_millis(50),
+    Duration::from_millis(100),
+    Duration::from_millis(250),
+    Duration::from_millis(500),
+    Duration::from_secs(1),
+    Duration::from_millis(2500),
+];
+
 /// What the broadcaster takes.
 #[derive(Debug)]
 pub enum Ready {
-    /// Something waits in this room. It is sent once for each turn, so the channel never holds more than there are rooms.
-    Room(Arc<LiveRoom>),
+    /// Something waits in this room, since then. It is sent once for each turn, so the channel never holds more than there
+    /// are rooms.
+    Room(Arc<LiveRoom>, Instant),
     /// Nothing is delivered any more.
     End,
 }
@@ -42,6 +63,9 @@ pub enum Ready {
 pub struct Rooms {
     live: Mutex<HashMap<Room, Weak<LiveRoom>>>,
     ready: Sender<Ready>,
+    /// How long each turn of a room took, from the moment when it lined up for the broadcaster. What senders deliver
+    /// themselves, in rooms of a few clients, is not in it.
+    pub fanout: Histogram,
     /// Wakes the broadcaster.
     sleeper: Sleeper,
     /// Set once the gateway stops: when a client that joins now is cut.
@@ -54,7 +78,8 @@ impl Rooms {
     pub fn new() -> (Arc<Rooms>, Receiver<Ready>) {
         let (ready, receiver) = crossbeam_channel::unbounded();
         let (live, stopping, has_ended) = (Mutex::default(), OnceLock::new(), AtomicBool::new(false));
-        (Arc::new(Rooms { live, ready, sleeper: Sleeper::default(), stopping, has_ended }), receiver)
+        let (sleeper, fanout) = (Sleeper::default(), Histogram::new(&FANOUTS));
+        (Arc::new(Rooms { live, ready, fanout, sleeper, stopping, has_ended }), receiver)
     }
 
     /// The room, which stays as long as somebody has it.
@@ -113,7 +138,7 @@ impl Rooms {
 
     /// Has the broadcaster deliver what waits in this room.
     fn schedule(&self, room: &Arc<LiveRoom>) {
-        if self.ready.send(Ready::Room(Arc::clone(room))).is_err() {
+        if self.ready.send(Ready::Room(Arc::clone(room), Instant::now())).is_err() {
             room.abandon();
         }
         self.sleeper.wake();
@@ -173,6 +198,11 @@ impl LiveRoom {
     /// When a client that joins now is cut, if the gateway stops.
     pub fn stopping(&self) -> Option<Ticks> {
         self.rooms.stopping()
+    }
+
+    /// A turn is over that lined up at this moment.
+    pub fn count_turn(&self, since: Instant) {
+        self.rooms.fanout.observe(since.elapsed());
     }
 
     /// Has the broadcaster deliver what waits.

@@ -188,6 +188,11 @@ impl SendQueue {
         lost
     }
 
+    /// How many messages and bytes wait.
+    pub fn depth(&self) -> (usize, usize) {
+        self.lock().queue.depth()
+    }
+
     /// Whether nothing waits any more.
     pub fn has_caught_up(&self) -> bool {
         self.lock().queue.is_empty()

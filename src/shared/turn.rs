@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Instant;
 
 use crate::config::EndpointId;
 use crate::connection::frame::CorkLimits;
@@ -21,6 +22,8 @@ const SLICE_BYTES: usize = 1 << 20;
 #[derive(Debug)]
 pub struct Turn {
     room: Arc<LiveRoom>,
+    /// When the room lined up for it.
+    since: Instant,
     members: Members,
     items: VecDeque<Item>,
     /// What is being delivered, and the place of the next client that gets it.
@@ -31,10 +34,10 @@ pub struct Turn {
 pub type Places = Range<usize>;
 
 impl Turn {
-    /// The turn of a room in which something waits.
-    pub fn begin(room: Arc<LiveRoom>) -> Option<Turn> {
+    /// The turn of a room in which something waits, since then.
+    pub fn begin(room: Arc<LiveRoom>, since: Instant) -> Option<Turn> {
         let (members, items) = room.begin_turn()?;
-        Some(Turn { room, members, items, current: None })
+        Some(Turn { room, since, members, items, current: None })
     }
 
     /// Does the steps that come next, and says to whom the messages behind them go. `None` when the turn is over.
@@ -85,7 +88,8 @@ impl Turn {
 
     /// Gives the clients back to the room, and what is not delivered yet. The room itself if it needs another turn.
     pub fn end(self) -> Option<Arc<LiveRoom>> {
-        let Turn { room, members, items, .. } = self;
+        let Turn { room, since, members, items, .. } = self;
+        room.count_turn(since);
         room.end_turn(members, items).then_some(room)
     }
 }

@@ -6,5 +6,6 @@ pub mod limits;
 pub mod machine;
 pub mod malloc;
 pub mod memory;
+pub mod process;
 pub mod thread;
 pub mod watchdog;

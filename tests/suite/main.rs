@@ -7,6 +7,7 @@ mod harness;
 
 mod addresses;
 mod admin;
+mod alerts;
 mod auth;
 mod auth_basic;
 mod auth_certificate;
@@ -44,6 +45,7 @@ mod links_stop;
 mod listeners;
 mod log_lines;
 mod memory;
+mod metrics;
 mod names;
 mod node_red;
 mod ocpp;

@@ -25,7 +25,7 @@ use crate::clock::{Clock, Ticks};
 use crate::config::QueueSettings;
 use crate::id::Id;
 use crate::sync::{Arc, Mutex, MutexGuard, Signal};
-pub use state::Delivery;
+pub use state::{Delivery, Status};
 use state::{End, Last, Stage, State};
 
 /// The bounds and deadlines of an outbox.
@@ -238,6 +238,11 @@ impl Outbox {
         if state.stage == Stage::Closing {
             state.hurry();
         }
+    }
+
+    /// What it has done so far, and how much is queued.
+    pub fn status(&self) -> Status {
+        self.lock().status()
     }
 
     /// How many bytes are queued that no other outbox has, and how many in all.

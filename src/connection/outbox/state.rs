@@ -31,6 +31,17 @@ pub enum Delivery {
     Closed,
 }
 
+/// An outbox at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Status {
+    /// What it has done since the connection came about.
+    pub totals: Totals,
+    /// Messages that the kernel does not have yet.
+    pub messages: usize,
+    /// Bytes that the kernel does not have yet.
+    pub bytes: usize,
+}
+
 #[derive(Debug)]
 pub(super) struct State {
     pub(super) queue: Queue,
@@ -131,6 +142,12 @@ impl State {
             tls: session.map(|session| Box::new(RecordWriter::new(session))),
             end: None,
         }
+    }
+
+    /// What was done so far, and how much is queued.
+    pub(super) fn status(&self) -> Status {
+        let (messages, bytes) = self.queue.depth();
+        Status { totals: self.totals, messages, bytes }
     }
 
     /// Whether a frame can be written without touching the queue.

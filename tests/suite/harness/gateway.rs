@@ -35,6 +35,15 @@ struct LogState {
     ended: bool,
 }
 
+/// What the log says of the admin listener, ahead of its address.
+pub(crate) const ADMIN_LINE: &str = "admin: answering on ";
+
+/// The port of the address behind this text in a line of the log.
+pub(crate) fn port_in(line: &str, text: &str) -> Option<u16> {
+    let (_, behind) = line.split_once(text)?;
+    behind.split([' ', ',']).next()?.rsplit(':').next()?.parse().ok()
+}
+
 impl Gateway {
     /// Starts a gateway on this configuration and waits until each of its listeners accepts.
     ///
@@ -120,14 +129,12 @@ impl Gateway {
 
     /// The TCP port of its admin listener.
     pub(crate) fn admin_port(&self) -> u16 {
-        self.port_behind("admin: answering on ")
+        self.port_behind(ADMIN_LINE)
     }
 
     fn port_behind(&self, words: &str) -> u16 {
         let line = self.wait_for_log(words);
-        let address = line.split(words).nth(1).and_then(|rest| rest.split([' ', ',']).next());
-        let port = address.and_then(|address| address.rsplit(':').next()).and_then(|port| port.parse().ok());
-        port.unwrap_or_else(|| panic!("no port in the log line {line:?}"))
+        port_in(&line, words).unwrap_or_else(|| panic!("no port in the log line {line:?}"))
     }
 
     /// A client of the listener of this name; "tls" is the one with TLS.
