@@ -1,8 +1,8 @@
 #!/bin/bash
-# Installs the client software that tests/suite/real_clients.rs, node_red.rs and ocpp.rs run
+# Installs the client software that tests/suite/real_clients.rs, node_red.rs, ocpp.rs and admin_document.rs run
 # against wsgate: Chromium, Node and Python from Debian packages (scripts/install-packages), the npm
-# packages `ws` and `node-red` and the PyPI packages `websockets`, `websocket-client`, `aiohttp`, `ocpp` and `pyjwt` under
-# target/clients. Re-runnable; does nothing when all is there.
+# packages `ws` and `node-red` and the PyPI packages `websockets`, `websocket-client`, `aiohttp`, `ocpp`, `pyjwt` and `schemathesis`
+# under target/clients. Re-runnable; does nothing when all is there.
 set -euo pipefail
 
 ws=8.23.0
@@ -13,6 +13,7 @@ websocket_client=1.9.2
 aiohttp=3.14.5
 ocpp=2.1.0
 pyjwt=2.15.1
+schemathesis=4.32.5
 
 root=$(cd "$(dirname "$0")/.." && pwd)
 clients=$root/target/clients
@@ -40,7 +41,7 @@ if [ "$(cat "$red/version" 2> /dev/null)" != "$node_red" ]; then
   echo "$node_red" > "$red/version"
 fi
 
-packages="websockets==$websockets websocket-client==$websocket_client aiohttp==$aiohttp ocpp==$ocpp pyjwt[crypto]==$pyjwt"
+packages="websockets==$websockets websocket-client==$websocket_client aiohttp==$aiohttp ocpp==$ocpp pyjwt[crypto]==$pyjwt schemathesis==$schemathesis"
 if [ "$(cat "$python/version" 2> /dev/null)" != "$packages" ]; then
   echo "installing the PyPI packages $packages"
   rm -rf "$python"

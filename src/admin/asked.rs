@@ -1,10 +1,12 @@
 //! A request to a route, once it may be answered.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use crate::admin::state::Admin;
 use crate::http::answer::Answer;
 use crate::path::percent_decoded;
+use crate::shared::registry::Client;
 
 /// See the module's documentation.
 #[derive(Debug)]
@@ -14,12 +16,24 @@ pub struct Asked<'a> {
     pub parameters: Vec<&'a str>,
     /// Those of the query; the route knows them all.
     pub query: Vec<(String, String)>,
+    pub content_type: Option<&'a str>,
+    pub body: &'a [u8],
 }
 
 impl Asked<'_> {
     /// A parameter of the query.
     pub fn query(&self, name: &str) -> Option<&str> {
         self.query.iter().find(|(own, _)| own == name).map(|(_, value)| value.as_str())
+    }
+
+    /// The client whose id is the parameter of the path.
+    ///
+    /// # Errors
+    /// 404.
+    pub fn client(&self) -> Result<Arc<Client>, Answer> {
+        let id = self.parameter(0)?;
+        let found = id.parse().ok().and_then(|id| self.admin.shared.registry.find(id));
+        found.filter(|client| client.has_begun()).ok_or_else(|| Answer::error(404, "notFound", "no client has this id"))
     }
 
     /// A parameter of the path, decoded.

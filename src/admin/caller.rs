@@ -190,7 +190,8 @@ impl Caller {
                 .with_field("Retry-After", "1")
                 .into());
         };
-        Ok((route.run)(&Asked { admin, parameters, query }).unwrap_or_else(|error| error))
+        let (content_type, body) = (call.content_type, &input[..call.body_len]);
+        Ok((route.run)(&Asked { admin, parameters, query, content_type, body }).unwrap_or_else(|error| error))
     }
 
     fn identify(&self, admin: &Admin, call: &Call<'_>, head: &[u8], deadline: Instant) -> Result<Who, Unheard> {

@@ -6,15 +6,24 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use crate::admin::asked::Asked;
+use crate::admin::messages;
 use crate::format::iso_8601;
 use crate::http::answer::Answer;
 use crate::id::Id;
 use crate::shared::Shared;
+use crate::shared::members::Step;
+use crate::shared::publisher::Publisher;
 use crate::shared::registry::Client;
 
 /// Clients on a page that asks for no other number, and the most that a page can have.
 const PAGE: usize = 100;
 const PAGE_MAX: usize = 1000;
+
+/// The longest reason that a Close frame has room for, in bytes (RFC 6455 section 5.5).
+const REASON_MAX: usize = 123;
+
+/// The parameters of a close.
+pub const CLOSE: &[&str] = &["code", "reason"];
 
 /// The parameters of the list.
 pub const QUERY: &[&str] = &["endpoint", "path", "identity", "address", "limit", "after"];
@@ -72,7 +81,8 @@ pub fn list(asked: &Asked<'_>) -> Result<Answer, Answer> {
     let limit = limit.ok_or_else(|| wrong(&format!("'limit' is no number from 1 to {PAGE_MAX}")))?;
     let after = asked.query("after").map(str::parse::<Id>).transpose();
     let after = after.map_err(|()| wrong("'after' is no 'next' of an earlier page"))?;
-    let is_wanted = |client: &Arc<Client>| after.is_none_or(|after| client.id() > after) && filter.fits(shared, client);
+    let is_behind = |client: &Client| after.is_none_or(|after| client.id() > after);
+    let is_wanted = |client: &Arc<Client>| client.has_begun() && is_behind(client) && filter.fits(shared, client);
     let mut clients: Vec<_> = shared.registry.all().into_iter().filter(is_wanted).collect();
     clients.sort_unstable_by_key(|client| client.id());
     let next = (clients.len() > limit).then(|| clients[limit - 1].id().to_string());
@@ -83,14 +93,23 @@ pub fn list(asked: &Asked<'_>) -> Result<Answer, Answer> {
 
 /// `GET /api/v1/clients/{id}`.
 pub fn show(asked: &Asked<'_>) -> Result<Answer, Answer> {
-    Ok(Answer::json(&describe(&asked.admin.shared, &*find(asked)?)))
+    Ok(Answer::json(&describe(&asked.admin.shared, &*asked.client()?)))
 }
 
-/// The client whose id is in the path.
-fn find(asked: &Asked<'_>) -> Result<Arc<Client>, Answer> {
-    let id = asked.parameter(0)?;
-    let found = id.parse().ok().and_then(|id| asked.admin.shared.registry.find(id));
-    found.ok_or_else(|| Answer::error(404, "notFound", "no client has this id"))
+/// `DELETE /api/v1/clients/{id}`: the client is closed, behind what was published for its room.
+pub fn close(asked: &Asked<'_>) -> Result<Answer, Answer> {
+    let client = asked.client()?;
+    let wrong = |message: &str| Answer::error(400, "badRequest", message);
+    let code = asked.query("code").map_or(Ok(1008), str::parse).ok();
+    let code = code.filter(|code| matches!(code, 1000 | 1001 | 1008 | 1011..=1013 | 3000..=4999));
+    let code = code.ok_or_else(|| wrong("'code' is none of 1000, 1001, 1008, 1011 to 1013 and 3000 to 4999"))?;
+    let reason = asked.query("reason").unwrap_or("Closed by the operator");
+    if reason.len() > REASON_MAX {
+        return Err(wrong(&format!("'reason' is longer than {REASON_MAX} bytes")));
+    }
+    let publisher = Publisher::of_sender(&asked.admin.shared.budget);
+    messages::step(asked, &publisher, &client.room, Step::Close(Arc::clone(client.outbox()), code, reason.into()))?;
+    Ok(Answer::nothing())
 }
 
 impl Filter<'_> {

@@ -2,7 +2,7 @@
 //! that answers.
 
 use crate::admin::asked::Asked;
-use crate::admin::{clients, health, info, metrics};
+use crate::admin::{clients, document, health, info, messages, metrics};
 use crate::auth::admin::Right;
 use crate::http::answer::Answer;
 
@@ -24,6 +24,10 @@ const fn get(path: &'static str, right: Option<Right>, run: fn(&Asked<'_>) -> Re
     Route { method: "GET", path, right, query: &[], run }
 }
 
+const fn act(method: &'static str, path: &'static str, run: fn(&Asked<'_>) -> Result<Answer, Answer>) -> Route {
+    Route { method, path, right: Some(Right::Act), query: &[], run }
+}
+
 /// All of them.
 pub static ROUTES: &[Route] = &[
     get("/healthz", None, health::alive),
@@ -32,6 +36,10 @@ pub static ROUTES: &[Route] = &[
     get("/api/v1/info", Some(Right::Read), info::info),
     Route { query: clients::QUERY, ..get("/api/v1/clients", Some(Right::Read), clients::list) },
     get("/api/v1/clients/{id}", Some(Right::Read), clients::show),
+    Route { query: clients::CLOSE, ..act("DELETE", "/api/v1/clients/{id}", clients::close) },
+    act("POST", "/api/v1/clients/{id}/send", messages::send),
+    act("POST", "/api/v1/publish/{path}", messages::publish),
+    get("/api/v1/openapi.json", Some(Right::Read), document::document),
 ];
 
 /// What a method and a path lead to.

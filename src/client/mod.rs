@@ -235,8 +235,8 @@ mod tests {
         let publisher = Publisher::of_sender(&shared.budget);
         let entrance = Entrance::new(Arc::clone(&shared.generation().doors[0]), None, None);
         let counters = Arc::clone(&endpoint(shared).counters);
-        let (rights, presence, undelivered) = (Rights::ALL, None, Undelivered::default());
-        let client = Client { room, publisher, peer, origin, entrance, rights, presence, counters, undelivered };
+        let (rights, presence, undelivered, begun) = (Rights::ALL, None, Undelivered::default(), true.into());
+        let client = Client { room, publisher, peer, origin, entrance, rights, presence, counters, undelivered, begun };
         let client = Arc::new(client);
         shared.step(&client.peer, &client.publisher, &client.room, Step::Join(Arc::clone(client.outbox())));
         (client, theirs)

@@ -4,6 +4,7 @@
 use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant, SystemTime};
 
 use log::{debug, info};
@@ -390,8 +391,8 @@ fn enter(shared: &Arc<Shared>, incoming: Incoming, granted: Granted<'_>, behind:
         Origin { session: id, client_ip: address, user_agent, subprotocol, connected_at, identity, description };
     let presence = endpoint.settings.events.contains(&EventKind::Present).then(Arc::default);
     let (room, publisher) = (shared.rooms.open(&admission.room), Publisher::of_sender(&shared.budget));
-    let undelivered = Undelivered::default();
-    let client = Client { room, publisher, peer, origin, entrance, rights, presence, counters, undelivered };
+    let (undelivered, begun) = (Undelivered::default(), AtomicBool::new(false));
+    let client = Client { room, publisher, peer, origin, entrance, rights, presence, counters, undelivered, begun };
     let client = Arc::new(client);
     let Some(registration) = shared.registry.register(Arc::clone(&client), connection, place) else {
         let refusal = stopping();
@@ -416,6 +417,8 @@ fn enter(shared: &Arc<Shared>, incoming: Incoming, granted: Granted<'_>, behind:
     if rights.receive {
         shared.step(&client.peer, &client.publisher, &client.room, Step::Join(Arc::clone(client.outbox())));
     }
+    // Whoever sends it something now would write the 101 too, which is right from here on.
+    client.set_begun();
     let present = present_for(shared, &client);
     client.outbox().flush();
     registration.place().open(client.outbox());

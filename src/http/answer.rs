@@ -55,6 +55,11 @@ impl Answer {
         Answer { status, ..Answer::json(&json!({ "error": { "code": code, "message": message } })) }
     }
 
+    /// The same with another status.
+    pub fn with_status(self, status: u16) -> Answer {
+        Answer { status, ..self }
+    }
+
     /// The same with another header field.
     pub fn with_field(mut self, name: &'static str, value: impl Into<String>) -> Answer {
         self.fields.push((name, value.into()));

@@ -25,6 +25,8 @@ pub struct Call<'a> {
     pub origin: Option<&'a str>,
     /// The Sec-Fetch-Site header, which browsers send to addresses of this machine and over TLS.
     pub fetch_site: Option<&'a str>,
+    /// The Content-Type header.
+    pub content_type: Option<&'a str>,
     /// The bytes of its body, at most [`BODY_MAX`].
     pub body_len: usize,
     /// Whether it waits for 100 before it sends its body (RFC 9110 section 10.1.1).
@@ -80,6 +82,7 @@ pub fn parse(head: &[u8]) -> Result<Call<'_>, Refusal> {
         host: authority.or(host),
         origin: fields.once("Origin")?,
         fetch_site: fields.once("Sec-Fetch-Site")?,
+        content_type: fields.once("Content-Type")?,
         body_len: body_len(&fields, method)?,
         expects_continue,
         keeps_alive: is_1_1 && !fields.has_token("Connection", "close"),
@@ -153,10 +156,10 @@ mod tests {
     #[test]
     fn a_request_is_understood() {
         let head = "POST /api/v1/publish/a%20b?x=1+2&y&%7A=%C3%BC HTTP/1.1\r\nHost: h:1\r\nOrigin: http://h:1\r\n\
-                    Content-Length: 5\r\nSec-Fetch-Site: none\r\nExpect: 100-continue\r\n\r\n";
+                    Content-Length: 5\r\nContent-Type: text/plain\r\nSec-Fetch-Site: none\r\nExpect: 100-continue\r\n\r\n";
         let call = parse(head.as_bytes()).unwrap();
         assert_eq!((call.method, call.path, call.host), ("POST", "/api/v1/publish/a%20b", Some("h:1")));
-        assert_eq!((call.body_len, call.origin), (5, Some("http://h:1")));
+        assert_eq!((call.body_len, call.content_type, call.origin), (5, Some("text/plain"), Some("http://h:1")));
         assert!(call.expects_continue && call.keeps_alive && call.fetch_site == Some("none"));
         let parameters = call.parameters().unwrap();
         let parameters: Vec<_> = parameters.iter().map(|(name, value)| (&**name, &**value)).collect();

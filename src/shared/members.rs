@@ -21,6 +21,8 @@ pub enum Step {
     Leave(Id),
     /// Messages for one client.
     To(Arc<Outbox>, Frame),
+    /// One client is closed with this code, from 1000 to 4999, and this reason of at most 123 bytes.
+    Close(Arc<Outbox>, u16, Box<str>),
     /// The gateway stops: every client is closed with 1001.
     Stop {
         /// When those are cut who have not closed by then.
@@ -33,7 +35,7 @@ impl Step {
     pub fn len(&self) -> usize {
         match self {
             Step::To(_, frame) => frame.len(),
-            Step::Join(_) | Step::Leave(_) | Step::Stop { .. } => 0,
+            Step::Join(_) | Step::Leave(_) | Step::Close(..) | Step::Stop { .. } => 0,
         }
     }
 }
@@ -70,6 +72,7 @@ impl Members {
             }
             Step::Leave(id) => self.remove(id),
             Step::To(outbox, frame) => deliver_to(&outbox, &[frame]),
+            Step::Close(outbox, code, reason) => outbox.close(Some(code), &reason),
             Step::Stop { deadline } => self.outboxes.iter().for_each(|outbox| close_for_stop(outbox, deadline)),
         }
     }

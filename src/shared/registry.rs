@@ -42,6 +42,8 @@ pub struct Client {
     pub counters: Arc<EndpointCounters>,
     /// What of its messages has not gone where it was to go, because of what is in them.
     pub undelivered: Undelivered,
+    /// Its 101 is ahead of whatever it is sent from now on, and its place in the room is fixed.
+    pub begun: AtomicBool,
 }
 
 /// Whether a client is here: it was told of as connected, and not yet as disconnected.
@@ -64,6 +66,16 @@ impl Client {
     /// Its id, which is its session too.
     pub fn id(&self) -> Id {
         self.peer.id()
+    }
+
+    /// It has begun: what is sent to it comes behind its 101.
+    pub fn set_begun(&self) {
+        self.begun.store(true, Ordering::Release);
+    }
+
+    /// Whether it has begun; before that nobody but its own thread may send it anything.
+    pub fn has_begun(&self) -> bool {
+        self.begun.load(Ordering::Acquire)
     }
 
     /// Where its messages go.

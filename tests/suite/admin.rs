@@ -269,3 +269,48 @@ fn s2_a_credential_is_asked_for_and_each_right_by_itself() {
     let refused = Caller::of(&gateway).get("/api/v1/info");
     assert_eq!(refused.header("WWW-Authenticate"), Some("Bearer realm=\"wsgate\""));
 }
+
+#[test]
+fn the_default_address_that_is_taken_is_a_warning_and_a_written_one_an_error() {
+    // Taken by this test, or by whatever else runs here.
+    let _taken = std::net::TcpListener::bind("127.0.0.1:8081");
+    // The harness writes no table where the text has one.
+    let gateway = Gateway::start(&format!("# no [admin]\n{CONFIG}{LISTENERS}"));
+    let line = gateway.wait_for_log("wsgate runs without its admin listener");
+    assert!(line.contains("WARN") && line.contains("failed to bind '127.0.0.1:8081'"), "{line}");
+    Canary::check_new_client(&gateway);
+    let mut refused = Gateway::launch(&format!("{CONFIG}{LISTENERS}[admin]\n"), |_| {});
+    assert_eq!(refused.wait().code(), Some(69));
+    assert!(refused.whole_log().iter().any(|line| line.contains("failed to bind '127.0.0.1:8081'")));
+}
+
+#[test]
+fn it_answers_over_a_unix_socket_and_over_tls() {
+    let gateway = Gateway::start(&format!("{CONFIG}{LISTENERS}[admin]\naddress = \"unix:admin.sock\"\n"));
+    gateway.wait_for_log("admin: answering on unix:");
+    let mut caller = Caller::over(Raw::unix(&gateway.file("admin.sock")));
+    caller.send(b"GET /api/v1/info HTTP/1.1\r\nHost: any.example\r\n\r\n");
+    assert_eq!(caller.answer("GET").json()["endpoints"][0]["path"], "/canary");
+
+    let tls = "tls = { certificate = \"cert.pem\", private_key = \"key.pem\" }\n";
+    let gateway = start(tls);
+    let mut caller = Caller::over(Raw::tls(gateway.admin_port(), &gateway.file("ca.pem")));
+    for _ in 0..3 {
+        assert_eq!(caller.get("/api/v1/info").json()["endpoints"][0]["path"], "/canary");
+    }
+    // An answer of many records, over one connection.
+    let document = caller.get("/api/v1/openapi.json");
+    assert!(document.body.len() > 20_000 && document.json()["openapi"] == "3.1.0");
+}
+
+#[test]
+fn certificates_that_are_required_let_in_and_no_others() {
+    let tls = "tls = { certificate = \"cert.pem\", private_key = \"key.pem\", client_ca = \"ca.pem\" }\n";
+    let gateway = start(tls);
+    let mut stranger = Raw::tls(gateway.admin_port(), &gateway.file("ca.pem"));
+    assert!(
+        stranger.try_send(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").is_err()
+            || stranger.is_gone_within(DEADLINE)
+    );
+    gateway.wait_for_log("TLS handshake failed");
+}

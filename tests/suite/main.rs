@@ -7,6 +7,8 @@ mod harness;
 
 mod addresses;
 mod admin;
+mod admin_acts;
+mod admin_document;
 mod alerts;
 mod auth;
 mod auth_basic;
