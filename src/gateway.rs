@@ -25,10 +25,9 @@ use crate::heartbeat;
 use crate::jwks;
 use crate::link;
 use crate::listener::{ListenError, Listener};
-use crate::reload::Reloads;
+use crate::reload::{ReloadRequest, Reloaded, Reloads};
 use crate::shared::Shared;
 use crate::shared::generation::Generation;
-use crate::shared::listening::Bound;
 use crate::shared::rooms::{Ready, Rooms};
 use crate::system::limits;
 use crate::system::thread::spawn_vital;
@@ -129,10 +128,7 @@ impl Gateway {
         let auths = gateway.shared.generation().auths.reloadable().collect::<Vec<_>>();
         auths.into_iter().for_each(|auth| gateway.reloads.add(auth));
         match gateway.start_threads(ready, links, listeners, admin, watchdog) {
-            Ok(()) => {
-                gateway.shared.set_started();
-                Ok(gateway)
-            }
+            Ok(()) => Ok(gateway),
             Err(error) => {
                 gateway.stop();
                 Err(error)
@@ -192,6 +188,7 @@ impl Gateway {
         for listener in listeners {
             self.start_listener(listener, watchdog).map_err(system("start an accept loop"))?;
         }
+        self.shared.set_started();
         Ok(())
     }
 
@@ -250,8 +247,7 @@ impl Gateway {
         let (name, secured) = (&listener.settings.name, if listener.tls.is_some() { " (TLS)" } else { "" });
         let both = if listener.settings.address.is_dual_stack() { " (IPv4 and IPv6)" } else { "" };
         info!("listener \"{name}\": accepting on {bound}{both}{secured}");
-        let is_tls = listener.tls.is_some();
-        self.shared.listening.begin(Bound { name: name.clone(), address: bound.clone(), is_tls });
+        self.shared.listening.begin(&listener);
         warn_if_open(&self.shared.generation(), &listener.settings, &bound);
         if let Some(tls) = &listener.tls {
             self.reloads.add(Arc::clone(tls) as _);
@@ -262,7 +258,7 @@ impl Gateway {
     }
 
     fn start_admin(&mut self, listener: Listener) -> io::Result<()> {
-        let admin = AdminThread::start(&self.shared, listener)?;
+        let admin = AdminThread::start(&self.shared, listener, self.reloads.asking())?;
         admin.listener().tls.iter().for_each(|tls| self.reloads.add(Arc::clone(tls) as _));
         self.admin = Some(admin);
         Ok(())
@@ -270,7 +266,7 @@ impl Gateway {
 
     /// Reads the files that the settings name again, all or none, and logs in one line what came of it. The settings
     /// themselves stay as they are.
-    pub fn reload(&self) {
+    pub fn reload(&self) -> Reloaded {
         let read = self.reloads.run();
         self.shared.counters.reloads.count(read.is_ok());
         let withdrawn = match &read {
@@ -280,11 +276,17 @@ impl Gateway {
         if withdrawn > 0 {
             info!("reload: closing {} whose access was withdrawn", count(withdrawn, "client"));
         }
-        match read {
+        match &read {
             Ok(read) if read.is_empty() => info!("reload: there is no file to read again; {RESTART}"),
             Ok(read) => info!("reload: read again {}; {RESTART}", read.join("; ")),
             Err(wrong) => error!("reload: failed, and nothing has changed: {}", wrong.join("; ")),
         }
+        read
+    }
+
+    /// The reloads that are asked for over the admin listener; each is to be done and answered.
+    pub fn asked_reloads(&self) -> &Receiver<ReloadRequest> {
+        self.reloads.asked()
     }
 
     /// Stops in the reverse order: no new clients, close the old with 1001 behind what is queued for

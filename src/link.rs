@@ -23,6 +23,7 @@ use crate::id::Id;
 use crate::message::{Kind, Message, Origin};
 use crate::route::Place;
 use crate::shared::Shared;
+use crate::shared::link::LastFailure;
 use crate::shared::publisher::Publisher;
 use crate::shared::send_queue::Next;
 use crate::shared::traffic::Traffic;
@@ -70,10 +71,12 @@ fn dial_and_read(shared: &Arc<Shared>, id: LinkId, dialer: &Dialer) {
         if backoff.attempts.is_some_and(|most| failures >= most) {
             let attempts = count(failures, "attempt");
             error!("{outlet}: {}; given up after {attempts}, as `attempts` says", failure.why);
+            link.failed(failure.kept(true));
             return failure.tell(shared, id, failures, None);
         }
         let wait = random_wait(backoff.first, backoff.most, failures.saturating_sub(1));
         warn!("{outlet}: {}; dialling again in {}", failure.why, Seconds(wait));
+        link.failed(failure.kept(false));
         failure.tell(shared, id, failures, Some(wait));
         if cancel.sleep(wait) == WaitEnd::Cancelled {
             return;
@@ -93,6 +96,11 @@ struct LinkFailure {
 }
 
 impl LinkFailure {
+    /// As the link keeps it, for whoever looks.
+    fn kept(&self, is_given_up: bool) -> LastFailure {
+        LastFailure { why: self.why.clone(), at: SystemTime::now(), is_given_up }
+    }
+
     fn tell(&self, shared: &Shared, id: LinkId, failures: u32, retry_in: Option<Duration>) {
         if !self.is_error {
             return;

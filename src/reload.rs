@@ -9,6 +9,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Arc;
 
+use crossbeam_channel::{Receiver, Sender};
 use rustix::fs::OFlags;
 
 /// The longest file that is read, in bytes.
@@ -39,15 +40,33 @@ impl fmt::Debug for Fresh {
 }
 
 /// Everything that is read again together.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Reloads {
     all: Vec<Arc<dyn Reloadable>>,
+    /// One can wait while another one is done; whoever asks for a third is told so.
+    asked: (Sender<ReloadRequest>, Receiver<ReloadRequest>),
+}
+
+impl Default for Reloads {
+    fn default() -> Reloads {
+        Reloads { all: Vec::new(), asked: crossbeam_channel::bounded(1) }
+    }
 }
 
 impl Reloads {
     /// Adds one more.
     pub fn add(&mut self, reloadable: Arc<dyn Reloadable>) {
         self.all.push(reloadable);
+    }
+
+    /// Where others ask for a reload.
+    pub fn asking(&self) -> Sender<ReloadRequest> {
+        self.asked.0.clone()
+    }
+
+    /// The reloads that others ask for; each is to be done and answered.
+    pub fn asked(&self) -> &Receiver<ReloadRequest> {
+        &self.asked.1
     }
 
     /// Reads everything again and puts all of it in force; returns what it was.
@@ -70,6 +89,28 @@ impl Reloads {
             one.what
         };
         Ok(fresh.into_iter().map(apply).collect())
+    }
+}
+
+/// What came of a reload: what is in force now, or everything that is wrong, and nothing has changed.
+pub type Reloaded = Result<Vec<String>, Vec<String>>;
+
+/// A reload that somebody waits for.
+#[derive(Debug)]
+pub struct ReloadRequest {
+    answer: Sender<Reloaded>,
+}
+
+impl ReloadRequest {
+    /// A request, and where its answer comes; without one if the gateway ends before.
+    pub fn new() -> (ReloadRequest, Receiver<Reloaded>) {
+        let (answer, answered) = crossbeam_channel::bounded(1);
+        (ReloadRequest { answer }, answered)
+    }
+
+    /// Tells whoever waits for it, if that one still does.
+    pub fn answer(self, reloaded: Reloaded) {
+        let _ = self.answer.send(reloaded);
     }
 }
 

@@ -11,8 +11,10 @@ mod document;
 mod guard;
 mod health;
 mod info;
+mod links;
 mod messages;
 mod metrics;
+mod reload;
 mod routes;
 mod state;
 
@@ -20,6 +22,7 @@ use std::io;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
+use crossbeam_channel::Sender;
 use log::{info, warn};
 
 use crate::accept::{Refusals, Trouble, is_exhaustion};
@@ -27,6 +30,7 @@ use crate::admin::caller::Caller;
 use crate::admin::state::{Admin, WAITING_MAX};
 use crate::config::Settings;
 use crate::listener::{ListenError, Listener};
+use crate::reload::ReloadRequest;
 use crate::shared::Shared;
 use crate::system::thread::{spawn_client, spawn_vital};
 
@@ -58,13 +62,13 @@ pub fn bind(settings: &Settings) -> Result<Option<Listener>, ListenError> {
 }
 
 impl AdminThread {
-    /// Answers from now on.
+    /// Answers from now on. Reloads are asked for by `reloads`.
     ///
     /// # Errors
     /// The system has no thread for it.
-    pub fn start(shared: &Arc<Shared>, listener: Listener) -> io::Result<AdminThread> {
+    pub fn start(shared: &Arc<Shared>, listener: Listener, reloads: Sender<ReloadRequest>) -> io::Result<AdminThread> {
         let (bound, listener) = (listener.bound_address(), Arc::new(listener));
-        let admin = Admin::new(Arc::clone(shared));
+        let admin = Admin::new(Arc::clone(shared), reloads);
         let (of_thread, accepting) = (Arc::clone(&admin), Arc::clone(&listener));
         let thread = spawn_vital(&format!("admin {bound}"), move || run(&of_thread, &accepting))?;
         let secured = if listener.tls.is_some() { " (TLS)" } else { "" };

@@ -2,7 +2,7 @@
 //! that answers.
 
 use crate::admin::asked::Asked;
-use crate::admin::{clients, document, health, info, messages, metrics};
+use crate::admin::{clients, document, health, info, links, messages, metrics, reload};
 use crate::auth::admin::Right;
 use crate::http::answer::Answer;
 
@@ -39,6 +39,9 @@ pub static ROUTES: &[Route] = &[
     Route { query: clients::CLOSE, ..act("DELETE", "/api/v1/clients/{id}", clients::close) },
     act("POST", "/api/v1/clients/{id}/send", messages::send),
     act("POST", "/api/v1/publish/{path}", messages::publish),
+    get("/api/v1/links", Some(Right::Read), links::list),
+    get("/api/v1/links/{name}", Some(Right::Read), links::show),
+    act("POST", "/api/v1/reload", reload::reload),
     get("/api/v1/openapi.json", Some(Right::Read), document::document),
 ];
 

@@ -4,7 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
+use crossbeam_channel::Sender;
+
 use crate::permits::{Permit, Semaphore};
+use crate::reload::ReloadRequest;
 use crate::shared::Shared;
 use crate::shared::handshakes::Handshakes;
 
@@ -33,6 +36,8 @@ pub struct Admin {
     /// The threads of callers.
     callers: Arc<Semaphore>,
     ended: AtomicBool,
+    /// Where reloads are asked for: one can wait while another one is done.
+    pub reloads: Sender<ReloadRequest>,
     /// Since when the gateway runs, by both clocks.
     pub since: Instant,
     pub started_at: SystemTime,
@@ -40,13 +45,14 @@ pub struct Admin {
 
 impl Admin {
     /// One that nobody has called yet.
-    pub fn new(shared: Arc<Shared>) -> Arc<Admin> {
+    pub fn new(shared: Arc<Shared>, reloads: Sender<ReloadRequest>) -> Arc<Admin> {
         Arc::new(Admin {
             shared,
             waiting: Handshakes::new(WAITING_MAX),
             busy: Semaphore::new(BUSY_MAX),
             callers: Semaphore::new(WAITING_MAX + BUSY_MAX),
             ended: AtomicBool::new(false),
+            reloads,
             since: Instant::now(),
             started_at: SystemTime::now(),
         })

@@ -237,6 +237,9 @@ fn describe_link(link: &LinkSettings, all: &Settings) -> String {
     if link.allow_loop {
         text.push_str("; loops are allowed");
     }
+    if link.required {
+        text.push_str("; not ready while it is down");
+    }
     describe_events(&mut text, &link.events);
     text.push('\n');
     text

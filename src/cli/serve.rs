@@ -73,7 +73,10 @@ fn serve(settings: Settings, config: Option<&Path>) -> ExitCode {
         crossbeam_channel::select_biased! {
             // An error would mean that the handlers are gone, which they never are.
             recv(signals.stop) -> signal => break signal.unwrap_or("no signal handler"),
-            recv(signals.reload) -> _ => gateway.reload(),
+            recv(signals.reload) -> _ => drop(gateway.reload()),
+            recv(gateway.asked_reloads()) -> request => {
+                request.into_iter().for_each(|request| request.answer(gateway.reload()));
+            }
         }
     };
     info!("{signal}: stopping");

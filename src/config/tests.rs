@@ -384,6 +384,7 @@ fn every_option_of_a_link_and_of_a_relay_reaches_its_field() {
         proxy = "http://me:${TOKEN}@proxy:3128"
         tls = { ca = "ca.pem", certificate = "ca.pem", private_key = "client.key", server_name = "plc" }
         allow_loop = true
+        required = true
         events = ["disconnect"]
         [[link]]
         name = "other_1"
@@ -454,6 +455,7 @@ fn every_option_of_a_link_and_of_a_relay_reaches_its_field() {
         },
         backoff: BackoffSettings { first: seconds(1), most: seconds(2), reset_after: seconds(3), attempts: Some(4) },
         allow_loop: true,
+        required: true,
         events: [EventKind::Disconnect].into(),
     };
     assert_eq!(settings.links, [plc, LinkSettings::new("other_1", url::parse("ws://other").unwrap())]);

@@ -39,7 +39,7 @@ pub struct Call<'a> {
 ///
 /// # Errors
 /// 400 for what is no HTTP, for a host or a length that is there twice, and for a body in both forms; 411 for a body
-/// without a length, 413 for one that is too long, 417 for another expectation than 100, 431 for too many fields, 505 for
+/// in chunks, 413 for one that is too long, 417 for another expectation than 100, 431 for too many fields, 505 for
 /// another version of HTTP.
 pub fn parse(head: &[u8]) -> Result<Call<'_>, Refusal> {
     let mut fields = vec![httparse::EMPTY_HEADER; FIELDS_MAX];
@@ -83,14 +83,14 @@ pub fn parse(head: &[u8]) -> Result<Call<'_>, Refusal> {
         origin: fields.once("Origin")?,
         fetch_site: fields.once("Sec-Fetch-Site")?,
         content_type: fields.once("Content-Type")?,
-        body_len: body_len(&fields, method)?,
+        body_len: body_len(&fields)?,
         expects_continue,
         keeps_alive: is_1_1 && !fields.has_token("Connection", "close"),
     })
 }
 
 /// How long the body is. Lengths that can be understood in two ways are how requests are smuggled (RFC 9112 section 6.3).
-fn body_len(fields: &Fields<'_, '_>, method: &str) -> Result<usize, Refusal> {
+fn body_len(fields: &Fields<'_, '_>) -> Result<usize, Refusal> {
     let length = fields.once("Content-Length")?;
     if fields.all("Transfer-Encoding").next().is_some() {
         return Err(match length {
@@ -98,12 +98,7 @@ fn body_len(fields: &Fields<'_, '_>, method: &str) -> Result<usize, Refusal> {
             None => Refusal::new(411, "a body needs a Content-Length, chunks are not taken"),
         });
     }
-    let Some(length) = length else {
-        return match method {
-            "POST" | "PUT" | "PATCH" => Err(Refusal::new(411, "the Content-Length header is missing")),
-            _ => Ok(0),
-        };
-    };
+    let Some(length) = length else { return Ok(0) };
     // A number that is too large for us is a number; with a sign it is none.
     let is_number = !length.is_empty() && length.bytes().all(|byte| byte.is_ascii_digit());
     match length.parse::<usize>() {
@@ -187,7 +182,7 @@ mod tests {
             ("Content-Length: \r\n", 400),
             ("Content-Length: 5\r\nTransfer-Encoding: chunked\r\n", 400),
             ("Transfer-Encoding: chunked\r\n", 411),
-            ("", 411),
+            ("", 0),
             ("Content-Length: 1048576\r\n", 0),
             ("Content-Length: 1048577\r\n", 413),
             ("Content-Length: 99999999999999999999999\r\n", 413),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use log::info;
 
@@ -38,6 +38,18 @@ pub struct Link {
     pub counters: LinkCounters,
     /// Goodbye was said to the remote.
     is_over: AtomicBool,
+    last_failure: Mutex<Option<LastFailure>>,
+}
+
+/// Why a link was not connected, or not any more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LastFailure {
+    /// As the log has it.
+    pub why: String,
+    /// When that was.
+    pub at: SystemTime,
+    /// Whether it is dialled no more.
+    pub is_given_up: bool,
 }
 
 /// What a link has counted since the start.
@@ -64,6 +76,7 @@ impl Link {
             profile: Profile::of_link(&settings, close_timeout),
             counters: LinkCounters::default(),
             is_over: AtomicBool::new(false),
+            last_failure: Mutex::default(),
             settings,
         }
     }
@@ -80,6 +93,16 @@ impl Link {
         let cork = Profile::of_link(settings, Duration::ZERO).cork;
         let encoding = Encoding { format: settings.format, audience: Audience::Remote, cork };
         Outlet::new(format!("link {}", settings.name), encoding, bounds)
+    }
+
+    /// Keeps why it is not connected.
+    pub fn failed(&self, failure: LastFailure) {
+        *self.last_failure.lock() = Some(failure);
+    }
+
+    /// Why it was not connected for the last time.
+    pub fn last_failure(&self) -> Option<LastFailure> {
+        self.last_failure.lock().clone()
     }
 
     /// Says goodbye to the remote, if there is one and all was sent; else ends the connection at once.

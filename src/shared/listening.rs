@@ -1,5 +1,6 @@
 //! The listeners that accept, with the addresses that they were given.
 
+use crate::listener::Listener;
 use crate::sync::Mutex;
 
 /// All of them, in the order in which they began.
@@ -19,7 +20,9 @@ pub struct Bound {
 
 impl Listening {
     /// One more accepts, in the place of an earlier one of this name.
-    pub fn begin(&self, bound: Bound) {
+    pub fn begin(&self, listener: &Listener) {
+        let (name, address) = (listener.settings.name.clone(), listener.bound_address());
+        let bound = Bound { name, address, is_tls: listener.tls.is_some() };
         let mut all = self.0.lock();
         match all.iter_mut().find(|known| known.name == bound.name) {
             Some(known) => *known = bound,

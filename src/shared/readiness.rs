@@ -1,8 +1,10 @@
 //! Whether the gateway is to be sent new clients, for load balancers.
 
 use std::fmt;
+use std::sync::Arc;
 
 use super::Shared;
+use super::link::Link;
 
 /// Why new clients had better go elsewhere.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -11,6 +13,8 @@ pub enum NotReady {
     Starting,
     /// It stops, and lets nobody in.
     Stopping,
+    /// This link is down, and clients need it.
+    LinkDown(Arc<str>),
 }
 
 impl Shared {
@@ -25,7 +29,11 @@ impl Shared {
         if !self.has_started() {
             return Err(NotReady::Starting);
         }
-        Ok(())
+        let is_missing = |link: &&Arc<Link>| link.settings.required && link.upstream.current().is_none();
+        match self.generation().links.values().find(is_missing) {
+            Some(link) => Err(NotReady::LinkDown(Arc::clone(&link.name))),
+            None => Ok(()),
+        }
     }
 }
 
@@ -34,6 +42,7 @@ impl fmt::Display for NotReady {
         match self {
             NotReady::Starting => f.write_str("wsgate is starting"),
             NotReady::Stopping => f.write_str("wsgate is stopping"),
+            NotReady::LinkDown(name) => write!(f, "link {name} is down"),
         }
     }
 }

@@ -187,7 +187,7 @@ fn requests_that_can_be_understood_in_two_ways_are_refused() {
         (post("Transfer-Encoding: chunked\r\n"), 411),
         (post("Content-Length: 2097152\r\n"), 413),
         (post("Content-Length: 10\r\n") + "half", 408),
-        (post("").replace("GET", "POST"), 411),
+        (post("").replace("GET", "POST"), 405),
         (post("Content-Length: 0\r\n").replace("GET", "POST"), 405),
         (post("").replace("/healthz", "/healthz?token=hunter2"), 400),
         (post("").replace("/healthz", "/healthz?x=1"), 400),

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use crate::admin::{ADMIN, Answer, Caller};
+use crate::harness::command::{closed_port, echo, serve_on};
 use crate::harness::{DEADLINE, Frame, Gateway, LISTENERS, Raw, Wire, eventually, request};
 
 const CONFIG: &str = r#"
@@ -168,4 +169,56 @@ fn clients_are_listed_by_pages_and_narrowed_by_what_is_known_of_them() {
     let client = Caller::of(&gateway).get("/api/v1/clients?endpoint=/flows/{flow}").json()["items"][0].clone();
     assert_eq!((client["path"].as_str(), client["address"].as_str()), (Some("/flows/a"), Some("127.0.0.1")));
     assert_eq!((client["maySend"].as_bool(), client["identity"].is_null()), (Some(true), true));
+}
+
+#[test]
+fn a_link_that_is_required_and_down_makes_wsgate_not_ready_until_it_is_up() {
+    let (closed, url) = closed_port();
+    let config = format!(
+        "[[endpoint]]\npath = \"/\"\nto = [\"link:plc\"]\n[[link]]\nname = \"plc\"\nurl = \"{url}\"\nrequired = true\n\
+         backoff = {{ first = \"50ms\", most = \"50ms\" }}\n{LISTENERS}{ADMIN}"
+    );
+    let gateway = Gateway::start(&config);
+    let mut caller = Caller::of(&gateway);
+    eventually("the link has failed", DEADLINE, || caller.get("/api/v1/links/plc").json()["lastFailure"].is_object());
+    let link = caller.get("/api/v1/links").json()["items"][0].clone();
+    assert_eq!((&link["name"], &link["state"], &link["required"]), (&"plc".into(), &"down".into(), &true.into()));
+    assert!(link["failedAttempts"].as_u64() > Some(0) && link["lastFailure"]["at"].is_string(), "{link}");
+    let not_ready = caller.get("/readyz");
+    assert_eq!((not_ready.status, not_ready.code()), (503, "notReady".to_owned()));
+    assert!(not_ready.body.contains("link plc is down"), "{not_ready:?}");
+    assert_eq!(caller.get("/healthz").status, 200);
+
+    closed.listen(16).unwrap();
+    serve_on(closed.into(), |stream| echo(tungstenite::accept(stream).unwrap()));
+    eventually("wsgate is ready", DEADLINE, || Caller::of(&gateway).get("/readyz").status == 200);
+    assert_eq!(Caller::of(&gateway).get("/api/v1/links/plc").json()["state"], "up");
+    assert_eq!(Caller::of(&gateway).get("/api/v1/links/none").status, 404);
+}
+
+#[test]
+fn a_reload_says_what_was_read_or_what_is_wrong() {
+    let gateway = start();
+    let reload = || act(&gateway, "POST", "/api/v1/reload", &[], b"");
+    let done = reload();
+    assert_eq!(done.status, 200, "{done:?}");
+    assert!(
+        done.json()["reloaded"].as_array().unwrap().iter().any(|what| what.to_string().contains("cert.pem")),
+        "{done:?}"
+    );
+    std::fs::write(gateway.file("cert.pem"), "").unwrap();
+    let failed = reload();
+    assert_eq!((failed.status, failed.code()), (422, "reloadFailed".to_owned()));
+    let mistakes = failed.json()["error"]["mistakes"].clone();
+    assert!(
+        mistakes.as_array().unwrap().len() == 1 && mistakes[0].as_str().unwrap().contains("cert.pem"),
+        "{mistakes}"
+    );
+    gateway.wait_for_log("reload: failed, and nothing has changed");
+    // Many at once are done one after the other, or told that another one waits.
+    let statuses: Vec<u16> = thread::scope(|scope| {
+        let asking: Vec<_> = (0..8).map(|_| scope.spawn(|| reload().status)).collect();
+        asking.into_iter().map(|asking| asking.join().unwrap()).collect()
+    });
+    assert!(statuses.iter().all(|status| matches!(status, 422 | 409)) && statuses.contains(&422), "{statuses:?}");
 }

@@ -41,6 +41,7 @@ pub(crate) static LINK: Keys = Keys {
         ("proxy", "\"environment\""),
         ("tls", "{ verify = true }"),
         ("allow_loop", "false"),
+        ("required", "false"),
         ("events", "[\"connect\", \"disconnect\", \"error\"]"),
     ],
 };
@@ -105,6 +106,7 @@ pub(super) fn link(section: &Section<'_>, base_dir: &Path) -> RawLink {
         backoff_is_good = backoff(&section, &mut settings.backoff);
     }
     section.read("allow_loop", &mut settings.allow_loop, |v| v.boolean());
+    section.read("required", &mut settings.required, |v| v.boolean());
     section.read("events", &mut settings.events, |v| v.choices(&EVENTS));
     let events = section.get("events").filter(|value| to_is_good && !value.is_empty_list());
     RawLink {

@@ -42,6 +42,8 @@ pub struct LinkSettings {
     pub backoff: BackoffSettings,
     /// Whether a message may come back to where it came from. Default false.
     pub allow_loop: bool,
+    /// Whether the gateway is not ready for clients while it is down. Default false.
+    pub required: bool,
     /// Its events that its destinations get; `reply` gets none.
     pub events: BTreeSet<EventKind>,
 }
@@ -65,6 +67,7 @@ impl LinkSettings {
             queue: LinkQueueSettings::default(),
             backoff: BackoffSettings::default(),
             allow_loop: false,
+            required: false,
             events: BTreeSet::new(),
         }
     }
