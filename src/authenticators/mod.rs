@@ -3,42 +3,33 @@
 mod answers;
 mod attempt;
 mod callout;
+mod check;
 mod error;
 mod gate;
 pub mod issuer_keys;
 mod key_file;
+mod verdict;
 
 pub use attempt::Attempt;
 pub use error::AuthError;
+pub use verdict::{Checked, Left, NotChecked, Shown};
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
 
 use log::warn;
-use serde_json::{Map, Value};
 
-use crate::auth::answer::Answer;
-use crate::auth::certificate::{self, IdentityFrom};
-use crate::auth::credentials::{Credential, Place, Scheme};
-use crate::auth::jwk::KeySet;
-use crate::auth::jwt::{self, Flaw};
-use crate::auth::{FileKind, Keys};
-use crate::certificate::ClientCertificate;
+use crate::auth::FileKind;
+use crate::auth::certificate::IdentityFrom;
+use crate::auth::credentials::Scheme;
 use crate::config::{AuthKind, AuthServer, AuthSettings, KeySource};
 use crate::dial::{HttpClient, Resolver};
-use crate::http::refusal::Refusal;
-use crate::identity::{Identity, Proof};
+use crate::identity::Identity;
 use crate::reload::{Fresh, Reloadable};
-use crate::secret::Secret;
-use callout::{Callout, Declined, Told};
+use callout::Callout;
 use gate::Gate;
-use issuer_keys::{IssuerKeys, NoKeys};
+use issuer_keys::IssuerKeys;
 use key_file::KeyFile;
-
-/// After how many seconds it is worth to come again where a server does not answer.
-const RETRY_AFTER: u64 = 5;
 
 /// An `[[auth]]` while the gateway runs.
 #[derive(Debug)]
@@ -62,77 +53,6 @@ enum Source {
     Service(Box<Callout>),
     /// The listener has checked the certificate, in which this name counts.
     Certificate(IdentityFrom),
-}
-
-/// What a right credential stands for.
-#[derive(Debug)]
-pub struct Checked {
-    /// Who it is.
-    pub identity: Identity,
-    /// All that the credential says.
-    pub claims: Map<String, Value>,
-    /// Whether finding out has left something in its thread: a password was hashed, a signature checked, or a service asked
-    /// over TLS.
-    pub is_heavy: bool,
-    /// For how long it is good; `None` is for ever.
-    pub left: Option<Left>,
-}
-
-/// For how long a credential is good from now on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Left {
-    /// The time.
-    pub time: Duration,
-    /// What its client is told when that is over.
-    pub reason: &'static str,
-}
-
-impl Left {
-    fn of_token(time: Duration) -> Left {
-        Left { time, reason: "Token expired" }
-    }
-}
-
-/// Why a credential was not found to be right.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum NotChecked {
-    /// It is wrong, for a reason that goes on after "it " if there is more to say.
-    Wrong(Option<Flaw>),
-    /// Its service refuses the client, with 401 or 403.
-    Refused(u16),
-    /// Its turn came, and by then nobody listened to it any more.
-    Unheard(Refusal),
-    /// The client has left while it waited.
-    Gone,
-    /// It could not be found out.
-    Unknown {
-        /// Why, for the peer.
-        reason: &'static str,
-        /// The same for the log; it may be empty.
-        advice: String,
-        /// After how many seconds it is worth to come again.
-        retry_after: u64,
-    },
-}
-
-/// What came of the credentials that an `[[auth]]` has looked at.
-#[derive(Debug, Default)]
-pub struct Verdict {
-    /// Who is behind the first right one.
-    pub right: Option<(Shown, Checked)>,
-    /// Why those before it, or all, are none.
-    pub wrong: Vec<(Shown, NotChecked)>,
-}
-
-/// What a client has shown.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Shown {
-    /// A credential that stands there.
-    At(Place),
-    /// All that its service is told of.
-    ToService,
-    /// Its certificate, which nobody can guess.
-    Certificate,
 }
 
 /// All of them, in the order of the settings.
@@ -259,172 +179,19 @@ impl Auth {
     pub fn takes_certificates(&self) -> bool {
         matches!(self.source, Source::Certificate(_))
     }
-
-    /// Whose credentials these are. All waits end with the deadline.
-    pub fn check(&self, credentials: &[Credential], attempt: &Attempt<'_>) -> Verdict {
-        let mut verdict = Verdict::default();
-        match &self.source {
-            Source::File(file) => {
-                let keys = file.keys();
-                self.check_each(credentials, &mut verdict, |text| self.check_with(&keys, text, attempt));
-            }
-            Source::Issuer(keys) => {
-                self.check_each(credentials, &mut verdict, |text| self.check_issued(text, keys, attempt.deadline));
-            }
-            Source::Service(callout) if callout.is_concerned(credentials, attempt.head) => {
-                verdict.add(Shown::ToService, self.ask(callout, credentials, attempt));
-            }
-            Source::Service(_) => {}
-            Source::Certificate(from) => {
-                let checked = attempt.certificate.map(|certificate| self.check_certificate(*from, certificate));
-                checked.into_iter().for_each(|checked| verdict.add(Shown::Certificate, checked));
-            }
-        }
-        verdict
-    }
-
-    /// Checks one after the other, until one is right.
-    fn check_each(
-        &self,
-        credentials: &[Credential],
-        verdict: &mut Verdict,
-        check: impl Fn(&str) -> Result<Checked, NotChecked>,
-    ) {
-        for Credential { place, text } in credentials {
-            verdict.add(Shown::At(*place), check(text.expose()));
-            if verdict.right.is_some() {
-                return;
-            }
-        }
-    }
-
-    /// Whose certificate this is, which was verified when its session began.
-    fn check_certificate(&self, from: IdentityFrom, certificate: &ClientCertificate) -> Result<Checked, NotChecked> {
-        let judged = certificate::judge(certificate, from, SystemTime::now());
-        let (name, time) = judged.map_err(|flaw| NotChecked::Wrong(Some(flaw)))?;
-        let left = Some(Left { time, reason: "Certificate expired" });
-        Ok(Checked { left, ..self.checked(name, certificate.fingerprint, false) })
-    }
-
-    fn check_with(&self, keys: &Keys, text: &str, attempt: &Attempt<'_>) -> Result<Checked, NotChecked> {
-        match keys {
-            Keys::Tokens(tokens) => {
-                let (name, digest) = tokens.find(text).ok_or(NotChecked::Wrong(None))?;
-                Ok(self.checked(name, digest, false))
-            }
-            Keys::Basic(users) => {
-                let (user, password) = user_and_password(text).ok_or(NotChecked::Wrong(None))?;
-                if let Some(digest) = users.remembers(&user, password.expose(), Instant::now()) {
-                    return Ok(self.checked(&user, digest, false));
-                }
-                let turn = self.gate.enter(|| attempt.is_over());
-                let _turn = turn.ok_or_else(|| match (attempt.has_left)() {
-                    true => NotChecked::Gone,
-                    false => NotChecked::unknown("too many passwords wait to be checked", String::new()),
-                })?;
-                (attempt.is_heard)().map_err(NotChecked::Unheard)?;
-                // It may have been found right while this one waited.
-                let now = Instant::now();
-                let remembered = || users.remembers(&user, password.expose(), now);
-                let digest = remembered().or_else(|| users.check(&user, password.expose(), now));
-                digest.map(|digest| self.checked(&user, digest, true)).ok_or(NotChecked::Wrong(None))
-            }
-            Keys::Jwt(keys) => self.check_jwt(text, keys).map_err(|flaw| NotChecked::Wrong(Some(flaw))),
-        }
-    }
-
-    fn checked(&self, name: &str, digest: [u8; 32], is_heavy: bool) -> Checked {
-        let identity = Identity::new(name, BTreeMap::new(), Proof { auth: self.index, digest });
-        Checked { identity, claims: Map::new(), is_heavy, left: None }
-    }
-
-    fn check_jwt(&self, token: &str, keys: &KeySet) -> Result<Checked, Flaw> {
-        let AuthKind::Jwt(settings, _) = &self.settings.kind else { return Err("is no JWT") };
-        let jwt::Verified { name, claims, left, key } = jwt::verify(token, keys, settings, SystemTime::now())?;
-        let identity = Identity::new(&name, told(&settings.claims, &claims), Proof { auth: self.index, digest: key });
-        Ok(Checked { identity, claims, is_heavy: true, left: Some(Left::of_token(left)) })
-    }
-
-    /// As [`check_jwt`](Auth::check_jwt), with keys that may have to be asked for.
-    fn check_issued(&self, token: &str, issuer: &IssuerKeys, deadline: Instant) -> Result<Checked, NotChecked> {
-        let missing = |why| match why {
-            NoKeys::Missing => NotChecked::Unknown {
-                reason: "the keys for tokens are missing",
-                advice: format!("those of [[auth]] {:?}, see the lines above", self.settings.name),
-                retry_after: RETRY_AFTER,
-            },
-            NoKeys::Crowded => NotChecked::unknown("too many wait for the keys for tokens", String::new()),
-        };
-        let keys = issuer.current(deadline).map_err(missing)?;
-        let checked = match self.check_jwt(token, &keys) {
-            Err(jwt::NO_KEY) => match issuer.newer(&keys, deadline).map_err(missing)? {
-                Some(keys) => self.check_jwt(token, &keys),
-                None => Err(jwt::NO_KEY),
-            },
-            checked => checked,
-        };
-        checked.map_err(|flaw| NotChecked::Wrong(Some(flaw)))
-    }
-
-    /// Who a service says that this is.
-    fn ask(&self, callout: &Callout, credentials: &[Credential], attempt: &Attempt<'_>) -> Result<Checked, NotChecked> {
-        match callout.ask(&self.settings.name, credentials, attempt) {
-            Ok(Told { answer: Answer { name, claims, left }, is_over_tls }) => {
-                let proof = Proof { auth: self.index, digest: [0; 32] };
-                let identity = Identity::new(&name, told(callout.claims(), &claims), proof);
-                Ok(Checked { identity, claims, is_heavy: is_over_tls, left: left.map(Left::of_token) })
-            }
-            Err(Declined::Refused(status)) => Err(NotChecked::Refused(status)),
-            Err(Declined::Unheard(refusal)) => Err(NotChecked::Unheard(refusal)),
-            Err(Declined::Gone) => Err(NotChecked::Gone),
-            Err(Declined::Busy) => Err(NotChecked::unknown("too many clients wait to be checked", String::new())),
-            Err(Declined::Unanswered(advice)) => Err(NotChecked::Unknown {
-                reason: "the service that checks clients does not answer",
-                advice,
-                retry_after: RETRY_AFTER,
-            }),
-        }
-    }
-}
-
-impl Verdict {
-    fn add(&mut self, shown: Shown, checked: Result<Checked, NotChecked>) {
-        match checked {
-            Ok(checked) => self.right = Some((shown, checked)),
-            Err(why) => self.wrong.push((shown, why)),
-        }
-    }
-}
-
-impl NotChecked {
-    /// It could not be found out for now.
-    fn unknown(reason: &'static str, advice: String) -> NotChecked {
-        NotChecked::Unknown { reason, advice, retry_after: 1 }
-    }
-}
-
-/// The claims of these names.
-fn told(names: &[String], claims: &Map<String, Value>) -> BTreeMap<String, Value> {
-    names.iter().filter_map(|name| Some((name.clone(), claims.get(name)?.clone()))).collect()
-}
-
-/// What stands behind `Basic`. RFC 7617 section 2 has no control characters in it; bcrypt takes `a`, a zero and `a` for
-/// the password `a`.
-fn user_and_password(text: &str) -> Option<(String, Secret)> {
-    let decoded = String::from_utf8(data_encoding::BASE64.decode(text.as_bytes()).ok()?).ok()?;
-    let (user, password) = decoded.split_once(':').filter(|_| !decoded.contains(char::is_control))?;
-    Some((user.to_owned(), Secret::new(password)))
 }
 
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::time::Instant;
 
     use super::*;
-    use crate::auth::credentials::Places;
+    use crate::auth::credentials::{Credential, Place, Places};
     use crate::auth::tokens;
     use crate::dial::CancelToken;
     use crate::http::request;
+    use crate::secret::Secret;
 
     #[test]
     fn what_was_read_again_is_in_force_once_it_is_applied() {
@@ -467,25 +234,5 @@ mod tests {
         assert!(check("new").is_none() && auths.holds(&old));
         (fresh.apply)();
         assert!(check("new").is_some() && check("old").is_none() && !auths.holds(&old));
-    }
-
-    #[test]
-    fn a_user_and_a_password_are_base64_with_a_colon() {
-        for (text, expected) in [
-            ("YTpi", Some(("a", "b"))),
-            ("YTpiOmM=", Some(("a", "b:c"))),
-            ("w7w6w6k=", Some(("ü", "é"))),
-            ("Og==", Some(("", ""))),
-            ("YTpiOmM", None),
-            ("YQ==", None),
-            ("/zo=", None),
-            ("a:b", None),
-            ("YTpiAGI=", None),
-            ("YQA6Yg==", None),
-        ] {
-            let read = user_and_password(text);
-            let read = read.as_ref().map(|(user, password)| (&**user, password.expose()));
-            assert_eq!(read, expected, "{text}");
-        }
     }
 }

@@ -83,7 +83,7 @@ pub fn asks_a_service(auths: &Auths, endpoint: &EndpointSettings) -> bool {
 pub fn authenticate(auths: &Auths, endpoint: &EndpointSettings, attempt: &Attempt<'_>) -> Result<Access, Denied> {
     let asked: Vec<_> = of_endpoint(auths, endpoint).map(|auth| (auth, &auth.settings.places)).collect();
     let checked = verify(&asked, "this endpoint", attempt)?;
-    Ok(authorise(endpoint, checked, attempt.path)?)
+    Ok(authorise(endpoint, *checked, attempt.path)?)
 }
 
 /// Who sends a request: the first identity that one of its credentials stands for. The answer to a wrong credential is the
@@ -94,7 +94,8 @@ pub fn authenticate(auths: &Auths, endpoint: &EndpointSettings, attempt: &Attemp
 /// 400 for a place that is filled twice, 401 if no credential is right, 403 if a service says so, or if only a certificate
 /// could say who the client is: a 401 must have a challenge (RFC 9110 section 15.5.2), and there is none for certificates.
 /// 503 if it could not be found out, and what the attempt says where it is not heard any more.
-pub fn verify(asked: &[(&Auth, &Places)], who: &str, attempt: &Attempt<'_>) -> Result<Checked, Denied> {
+#[inline(never)]
+pub fn verify(asked: &[(&Auth, &Places)], who: &str, attempt: &Attempt<'_>) -> Result<Box<Checked>, Denied> {
     let mut credentials: Vec<(&Auth, Vec<Credential>)> = Vec::new();
     for (auth, places) in asked {
         let find = |scheme| credentials::find(places, scheme, attempt.head, attempt.request);
@@ -165,7 +166,7 @@ impl Refused {
                 let refusal = || Refusal::new(503, reason).with_advice(advice).with_retry_after(retry_after);
                 self.unknown.get_or_insert_with(refusal);
             }
-            NotChecked::Unheard(refusal) => return Err(refusal.into()),
+            NotChecked::Unheard(refusal) => return Err((*refusal).into()),
             NotChecked::Gone => return Err(Denied::Gone),
         }
         Ok(())
@@ -198,6 +199,7 @@ impl Refused {
 }
 
 /// What an identity may do at this path of an endpoint.
+#[inline(never)]
 fn authorise(endpoint: &EndpointSettings, checked: Checked, path: &str) -> Result<Access, Refusal> {
     let Checked { identity, claims, is_heavy, left } = checked;
     let name = &identity.name;
