@@ -64,6 +64,8 @@ pub struct Key {
 /// A key. Its `Debug` shows no secret.
 enum Material {
     Secret(Box<[u8]>),
+    /// On P-256.
+    Curve(EcKey<Public>),
     Public(PKey<Public>),
 }
 
@@ -182,8 +184,13 @@ impl Key {
             }
             _ => return Err("a key is none for RS256, ES256 (P-256) or EdDSA (Ed25519): remove it".to_owned()),
         };
-        let der = key.public_key_to_der().map_err(|_| "a key cannot be read: copy the file again".to_owned())?;
-        Ok(Key { kid, algorithm, digest: sha256(&der), material: Material::Public(key) })
+        let unreadable = |_| "a key cannot be read: copy the file again".to_owned();
+        let digest = sha256(&key.public_key_to_der().map_err(unreadable)?);
+        let material = match algorithm {
+            Algorithm::Es256 => Material::Curve(key.ec_key().map_err(unreadable)?),
+            _ => Material::Public(key),
+        };
+        Ok(Key { kid, algorithm, material, digest })
     }
 
     /// Whether this signature of these bytes is the key's.
@@ -198,14 +205,13 @@ impl Key {
                 let own = Signer::new(MessageDigest::sha256(), &key)?.sign_oneshot_to_vec(signed)?;
                 Ok(own.len() == signature.len() && memcmp::eq(&own, signature))
             }
-            (Material::Public(key), Algorithm::Es256) => {
+            (Material::Curve(key), _) => {
                 // RFC 7518 section 3.4: two numbers of 32 bytes, not DER.
                 let Some((r, s)) = signature.split_at_checked(32).filter(|(_, s)| s.len() == 32) else {
                     return Ok(false);
                 };
                 let signature = EcdsaSig::from_private_components(BigNum::from_slice(r)?, BigNum::from_slice(s)?)?;
-                let key = key.ec_key()?;
-                signature.verify(&sha256(signed), &key)
+                signature.verify(&sha256(signed), key)
             }
             (Material::Public(key), Algorithm::EdDsa) => {
                 Verifier::new_without_digest(key)?.verify_oneshot(signature, signed)
