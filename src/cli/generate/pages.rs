@@ -121,7 +121,7 @@ pub(super) fn of_configuration(manual: &Manual<'_>) -> Page {
     roff.control("SH", ["DESCRIPTION"]);
     for line in [
         "This page has the text of /usr/share/doc/wsgate/wsgate.toml, which is config/wsgate.toml in the source.",
-        "\"This file\" is that one.",
+        "\"This file\" is that one; documents that it names, such as docs/tls.md, are beside it.",
         "Where a value stands beside the name of an option here, it is the default.",
     ] {
         roff.text([roman(line)]);
