@@ -14,7 +14,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use socket2::SockAddr;
 
 use crate::client;
-use crate::client::open::Incoming;
+use crate::client::incoming::Incoming;
 use crate::clock;
 use crate::connection::handshake::Stream;
 use crate::connection::socket::Socket;

@@ -10,8 +10,9 @@ pub fn alive(_: &Asked<'_>) -> Result<Answer, Answer> {
 
 /// `GET /readyz`: 503 while new clients had better go elsewhere.
 pub fn ready(asked: &Asked<'_>) -> Result<Answer, Answer> {
-    match asked.admin.shared.readiness() {
-        Ok(()) => Ok(Answer::text("ready\n")),
-        Err(why) => Err(Answer::error(503, "notReady", &why.to_string()).with_field("Retry-After", "1")),
+    let readiness = asked.admin.shared.readiness();
+    match readiness.is_ready() {
+        true => Ok(Answer::text("ready\n")),
+        false => Err(Answer::error(503, "notReady", &readiness.to_string()).with_field("Retry-After", "1")),
     }
 }

@@ -72,7 +72,7 @@ pub fn info(asked: &Asked<'_>) -> Result<Answer, Answer> {
         version: env!("CARGO_PKG_VERSION"),
         started_at: iso_8601(admin.started_at),
         uptime_seconds: admin.since.elapsed().as_millis() as f64 / 1000.0,
-        is_ready: shared.readiness().is_ok(),
+        is_ready: shared.readiness().is_ready(),
         connections: shared.connections.in_use(),
         max_connections: shared.connections.limit(),
         clients: shared.registry.len(),

@@ -74,7 +74,8 @@ fn count_say(rules: usize) -> String {
 }
 
 fn describe_listener(listener: &ListenerSettings, all: &Settings) -> String {
-    let ListenerSettings { name, address, tls, hosts, addresses, client_address, trusted_proxies: _ } = listener;
+    let ListenerSettings { name, address, tls, hosts, addresses, client_address, trusted_proxies: _, health } =
+        listener;
     let mut protocol = if tls.is_some() { "TLS" } else { "plain" }.to_owned();
     if let Some(tls) = tls {
         if tls.certificates.len() > 1 {
@@ -110,7 +111,8 @@ fn describe_listener(listener: &ListenerSettings, all: &Settings) -> String {
         ClientAddress::Socket => String::new(),
         by => format!(", trusted proxies say the address ({})", by.word()),
     };
-    format!("  listener{called} {address}: {protocol}, {reach}{names}{lists}{by}\n")
+    let health = health.as_ref().map(|path| format!(", health checks at {path}")).unwrap_or_default();
+    format!("  listener{called} {address}: {protocol}, {reach}{names}{lists}{by}{health}\n")
 }
 
 fn describe_admin(all: &Settings) -> String {

@@ -3,7 +3,9 @@
 
 pub mod admission;
 pub mod authenticate;
+mod health;
 pub mod identify;
+pub mod incoming;
 pub mod open;
 mod origin;
 mod rejection;
@@ -14,7 +16,8 @@ use std::time::{Duration, Instant};
 
 use log::{error, info};
 
-use crate::client::open::{Admitted, Incoming};
+use crate::client::incoming::Incoming;
+use crate::client::open::Admitted;
 use crate::config::EventKind;
 use crate::connection::peer::Received;
 use crate::connection::read_loop::{Handler, Handshaken, ReadLoop};

@@ -1,7 +1,6 @@
 //! The first part of a client's life: from an accepted socket to a client in its room, or to an
 //! answer that says why not.
 
-use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -9,16 +8,17 @@ use std::time::{Duration, Instant, SystemTime};
 
 use log::{debug, info};
 
-use crate::address::list::AddressList;
-use crate::approach::{self, Approach};
+use crate::approach::Approach;
 use crate::client::admission::{self, Admission};
 use crate::client::authenticate::{self, Access};
+use crate::client::health;
 use crate::client::identify::{Requester, identify};
-use crate::client::rejection::{LastWords, Rejection, Why, forbidden, no_place, refused, refused_as, unread};
+use crate::client::incoming::{Incoming, approach, count_address, hear, may_not_come};
+use crate::client::rejection::{LastWords, Rejection, Why, forbidden, no_place, refused, refused_as};
 use crate::clock::{self, Ticks};
-use crate::config::{ClientAddress, EventKind, ListenerSettings, RelaySettings, Welcome};
+use crate::config::{EventKind, RelaySettings, Welcome};
 use crate::connection::frame::Frame;
-use crate::connection::handshake::{Head, Stream};
+use crate::connection::handshake::Head;
 use crate::connection::peer::Name;
 use crate::connection::read_loop::Handshaken;
 use crate::connection::tls::Session;
@@ -28,14 +28,12 @@ use crate::events::tell_of_client;
 use crate::format;
 use crate::http::refusal::{Body, Refusal};
 use crate::http::request::{self, Request};
-use crate::id::Id;
 use crate::identity::Identity;
 use crate::log_kind::{CONNECTS, HANDSHAKES, REFUSALS};
 use crate::message::{Kind, Message, Origin};
 use crate::relay::reach::{ClientRequest, ReachError, Reached, reach};
 use crate::shared::Shared;
-use crate::shared::address_places::{AddressFull, Counted};
-use crate::shared::addresses::{Door, Shut};
+use crate::shared::address_places::AddressFull;
 use crate::shared::endpoint::Endpoint;
 use crate::shared::entrance::Entrance;
 use crate::shared::generation::Generation;
@@ -52,45 +50,6 @@ const LINGER: Duration = Duration::from_secs(2);
 
 /// How many bytes of a User-Agent are kept: it is in every message of the format `n8n`.
 const USER_AGENT_MAX: usize = 256;
-
-/// A connection as the accept loop hands it over.
-#[derive(Debug)]
-pub struct Incoming {
-    /// Its id, and the client's if it becomes one.
-    pub id: Id,
-    /// The connected socket, with a TLS session if the listener has TLS.
-    pub stream: Stream,
-    /// The client's address, as far as it is known by now: at first that of the socket, `None` on a Unix socket.
-    pub address: Option<IpAddr>,
-    /// The address of the socket.
-    pub socket_address: Option<IpAddr>,
-    /// The client's for the log, with the port, and the proxy that it came through.
-    pub from: String,
-    /// The listener it came through.
-    pub listener: Arc<ListenerSettings>,
-    /// What that one knows of addresses.
-    pub door: Arc<Door>,
-    /// The proxies that may say whose connection it is, if it comes from one of them.
-    pub trusted: Option<Arc<AddressList>>,
-    /// Whether one of them has said it.
-    pub is_named: bool,
-    /// It counts as a connection.
-    pub connection: Counted,
-    /// It counts as a handshake, until it has said all that it has to say.
-    pub handshake: Option<HandshakePlace>,
-}
-
-impl Incoming {
-    /// A proxy has said whose connection this is.
-    fn is_from(&mut self, address: Option<IpAddr>, shown: &str) {
-        self.address = address;
-        self.is_named = true;
-        self.from = format!("{shown} via {}", self.from);
-        if let Some(handshake) = &mut self.handshake {
-            handshake.move_to(address);
-        }
-    }
-}
 
 /// A client in its room.
 #[derive(Debug)]
@@ -134,68 +93,16 @@ pub fn open(shared: &Arc<Shared>, mut incoming: Box<Incoming>) -> Option<Admitte
         },
         Err(rejection) => rejection,
     };
-    shared.counters.handshake_failures.count(opened.failure);
+    if let Some(failure) = opened.failure {
+        shared.counters.handshake_failures.count(failure);
+    }
     reject(*incoming, opened);
     None
-}
-
-/// Reads what a peer has to say first: whose connection it is, if it is a proxy that says so before all else, and a
-/// request.
-#[inline(never)]
-fn hear(shared: &Shared, incoming: &mut Incoming, deadline: Instant) -> Result<Head, Rejection> {
-    if incoming.listener.client_address == ClientAddress::ProxyProtocol {
-        match incoming.stream.read_proxy_header(deadline) {
-            Ok(Some(client)) => incoming.is_from(Some(client.ip()), &client.to_string()),
-            // The proxy's own connection, as to check whether we are there.
-            Ok(None) => {}
-            Err(error) => return Err(unread(&mut incoming.stream, error, shared)),
-        }
-        if let Err(shut) = incoming.door.rules.check(incoming.address) {
-            return Err(Rejection { failure: Failure::Address, why: Why::Shut(shut), last_words: LastWords::None });
-        }
-    }
-    incoming.stream.read_head(deadline).map_err(|error| unread(&mut incoming.stream, error, shared))
-}
-
-/// How the client of a request has come, and whether it may by its address.
-fn approach(incoming: &mut Incoming, head: &[u8], request: &Request<'_>) -> Result<Approach, Refusal> {
-    let (by, socket) = (incoming.listener.client_address, (incoming.address, incoming.stream.is_tls()));
-    let approach = approach::approach(by, incoming.trusted.as_deref(), socket, head, request)?;
-    // Otherwise it was judged before.
-    if incoming.trusted.is_some() && by != ClientAddress::ProxyProtocol {
-        if approach.is_named {
-            incoming.is_from(approach.address, &shown(approach.address));
-        }
-        incoming
-            .door
-            .rules
-            .check(approach.address)
-            .map_err(|shut| may_not_come(&shut, "[[listen]]", &incoming.listener.name))?;
-    }
-    Ok(approach)
-}
-
-/// Counts a connection for the address that a proxy has named; that of a socket was counted before. A proxy that connects
-/// on its own behalf, to check whether we are there, is not limited.
-fn count_address(shared: &Shared, incoming: &mut Incoming, address: Option<IpAddr>) -> Result<(), AddressFull> {
-    if incoming.is_named {
-        incoming.connection.is_from(shared.address_places.enter(address, Instant::now())?);
-    }
-    Ok(())
 }
 
 fn too_many(shared: &Shared, full: &AddressFull) -> Refusal {
     shared.refused.count(full.cause());
     full.refusal().with_advice(full.to_string())
-}
-
-fn may_not_come(shut: &Shut, table: &str, name: &str) -> Refusal {
-    Refusal::new(403, "this address may not connect").with_advice(format!("{shut}, under {table} '{name}'"))
-}
-
-/// An address for the log.
-fn shown(address: Option<IpAddr>) -> String {
-    address.map_or_else(|| "unix".to_owned(), |address| address.to_string())
 }
 
 /// Finds out whether a request is let in, and takes its place; a relay's upstream is reached on the way.
@@ -206,6 +113,7 @@ fn judge<'a>(
     head: &'a [u8],
     deadline: Instant,
 ) -> Result<Granted<'a>, Rejection> {
+    health::answer(shared, incoming, head)?;
     let request = request::judge(head).map_err(|refusal| refused_as(refusal, head))?;
     let generation = shared.generation();
     let approach = approach(incoming, head, &request).map_err(|refusal| forbidden(refusal, Failure::Address))?;
@@ -277,7 +185,7 @@ fn with_upstream<'a>(
         Err(ReachError::Gone) => Err(Rejection::gone("it left before its upstream had answered".to_owned())),
         Err(ReachError::Refused { refusal, answer }) => {
             let (why, last_words) = (Why::Refused(refusal), LastWords::Answer(answer));
-            Err(Rejection { failure: Failure::Upstream, why, last_words })
+            Err(Rejection { failure: Some(Failure::Upstream), why, last_words })
         }
     }
 }
@@ -302,6 +210,7 @@ fn reject(mut incoming: Incoming, Rejection { why, last_words, .. }: Rejection) 
         }
         Why::Shut(shut) => info!(target: REFUSALS, "client {id} ({from}): closed without an answer: {shut}"),
         Why::Gone(why) => debug!("client {id} ({from}): {why}"),
+        Why::Checked(readiness) => debug!("client {id} ({from}): a health check was answered: {readiness}"),
         Why::TlsFailed(why) => info!(target: HANDSHAKES, "client {id} ({from}): TLS handshake failed: {why}"),
     }
     let deadline = Instant::now() + LINGER;

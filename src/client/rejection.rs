@@ -21,13 +21,14 @@ use crate::shared::generation::Generation;
 use crate::shared::handshake_failures::Failure;
 use crate::shared::identities::IdentityFull;
 use crate::shared::places::Full;
+use crate::shared::readiness::Readiness;
 use crate::shared::refused::Cause;
 
 /// Why a connection does not become a client, and what its peer is told before the end.
 #[derive(Debug)]
 pub(super) struct Rejection {
-    /// For the metrics.
-    pub(super) failure: Failure,
+    /// For the metrics; `None` if it did not want to become one.
+    pub(super) failure: Option<Failure>,
     /// For the log.
     pub(super) why: Why,
     /// For the peer.
@@ -37,12 +38,12 @@ pub(super) struct Rejection {
 impl Rejection {
     /// The same for a reason that its status does not tell.
     pub(super) fn because_of(self, failure: Failure) -> Rejection {
-        Rejection { failure, ..self }
+        Rejection { failure: Some(failure), ..self }
     }
 
     /// That of a connection whose peer has left, or was lost.
     pub(super) fn gone(why: String) -> Rejection {
-        Rejection { failure: Failure::Gone, why: Why::Gone(why), last_words: LastWords::None }
+        Rejection { failure: Some(Failure::Gone), why: Why::Gone(why), last_words: LastWords::None }
     }
 }
 
@@ -70,6 +71,8 @@ pub(super) enum Why {
     Gone(String),
     /// No TLS session came about.
     TlsFailed(String),
+    /// It has only asked whether the gateway is ready, and is told.
+    Checked(Readiness),
 }
 
 /// A refusal that is answered as such.
@@ -89,12 +92,12 @@ pub(super) fn forbidden(refusal: Refusal, failure: Failure) -> Rejection {
 pub(super) fn refused_as(refusal: Refusal, head: &[u8]) -> Rejection {
     let body = if request::is_head(head) { Body::LeftOut } else { Body::Whole };
     let last_words = LastWords::Answer(refusal.to_http(SystemTime::now(), body));
-    Rejection { failure: Failure::of_status(refusal.status), why: Why::Refused(refusal), last_words }
+    Rejection { failure: Some(Failure::of_status(refusal.status)), why: Why::Refused(refusal), last_words }
 }
 
 /// What a peer gets of which no request could be read.
 pub(super) fn unread(stream: &mut Stream, error: HeadError, shared: &Shared) -> Rejection {
-    let no_tls = |why| Rejection { failure: Failure::Tls, why: Why::TlsFailed(why), last_words: LastWords::None };
+    let no_tls = |why| Rejection { failure: Some(Failure::Tls), why: Why::TlsFailed(why), last_words: LastWords::None };
     let refusal = match error {
         HeadError::TimedOut => {
             let timeout = shared.generation().gateway.handshake_timeout;
@@ -107,7 +110,11 @@ pub(super) fn unread(stream: &mut Stream, error: HeadError, shared: &Shared) -> 
                           \"proxy_protocol on\"), or remove client_address under this [[listen]]";
             let refusal = Refusal::new(400, error.to_string()).with_advice(advice.to_owned());
             return if stream.is_tls() {
-                Rejection { failure: Failure::BadRequest, why: Why::Refused(refusal), last_words: LastWords::None }
+                Rejection {
+                    failure: Some(Failure::BadRequest),
+                    why: Why::Refused(refusal),
+                    last_words: LastWords::None,
+                }
             } else {
                 refused(refusal)
             };
@@ -157,7 +164,7 @@ pub(super) fn unauthorized(
     let offered = || request.subprotocols.iter().copied().find(|name| is_answer(name));
     let subprotocol = admission.subprotocol.as_deref().or_else(offered);
     let last_words = LastWords::Answer(only_to_close(admission.key, subprotocol, code, reason));
-    Rejection { failure: Failure::Authentication, why: Why::Unauthorized(code, Box::new(refusal)), last_words }
+    Rejection { failure: Some(Failure::Authentication), why: Why::Unauthorized(code, Box::new(refusal)), last_words }
 }
 
 /// What the client gets for which there is no place, as the endpoint says.
@@ -189,7 +196,11 @@ pub(super) fn no_place(
         AtCapacity::Refuse | AtCapacity::Replace => refused(Refusal::new(503, format!("this {what} is at capacity"))),
         AtCapacity::Close => {
             let answer = only_to_close(admission.key, admission.subprotocol.as_deref(), 1013, reason);
-            Rejection { failure: Failure::Capacity, why: Why::AtCapacity(full), last_words: LastWords::Answer(answer) }
+            Rejection {
+                failure: Some(Failure::Capacity),
+                why: Why::AtCapacity(full),
+                last_words: LastWords::Answer(answer),
+            }
         }
     }
 }

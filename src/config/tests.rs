@@ -594,6 +594,7 @@ fn every_option_reaches_its_field() {
         deny_addresses = "10.0.0.7"
         client_address = "forwarded"
         trusted_proxies = ["127.0.0.1"]
+        health = "/healthz"
         [[listen]]
         address = "unix:run/ws.sock"
         name = "local"
@@ -683,6 +684,7 @@ fn every_option_reaches_its_field() {
                 },
                 client_address: ClientAddress::Forwarded,
                 trusted_proxies: addresses("127.0.0.1"),
+                health: Some(Pattern::parse("/healthz").unwrap()),
             },
             ListenerSettings {
                 name: "local".into(),

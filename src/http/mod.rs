@@ -8,6 +8,7 @@ pub mod body;
 pub mod call;
 pub mod forwarded;
 pub mod head;
+pub mod health;
 pub mod misplaced;
 pub mod origin;
 pub mod refusal;

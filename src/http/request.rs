@@ -86,7 +86,9 @@ pub fn judge(head: &[u8]) -> Result<Request<'_>, Refusal> {
         let advice = if is_upgrade {
             format!("a proxy in front has to speak HTTP/1.1 and pass on the upgrade ({UPGRADE_LINES})")
         } else {
-            "use HTTP/1.1; for a health check of HAProxy write \"option tcp-check\"".to_owned()
+            "use HTTP/1.1; for a health check of HAProxy write health = \"/healthz\" under this [[listen]] and \
+             \"option httpchk GET /healthz\" in HAProxy"
+                .to_owned()
         };
         return Err(Refusal::new(505, format!("HTTP/1.0 cannot be upgraded: {advice}")));
     }

@@ -35,7 +35,7 @@ pub mod turn;
 pub mod undelivered;
 
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Weak};
 
 use log::info;
@@ -70,6 +70,7 @@ use crate::shared::members::Step;
 use crate::shared::outlet::Outlet;
 use crate::shared::profile::Profile;
 use crate::shared::publisher::Publisher;
+use crate::shared::readiness::{Life, Readiness, Stage};
 use crate::shared::refused::Refused;
 use crate::shared::registry::{Client, Registry};
 use crate::shared::rooms::{LiveRoom, Rooms};
@@ -124,8 +125,7 @@ pub struct Shared {
     pub lingering: TimerQueue<(Arc<Socket>, Permit)>,
     /// How many of them there may be.
     pub lingering_permits: Arc<Semaphore>,
-    started: AtomicBool,
-    stopping: AtomicBool,
+    life: Life,
     stop: Arc<OwnedFd>,
 }
 
@@ -163,8 +163,7 @@ impl Shared {
             buffers: BufferPool::default(),
             lingering: TimerQueue::new(),
             lingering_permits: Semaphore::new(LINGERING_MAX),
-            started: AtomicBool::new(false),
-            stopping: AtomicBool::new(false),
+            life: Life::default(),
             stop,
             in_force: InForce::new(Generation::first(settings, auths, relays)),
         }
@@ -182,19 +181,22 @@ impl Shared {
         self.in_force.newer(number)
     }
 
-    /// Everything has started.
-    pub fn set_started(&self) {
-        self.started.store(true, Ordering::Release);
-    }
-
-    /// Whether everything has started.
-    pub fn has_started(&self) -> bool {
-        self.started.load(Ordering::Acquire)
-    }
-
     /// Whether the gateway has been told to stop.
     pub fn is_stopping(&self) -> bool {
-        self.stopping.load(Ordering::Acquire)
+        self.life.is_at_least(Stage::Stopping)
+    }
+
+    /// From now on clients are welcome: all threads run.
+    pub fn set_started(&self) {
+        self.life.advance(Stage::Running);
+    }
+
+    /// Whether load balancers should send clients here, and why not.
+    pub fn readiness(&self) -> Readiness {
+        let generation = self.generation();
+        let required = generation.links.values().filter(|link| link.settings.required);
+        let down = required.filter(|link| link.upstream.current().is_none());
+        Readiness::of(self.life.stage(), down.map(|link| Arc::clone(&link.name)))
     }
 
     /// The endpoint of a client that is here.
@@ -211,7 +213,7 @@ impl Shared {
 
     /// From now on nobody is let in.
     pub fn begin_stopping(&self) {
-        self.stopping.store(true, Ordering::Release);
+        self.life.advance(Stage::Stopping);
         self.registry.close();
         // It fails only when it was done before.
         let _ = rustix::io::write(&self.stop, &1u64.to_ne_bytes());

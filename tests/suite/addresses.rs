@@ -270,7 +270,7 @@ fn h11_a_relay_tells_its_server_the_way_of_the_request() {
 
 /// A gateway whose proxies are those of this machine.
 fn behind_real(by: &str) -> Gateway {
-    gateway(&format!("client_address = \"{by}\"\ntrusted_proxies = [\"127.0.0.1\"]\n"), "")
+    gateway(&format!("client_address = \"{by}\"\ntrusted_proxies = [\"127.0.0.1\"]\nhealth = \"/healthz\"\n"), "")
 }
 
 /// A port for a proxy, and what keeps it.

@@ -31,6 +31,7 @@ mod descriptions;
 mod dial;
 mod documents;
 mod formats;
+mod health;
 mod heartbeat;
 mod http_client;
 mod identity_limits;

@@ -25,7 +25,10 @@ pub(crate) fn nginx(gateway: &Gateway, changes: &[(&str, &str)]) -> Option<Proxy
 }
 
 pub(crate) fn haproxy(gateway: &Gateway, changes: &[(&str, &str)]) -> Option<Proxy> {
-    let proxy = Proxy::haproxy(&recipe(gateway, "haproxy", "default_backend", changes));
+    // A check that is made every few milliseconds has more time than that on a busy machine.
+    let patient = ("timeout connect 5s", "timeout connect 5s\n    timeout check 5s");
+    let changes = [changes, &[patient]].concat();
+    let proxy = Proxy::haproxy(&recipe(gateway, "haproxy", "default_backend", &changes));
     if proxy.is_none() {
         measured("B45", "skipped: HAProxy is not installed");
     }
@@ -143,7 +146,7 @@ fn b45_the_recipe_for_haproxy_works_with_and_without_a_port() {
 #[test]
 fn b45_a_check_over_http_and_the_wrong_options_of_haproxy_are_named() {
     for (from, to, named) in [
-        ("option tcp-check", "option httpchk GET /", "write \"option tcp-check\""),
+        ("option httpchk GET /healthz", "option httpchk GET /", "write health = \"/healthz\""),
         (" check", " check send-proxy", "PROXY protocol"),
         (" check", " send-proxy-v2", "PROXY protocol"),
         (" check", " ssl verify none", "this is TLS, and this port is not encrypted"),

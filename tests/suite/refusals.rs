@@ -115,7 +115,7 @@ fn b47_http_1_0_is_refused_with_the_line_of_the_proxy_or_of_its_health_check() {
     let gateway = start();
     is_refused(&gateway, &changed("HTTP/1.1", "HTTP/1.0"), 505, &LINES);
     // The health check of a proxy, which asks for no WebSocket.
-    is_refused(&gateway, b"GET / HTTP/1.0\r\n\r\n", 505, &["option tcp-check"]);
+    is_refused(&gateway, b"GET / HTTP/1.0\r\n\r\n", 505, &["health = \"/healthz\"", "option httpchk GET /healthz"]);
 }
 
 #[test]

@@ -7,6 +7,7 @@ use crate::config::remedy;
 use crate::config::section::{Keys, Section, Value};
 use crate::config::settings::{ClientAddress, Hosts, ListenAddress, ListenerSettings};
 use crate::config::text::Text;
+use crate::path::Pattern;
 
 use super::addresses::{addresses, rules};
 use super::origins::hosts;
@@ -26,6 +27,7 @@ pub(crate) static LISTEN: Keys = Keys {
         ("client_address", "\"x-forwarded-for\""),
         ("trusted_proxies", "[\"127.0.0.1\"]"),
         ("tls", "{ certificate = \"server.pem\", private_key = \"server.key\" }"),
+        ("health", "\"/healthz\""),
     ],
 };
 
@@ -39,6 +41,8 @@ pub(crate) struct RawListener {
     pub(crate) client_address_at: Option<usize>,
     /// The place of `trusted_proxies` if it is written, and whether it is what was meant.
     pub(crate) trusted_proxies: Option<(usize, bool)>,
+    /// The place of `health` if it is a path.
+    pub(crate) health_at: Option<usize>,
     /// Whether it asks clients for a certificate, in whatever way that is written.
     pub(crate) has_client_ca: bool,
     /// Whether name and address are what was meant; a wrong one is compared with nothing.
@@ -91,7 +95,29 @@ pub(super) fn listener(section: &Section<'_>, base_dir: &Path) -> RawListener {
     let tls = section.get("tls").and_then(|value| value.section(&TLS));
     let has_client_ca = tls.as_ref().is_some_and(|section| section.get("client_ca").is_some());
     settings.tls = tls.and_then(|section| listener_tls(&section, base_dir));
-    RawListener { settings, name_at, address_at, client_address_at, trusted_proxies, has_client_ca, valid }
+    let health = section.get("health");
+    settings.health = health.and_then(|value| health_path(&value));
+    let health_at = health.filter(|_| settings.health.is_some()).map(|value| value.at());
+    RawListener { settings, name_at, address_at, client_address_at, trusted_proxies, health_at, has_client_ca, valid }
+}
+
+/// The path of health checks, which is one path.
+fn health_path(value: &Value<'_>) -> Option<Pattern> {
+    let text = value.text()?;
+    match Pattern::parse(&text.value) {
+        Ok(pattern) if pattern.names().next().is_none() => Some(pattern),
+        Ok(_) => {
+            value.mistake(format_args!(
+                "is {:?}, but it is one path and has no parameters: write for example \"/healthz\"",
+                text.written
+            ));
+            None
+        }
+        Err(error) => {
+            value.mistake(format_args!("is {:?}: {error}", text.written));
+            None
+        }
+    }
 }
 
 fn line_of_text(text: &str) -> bool {

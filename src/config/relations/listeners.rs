@@ -6,7 +6,7 @@ use crate::config::mistake::Report;
 use crate::config::raw::endpoint::RawEndpoint;
 use crate::config::raw::listen::RawListener;
 use crate::config::section::nearest;
-use crate::config::settings::{ListenAddress, ListenerSettings};
+use crate::config::settings::{EndpointSettings, ListenAddress, ListenerSettings};
 
 /// Two listeners cannot have the same address, nor the same name.
 pub(super) fn check(listeners: &[RawListener], report: &Report<'_>) {
@@ -77,6 +77,26 @@ pub(super) fn same_address(earlier: &ListenAddress, later: &ListenAddress) -> Op
         }
     }
     (earlier == later).then(|| format!("\"{later}\" is already taken"))
+}
+
+/// The path of health checks is no endpoint's on the same listener: its clients could not connect.
+pub(super) fn check_health(listeners: &[RawListener], endpoints: &[RawEndpoint], report: &Report<'_>) {
+    let default = EndpointSettings::default().path;
+    for listener in listeners.iter().filter(|listener| listener.valid) {
+        let (Some(health), Some(at)) = (&listener.settings.health, listener.health_at) else { continue };
+        let is_taken = |endpoint: &&RawEndpoint| {
+            let is_same = endpoint.pattern.as_ref().is_some_and(|pattern| pattern.same_shape(health));
+            is_same && endpoint.settings.is_on(&listener.settings)
+        };
+        let whose = match endpoints.iter().find(is_taken) {
+            Some(endpoint) => format!("the path of the endpoint on line {}", report.line(endpoint.path_at)),
+            None if endpoints.is_empty() && default.same_shape(health) => "the path of the default endpoint".to_owned(),
+            None => continue,
+        };
+        let path = health.as_str();
+        let advice = "choose another path, such as \"/healthz\"";
+        report.mistake(at, format!("\"health\" in [[listen]] is {path:?}, which is {whose}: {advice}"));
+    }
 }
 
 /// Each listener leads to an endpoint: a client of one that does not would get 404 on every path.

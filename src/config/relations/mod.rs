@@ -21,6 +21,7 @@ use super::settings::{EndpointSettings, LinkSettings, RelaySettings, Settings};
 pub(super) fn resolve(raw: Raw, report: &Report<'_>) -> Settings {
     listeners::check(&raw.listeners, report);
     listeners::check_used(&raw.listeners, &raw.endpoints, report);
+    listeners::check_health(&raw.listeners, &raw.endpoints, report);
     auth::check(&raw, report);
     let (mut of_endpoints, mut of_links) = (Vec::new(), Vec::new());
     for (i, endpoint) in raw.endpoints.iter().enumerate() {

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use super::addresses::{AddressRules, AddressSource, ClientAddress};
+use crate::path::Pattern;
 
 /// `[[listen]]`: one address.
 #[derive(Debug, Clone, PartialEq)]
@@ -23,6 +24,8 @@ pub struct ListenerSettings {
     pub client_address: ClientAddress,
     /// The proxies that are believed what they say of it; empty where the socket says so.
     pub trusted_proxies: AddressSource,
+    /// The path at which load balancers are told whether the gateway is ready, without parameters. Default: none.
+    pub health: Option<Pattern>,
 }
 
 impl Default for ListenerSettings {
@@ -37,6 +40,7 @@ impl Default for ListenerSettings {
             addresses: AddressRules::default(),
             client_address: ClientAddress::default(),
             trusted_proxies: AddressSource::default(),
+            health: None,
         }
     }
 }
