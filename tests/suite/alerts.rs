@@ -241,6 +241,7 @@ fn fill_memory(gateway: &Gateway) -> Raw {
     for _ in 0..60 {
         let now = scrape(gateway);
         if now.value("wsgate_memory_bytes") / now.value("wsgate_memory_limit_bytes") > 0.9 {
+            client.send(&vec![0; MIB]);
             return client;
         }
         client.send(&vec![0; MIB]);
