@@ -78,8 +78,12 @@ fn dial_and_read(shared: &Arc<Shared>, id: LinkId, dialer: &Dialer) {
         warn!("{outlet}: {}; dialling again in {}", failure.why, Seconds(wait));
         link.failed(failure.kept(false));
         failure.tell(shared, id, failures, Some(wait));
-        if cancel.sleep(wait) == WaitEnd::Cancelled {
-            return;
+        if link.until_redial(shared.until_stop()).sleep(wait) == WaitEnd::Cancelled {
+            if shared.is_stopping() {
+                return;
+            }
+            link.redials();
+            info!("{outlet}: dialling at once, as was asked for");
         }
     }
 }

@@ -53,6 +53,8 @@ struct ClientInfo {
     may_receive: bool,
     /// What its thread waits for while it does not read.
     held_by: Option<String>,
+    received_messages: u64,
+    received_bytes: u64,
     /// What is queued for it.
     queued_bytes: usize,
     is_closing: bool,
@@ -124,7 +126,7 @@ impl Filter<'_> {
 }
 
 fn describe(shared: &Shared, client: &Client) -> ClientInfo {
-    let origin = &client.origin;
+    let (origin, received) = (&client.origin, client.peer.received());
     ClientInfo {
         id: client.id().to_string(),
         endpoint: shared.endpoint_of(client).settings.path.to_string(),
@@ -137,6 +139,8 @@ fn describe(shared: &Shared, client: &Client) -> ClientInfo {
         may_send: client.rights.send,
         may_receive: client.rights.receive,
         held_by: client.peer.blocked_on().map(|blocked| shared.name_of(blocked)),
+        received_messages: received.messages,
+        received_bytes: received.bytes,
         queued_bytes: client.outbox().held().1,
         is_closing: client.outbox().is_closing(),
     }

@@ -1,6 +1,9 @@
 //! The links: a list of them, and each by its name.
 
+use std::sync::Arc;
+
 use serde::Serialize;
+use serde_json::json;
 
 use crate::admin::asked::Asked;
 use crate::admin::clients::Page;
@@ -45,10 +48,24 @@ pub fn list(asked: &Asked<'_>) -> Result<Answer, Answer> {
 
 /// `GET /api/v1/links/{name}`.
 pub fn show(asked: &Asked<'_>) -> Result<Answer, Answer> {
+    let link = find(asked)?;
+    Ok(Answer::json(&describe(&asked.admin.shared.generation(), &link)))
+}
+
+/// `POST /api/v1/links/{name}/redial`: it is dialled at once; a connection is closed first.
+pub fn redial(asked: &Asked<'_>) -> Result<Answer, Answer> {
+    let link = find(asked)?;
+    if !link.redial() {
+        return Err(Answer::error(409, "conflict", "the link is given up: only a restart dials it again"));
+    }
+    Ok(Answer::json(&json!({ "name": *link.name })).with_status(202))
+}
+
+/// The link whose name is in the path.
+fn find(asked: &Asked<'_>) -> Result<Arc<Link>, Answer> {
     let (name, generation) = (asked.parameter(0)?, asked.admin.shared.generation());
     let link = generation.links.values().find(|link| *link.name == *name);
-    let link = link.ok_or_else(|| Answer::error(404, "notFound", "no link has this name"))?;
-    Ok(Answer::json(&describe(&generation, link)))
+    link.cloned().ok_or_else(|| Answer::error(404, "notFound", "no link has this name"))
 }
 
 fn describe(generation: &Generation, link: &Link) -> LinkInfo {

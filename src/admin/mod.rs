@@ -16,6 +16,7 @@ mod messages;
 mod metrics;
 mod reload;
 mod routes;
+mod settings;
 mod state;
 
 use std::io;

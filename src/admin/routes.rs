@@ -2,7 +2,7 @@
 //! that answers.
 
 use crate::admin::asked::Asked;
-use crate::admin::{clients, document, health, info, links, messages, metrics, reload};
+use crate::admin::{clients, document, health, info, links, messages, metrics, reload, settings};
 use crate::auth::admin::Right;
 use crate::http::answer::Answer;
 
@@ -41,6 +41,8 @@ pub static ROUTES: &[Route] = &[
     act("POST", "/api/v1/publish/{path}", messages::publish),
     get("/api/v1/links", Some(Right::Read), links::list),
     get("/api/v1/links/{name}", Some(Right::Read), links::show),
+    act("POST", "/api/v1/links/{name}/redial", links::redial),
+    get("/api/v1/config", Some(Right::Read), settings::settings),
     act("POST", "/api/v1/reload", reload::reload),
     get("/api/v1/openapi.json", Some(Right::Read), document::document),
 ];

@@ -75,6 +75,11 @@ impl Auths {
         &self.0[index]
     }
 
+    /// The settings of all of them, in their order.
+    pub fn settings(&self) -> impl Iterator<Item = &AuthSettings> {
+        self.0.iter().map(|auth| &auth.settings)
+    }
+
     /// What of all of them is read again.
     pub fn reloadable(&self) -> impl Iterator<Item = Arc<dyn Reloadable>> {
         self.0.iter().flat_map(|auth| {

@@ -13,6 +13,7 @@ mod remedy;
 mod secret_file;
 mod section;
 mod settings;
+mod shown;
 mod syntax;
 mod text;
 mod units;
@@ -36,6 +37,7 @@ pub use settings::{
     RateSettings, Refuse, RelaySettings, RoomSource, Settings, TlsSettings, Welcome, WhenFull, WhenIdentityFull,
     WhenOver,
 };
+pub(crate) use shown::{Running, shown};
 pub(crate) use units::{write_duration, write_size};
 pub(crate) use variables::substitute;
 

@@ -1,14 +1,17 @@
 //! A link as others see it: its outlet's number, its connection, and what it has counted.
 
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use log::info;
+use rustix::event::{EventfdFlags, eventfd};
 
 use crate::config::{LinkId, LinkSettings};
 use crate::connection::outbox::Outbox;
 use crate::connection::peer::Peer;
+use crate::dial::CancelToken;
 use crate::dial::reconnecting::ReconnectingOutbox;
 use crate::format::Audience;
 use crate::histogram::Histogram;
@@ -39,6 +42,7 @@ pub struct Link {
     /// Goodbye was said to the remote.
     is_over: AtomicBool,
     last_failure: Mutex<Option<LastFailure>>,
+    redial: Option<Arc<OwnedFd>>,
 }
 
 /// Why a link was not connected, or not any more.
@@ -77,6 +81,8 @@ impl Link {
             counters: LinkCounters::default(),
             is_over: AtomicBool::new(false),
             last_failure: Mutex::default(),
+            // Without a descriptor for it the link works, and only nobody can hurry it.
+            redial: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).ok().map(Arc::new),
             settings,
         }
     }
@@ -93,6 +99,29 @@ impl Link {
         let cork = Profile::of_link(settings, Duration::ZERO).cork;
         let encoding = Encoding { format: settings.format, audience: Audience::Remote, cork };
         Outlet::new(format!("link {}", settings.name), encoding, bounds)
+    }
+
+    /// Has it dial at once: a wait for the next attempt ends, and a connection is closed with 1000 and replaced. Says
+    /// whether it will.
+    pub fn redial(&self) -> bool {
+        let Some(redial) = self.redial.as_ref().filter(|_| !self.upstream.is_over()) else { return false };
+        // It fails only when it was asked for before.
+        let _ = rustix::io::write(redial, &1u64.to_ne_bytes());
+        self.upstream.current().iter().for_each(|outbox| outbox.close(Some(1000), "Redial"));
+        true
+    }
+
+    /// What ends a wait for the next attempt: `stop`, and whoever asks for a dial.
+    pub fn until_redial(&self, stop: CancelToken) -> CancelToken {
+        self.redial.iter().fold(stop, |token, redial| token.until_readable(Arc::clone(redial) as _))
+    }
+
+    /// The dial that was asked for is about to be made.
+    pub fn redials(&self) {
+        if let Some(redial) = &self.redial {
+            // It fails only when nobody has asked.
+            let _ = rustix::io::read(redial, &mut [0; 8]);
+        }
     }
 
     /// Keeps why it is not connected.

@@ -314,3 +314,15 @@ fn certificates_that_are_required_let_in_and_no_others() {
     );
     gateway.wait_for_log("TLS handshake failed");
 }
+
+#[test]
+fn an_idle_admin_listener_is_one_thread() {
+    let (with, without) = (start(""), Gateway::start(&format!("{CONFIG}{LISTENERS}")));
+    Canary::check_new_client(&without);
+    Canary::check_new_client(&with);
+    let is_quiet = || with.threads() == without.threads() + 1;
+    eventually("there is one thread more, and none of clients", DEADLINE, is_quiet);
+    // A caller that has gone leaves nothing behind.
+    assert_eq!(Caller::of(&with).get("/api/v1/info").status, 200);
+    eventually("the thread of the caller has ended", DEADLINE, is_quiet);
+}

@@ -222,3 +222,35 @@ fn a_reload_says_what_was_read_or_what_is_wrong() {
     });
     assert!(statuses.iter().all(|status| matches!(status, 422 | 409)) && statuses.contains(&422), "{statuses:?}");
 }
+
+#[test]
+fn a_redial_ends_the_wait_of_a_link_or_replaces_its_connection() {
+    let (closed, url) = closed_port();
+    let config = format!(
+        "[[endpoint]]\npath = \"/\"\nto = [\"link:plc\"]\n[[link]]\nname = \"plc\"\nurl = \"{url}\"\n\
+         backoff = {{ first = \"1h\", most = \"1h\" }}\n{LISTENERS}{ADMIN}"
+    );
+    let gateway = Gateway::start(&config);
+    gateway.wait_for_log("dialling again in");
+    closed.listen(16).unwrap();
+    serve_on(closed.into(), |stream| echo(tungstenite::accept(stream).unwrap()));
+    let redial = |name: &str| act(&gateway, "POST", &format!("/api/v1/links/{name}/redial"), &[], b"").status;
+    assert_eq!(redial("plc"), 202);
+    gateway.wait_for_logs("link plc: connected to", 1);
+    assert_eq!(redial("plc"), 202);
+    gateway.wait_for_logs("link plc: connected to", 2);
+    assert_eq!(redial("none"), 404);
+}
+
+#[test]
+fn s2_the_configuration_in_force_is_shown_without_secrets() {
+    let config = format!(
+        "[[endpoint]]\npath = \"/rooms/{{room}}\"\nwelcome = \"hunter2\"\nheartbeat = \"7s\"\n[[link]]\nname = \"plc\"\n\
+         url = \"ws://ada:hunter2@127.0.0.1:9/?token=hunter2\"\nheaders = {{ X-Key = \"hunter2\" }}\n{LISTENERS}{ADMIN}"
+    );
+    // The answer is searched for secrets by the harness.
+    let shown = Caller::of(&Gateway::start(&config)).get("/api/v1/config").json();
+    assert_eq!((&shown["endpoint"][0]["heartbeat"], &shown["endpoint"][0]["welcome"]), (&"7s".into(), &"***".into()));
+    assert_eq!(shown["link"][0]["headers"]["X-Key"], "***");
+    assert_eq!(shown["listen"][1]["tls"]["certificate"].as_str().map(|file| file.ends_with("cert.pem")), Some(true));
+}
