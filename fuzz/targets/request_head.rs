@@ -82,9 +82,8 @@ fn judged(head: &[u8]) {
         Err(refusal) => return refused(&refusal),
     };
     sound(head, &request);
-    let endpoints: Vec<_> = ENDPOINTS.iter().collect();
     let host = AskedHost { name: request.host.to_owned(), is_forwarded: false };
-    let admission = match admit(&request, &ROUTES, &endpoints, &ListenerSettings::default(), &host) {
+    let admission = match admit(&request, &ROUTES, |id| &ENDPOINTS[id.0], &ListenerSettings::default(), &host) {
         Ok(admission) => admission,
         Err(refusal) => return refused(&refusal),
     };
