@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn s11_only_requests_that_no_foreign_page_can_cause_are_heard() {
+    fn s16_only_requests_that_no_foreign_page_can_cause_are_heard() {
         let local = Settings::default().admin.listener.unwrap();
         let named = ListenerSettings { hosts: Hosts::Named(vec!["gate.example".to_owned()]), ..local.clone() };
         for (lines, at_local, at_named) in [

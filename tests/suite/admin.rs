@@ -156,7 +156,7 @@ fn info_has_what_the_server_info_of_n8n_has() {
 }
 
 #[test]
-fn s11_a_page_that_a_browser_has_opened_reaches_nothing() {
+fn s16_a_page_that_a_browser_has_opened_reaches_nothing() {
     let gateway = start("");
     let port = gateway.admin_port();
     for lines in [
@@ -178,7 +178,7 @@ fn s11_a_page_that_a_browser_has_opened_reaches_nothing() {
 }
 
 #[test]
-fn requests_that_can_be_understood_in_two_ways_are_refused() {
+fn s16_requests_that_can_be_understood_in_two_ways_are_refused() {
     let gateway = start("[gateway]\nhandshake_timeout = \"1s\"\n");
     let post = |lines: &str| format!("GET /healthz HTTP/1.1\r\nHost: h.localhost\r\n{lines}\r\n").replace("h.l", "l");
     for (request, status) in [
@@ -223,7 +223,7 @@ fn several_requests_go_over_one_connection_also_at_once() {
 }
 
 #[test]
-fn a_thousand_silent_connections_keep_nobody_out_and_no_client_notices() {
+fn s16_a_thousand_silent_connections_keep_nobody_out_and_no_client_notices() {
     let gateway = start("");
     let mut canary = Canary::connect(&gateway);
     let (threads, port) = (gateway.threads(), gateway.admin_port());
@@ -236,7 +236,7 @@ fn a_thousand_silent_connections_keep_nobody_out_and_no_client_notices() {
     let took = begun.elapsed() / 20;
     let more = gateway.threads() - threads;
     assert!(more <= 64, "{more} more threads");
-    measured("S11", format!("a request beside 1000 silent connections takes {took:.1?}, with {more} threads more"));
+    measured("S16", format!("a request beside 1000 silent connections takes {took:.1?}, with {more} threads more"));
     gateway.wait_for_log("connections wait, and most of them come from 127.0.0.1");
     drop(silent);
     eventually("their threads have ended", DEADLINE, || gateway.threads() <= threads + 1);
