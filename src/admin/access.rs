@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::auth::admin::{self, Right};
 use crate::auth::credentials::Places;
-use crate::authenticators::{Attempt, Auth};
+use crate::authenticators::{Attempt, Auth, Left};
 use crate::client::authenticate::{Denied, verify};
 use crate::client::identify::not_locked_out;
 use crate::connection::handshake::Stream;
@@ -16,6 +16,8 @@ use crate::dial::CancelToken;
 use crate::http::answer::Answer;
 use crate::http::call::Call;
 use crate::http::refusal::Refusal;
+use crate::http::request::Request;
+use crate::identity::Identity;
 use crate::shared::Shared;
 
 /// A caller.
@@ -23,20 +25,34 @@ use crate::shared::Shared;
 pub struct Who {
     /// Its identity; `None` where nobody is asked.
     pub name: Option<Box<str>>,
+    /// The same with what stands behind it.
+    pub identity: Option<Arc<Identity>>,
+    /// For how long its credential is good; `None` is for ever.
+    pub left: Option<Left>,
     /// What it may do.
     pub rights: BTreeSet<Right>,
 }
 
-/// Who sends a request, if callers are asked. Only the header Authorization and certificates count: a browser sends cookies
-/// by itself, also for a page of somebody else, and what stands in a URL is written into logs.
+/// A request whose caller is to be found out.
+#[derive(Debug)]
+pub struct AccessRequest<'a> {
+    pub call: &'a Call<'a>,
+    /// The same, in which credentials are looked for.
+    pub request: &'a Request<'a>,
+    /// Where they are looked for.
+    pub places: &'a Places,
+    pub head: &'a [u8],
+}
+
+/// Who sends a request, if callers are asked. Only the header Authorization, the subprotocol of a WebSocket and
+/// certificates count: a browser sends cookies by itself, also for a page of somebody else, and what stands in a URL is written into logs.
 ///
 /// # Errors
 /// As [`verify`], 429 after too many wrong credentials, and 403 for a certificate that is not trusted any more.
 pub fn identify(
     shared: &Shared,
     stream: &Stream,
-    call: &Call<'_>,
-    head: &[u8],
+    asked: &AccessRequest<'_>,
     address: Option<IpAddr>,
     deadline: Instant,
 ) -> Result<Who, Denied> {
@@ -47,17 +63,17 @@ pub fn identify(
     let generation = shared.generation();
     let settings = &generation.admin;
     if settings.auth.is_empty() {
-        return Ok(Who { name: None, rights: Right::all() });
+        return Ok(Who { rights: Right::all(), ..Who::default() });
     }
     let is_heard = || not_locked_out(shared, address);
     is_heard()?;
-    let places = Places::default();
-    let asked: Vec<(&Auth, &Places)> = settings.auth.iter().map(|id| (generation.auths.get(id.0), &places)).collect();
+    let AccessRequest { call, request, places, head } = *asked;
+    let asked: Vec<(&Auth, &Places)> = settings.auth.iter().map(|id| (generation.auths.get(id.0), places)).collect();
     let takes_certificates = asked.iter().any(|(auth, _)| auth.takes_certificates());
     let certificate = takes_certificates.then(|| stream.client_certificate()).flatten();
     let attempt = Attempt {
         head,
-        request: &call.as_request(),
+        request,
         certificate: certificate.as_ref(),
         address,
         endpoint: "[admin]",
@@ -73,7 +89,8 @@ pub fn identify(
         None => Right::all(),
         Some(rules) => admin::decide(rules, &checked.identity.name, &checked.claims),
     };
-    Ok(Who { name: Some(checked.identity.name), rights })
+    let (identity, left) = (checked.identity, checked.left);
+    Ok(Who { name: Some(identity.name.clone()), identity: Some(Arc::new(identity)), left, rights })
 }
 
 /// Whether a caller may do what takes this right.

@@ -12,6 +12,10 @@ use crate::shared::registry::Client;
 #[derive(Debug)]
 pub struct Asked<'a> {
     pub admin: &'a Admin,
+    /// Its path, as it came.
+    pub path: &'a str,
+    /// What the caller has already, by ETag.
+    pub if_none_match: Option<&'a str>,
     /// The parameters of the path, in order, as they came.
     pub parameters: Vec<&'a str>,
     /// Those of the query; the route knows them all.

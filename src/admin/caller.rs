@@ -7,18 +7,20 @@ use std::time::{Duration, Instant, SystemTime};
 use log::{debug, info};
 use socket2::SockAddr;
 
-use crate::admin::access::{self, Who};
+use crate::admin::access::{self, AccessRequest, Who};
 use crate::admin::asked::Asked;
 use crate::admin::guard;
 use crate::admin::routes::{self, Found, Route};
 use crate::admin::state::Admin;
+use crate::admin::watch::{self, Opening, Watching};
+use crate::auth::credentials::Places;
 use crate::client::authenticate::Denied;
 use crate::connection::handshake::{Head, HeadError, Stream};
 use crate::connection::socket::Socket;
 use crate::http::answer::{Answer, Then};
 use crate::http::call::{self, Call};
 use crate::http::refusal::{Body, Refusal};
-use crate::http::request;
+use crate::http::request::{self, Request};
 use crate::listener::Listener;
 use crate::log_kind::ADMIN;
 use crate::shared::handshakes::{HandshakePlace, Source};
@@ -55,8 +57,16 @@ pub struct Caller {
 enum Outcome {
     /// It is answered. Bytes that came behind it belong to the next one.
     Answered { answer: Answer, body: Body, then: Then, behind: Vec<u8> },
+    /// It opens a WebSocket, over which no further request comes. Bytes that came behind it belong to that.
+    Watches { opening: Box<Opening>, who: Who, behind: Vec<u8> },
     /// There is nobody to answer.
     Gone,
+}
+
+/// What a request that was heard to its end comes to.
+enum Heard {
+    Answer(Answer),
+    Opening(Box<Opening>),
 }
 
 /// Why a request gets no answer of its route.
@@ -98,13 +108,13 @@ impl Caller {
         (caller, displaced)
     }
 
-    /// Answers its requests until it ends.
-    pub fn run(&mut self, admin: &Admin) {
+    /// Answers its requests until it ends, or until it becomes something that watches.
+    pub fn run(mut self, admin: &Admin) -> Option<Watching> {
         let mut behind = Vec::new();
         for number in 1..=REQUESTS_MAX {
             let is_first = number == 1;
             if !is_first && behind.is_empty() && !self.stream.socket.wait_readable(IDLE).unwrap_or(false) {
-                return;
+                return None;
             }
             let deadline = Instant::now() + admin.shared.generation().gateway.handshake_timeout;
             let head = match is_first {
@@ -115,7 +125,14 @@ impl Caller {
                 Ok(head) => self.hear(admin, head, deadline),
                 Err(error) => self.unread(error),
             };
-            let Outcome::Answered { answer, body, then, behind: next } = outcome else { return };
+            let (answer, body, then, next) = match outcome {
+                Outcome::Answered { answer, body, then, behind } => (answer, body, then, behind),
+                Outcome::Watches { opening, who, behind } => {
+                    let Caller { stream, from, .. } = self;
+                    return Some(Watching { stream, behind, opening: *opening, who, from });
+                }
+                Outcome::Gone => return None,
+            };
             let then = if number == REQUESTS_MAX || admin.has_ended() { Then::End } else { then };
             // Whoever takes an answer slowly keeps no other out.
             if self.place.is_none() {
@@ -123,14 +140,15 @@ impl Caller {
             }
             let answer = answer.to_http(SystemTime::now(), body, then);
             if self.stream.write_all(&answer, Instant::now() + WRITE).is_err() {
-                return;
+                return None;
             }
             if then == Then::End {
                 self.stream.linger(Instant::now() + LINGER);
-                return;
+                return None;
             }
             behind = next;
         }
+        None
     }
 
     /// Hears a request to its end and has it answered.
@@ -148,7 +166,8 @@ impl Caller {
         let mut input = head.behind;
         let heard = self.answer(admin, &call, &head.bytes, &mut who, &mut input, deadline);
         let (answer, is_whole) = match heard {
-            Ok(answer) => (answer, true),
+            Ok(Heard::Opening(opening)) => return Outcome::Watches { opening, who, behind: input },
+            Ok(Heard::Answer(answer)) => (answer, true),
             Err(Unheard::Answer(answer)) => (answer, false),
             Err(Unheard::Gone) => return Outcome::Gone,
         };
@@ -168,7 +187,7 @@ impl Caller {
         who: &mut Who,
         input: &mut Vec<u8>,
         deadline: Instant,
-    ) -> Result<Answer, Unheard> {
+    ) -> Result<Heard, Unheard> {
         guard::check(call, &self.listener.settings)?;
         let (route, parameters) = match routes::find(call.method, call.path) {
             Found::Route(route, parameters) => (route, parameters),
@@ -176,8 +195,10 @@ impl Caller {
         };
         let query = call.parameters()?;
         let query = guard::query(query, route.query)?;
+        // Its head has what a WebSocket needs, or it is an ordinary request.
+        let request = route.watch.map(|_| request::judge(head)).transpose()?;
         if let Some(right) = route.right {
-            *who = self.identify(admin, call, head, deadline)?;
+            *who = self.identify(admin, call, request.as_ref(), head, deadline)?;
             access::check(who, right)?;
         }
         self.read_body(call, input, deadline)?;
@@ -191,12 +212,28 @@ impl Caller {
                 .into());
         };
         let (content_type, body) = (call.content_type, &input[..call.body_len]);
-        Ok((route.run)(&Asked { admin, parameters, query, content_type, body }).unwrap_or_else(|error| error))
+        let (path, if_none_match) = (call.path, call.if_none_match);
+        let asked = Asked { admin, path, if_none_match, parameters, query, content_type, body };
+        if let (Some(show), Some(request)) = (route.watch, request.filter(watch::is_upgrade)) {
+            return Ok(Heard::Opening(Box::new(watch::open(admin, show(&asked)?, &request)?)));
+        }
+        Ok(Heard::Answer((route.run)(&asked).unwrap_or_else(|error| error)))
     }
 
-    fn identify(&self, admin: &Admin, call: &Call<'_>, head: &[u8], deadline: Instant) -> Result<Who, Unheard> {
-        access::identify(&admin.shared, &self.stream, call, head, self.address, deadline).map_err(|denied| match denied
-        {
+    /// Who it is. `request` is the same as `call`, if it may open a WebSocket.
+    fn identify(
+        &self,
+        admin: &Admin,
+        call: &Call<'_>,
+        request: Option<&Request<'_>>,
+        head: &[u8],
+        deadline: Instant,
+    ) -> Result<Who, Unheard> {
+        // A script can set no header of a WebSocket.
+        let places = Places { subprotocol: request.is_some(), ..Places::default() };
+        let plain = call.as_request();
+        let asked = AccessRequest { call, request: request.unwrap_or(&plain), places: &places, head };
+        access::identify(&admin.shared, &self.stream, &asked, self.address, deadline).map_err(|denied| match denied {
             Denied::Refused(_, refusal) => {
                 info!(target: ADMIN, "admin: {}: {refusal}", self.from);
                 refusal.into()

@@ -38,7 +38,7 @@ pub struct Page<T> {
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct ClientInfo {
+pub struct ClientInfo {
     id: String,
     endpoint: String,
     /// The path of its room, decoded.
@@ -125,7 +125,8 @@ impl Filter<'_> {
     }
 }
 
-fn describe(shared: &Shared, client: &Client) -> ClientInfo {
+/// A client as lists have it.
+pub fn describe(shared: &Shared, client: &Client) -> ClientInfo {
     let (origin, received) = (&client.origin, client.peer.received());
     ClientInfo {
         id: client.id().to_string(),

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use crate::admin::asked::Asked;
+use crate::admin::state::Admin;
 use crate::config::ListenAddress;
 use crate::format::iso_8601;
 use crate::http::answer::Answer;
@@ -12,7 +13,7 @@ use crate::shared::listening::Bound;
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Info {
+pub struct Info {
     name: Option<String>,
     version: &'static str,
     started_at: String,
@@ -59,7 +60,12 @@ struct LinkSummary {
 
 /// `GET /api/v1/info`.
 pub fn info(asked: &Asked<'_>) -> Result<Answer, Answer> {
-    let (admin, shared) = (asked.admin, &asked.admin.shared);
+    Ok(Answer::json(&look(asked.admin)))
+}
+
+/// How it stands.
+pub fn look(admin: &Admin) -> Info {
+    let shared = &admin.shared;
     let generation = shared.generation();
     let bound = shared.listening.all();
     let links = generation.links.values().map(|link| LinkSummary {
@@ -67,7 +73,7 @@ pub fn info(asked: &Asked<'_>) -> Result<Answer, Answer> {
         url: link.settings.shown.clone(),
         up: link.upstream.current().is_some(),
     });
-    Ok(Answer::json(&Info {
+    Info {
         name: generation.gateway.name.clone(),
         version: env!("CARGO_PKG_VERSION"),
         started_at: iso_8601(admin.started_at),
@@ -82,7 +88,7 @@ pub fn info(asked: &Asked<'_>) -> Result<Answer, Answer> {
             .into_iter()
             .map(|Bound { name, address, is_tls }| ListenerInfo { name, address, tls: is_tls })
             .collect(),
-    }))
+    }
 }
 
 fn endpoint_info(generation: &Generation, endpoint: &Endpoint, bound: &[Bound]) -> EndpointInfo {

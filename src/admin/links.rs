@@ -14,7 +14,7 @@ use crate::shared::link::Link;
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct LinkInfo {
+pub struct LinkInfo {
     name: String,
     /// Without secrets.
     url: String,
@@ -41,9 +41,13 @@ struct Failure {
 
 /// `GET /api/v1/links`.
 pub fn list(asked: &Asked<'_>) -> Result<Answer, Answer> {
-    let generation = asked.admin.shared.generation();
-    let items = generation.links.values().map(|link| describe(&generation, link)).collect();
+    let items = look(&asked.admin.shared.generation());
     Ok(Answer::json(&Page { items, next: None }))
+}
+
+/// How all of them stand.
+pub fn look(generation: &Generation) -> Vec<LinkInfo> {
+    generation.links.values().map(|link| describe(generation, link)).collect()
 }
 
 /// `GET /api/v1/links/{name}`.

@@ -8,16 +8,22 @@ mod asked;
 mod caller;
 mod clients;
 mod document;
+mod feed;
 mod guard;
 mod health;
+mod history;
 mod info;
 mod links;
 mod messages;
 mod metrics;
+mod page;
 mod reload;
 mod routes;
+mod sampler;
 mod settings;
 mod state;
+mod watch;
+mod watchers;
 
 use std::io;
 use std::sync::Arc;
@@ -44,6 +50,9 @@ pub struct AdminThread {
     admin: Arc<Admin>,
     listener: Arc<Listener>,
     thread: JoinHandle<()>,
+    sampler: JoinHandle<()>,
+    /// Disconnected, it ends the sampler.
+    sampler_stop: Sender<()>,
 }
 
 /// Binds the admin listener, if there is to be one. The default one is no reason not to start.
@@ -72,10 +81,13 @@ impl AdminThread {
         let admin = Admin::new(Arc::clone(shared), reloads);
         let (of_thread, accepting) = (Arc::clone(&admin), Arc::clone(&listener));
         let thread = spawn_vital(&format!("admin {bound}"), move || run(&of_thread, &accepting))?;
+        let (sampler_stop, stopped) = crossbeam_channel::bounded(0);
+        let sampled = Arc::clone(&admin);
+        let sampler = spawn_vital("sampler", move || sampler::run(&sampled, &stopped))?;
         let secured = if listener.tls.is_some() { " (TLS)" } else { "" };
         let open = if shared.generation().admin.auth.is_empty() { ", without authentication" } else { "" };
         info!("admin: answering on {bound}{secured}{open}");
-        Ok(AdminThread { admin, listener, thread })
+        Ok(AdminThread { admin, listener, thread, sampler, sampler_stop })
     }
 
     /// The listener.
@@ -90,6 +102,8 @@ impl AdminThread {
         // One that panicked has ended the process.
         let _ = self.thread.join();
         self.admin.end();
+        drop(self.sampler_stop);
+        let _ = self.sampler.join();
     }
 }
 
@@ -122,7 +136,13 @@ fn run(admin: &Arc<Admin>, listener: &Arc<Listener>) {
         };
         let of_thread = Arc::clone(admin);
         let work = Box::new((caller, place));
-        let started = spawn_client(format!("caller {number}"), STACK, work, move |mut work| work.0.run(&of_thread));
+        let started = spawn_client(format!("caller {number}"), STACK, work, move |work| {
+            let (caller, place) = *work;
+            let watching = caller.run(&of_thread);
+            // Those who watch have places of their own.
+            drop(place);
+            watching.into_iter().for_each(|watching| watch::run(&of_thread, watching));
+        });
         if let Err((error, _)) = started {
             refusals.log(name, &format!("failed to start a thread: {error}"));
         }

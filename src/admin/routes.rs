@@ -2,9 +2,13 @@
 //! that answers.
 
 use crate::admin::asked::Asked;
-use crate::admin::{clients, document, health, info, links, messages, metrics, reload, settings};
+use crate::admin::watch::Show;
+use crate::admin::{clients, document, health, info, links, messages, metrics, page, reload, settings, watch};
 use crate::auth::admin::Right;
 use crate::http::answer::Answer;
+
+/// Says what a WebSocket shows.
+type Showing = fn(&Asked<'_>) -> Result<Show, Answer>;
 
 /// Something that can be asked.
 #[derive(Debug)]
@@ -16,20 +20,31 @@ pub struct Route {
     pub right: Option<Right>,
     /// The parameters that its query may have.
     pub query: &'static [&'static str],
+    /// What a WebSocket shows that is opened here.
+    pub watch: Option<Showing>,
     /// Answers; an error is an answer too.
     pub run: fn(&Asked<'_>) -> Result<Answer, Answer>,
 }
 
 const fn get(path: &'static str, right: Option<Right>, run: fn(&Asked<'_>) -> Result<Answer, Answer>) -> Route {
-    Route { method: "GET", path, right, query: &[], run }
+    Route { method: "GET", path, right, query: &[], watch: None, run }
+}
+
+const fn watch(path: &'static str, right: Right, show: Showing) -> Route {
+    Route { watch: Some(show), ..get(path, Some(right), watch::needs_upgrade) }
 }
 
 const fn act(method: &'static str, path: &'static str, run: fn(&Asked<'_>) -> Result<Answer, Answer>) -> Route {
-    Route { method, path, right: Some(Right::Act), query: &[], run }
+    Route { method, path, right: Some(Right::Act), query: &[], watch: None, run }
 }
 
 /// All of them.
 pub static ROUTES: &[Route] = &[
+    get("/", None, page::file),
+    get("/page.css", None, page::file),
+    get("/page/{name}", None, page::file),
+    get("/uplot.js", None, page::file),
+    get("/uplot.css", None, page::file),
     get("/healthz", None, health::alive),
     get("/readyz", None, health::ready),
     get("/metrics", Some(Right::Read), metrics::metrics),
@@ -45,6 +60,8 @@ pub static ROUTES: &[Route] = &[
     get("/api/v1/config", Some(Right::Read), settings::settings),
     act("POST", "/api/v1/reload", reload::reload),
     get("/api/v1/openapi.json", Some(Right::Read), document::document),
+    watch("/api/v1/feed", Right::Read, watch::feed),
+    Route { query: watch::TAIL_QUERY, ..watch("/api/v1/tail", Right::Tail, watch::tail) },
 ];
 
 /// What a method and a path lead to.
@@ -132,7 +149,7 @@ mod tests {
             ("OPTIONS", "*", "204 HEAD, OPTIONS"),
             ("POST", "/healthz", "405 GET, HEAD, OPTIONS"),
             ("GET", "/healthz/", "404 "),
-            ("GET", "/", "404 "),
+            ("GET", "/", "/"),
             ("GET", "*", "405 HEAD, OPTIONS"),
         ] {
             assert_eq!(found(method, path), expected, "{method} {path}");

@@ -6,6 +6,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crossbeam_channel::Sender;
 
+use crate::admin::feed::Feed;
+use crate::admin::watchers::Watchers;
 use crate::permits::{Permit, Semaphore};
 use crate::reload::ReloadRequest;
 use crate::shared::Shared;
@@ -17,6 +19,9 @@ pub const WAITING_MAX: usize = 32;
 
 /// Requests that are worked on at once; one more gets 503.
 const BUSY_MAX: usize = 16;
+
+/// How many may watch at once; one more gets 503. A page has one WebSocket, and a second one while it shows the tail.
+pub const WATCHERS_MAX: usize = 32;
 
 /// How long something that is about to end is waited for: threads whose connection had to give way, answers at the end.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -35,6 +40,11 @@ pub struct Admin {
     pub busy: Arc<Semaphore>,
     /// The threads of callers.
     callers: Arc<Semaphore>,
+    /// The places of those who watch, and who they are.
+    pub watching: Arc<Semaphore>,
+    pub watchers: Watchers,
+    /// What pages are told.
+    pub feed: Feed,
     ended: AtomicBool,
     /// Where reloads are asked for: one can wait while another one is done.
     pub reloads: Sender<ReloadRequest>,
@@ -51,6 +61,9 @@ impl Admin {
             waiting: Handshakes::new(WAITING_MAX),
             busy: Semaphore::new(BUSY_MAX),
             callers: Semaphore::new(WAITING_MAX + BUSY_MAX),
+            watching: Semaphore::new(WATCHERS_MAX),
+            watchers: Watchers::default(),
+            feed: Feed::default(),
             ended: AtomicBool::new(false),
             reloads,
             since: Instant::now(),
@@ -77,8 +90,9 @@ impl Admin {
     /// Ends the connections that wait, and gives answers that are on their way a moment.
     pub fn end(&self) {
         self.waiting.end();
+        self.watchers.end();
         let deadline = Instant::now() + PATIENCE;
-        while self.callers.in_use() > 0 && Instant::now() < deadline {
+        while self.callers.in_use() + self.watching.in_use() > 0 && Instant::now() < deadline {
             std::thread::sleep(SLICE);
         }
     }

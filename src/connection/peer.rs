@@ -60,6 +60,8 @@ pub enum Name {
     Relay(Id),
     /// `link NAME`.
     Link(Arc<str>),
+    /// `watcher ID`, the id being its own: an operator that is shown something.
+    Watcher,
 }
 
 /// What a peer's thread can be blocked on; its silence then says nothing about the peer.
@@ -113,7 +115,7 @@ impl Name {
     /// Which end of the connection is ours: clients have dialled us, the others we have dialled.
     pub fn role(&self) -> Role {
         match self {
-            Name::Client => Role::Server,
+            Name::Client | Name::Watcher => Role::Server,
             Name::Relay(_) | Name::Link(_) => Role::Client,
         }
     }
@@ -269,6 +271,7 @@ impl fmt::Display for Peer {
             Name::Client => write!(f, "client {}", self.id()),
             Name::Relay(client) => write!(f, "relay {client}"),
             Name::Link(name) => write!(f, "link {name}"),
+            Name::Watcher => write!(f, "watcher {}", self.id()),
         }
     }
 }

@@ -20,6 +20,7 @@ use crate::shared::outlet::Outlet;
 use crate::shared::publisher::Publisher;
 use crate::shared::registry::Client;
 use crate::shared::rooms::LiveRoom;
+use crate::shared::tap::Tapped;
 use crate::shared::undelivered::Undelivered;
 use crate::system::large;
 
@@ -50,6 +51,8 @@ pub struct Dispatch<'a> {
     lanes: Vec<Lane>,
     /// Nothing on the way needs another format than the bytes as they came.
     is_verbatim: bool,
+    /// The client whose messages these are, unless they are a link's, and to whom they are shown.
+    tapped: Option<(&'a Client, Tapped)>,
 }
 
 /// One destination and what has been collected for it.
@@ -158,7 +161,8 @@ impl<'a> Dispatch<'a> {
             format: endpoint.settings.format,
             addresses: endpoint.settings.address_sessions,
         };
-        Dispatch::new(shared, &generation, source, client.targets(&generation.routes))
+        let tapped = Some((client, Tapped::default()));
+        Dispatch { tapped, ..Dispatch::new(shared, &generation, source, client.targets(&generation.routes)) }
     }
 
     /// The way out of a link's remote.
@@ -183,13 +187,21 @@ impl<'a> Dispatch<'a> {
         lanes.sort_by_key(|lane| lane.target != Target::Reply);
         let is_verbatim = source.format == Format::Payload
             && lanes.iter().all(|lane| lane.format == Format::Payload && !matches!(lane.target, Target::Picked(_)));
-        Dispatch { shared, source, lanes, is_verbatim }
+        Dispatch { shared, source, lanes, is_verbatim, tapped: None }
     }
 
     /// Hands over what was collected: to every destination, whatever becomes of the others.
     fn hand_over(&mut self) {
         let Dispatch { shared, source: Sender { peer, publisher, .. }, lanes, .. } = self;
         lanes.iter_mut().for_each(|lane| lane.hand_over(shared, peer, publisher));
+    }
+
+    /// Shows a message to the operators that want to see it.
+    #[inline]
+    fn show(&mut self, kind: Kind, payload: &[u8]) {
+        if let Some((client, tapped)) = &mut self.tapped {
+            tapped.show(&self.shared.tap, client, kind, payload);
+        }
     }
 
     /// Sends a message to the one client that it addresses, if that client's messages come here.
@@ -223,6 +235,7 @@ impl<'a> Dispatch<'a> {
 impl Handler for Dispatch<'_> {
     /// Collects a message for its destinations.
     fn message(&mut self, message: Message, expected: usize) {
+        self.show(message.kind, &message.data);
         if self.is_verbatim {
             for lane in &mut self.lanes {
                 lane.cork.push(&message, expected);
@@ -270,6 +283,7 @@ impl Handler for Dispatch<'_> {
         if !self.is_verbatim {
             return self.message(Message { kind, data: Bytes::copy_from_slice(payload) }, expected);
         }
+        self.show(kind, payload);
         for lane in &mut self.lanes {
             lane.cork.push_borrowed(kind, payload, expected);
         }
@@ -277,6 +291,9 @@ impl Handler for Dispatch<'_> {
 
     fn flush(&mut self) {
         self.hand_over();
+        if let Some((_, tapped)) = &mut self.tapped {
+            tapped.flush();
+        }
     }
 }
 

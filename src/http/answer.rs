@@ -45,6 +45,11 @@ impl Answer {
         Answer { status: 200, content_type: "application/json", fields: Vec::new(), body: text.into() }
     }
 
+    /// 200 with these bytes.
+    pub fn bytes(content_type: &'static str, bytes: &'static [u8]) -> Answer {
+        Answer { status: 200, content_type, fields: Vec::new(), body: Cow::Borrowed(bytes) }
+    }
+
     /// 204.
     pub fn nothing() -> Answer {
         Answer { status: 204, content_type: "", fields: Vec::new(), body: Cow::Borrowed(&[]) }
@@ -71,18 +76,20 @@ impl Answer {
         let (status, date) = (self.status, http_date(now));
         let connection = if then == Then::Next { "keep-alive" } else { "close" };
         let mut head = format!(
-            "HTTP/1.1 {status} {}\r\nDate: {date}\r\nConnection: {connection}\r\nCache-Control: no-store\r\n\
-             X-Content-Type-Options: nosniff\r\n",
+            "HTTP/1.1 {status} {}\r\nDate: {date}\r\nConnection: {connection}\r\nX-Content-Type-Options: nosniff\r\n",
             usual_reason(status)
         );
+        if self.fields.iter().all(|(name, _)| *name != "Cache-Control") {
+            head.push_str("Cache-Control: no-store\r\n");
+        }
         for (name, value) in &self.fields {
             let _ = write!(head, "{name}: {value}\r\n");
         }
         if !self.body.is_empty() {
             let _ = write!(head, "Content-Type: {}\r\n", self.content_type);
         }
-        // RFC 9110 section 8.6: a 204 has no length.
-        if status != 204 {
+        // RFC 9110 section 8.6: a 204 has no length, and that of a 304 would be the one that a 200 has.
+        if !matches!(status, 204 | 304) {
             let _ = write!(head, "Content-Length: {}\r\n", self.body.len());
         }
         head.push_str("\r\n");
@@ -137,7 +144,7 @@ mod tests {
     #[test]
     fn an_answer_is_written_whole_or_without_its_body() {
         let head = "HTTP/1.1 200 OK\r\nDate: Thu, 01 Jan 1970 00:00:00 GMT\r\nConnection: keep-alive\r\n\
-                    Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\nContent-Type: application/json\r\n\
+                    X-Content-Type-Options: nosniff\r\nCache-Control: no-store\r\nContent-Type: application/json\r\n\
                     Content-Length: 7\r\n\r\n";
         let answer = Answer::json(&json!({ "a": 1 }));
         assert_eq!(written(&answer, Body::Whole, Then::Next), format!("{head}{{\"a\":1}}"));

@@ -27,6 +27,8 @@ pub struct Call<'a> {
     pub fetch_site: Option<&'a str>,
     /// The Content-Type header.
     pub content_type: Option<&'a str>,
+    /// The If-None-Match header: what the caller has already.
+    pub if_none_match: Option<&'a str>,
     /// The bytes of its body, at most [`BODY_MAX`].
     pub body_len: usize,
     /// Whether it waits for 100 before it sends its body (RFC 9110 section 10.1.1).
@@ -83,6 +85,7 @@ pub fn parse(head: &[u8]) -> Result<Call<'_>, Refusal> {
         origin: fields.once("Origin")?,
         fetch_site: fields.once("Sec-Fetch-Site")?,
         content_type: fields.once("Content-Type")?,
+        if_none_match: fields.first("If-None-Match"),
         body_len: body_len(&fields)?,
         expects_continue,
         keeps_alive: is_1_1 && !fields.has_token("Connection", "close"),

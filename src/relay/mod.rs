@@ -30,6 +30,7 @@ use crate::shared::Shared;
 use crate::shared::endpoint::Endpoint;
 use crate::shared::profile::Profile;
 use crate::shared::registry::Client;
+use crate::shared::tap::Tapped;
 use crate::system::thread::spawn_joined;
 
 /// The waits between attempts to reach an upstream again: clients wait for it, so they are short.
@@ -105,7 +106,8 @@ pub fn run(shared: &Arc<Shared>, client: &Arc<Client>, reached: Reached, handsha
         // What it sends from here on is read for its Close alone.
         client.outbox().close(Some(1013), "Server at capacity");
     }
-    let mut to_upstream = ToUpstream { side: &side, thread: thread.ok(), cork: Cork::masked(profile.cork) };
+    let mut to_upstream =
+        ToUpstream { side: &side, thread: thread.ok(), cork: Cork::masked(profile.cork), tapped: Tapped::default() };
     let mut read_loop = ReadLoop::new(&client.peer, profile.max_message, &shared.buffers).within(profile.intake);
     read_loop.run(handshaken, &mut to_upstream);
     // This is for whoever has not closed: a Close has been passed on before it was answered.
@@ -297,6 +299,8 @@ struct ToUpstream<'a> {
     /// The thread that reads the upstream, until it was waited for.
     thread: Option<JoinHandle<()>>,
     cork: Cork,
+    /// To whom what the client sends is shown.
+    tapped: Tapped,
 }
 
 impl ToUpstream<'_> {
@@ -316,6 +320,7 @@ impl Handler for ToUpstream<'_> {
         if !self.side.client.rights.send {
             return self.side.client.close_for_sending();
         }
+        self.tapped.show(&self.side.shared.tap, &self.side.client, message.kind, &message.data);
         self.cork.push_owned(message, expected);
     }
 
@@ -323,10 +328,12 @@ impl Handler for ToUpstream<'_> {
         if !self.side.client.rights.send {
             return self.side.client.close_for_sending();
         }
+        self.tapped.show(&self.side.shared.tap, &self.side.client, kind, payload);
         self.cork.push_borrowed(kind, payload, expected);
     }
 
     fn flush(&mut self) {
+        self.tapped.flush();
         let Side { client, upstream, .. } = self.side;
         let ended = || client.outbox().is_closing();
         let send = |frame: &Frame| client.peer.while_blocked_on(BlockedOn::Relay, || upstream.send(frame, ended));

@@ -29,6 +29,7 @@ pub mod refused;
 pub mod registry;
 pub mod rooms;
 pub mod send_queue;
+pub mod tap;
 pub mod timers;
 pub mod traffic;
 pub mod turn;
@@ -74,6 +75,7 @@ use crate::shared::readiness::{Life, Readiness, Stage};
 use crate::shared::refused::Refused;
 use crate::shared::registry::{Client, Registry};
 use crate::shared::rooms::{LiveRoom, Rooms};
+use crate::shared::tap::Tap;
 use crate::shared::timers::TimerQueue;
 use crate::system::machine;
 
@@ -110,6 +112,8 @@ pub struct Shared {
     pub rooms: Arc<Rooms>,
     /// What all senders may have on its way to rooms.
     pub budget: Arc<Budget>,
+    /// What operators are shown of what clients send.
+    pub tap: Tap,
     /// How events are published.
     pub events: Publisher,
     /// Stalled and closing outboxes.
@@ -155,6 +159,7 @@ impl Shared {
             is_short_of_memory: AtomicBool::new(false),
             handshakes: Handshakes::new(settings.gateway.max_handshakes),
             rooms,
+            tap: Tap::default(),
             events: Publisher::of_events(&budget),
             budget,
             poller,

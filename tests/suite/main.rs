@@ -9,6 +9,8 @@ mod addresses;
 mod admin;
 mod admin_acts;
 mod admin_document;
+mod admin_page;
+mod admin_watch;
 mod alerts;
 mod auth;
 mod auth_basic;

@@ -485,7 +485,7 @@ fn the_map_names_every_thread() {
             }
         }
     }
-    assert_eq!(seen, 15, "threads that were seen starting");
+    assert_eq!(seen, 16, "threads that were seen starting");
 }
 
 #[test]
