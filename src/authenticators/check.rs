@@ -1,5 +1,5 @@
-//! Whether a credential is right, a function for each kind. What they need on the stack is kept apart, as the compiler would
-//! not: in one function it is a page more of each client's memory, for as long as the client is there.
+//! Whether a credential is right, a function for each kind. They are not inlined, so that a client's stack has what its own
+//! kind needs, and not what all need together: the pages that it has touched are its own for as long as it is there.
 
 use std::collections::BTreeMap;
 use std::time::{Instant, SystemTime};
