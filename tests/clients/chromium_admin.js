@@ -177,6 +177,7 @@ async function checkTexts(page) {
 }
 
 async function takeShots(page) {
+  await page.evaluate(`${$('#clients-search')}.value = ''; ${$('#clients-search')}.dispatchEvent(new Event('input'))`);
   for (const scheme of ['light', 'dark']) {
     for (const [width, height, isPhone] of [[1360, 860, false], [390, 844, true]]) {
       await page.show({ width, height, scheme, isPhone });

@@ -9,7 +9,7 @@ import * as tail from '/page/tail.js';
 
 const FIGURES = [
   ['Clients', ({ info }) => count(info.clients)],
-  ['Connections', ({ info }) => `${count(info.connections)} of ${count(info.maxConnections)}`],
+  ['Connections', ({ info }) => `${count(info.connections)} / ${count(info.maxConnections)}`],
   ['Received', ({ rates }) => `${rate(rates.receivedMessages)} /s`],
   ['Sent', ({ rates }) => `${rate(rates.sentMessages)} /s`],
   ['Dropped', ({ rates }) => `${rate(rates.droppedMessages)} /s`],
