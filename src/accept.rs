@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
 
 use log::{error, info, warn};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::Timespec;
 use socket2::SockAddr;
 
 use crate::client;
@@ -20,7 +20,7 @@ use crate::connection::handshake::Stream;
 use crate::connection::socket::Socket;
 use crate::http::refusal::{Body, Refusal};
 use crate::id::Id;
-use crate::listener::Listener;
+use crate::listener::{Listener, Waited};
 use crate::log_kind::REFUSALS;
 use crate::shared::Shared;
 use crate::shared::address_places::{AddressFull, Counted};
@@ -46,8 +46,8 @@ pub fn run(shared: &Arc<Shared>, listener: &Listener, mut handle: Option<Watchdo
     let mut given_way = Refusals::default();
     let door = shared.generation().door(&listener.settings.name);
     loop {
-        if let Some(handle) = &mut handle {
-            wait_watched(shared, &listener.socket, handle);
+        if (handle.is_some() || listener.is_passed()) && !wait(shared, listener, &mut handle) {
+            return;
         }
         let accepted = listener.socket.accept();
         if shared.is_stopping() {
@@ -80,15 +80,18 @@ pub fn run(shared: &Arc<Shared>, listener: &Listener, mut handle: Option<Watchdo
     }
 }
 
-/// Waits until there is something to accept, and comes round often enough for the watchdog meanwhile.
-fn wait_watched(shared: &Shared, socket: &socket2::Socket, handle: &mut WatchdogHandle) {
+/// Waits until there is something to accept, and comes round often enough for the watchdog meanwhile. `false` when the
+/// listener is closed.
+fn wait(shared: &Shared, listener: &Listener, handle: &mut Option<WatchdogHandle>) -> bool {
     loop {
-        handle.check_in(shared.clock.now());
-        let timeout = Timespec::try_from(handle.interval()).ok();
-        let waited = poll(&mut [PollFd::new(socket, PollFlags::IN)], timeout.as_ref());
-        // An interrupted wait is followed by the next; any other error is for accepting to meet.
-        if !matches!(waited, Ok(0) | Err(rustix::io::Errno::INTR)) {
-            return;
+        let timeout = handle.as_mut().and_then(|handle| {
+            handle.check_in(shared.clock.now());
+            Timespec::try_from(handle.interval()).ok()
+        });
+        match listener.wait(timeout.as_ref()) {
+            Waited::Ready => return true,
+            Waited::TimedOut => {}
+            Waited::Closed => return false,
         }
     }
 }

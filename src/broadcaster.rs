@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
 use crate::clock::Clock;
 use crate::config::EndpointId;
@@ -52,11 +52,21 @@ pub fn run(shared: &Shared, ready: &Receiver<Ready>, deliverers: Option<&Deliver
 
 /// A deliverer's loop.
 pub fn deliver(clock: &Clock, slices: &Receiver<Slice>, progress: &Progress) {
-    for Slice { turn, places } in slices {
-        progress.begin(clock.now());
-        turn.deliver(places);
-        end(turn);
-        progress.sleep();
+    loop {
+        progress.come_round(clock.now());
+        let next = match progress.pause() {
+            None => slices.recv().map_err(RecvTimeoutError::from),
+            Some(pause) => slices.recv_timeout(pause),
+        };
+        match next {
+            Ok(Slice { turn, places }) => {
+                progress.come_round(clock.now());
+                turn.deliver(places);
+                end(turn);
+            }
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return,
+        }
     }
 }
 
@@ -141,13 +151,15 @@ impl Broadcaster<'_> {
     fn run(&mut self, ready: &Receiver<Ready>) {
         loop {
             if self.turns.is_empty() {
-                self.progress.sleep();
-                let Some(first) = self.shared.rooms.next_ready(ready) else { return };
+                let come_round = || self.progress.come_round(self.clock.now());
+                let Some(first) = self.shared.rooms.next_ready(ready, self.progress.pause(), come_round) else {
+                    return;
+                };
                 if !self.add(first) {
                     return;
                 }
             }
-            self.progress.begin(self.clock.now());
+            self.progress.come_round(self.clock.now());
             if let Some(newer) = self.shared.newer_generation(self.joining.number) {
                 self.joining = Joining::of(&newer);
             }

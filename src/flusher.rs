@@ -1,18 +1,20 @@
 //! The flusher: goes on with stalled outboxes when their sockets take more.
 
 use log::error;
+use rustix::event::Timespec;
 
 use crate::shared::Shared;
 use crate::system::watchdog::Progress;
 
 /// Runs until the gateway has stopped and the poller is woken.
 pub fn run(shared: &Shared, ended: impl Fn() -> bool, progress: &Progress) {
+    let pause = progress.pause().and_then(|pause| Timespec::try_from(pause).ok());
     while !ended() {
-        match shared.poller.wait() {
+        progress.come_round(shared.clock.now());
+        match shared.poller.wait(pause.as_ref()) {
             Ok(writable) => {
-                progress.begin(shared.clock.now());
+                progress.come_round(shared.clock.now());
                 writable.iter().for_each(|outbox| outbox.resume());
-                progress.sleep();
             }
             Err(error) => {
                 // epoll_wait fails only if its descriptor is not one: nobody would ever be flushed.

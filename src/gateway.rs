@@ -24,12 +24,13 @@ use crate::flusher;
 use crate::heartbeat;
 use crate::jwks;
 use crate::link;
-use crate::listener::{ListenError, Listener};
+use crate::listener::{ListenError, Listener, listeners};
 use crate::reload::{ReloadRequest, Reloaded, Reloads};
 use crate::shared::Shared;
 use crate::shared::generation::Generation;
 use crate::shared::rooms::{Ready, Rooms};
 use crate::system::limits;
+use crate::system::passed_sockets::PassedSocket;
 use crate::system::thread::spawn_vital;
 use crate::system::watchdog::{Progress, Watchdog};
 
@@ -48,7 +49,8 @@ const ABORT_PATIENCE: Duration = Duration::from_secs(1);
 /// A running gateway, or the part of it that has started.
 #[derive(Debug)]
 pub struct Gateway {
-    shared: Arc<Shared>,
+    /// What its threads share.
+    pub shared: Arc<Shared>,
     flusher: Option<JoinHandle<()>>,
     flusher_ended: Arc<AtomicBool>,
     deliverers: Vec<JoinHandle<()>>,
@@ -103,10 +105,14 @@ fn system(what: &'static str) -> impl FnOnce(io::Error) -> StartError {
 }
 
 impl Gateway {
-    /// Binds every listener, then starts every thread, those that others rely on first. The accept loops feed the
-    /// watchdog, if there is one.
-    pub fn start(mut settings: Settings, watchdog: Option<&Arc<Watchdog>>) -> Result<Gateway, StartError> {
-        let relayed = most_relayed(&settings);
+    /// Binds every listener, or takes the sockets that were `passed` for them, then starts every thread, those that others
+    /// rely on first. The accept loops feed the watchdog, if there is one.
+    pub fn start(
+        mut settings: Settings,
+        passed: Vec<PassedSocket>,
+        watchdog: Option<&Arc<Watchdog>>,
+    ) -> Result<Gateway, StartError> {
+        let relayed = settings.most_relayed();
         limits::raise_descriptors(settings.gateway.max_connections, relayed);
         settings.gateway.max_connections = limits::within_mappings(settings.gateway.max_connections, relayed);
         let resolver = Resolver::keeping(settings.gateway.resolve_cache);
@@ -115,8 +121,7 @@ impl Gateway {
         let links = settings.links.iter().map(|link| link_dialer(link, &resolver));
         let links = links.collect::<Result<Vec<_>, _>>()?;
         let auths = Auths::new(&settings.auths, &resolver).map_err(StartError::Auth)?;
-        let listeners = settings.listeners.iter().map(Listener::bind).collect::<Result<Vec<_>, _>>();
-        let listeners = listeners.map_err(StartError::Listen)?;
+        let listeners = listeners(&settings.listeners, passed).map_err(StartError::Listen)?;
         let admin = admin::bind(&settings).map_err(StartError::Listen)?;
 
         let (rooms, ready) = Rooms::new();
@@ -162,7 +167,8 @@ impl Gateway {
         admin: Option<Listener>,
         watchdog: Option<&Arc<Watchdog>>,
     ) -> Result<(), StartError> {
-        let watched = || watchdog.map(|watchdog| watchdog.watch()).unwrap_or_default();
+        let clock = Arc::clone(&self.shared.clock);
+        let watched = || watchdog.map(|watchdog| watchdog.watch(clock.now())).unwrap_or_default();
         let flusher = start_flusher(&self.shared, &self.flusher_ended, watched());
         self.flusher = Some(flusher.map_err(system("start the flusher"))?);
         let deliverers = self.start_deliverers(watched).map_err(system("start a deliverer"))?;
@@ -418,13 +424,6 @@ fn relay_dialer(endpoint: &EndpointSettings, resolver: &Arc<Resolver>) -> Result
     Ok(Some(dialer.shown_as(&relay.shown)))
 }
 
-/// How many clients can be relayed at once; each has a second thread and a second socket.
-fn most_relayed(settings: &Settings) -> usize {
-    let relays = settings.endpoints.iter().filter(|endpoint| endpoint.relay.is_some());
-    let most = relays.map(|endpoint| endpoint.max_connections).fold(0, usize::saturating_add);
-    most.min(settings.gateway.max_connections)
-}
-
 impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -460,7 +459,7 @@ mod tests {
         let mut settings = Settings::default();
         settings.listeners[0].address = ListenAddress::Tcp(([127, 0, 0, 1], 0).into());
         settings.admin.listener = None;
-        let gateway = Gateway::start(settings, None).unwrap();
+        let gateway = Gateway::start(settings, Vec::new(), None).unwrap();
         let address = gateway.listeners[0].listener.bound_address();
         let mut stream = TcpStream::connect(address).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();

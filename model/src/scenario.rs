@@ -109,7 +109,7 @@ impl Flusher {
         let poller = Arc::clone(poller);
         Flusher(thread::spawn(move || {
             loop {
-                poller.wait().expect("the model's epoll works").iter().for_each(Outbox::resume);
+                poller.wait(None).expect("the model's epoll works").iter().for_each(Outbox::resume);
                 if IS_ENDED.get() {
                     return;
                 }

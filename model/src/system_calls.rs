@@ -26,6 +26,10 @@ pub mod event {
         ANY.try_clone().expect("the system has descriptors").into()
     }
 
+    /// Nobody waits with a timeout here.
+    #[derive(Debug)]
+    pub enum Timespec {}
+
     pub mod epoll {
         use std::ops::BitOr;
         use std::os::fd::OwnedFd;
@@ -113,7 +117,7 @@ pub mod event {
             what.arm(data, flags, false)
         }
 
-        pub fn wait(_: &OwnedFd, events: &mut Vec<Event>, timeout: Option<&()>) -> Result<usize, Errno> {
+        pub fn wait(_: &OwnedFd, events: &mut Vec<Event>, timeout: Option<&super::Timespec>) -> Result<usize, Errno> {
             assert!(timeout.is_none(), "a timeout would hide a wake-up that is missing");
             let (sockets, woken) = kernel().wait();
             events.extend(sockets.into_iter().chain(woken.then_some(0)).map(|data| Event { data: EventData(data) }));

@@ -18,6 +18,7 @@ mod send;
 mod serve;
 mod server_connection;
 mod stop;
+mod supervisor;
 mod token;
 mod version;
 

@@ -1,25 +1,27 @@
 //! `wsgate serve`: runs the gateway until a signal stops it.
 
 use std::io::{self, IsTerminal};
-use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender};
 use log::{error, info, warn};
-use sd_notify::NotifyState;
 use signal_hook::consts::{SIGHUP, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use super::failure::tell;
-use super::{exit, logging};
+use super::{exit, logging, supervisor};
 use crate::config::{self, Settings};
 use crate::gateway::{Gateway, StartError};
 use crate::listener::ListenError;
+use crate::shared::summary::{stop_takes, summary};
+use crate::system::passed_sockets::{self, PassedSocket};
 use crate::system::thread::spawn_vital;
-use crate::system::watchdog::Watchdog;
+
+/// How often the supervisor is told how things are, if that has changed.
+const STATUS_PAUSE: Duration = Duration::from_secs(5);
 
 /// Runs until SIGINT or SIGTERM; a second one ends the process at once. SIGHUP stops it when its terminal
 /// is gone; otherwise the files that the configuration names are read again.
@@ -27,6 +29,8 @@ use crate::system::watchdog::Watchdog;
 /// The exit code is 0 after an orderly stop, 78 for a wrong configuration or an unusable
 /// certificate, 77 and 69 for an address that cannot be bound, 71 if the system refuses a thread.
 pub(super) fn run(config: Option<&Path>) -> ExitCode {
+    // Before the first thread.
+    let passed = passed_sockets::take();
     let settings = match config.map_or_else(|| Ok(Settings::default()), config::load) {
         Ok(settings) => settings,
         Err(error) => {
@@ -38,13 +42,13 @@ pub(super) fn run(config: Option<&Path>) -> ExitCode {
         tell(&format!("failed to start the thread of the log: {error}"));
         return ExitCode::from(exit::SYSTEM);
     }
-    let code = serve(settings, config);
+    let code = serve(settings, passed, config);
     log::logger().flush();
     code
 }
 
 /// Runs with the log.
-fn serve(settings: Settings, config: Option<&Path>) -> ExitCode {
+fn serve(settings: Settings, passed: Vec<PassedSocket>, config: Option<&Path>) -> ExitCode {
     // Before the first listener: a signal at the very start is a signal to stop, too.
     let signals = match watch_signals() {
         Ok(signals) => signals,
@@ -61,14 +65,15 @@ fn serve(settings: Settings, config: Option<&Path>) -> ExitCode {
     for warning in &settings.warnings {
         warn!("{warning}");
     }
-    let gateway = match Gateway::start(settings, watchdog().as_ref()) {
+    let gateway = match Gateway::start(settings, passed, supervisor::watchdog().as_ref()) {
         Ok(gateway) => gateway,
         Err(error) => {
             error!("{error}");
             return ExitCode::from(exit_code(&error));
         }
     };
-    notify(NotifyState::Ready);
+    let mut supervisor = supervisor::Supervisor::of_process();
+    supervisor.ready(summary(&gateway.shared));
     let signal = loop {
         crossbeam_channel::select_biased! {
             // An error would mean that the handlers are gone, which they never are.
@@ -77,10 +82,12 @@ fn serve(settings: Settings, config: Option<&Path>) -> ExitCode {
             recv(gateway.asked_reloads()) -> request => {
                 request.into_iter().for_each(|request| request.answer(gateway.reload()));
             }
+            default(STATUS_PAUSE) => {}
         }
+        supervisor.tell(|| summary(&gateway.shared));
     };
     info!("{signal}: stopping");
-    notify(NotifyState::Stopping);
+    supervisor.stopping(stop_takes(&gateway.shared));
     gateway.stop();
     ExitCode::SUCCESS
 }
@@ -126,44 +133,15 @@ fn stop_or_end(stop: &Sender<&'static str>, signal: &'static str, code: i32) {
     let _ = stop.try_send(signal);
 }
 
-/// Tells systemd, if it started us with Type=notify.
-fn notify(state: NotifyState<'_>) {
-    if let Err(error) = sd_notify::notify(&[state]) {
-        warn!("failed to notify systemd: {error}");
-    }
-}
-
-/// The watchdog of systemd, if it started us with WatchdogSec=.
-fn watchdog() -> Option<Arc<Watchdog>> {
-    let timeout = sd_notify::watchdog_enabled().filter(|timeout| !timeout.is_zero())?;
-    // It is fed over a socket of its own: without a free descriptor there would be no new one, and a
-    // gateway that has many clients would be killed for it.
-    let connected = UnixDatagram::unbound().and_then(|socket| {
-        socket.connect(std::env::var_os("NOTIFY_SOCKET").unwrap_or_default())?;
-        // An accept loop does not wait for systemd.
-        socket.set_nonblocking(true)?;
-        Ok(socket)
-    });
-    match connected {
-        Ok(socket) => Some(Arc::new(Watchdog::new(timeout, move || {
-            if let Err(error) = socket.send(b"WATCHDOG=1") {
-                warn!("failed to feed the watchdog of systemd: {error}");
-            }
-        }))),
-        Err(error) => {
-            warn!("failed to reach the watchdog of systemd: {error}");
-            None
-        }
-    }
-}
-
 fn exit_code(error: &StartError) -> u8 {
     match error {
         StartError::Listen(ListenError::Bind { cause, .. }) if cause.kind() == io::ErrorKind::PermissionDenied => {
             exit::NO_PERMISSION
         }
         StartError::Listen(ListenError::Bind { .. }) => exit::UNAVAILABLE,
-        StartError::Listen(ListenError::Tls { .. }) | StartError::Auth(_) | StartError::Dial { .. } => exit::CONFIG,
+        StartError::Listen(ListenError::Tls { .. } | ListenError::Passed(_))
+        | StartError::Auth(_)
+        | StartError::Dial { .. } => exit::CONFIG,
         StartError::System { .. } => exit::SYSTEM,
     }
 }

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::io;
 use std::os::fd::OwnedFd;
 
+use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 
 use super::outbox::Outbox;
@@ -60,10 +61,10 @@ impl Poller {
         self.closing.lock().insert(outbox.id().as_u64(), Arc::clone(outbox));
     }
 
-    /// Blocks until stalled outboxes can go on, or until [`wake`](Poller::wake).
-    pub fn wait(&self) -> io::Result<Vec<Arc<Outbox>>> {
+    /// Blocks until stalled outboxes can go on, or until [`wake`](Poller::wake), or for as long as `timeout`.
+    pub fn wait(&self, timeout: Option<&Timespec>) -> io::Result<Vec<Arc<Outbox>>> {
         let mut events = Vec::with_capacity(EVENTS);
-        match epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut events), None) {
+        match epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut events), timeout) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }

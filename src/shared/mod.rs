@@ -29,6 +29,7 @@ pub mod refused;
 pub mod registry;
 pub mod rooms;
 pub mod send_queue;
+pub mod summary;
 pub mod tap;
 pub mod timers;
 pub mod traffic;
@@ -191,6 +192,11 @@ impl Shared {
         self.life.is_at_least(Stage::Stopping)
     }
 
+    /// Where the gateway is in its life.
+    pub fn stage(&self) -> Stage {
+        self.life.stage()
+    }
+
     /// From now on clients are welcome: all threads run.
     pub fn set_started(&self) {
         self.life.advance(Stage::Running);
@@ -201,7 +207,7 @@ impl Shared {
         let generation = self.generation();
         let required = generation.links.values().filter(|link| link.settings.required);
         let down = required.filter(|link| link.upstream.current().is_none());
-        Readiness::of(self.life.stage(), down.map(|link| Arc::clone(&link.name)))
+        Readiness::of(self.stage(), down.map(|link| Arc::clone(&link.name)))
     }
 
     /// The endpoint of a client that is here.

@@ -122,12 +122,16 @@ impl Rooms {
         self.sleeper.wake();
     }
 
-    /// The next thing that is ready, which the broadcaster's thread waits for; `None` when nothing can come any more.
-    pub fn next_ready(&self, ready: &Receiver<Ready>) -> Option<Ready> {
-        self.sleeper.wait_for(|| match ready.try_recv() {
-            Ok(next) => Some(Some(next)),
-            Err(TryRecvError::Disconnected) => Some(None),
-            Err(TryRecvError::Empty) => None,
+    /// The next thing that is ready, which the broadcaster's thread waits for; `None` when nothing can come any more. It
+    /// says that it comes round whenever it looks, and looks at least as often as there is a `pause`.
+    pub fn next_ready(&self, ready: &Receiver<Ready>, pause: Option<Duration>, come_round: impl Fn()) -> Option<Ready> {
+        self.sleeper.wait_for(pause, || {
+            come_round();
+            match ready.try_recv() {
+                Ok(next) => Some(Some(next)),
+                Err(TryRecvError::Disconnected) => Some(None),
+                Err(TryRecvError::Empty) => None,
+            }
         })
     }
 

@@ -7,6 +7,7 @@
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering, fence};
 use std::thread::{self, Thread};
+use std::time::Duration;
 
 /// One thread that waits, and the way to wake it.
 #[derive(Debug, Default)]
@@ -17,8 +18,8 @@ pub struct Sleeper {
 
 impl Sleeper {
     /// Sleeps until `look` finds something. Always called by the same thread. Whoever gives it something to find wakes it
-    /// behind that.
-    pub fn wait_for<T>(&self, look: impl Fn() -> Option<T>) -> T {
+    /// behind that. With a `pause` it looks by itself too, whenever it has slept for so long.
+    pub fn wait_for<T>(&self, pause: Option<Duration>, look: impl Fn() -> Option<T>) -> T {
         self.thread.get_or_init(thread::current);
         loop {
             if let Some(found) = look() {
@@ -28,8 +29,10 @@ impl Sleeper {
             self.sleeps.store(true, Ordering::SeqCst);
             fence(Ordering::SeqCst);
             let found = look();
-            if found.is_none() {
-                thread::park();
+            match (&found, pause) {
+                (Some(_), _) => {}
+                (None, None) => thread::park(),
+                (None, Some(pause)) => thread::park_timeout(pause),
             }
             self.sleeps.store(false, Ordering::SeqCst);
             if let Some(found) = found {
@@ -53,10 +56,20 @@ impl Sleeper {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
     use std::sync::Arc;
-    use std::time::Duration;
 
     use super::*;
+
+    #[test]
+    fn with_a_pause_it_looks_by_itself() {
+        let looks = Cell::new(0);
+        let found = Sleeper::default().wait_for(Some(Duration::from_millis(1)), || {
+            looks.set(looks.get() + 1);
+            (looks.get() == 7).then_some(looks.get())
+        });
+        assert_eq!(found, 7);
+    }
 
     #[test]
     fn whatever_is_brought_is_found() {
@@ -66,7 +79,7 @@ mod tests {
         let (done, is_done) = crossbeam_channel::bounded(1);
         let finder = Arc::clone(&sleeper);
         thread::spawn(move || {
-            (0..3 * THINGS).for_each(|_| finder.wait_for(|| brought.try_recv().ok()));
+            (0..3 * THINGS).for_each(|_| finder.wait_for(None, || brought.try_recv().ok()));
             done.send(()).unwrap();
         });
         for _ in 0..3 {

@@ -6,6 +6,7 @@ pub mod limits;
 pub mod machine;
 pub mod malloc;
 pub mod memory;
+pub mod passed_sockets;
 pub mod process;
 pub mod thread;
 pub mod watchdog;

@@ -1,6 +1,6 @@
 //! The watchdog of the supervisor of the process, such as systemd: it is fed when every accept loop has come round and the
-//! heartbeat has ticked since it was last fed, and none of the loops that may sleep for long hangs. So a gateway that hangs
-//! starves it, and is started anew.
+//! heartbeat has ticked since it was last fed, and every other loop that all clients rely on has come round lately. So a
+//! gateway that hangs starves it, and is started anew.
 
 use std::fmt;
 use std::sync::Arc;
@@ -15,32 +15,33 @@ pub struct Watchdog {
     timeout: Duration,
     feed: Box<dyn Fn() + Send + Sync>,
     round: Mutex<Round>,
-    /// The loops that may sleep.
-    sleepers: Mutex<Vec<Arc<Progress>>>,
+    /// The loops that do not feed it and must not hang.
+    others: Mutex<Vec<Arc<Progress>>>,
 }
 
-/// How a loop gets on that sleeps until there is something to do, which a watchdog looks at: nobody has to wake it for that.
+/// How a loop gets on that has nothing to do with the watchdog itself. One that is watched does not sleep for longer than
+/// its pause: a loop that is not woken when it should be hangs too.
 #[derive(Debug, Default)]
 pub struct Progress {
-    /// When it has begun what it does now; 0 while it sleeps.
-    began: AtomicU32,
+    /// When it has come round last.
+    came: AtomicU32,
+    pause: Option<Duration>,
 }
 
 impl Progress {
-    /// The loop begins with something, or with the next.
-    pub fn begin(&self, now: Ticks) {
-        self.began.store(now, Ordering::Relaxed);
+    /// The loop has come round: it begins with something, or with the next, or has nothing to do.
+    pub fn come_round(&self, now: Ticks) {
+        self.came.store(now, Ordering::Relaxed);
     }
 
-    /// The loop has nothing to do.
-    pub fn sleep(&self) {
-        self.began.store(0, Ordering::Relaxed);
+    /// How long the loop may sleep before it has to come round again; `None` where nobody watches it.
+    pub fn pause(&self) -> Option<Duration> {
+        self.pause
     }
 
-    /// Whether it has been at one thing for longer than `limit`.
+    /// Whether it has not come round for longer than `limit`.
     fn hangs(&self, now: Ticks, limit: Ticks) -> bool {
-        let began = self.began.load(Ordering::Relaxed);
-        began != 0 && now.saturating_sub(began) > limit
+        now.saturating_sub(self.came.load(Ordering::Relaxed)) > limit
     }
 }
 
@@ -63,7 +64,7 @@ pub struct WatchdogHandle {
 impl Watchdog {
     /// A watchdog that bites when `feed` was not called for as long as `timeout`.
     pub fn new(timeout: Duration, feed: impl Fn() + Send + Sync + 'static) -> Watchdog {
-        Watchdog { timeout, feed: Box::new(feed), round: Mutex::default(), sleepers: Mutex::default() }
+        Watchdog { timeout, feed: Box::new(feed), round: Mutex::default(), others: Mutex::default() }
     }
 
     /// One more loop without which it is not fed.
@@ -73,16 +74,17 @@ impl Watchdog {
         WatchdogHandle { watchdog: Arc::clone(self), number: round.came.len() - 1, came: None }
     }
 
-    /// One more loop that must not hang.
-    pub fn watch(&self) -> Arc<Progress> {
-        let progress = Arc::default();
-        self.sleepers.lock().push(Arc::clone(&progress));
+    /// One more loop that must not hang, from this tick on.
+    pub fn watch(&self, now: Ticks) -> Arc<Progress> {
+        let progress = Arc::new(Progress { came: AtomicU32::new(now), pause: Some(self.timeout / 8) });
+        self.others.lock().push(Arc::clone(&progress));
         progress
     }
 
     fn check_in(&self, number: usize, now: Ticks) {
+        // Twice their pause, and they are as good as gone.
         let limit = clock::ticks(self.timeout / 4);
-        if self.sleepers.lock().iter().any(|progress| progress.hangs(now, limit)) {
+        if self.others.lock().iter().any(|progress| progress.hangs(now, limit)) {
             return;
         }
         let mut round = self.round.lock();
@@ -146,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn c18_it_is_not_fed_while_a_loop_hangs_however_long_others_sleep() {
+    fn c18_it_is_not_fed_while_one_of_the_other_loops_has_not_come_round() {
         let fed = Arc::new(AtomicUsize::new(0));
         let feed = {
             let fed = Arc::clone(&fed);
@@ -155,7 +157,8 @@ mod tests {
             }
         };
         let watchdog = Arc::new(Watchdog::new(Duration::from_secs(8), feed));
-        let (busy, _asleep) = (watchdog.watch(), watchdog.watch());
+        let [one, other] = [10, 10].map(|now| watchdog.watch(now));
+        assert_eq!(one.pause(), Some(Duration::from_secs(1)));
         // A quarter of the timeout, in ticks, and one that may have been nearly over.
         let limit = 5;
         let is_fed_at = |now| {
@@ -165,14 +168,14 @@ mod tests {
             watchdog.check_in(0, now);
             fed.load(Ordering::Relaxed) > before
         };
-        busy.begin(10);
-        assert!(is_fed_at(10 + limit));
-        assert!(!is_fed_at(11 + limit), "it hangs");
-        busy.begin(12 + limit);
-        assert!(is_fed_at(12 + 2 * limit));
-        assert!(!is_fed_at(13 + 2 * limit), "it hangs with the next thing");
-        busy.sleep();
-        assert!(is_fed_at(100 * limit));
+        assert!(is_fed_at(10 + limit), "they have just been started");
+        assert!(!is_fed_at(11 + limit), "both hang");
+        one.come_round(11 + limit);
+        assert!(!is_fed_at(12 + limit), "the other hangs");
+        other.come_round(12 + limit);
+        assert!(is_fed_at(11 + 2 * limit));
+        assert!(!is_fed_at(12 + 2 * limit), "the first hangs again");
+        assert_eq!(Progress::default().pause(), None, "nobody has to come round for nobody");
     }
 
     #[test]

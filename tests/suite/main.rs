@@ -68,6 +68,8 @@ mod reload;
 mod replace;
 mod secret_files;
 mod service;
+mod service_sockets;
+mod service_watchdog;
 mod soak;
 mod standard_error;
 mod stop;

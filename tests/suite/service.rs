@@ -13,6 +13,8 @@ use wsgate::internals::config::Settings;
 use crate::harness::{DEADLINE, Gateway, LISTENERS, Raw, Wire, by_way_of, measured, process};
 
 const UNIT: &str = include_str!("../../config/wsgate.service");
+const PROGRAM: (&str, &str) = ("wsgate.service", UNIT);
+const SOCKET: (&str, &str) = ("wsgate.socket", include_str!("../../config/wsgate.socket"));
 
 /// The values of an option, in the order of the file.
 fn values(option: &str) -> Vec<&'static str> {
@@ -73,64 +75,92 @@ fn o4_the_unit_keeps_to_itself() {
     assert_eq!(values("SystemCallFilter"), ["@system-service", "~@privileged @resources"]);
 }
 
-/// The unit with this build as its program, where `systemd-analyze` finds it, if that is installed.
-fn installed_unit() -> Option<(TempDir, PathBuf)> {
+/// The units, the service with this build as its program, where `systemd-analyze` finds them, if that is installed.
+fn installed_units() -> Option<(TempDir, [PathBuf; 2])> {
     if Command::new("systemd-analyze").arg("--version").output().is_err() {
         measured("O4", "skipped: systemd-analyze is not installed");
         return None;
     }
     let directory = tempfile::tempdir().unwrap();
-    let unit = directory.path().join("wsgate.service");
-    fs::write(&unit, UNIT.replace("/usr/local/bin/wsgate", env!("CARGO_BIN_EXE_wsgate"))).unwrap();
-    Some((directory, unit))
+    let units = [PROGRAM, SOCKET].map(|(name, text)| {
+        let unit = directory.path().join(name);
+        fs::write(&unit, text.replace("/usr/local/bin/wsgate", env!("CARGO_BIN_EXE_wsgate"))).unwrap();
+        unit
+    });
+    Some((directory, units))
 }
 
 #[test]
-fn o4_systemd_finds_nothing_wrong_with_the_unit() {
-    let Some((_directory, unit)) = installed_unit() else { return };
-    let output = process::run(Command::new("systemd-analyze").args(["verify", "--man=no"]).arg(&unit), DEADLINE);
+fn o4_systemd_finds_nothing_wrong_with_the_units() {
+    let Some((_directory, units)) = installed_units() else { return };
+    let output = process::run(Command::new("systemd-analyze").args(["verify", "--man=no"]).args(units), DEADLINE);
     let said = [output.stdout, output.stderr].concat();
     assert!(output.status.success() && said.is_empty(), "{}", String::from_utf8_lossy(&said));
-    measured("O4", "systemd-analyze verify: silent");
+    measured("O4", "systemd-analyze verify of both units: silent");
 }
 
 #[test]
-fn o4_the_unit_is_exposed_to_little() {
-    let Some((_directory, unit)) = installed_unit() else { return };
-    let mut command = Command::new("systemd-analyze");
-    let output = process::run(command.args(["security", "--offline=true", "--no-pager"]).arg(&unit), DEADLINE);
-    let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
-    let level =
-        said.split("Overall exposure level for wsgate.service: ").nth(1).and_then(|rest| rest.split(' ').next());
-    let level: f64 = level.unwrap_or_else(|| panic!("no level in {said}")).parse().unwrap();
-    measured("O4", format!("systemd-analyze security: {level}"));
-    assert!(level <= 2.0, "{said}");
+fn o4_the_units_are_exposed_to_little() {
+    let Some((_directory, units)) = installed_units() else { return };
+    for unit in units {
+        let mut command = Command::new("systemd-analyze");
+        let output = process::run(command.args(["security", "--offline=true", "--no-pager"]).arg(&unit), DEADLINE);
+        let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+        let name = unit.file_name().unwrap().display();
+        let level = said.split(&format!("Overall exposure level for {name}: ")).nth(1);
+        let level = level.and_then(|rest| rest.split(' ').next());
+        let level: f64 = level.unwrap_or_else(|| panic!("no level in {said}")).parse().unwrap();
+        measured("O4", format!("systemd-analyze security of {name}: {level}"));
+        assert!(level < 2.0, "{said}");
+    }
 }
 
 /// Who started the gateway and listens to what it says.
-struct Supervisor {
+pub(crate) struct Supervisor {
     socket: UnixDatagram,
     directory: TempDir,
 }
 
 impl Supervisor {
-    fn new() -> Supervisor {
+    pub(crate) fn new() -> Supervisor {
         let directory = tempfile::tempdir().unwrap();
         let socket = UnixDatagram::bind(directory.path().join("notify")).unwrap();
         socket.set_read_timeout(Some(DEADLINE)).unwrap();
         Supervisor { socket, directory }
     }
 
-    fn path(&self) -> PathBuf {
+    pub(crate) fn path(&self) -> PathBuf {
         self.directory.path().join("notify")
     }
 
-    fn told(&self) -> String {
+    /// What it is told next.
+    pub(crate) fn told(&self) -> String {
         let mut buffer = [0; 200];
         let length = self.socket.recv(&mut buffer).unwrap();
         String::from_utf8(buffer[..length].to_vec()).unwrap().trim_end().to_owned()
     }
+
+    /// What it is told next but for how things are.
+    pub(crate) fn told_but_status(&self) -> String {
+        loop {
+            let told = self.told();
+            if !told.starts_with("STATUS=") {
+                return told;
+            }
+        }
+    }
+
+    /// Whether the watchdog bites: nothing is said for as long as it waits. What was said before is still there to be read.
+    pub(crate) fn starves(&self) -> bool {
+        self.socket.set_read_timeout(Some(WATCHDOG)).unwrap();
+        let is_silent = (0..10).any(|_| self.socket.recv(&mut [0; 200]).is_err());
+        self.socket.set_read_timeout(Some(DEADLINE)).unwrap();
+        is_silent
+    }
 }
+
+/// When the watchdog of these tests bites.
+pub(crate) const WATCHDOG: Duration = Duration::from_secs(3);
 
 #[test]
 fn o4_systemd_is_told_when_it_is_ready_and_when_it_stops() {
@@ -138,11 +168,14 @@ fn o4_systemd_is_told_when_it_is_ready_and_when_it_stops() {
     let mut gateway = Gateway::launch(LISTENERS, |command| {
         command.env("NOTIFY_SOCKET", supervisor.path());
     });
-    assert_eq!(supervisor.told(), "READY=1");
-    // Ready means that it accepts. Without a watchdog nothing more is said.
+    assert_eq!(supervisor.told(), "READY=1\nSTATUS=0 clients");
+    // Ready means that it accepts.
     let mut clients = Wire::BOTH.map(|wire| gateway.client(wire, "/"));
+    // Not for each client, but before long.
+    assert_eq!(supervisor.told(), "STATUS=2 clients");
     gateway.signal(Signal::TERM);
-    assert_eq!(supervisor.told(), "STOPPING=1");
+    // As long as both timeouts, and some.
+    assert_eq!(supervisor.told(), "STOPPING=1\nEXTEND_TIMEOUT_USEC=18000000");
     for client in &mut clients {
         client.closed_with(1001, "Server shutting down");
     }
@@ -152,16 +185,21 @@ fn o4_systemd_is_told_when_it_is_ready_and_when_it_stops() {
 
 /// A gateway with a watchdog that bites after three seconds, and two listeners.
 fn watched(supervisor: &Supervisor) -> Gateway {
-    let gateway = Gateway::start_with(LISTENERS, |command| {
+    watched_with(supervisor, LISTENERS)
+}
+
+/// The same with this configuration.
+pub(crate) fn watched_with(supervisor: &Supervisor, config: &str) -> Gateway {
+    let gateway = Gateway::start_with(config, |command| {
         command.env("NOTIFY_SOCKET", supervisor.path()).env("WATCHDOG_USEC", "3000000");
         // Few, and the socket for the watchdog is one of them from the start.
         by_way_of(&["prlimit", "--nofile=64"], command);
     });
     let mut first = supervisor.told();
-    if first == "WATCHDOG=1" {
+    while first == "WATCHDOG=1" {
         first = supervisor.told();
     }
-    assert_eq!(first, "READY=1");
+    assert!(first.starts_with("READY=1\n"), "{first}");
     gateway
 }
 
@@ -173,7 +211,7 @@ fn o4_the_watchdog_is_fed_while_the_gateway_idles_and_when_it_has_no_descriptor_
     let mut feed = |times: usize| {
         let mut last = Instant::now();
         for _ in 0..times {
-            assert_eq!(supervisor.told(), "WATCHDOG=1");
+            assert_eq!(supervisor.told_but_status(), "WATCHDOG=1");
             longest = longest.max(last.elapsed());
             last = Instant::now();
         }
@@ -195,14 +233,7 @@ fn o4_the_watchdog_of_a_gateway_that_hangs_starves() {
     let gateway = watched(&supervisor);
     assert_eq!(supervisor.told(), "WATCHDOG=1");
     gateway.signal(Signal::STOP);
-    // What was sent before is still there to be read.
-    supervisor.socket.set_read_timeout(Some(Duration::from_secs(3))).unwrap();
-    let mut rest = 0;
-    while supervisor.socket.recv(&mut [0; 200]).is_ok() {
-        rest += 1;
-        assert!(rest < 10, "it is still fed");
-    }
+    assert!(supervisor.starves(), "it is still fed");
     gateway.signal(Signal::CONT);
-    supervisor.socket.set_read_timeout(Some(DEADLINE)).unwrap();
     assert_eq!(supervisor.told(), "WATCHDOG=1");
 }

@@ -421,7 +421,7 @@ impl World {
 
     /// The flusher's turn: goes on if the kernel says that it takes more.
     fn flush(&mut self) {
-        for outbox in self.poller.wait().expect("an epoll can be waited for") {
+        for outbox in self.poller.wait(None).expect("an epoll can be waited for") {
             outbox.resume();
         }
     }

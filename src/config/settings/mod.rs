@@ -55,6 +55,13 @@ impl Settings {
         let own = self.gateway.name.clone();
         own.unwrap_or_else(|| [machine.to_owned()].into_iter().chain(addresses()).collect::<Vec<_>>().join("\n"))
     }
+
+    /// How many clients can be relayed at once; each has a second thread and a second socket.
+    pub fn most_relayed(&self) -> usize {
+        let relays = self.endpoints.iter().filter(|endpoint| endpoint.relay.is_some());
+        let most = relays.map(|endpoint| endpoint.max_connections).fold(0, usize::saturating_add);
+        most.min(self.gateway.max_connections)
+    }
 }
 
 impl Default for Settings {

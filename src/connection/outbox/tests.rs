@@ -274,7 +274,7 @@ impl Schedule {
         let (wire, taken, ending, totals) = thread::scope(|scope| {
             scope.spawn(|| {
                 while !ended.load(Ordering::Acquire) {
-                    poller.wait().unwrap().iter().for_each(Outbox::resume);
+                    poller.wait(None).unwrap().iter().for_each(Outbox::resume);
                 }
             });
             // Every wait below ends with a cut, and every wait of the flusher with a wake-up.
@@ -365,7 +365,7 @@ fn stress(socket: Socket, session: Option<Session>, theirs: impl Read + Send + '
         let (poller, ended) = (Arc::clone(&outbox.poller), Arc::clone(&ended));
         thread::spawn(move || {
             while !ended.load(Ordering::Acquire) {
-                poller.wait().unwrap().iter().for_each(Outbox::resume);
+                poller.wait(None).unwrap().iter().for_each(Outbox::resume);
             }
         })
     };
@@ -595,7 +595,7 @@ fn c14_shortly_before_the_deadline_what_is_queued_is_given_up_for_the_close() {
             let (outbox, poller) = (Arc::clone(&outbox), Arc::clone(&outbox.poller));
             thread::spawn(move || {
                 while outbox.lock().stage < Stage::Closed {
-                    poller.wait().unwrap().iter().for_each(Outbox::resume);
+                    poller.wait(None).unwrap().iter().for_each(Outbox::resume);
                 }
             })
         };

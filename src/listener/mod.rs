@@ -1,17 +1,26 @@
-//! Listeners: from an address in the configuration to a bound socket, with its TLS.
+//! Listeners: from an address in the configuration to a bound socket, with its TLS. Where the supervisor has opened the
+//! sockets, they are taken from it, by their names.
+
+mod passed;
 
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 use std::sync::Arc;
 
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use socket2::{Domain, SockAddr, Socket, Type};
+
+pub use passed::PassedError;
+use passed::match_up;
 
 use crate::config::{ListenAddress, ListenerSettings};
 use crate::connection::server_tls::ServerTls;
 use crate::connection::socket::SEND_BUFFER;
+use crate::system::passed_sockets::PassedSocket;
 
 /// Connections that the kernel keeps for us until they are accepted.
 const BACKLOG: i32 = 4096;
@@ -24,8 +33,21 @@ pub struct Listener {
     pub socket: Socket,
     /// Its TLS, if it has any.
     pub tls: Option<Arc<ServerTls>>,
-    /// The file of a Unix socket.
+    /// The file of a Unix socket that is ours.
     file: Option<FileId>,
+    /// What ends a wait where the supervisor has the socket too. It goes on with it, so it must not be shut down.
+    closed: Option<OwnedFd>,
+}
+
+/// What a wait for a connection has come to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Waited {
+    /// There is something to accept, or accepting says why not.
+    Ready,
+    /// Nothing has come for as long as it may take.
+    TimedOut,
+    /// The listener is closed.
+    Closed,
 }
 
 /// Why there is no listener.
@@ -45,6 +67,21 @@ pub enum ListenError {
         /// Which files, and what is wrong with them.
         cause: String,
     },
+    /// The sockets that the supervisor passes are not those of the listeners.
+    Passed(PassedError),
+}
+
+/// All listeners, in the order of the settings: bound here, or with the sockets that the supervisor has passed. If it has
+/// passed any, each listener needs one, or it would be open at an address that the operator has left to the supervisor.
+///
+/// # Errors
+/// Why the first of them cannot listen, or what is wrong with a socket that was passed.
+pub fn listeners(all: &[ListenerSettings], passed: Vec<PassedSocket>) -> Result<Vec<Listener>, ListenError> {
+    if passed.is_empty() {
+        return all.iter().map(Listener::bind).collect();
+    }
+    let sockets = match_up(all, passed)?;
+    all.iter().zip(sockets).map(|(settings, socket)| Listener::of_passed(settings, socket)).collect()
 }
 
 impl Listener {
@@ -52,7 +89,17 @@ impl Listener {
     pub fn bind(settings: &ListenerSettings) -> Result<Listener, ListenError> {
         let tls = load_tls(settings)?;
         let (socket, file) = bind_socket(&settings.address)?;
-        Ok(Listener { settings: Arc::new(settings.clone()), socket, tls, file })
+        Ok(Listener { settings: Arc::new(settings.clone()), socket, tls, file, closed: None })
+    }
+
+    /// Reads the certificate, if there is to be one, for a socket that listens already.
+    fn of_passed(settings: &ListenerSettings, socket: Socket) -> Result<Listener, ListenError> {
+        let system = |cause| PassedError::System { name: settings.name.clone(), cause };
+        set_up(&socket).map_err(system)?;
+        let closed =
+            eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(|error| system(error.into()))?;
+        let tls = load_tls(settings)?;
+        Ok(Listener { settings: Arc::new(settings.clone()), socket, tls, file: None, closed: Some(closed) })
     }
 
     /// The configured address with the port that was bound.
@@ -63,9 +110,32 @@ impl Listener {
         }
     }
 
-    /// Ends every present and future `accept`.
+    /// Whether the supervisor has its socket too: then [`wait`](Listener::wait) before each `accept`, which nothing else
+    /// would end.
+    pub fn is_passed(&self) -> bool {
+        self.closed.is_some()
+    }
+
+    /// Waits until there is something to accept, but not for longer than `timeout`.
+    pub fn wait(&self, timeout: Option<&Timespec>) -> Waited {
+        let mut watched = vec![PollFd::new(&self.socket, PollFlags::IN)];
+        watched.extend(self.closed.iter().map(|closed| PollFd::new(closed, PollFlags::IN)));
+        match poll(&mut watched, timeout) {
+            Ok(0) => Waited::TimedOut,
+            Ok(_) if watched.get(1).is_some_and(|closed| !closed.revents().is_empty()) => Waited::Closed,
+            // An interrupted wait is followed by the next; any other error is for accepting to meet.
+            Err(rustix::io::Errno::INTR) => Waited::TimedOut,
+            Ok(_) | Err(_) => Waited::Ready,
+        }
+    }
+
+    /// Ends every present and future `accept`, or the waits before it. What has connected to a socket that was passed and
+    /// was not accepted stays there for the next process.
     pub fn close(&self) {
-        let _ = self.socket.shutdown(std::net::Shutdown::Both);
+        let _ = match &self.closed {
+            None => self.socket.shutdown(std::net::Shutdown::Both),
+            Some(closed) => rustix::io::write(closed, &1u64.to_ne_bytes()).map(drop).map_err(io::Error::from),
+        };
     }
 }
 
@@ -102,6 +172,13 @@ fn bind_socket(address: &ListenAddress) -> Result<(Socket, Option<FileId>), List
             Ok((socket, FileId::of(path)))
         }
     }
+}
+
+/// Sets up a socket that another process has opened as we open ours.
+fn set_up(socket: &Socket) -> io::Result<()> {
+    socket.set_nonblocking(false)?;
+    socket.set_send_buffer_size(SEND_BUFFER)?;
+    if socket.domain()? == Domain::UNIX { Ok(()) } else { socket.set_tcp_nodelay(true) }
 }
 
 /// What is set here, accepted sockets inherit.
@@ -242,6 +319,7 @@ impl fmt::Display for ListenError {
             ListenError::Tls { listener, cause } => {
                 write!(f, "failed to set up TLS for listener '{listener}': {cause}")
             }
+            ListenError::Passed(error) => error.fmt(f),
         }
     }
 }
@@ -251,6 +329,13 @@ impl std::error::Error for ListenError {
         match self {
             ListenError::Bind { cause, .. } => Some(cause),
             ListenError::Tls { .. } => None,
+            ListenError::Passed(error) => error.source(),
         }
+    }
+}
+
+impl From<PassedError> for ListenError {
+    fn from(error: PassedError) -> ListenError {
+        ListenError::Passed(error)
     }
 }
