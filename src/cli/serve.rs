@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender};
 use log::{error, info, warn};
-use signal_hook::consts::{SIGHUP, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGTERM, SIGUSR2};
 use signal_hook::iterator::Signals;
 
 use super::failure::tell;
@@ -16,14 +16,15 @@ use super::{exit, logging, supervisor};
 use crate::config::{self, Settings};
 use crate::gateway::{Gateway, StartError};
 use crate::listener::ListenError;
-use crate::shared::summary::{stop_takes, summary};
+use crate::shared::drain::Drain;
+use crate::shared::summary::{drain_takes, stop_takes, summary};
 use crate::system::passed_sockets::{self, PassedSocket};
 use crate::system::thread::spawn_vital;
 
 /// How often the supervisor is told how things are, if that has changed.
 const STATUS_PAUSE: Duration = Duration::from_secs(5);
 
-/// Runs until SIGINT or SIGTERM; a second one ends the process at once. SIGHUP stops it when its terminal
+/// Runs until SIGINT or SIGTERM; a second one ends the process at once. SIGUSR2 drains first. SIGHUP stops it when its terminal
 /// is gone; otherwise the files that the configuration names are read again.
 ///
 /// The exit code is 0 after an orderly stop, 78 for a wrong configuration or an unusable
@@ -74,6 +75,7 @@ fn serve(settings: Settings, passed: Vec<PassedSocket>, config: Option<&Path>) -
     };
     let mut supervisor = supervisor::Supervisor::of_process();
     supervisor.ready(summary(&gateway.shared));
+    let (mut drain, mut pause) = (None, STATUS_PAUSE);
     let signal = loop {
         crossbeam_channel::select_biased! {
             // An error would mean that the handlers are gone, which they never are.
@@ -82,7 +84,17 @@ fn serve(settings: Settings, passed: Vec<PassedSocket>, config: Option<&Path>) -
             recv(gateway.asked_reloads()) -> request => {
                 request.into_iter().for_each(|request| request.answer(gateway.reload()));
             }
-            default(STATUS_PAUSE) => {}
+            recv(signals.drain) -> _ => if drain.is_none() {
+                supervisor.draining(drain_takes(&gateway.shared));
+                drain = Some(Drain::begin(&gateway.shared));
+            },
+            default(pause) => {}
+        }
+        if let Some(drain) = &mut drain {
+            match drain.step(&gateway.shared) {
+                Some(next) => pause = next,
+                None => break "drained",
+            }
         }
         supervisor.tell(|| summary(&gateway.shared));
     };
@@ -98,26 +110,30 @@ struct Asked {
     stop: Receiver<&'static str>,
     /// To read files again. Signals that come before that begins are one.
     reload: Receiver<()>,
+    /// To drain.
+    drain: Receiver<()>,
 }
 
 /// SIGINT comes through ctrlc; SIGTERM apart from it, since ctrlc would swallow SIGHUP with it.
 fn watch_signals() -> io::Result<Asked> {
     let (first, stop) = crossbeam_channel::bounded(1);
     let (again, reload) = crossbeam_channel::bounded(1);
+    let (restart, drain) = crossbeam_channel::bounded(1);
     let interrupted = first.clone();
     let at_terminal = io::stderr().is_terminal();
     ctrlc::set_handler(move || stop_or_end(&interrupted, "SIGINT", 130)).map_err(io::Error::other)?;
-    let mut signals = Signals::new([SIGTERM, SIGHUP])?;
+    let mut signals = Signals::new([SIGTERM, SIGHUP, SIGUSR2])?;
     spawn_vital("signals", move || {
         signals.forever().for_each(|signal| match signal {
             // A terminal that was closed is none any more.
             SIGHUP if at_terminal && !io::stderr().is_terminal() => stop_or_end(&first, "SIGHUP", 129),
             // A full channel: the one that waits reads what is there by then.
             SIGHUP => drop(again.try_send(())),
+            SIGUSR2 => drop(restart.try_send(())),
             _ => stop_or_end(&first, "SIGTERM", 143),
         });
     })?;
-    Ok(Asked { stop, reload })
+    Ok(Asked { stop, reload, drain })
 }
 
 /// The first signal stops, any further one ends the process as the signal itself would have.

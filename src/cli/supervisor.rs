@@ -36,6 +36,12 @@ impl Supervisor {
         self.notify(&[NotifyState::Stopping, NotifyState::Custom(&extension)]);
     }
 
+    /// A drain begins, and takes no longer than this. systemd waits for so long too, if the drain is its way to stop
+    /// (`KillSignal=SIGUSR2`).
+    pub(super) fn draining(&self, within: Duration) {
+        self.notify(&[NotifyState::Custom(&format!("EXTEND_TIMEOUT_USEC={}", within.as_micros()))]);
+    }
+
     /// How things are, which is told if it is news.
     pub(super) fn tell(&mut self, status: impl FnOnce() -> String) {
         if !self.is_there {

@@ -121,8 +121,8 @@ fn judge<'a>(
     let settings = |id| &generation.endpoints[id].settings;
     let admission = admission::admit(&request, &generation.routes, settings, &incoming.listener, &approach.host);
     let admission = admission.map_err(|refusal| forbidden(refusal, Failure::Origin))?;
-    if shared.is_stopping() {
-        return Err(refused(stopping()).because_of(Failure::Stopping));
+    if shared.lets_nobody_in() {
+        return Err(refused(leaving(shared)).because_of(Failure::Stopping));
     }
     let endpoint = &*generation.endpoints[admission.room.endpoint()];
     let may_come = endpoint.addresses.check(approach.address);
@@ -304,7 +304,7 @@ fn enter(shared: &Arc<Shared>, incoming: Incoming, granted: Granted<'_>, behind:
     let client = Client { room, publisher, peer, origin, entrance, rights, presence, counters, undelivered, begun };
     let client = Arc::new(client);
     let Some(registration) = shared.registry.register(Arc::clone(&client), connection, place) else {
-        let refusal = stopping();
+        let refusal = leaving(shared);
         client.outbox().enqueue(Frame::joined(refusal.to_http(SystemTime::now(), Body::Whole).into(), 0));
         client.outbox().flush();
         client.outbox().abort("the server is shutting down");
@@ -337,8 +337,13 @@ fn enter(shared: &Arc<Shared>, incoming: Incoming, granted: Granted<'_>, behind:
     Some(Admitted { registration, from, subprotocol: admission.subprotocol, present, handshaken, reached, is_heavy })
 }
 
-fn stopping() -> Refusal {
-    Refusal::new(503, "the server is shutting down")
+/// What a client is answered that comes while the gateway drains or stops.
+fn leaving(shared: &Shared) -> Refusal {
+    if shared.is_stopping() {
+        return Refusal::new(503, "the server is shutting down");
+    }
+    let seconds = shared.generation().gateway.drain_timeout.as_secs();
+    Refusal::new(503, "the server is about to restart").with_retry_after(seconds.max(1))
 }
 
 fn welcome(welcome: &Welcome, now: SystemTime) -> Option<Message> {

@@ -7,6 +7,7 @@ pub mod auth_failures;
 pub mod counters;
 pub mod counts;
 pub mod credit;
+pub mod drain;
 pub mod endpoint;
 pub mod endpoint_counters;
 pub mod entrance;
@@ -220,6 +221,17 @@ impl Shared {
         let generation = self.generation();
         let link = &generation.links[id];
         (Arc::clone(link), Arc::clone(&generation.outlets[link.outlet]))
+    }
+
+    /// Whether nobody is let in any more.
+    pub fn lets_nobody_in(&self) -> bool {
+        self.life.is_at_least(Stage::Draining)
+    }
+
+    /// From now on nobody is let in, and who is there stays for now.
+    pub fn begin_draining(&self) {
+        self.life.advance(Stage::Draining);
+        self.registry.close();
     }
 
     /// From now on nobody is let in.

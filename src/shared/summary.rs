@@ -24,6 +24,12 @@ pub fn stop_takes(shared: &Shared) -> Duration {
     settings.drain_timeout + settings.close_timeout + STOP_MARGIN
 }
 
+/// How long a drain takes at most, with the stop behind it.
+pub fn drain_takes(shared: &Shared) -> Duration {
+    let settings = &shared.generation().gateway;
+    settings.drain_timeout + settings.close_timeout + stop_takes(shared)
+}
+
 fn in_words(stage: Stage, clients: usize, links: usize, down: &[&str]) -> String {
     let clients = format!("{clients} client{}", if clients == 1 { "" } else { "s" });
     match stage {

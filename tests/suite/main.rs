@@ -32,6 +32,7 @@ mod delivery;
 mod descriptions;
 mod dial;
 mod documents;
+mod drain;
 mod formats;
 mod health;
 mod heartbeat;
