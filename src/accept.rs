@@ -148,7 +148,7 @@ fn admit(
         Ok(trusted) => trusted,
         Err(shut) => {
             let name = &listener.settings.name;
-            info!(target: REFUSALS, "listener \"{name}\": closed a connection from {from} without an answer: {shut}");
+            info!(target: REFUSALS, listener = name, address = from; "listener \"{name}\": closed a connection from {from} without an answer: {shut}");
             shared.counters.handshake_failures.count(Failure::Address);
             return Ok(None);
         }
@@ -169,6 +169,7 @@ fn admit(
         address,
         socket_address: address,
         from,
+        endpoint: None,
         listener: Arc::clone(&listener.settings),
         door: Arc::clone(door),
         trusted,
@@ -212,6 +213,7 @@ impl Trouble {
         if is_news && self.logged.is_none_or(|logged| now.duration_since(logged) >= Duration::from_secs(1)) {
             (self.logged, self.is_told) = (Some(now), true);
             error!(
+                listener = listener;
                 "listener \"{listener}\": failed to accept: {error} (raise the limit of open files, or lower `max_connections`)"
             );
         }
@@ -222,7 +224,7 @@ impl Trouble {
     /// A connection was accepted again.
     pub fn is_over(&mut self, listener: &str) {
         if self.pause.take().is_some() && std::mem::take(&mut self.is_told) {
-            info!("listener \"{listener}\": accepting connections again");
+            info!(listener = listener; "listener \"{listener}\": accepting connections again");
         }
     }
 }
@@ -244,8 +246,10 @@ impl Refusals {
         }
         self.logged = Some(now);
         match std::mem::take(&mut self.unlogged) {
-            0 => warn!("listener \"{listener}\": refused a connection: {why}"),
-            more => warn!("listener \"{listener}\": refused a connection, and {more} before it: {why}"),
+            0 => warn!(listener = listener; "listener \"{listener}\": refused a connection: {why}"),
+            more => warn!(
+                listener = listener; "listener \"{listener}\": refused a connection, and {more} before it: {why}"
+            ),
         }
     }
 }

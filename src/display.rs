@@ -46,7 +46,12 @@ pub fn is_misleading(c: char) -> bool {
         c,
         '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}'
     );
-    c.is_control() || turns
+    c.is_control() || turns || is_noncharacter(c)
+}
+
+/// Whether Unicode promises that this is no character. Where one is, the journal shows the length of a line in its place.
+fn is_noncharacter(c: char) -> bool {
+    matches!(c, '\u{fdd0}'..='\u{fdef}') || u32::from(c) & 0xfffe == 0xfffe
 }
 
 /// At most `chars_max` characters of a text of the peer, safe for a terminal and on one line.
@@ -81,7 +86,10 @@ mod tests {
 
     #[test]
     fn text_of_the_peer_cannot_move_the_cursor() {
-        assert_eq!(printable("a\u{1b}[2J\r\nb\u{9b}\u{202e}é", 99), "a\\u{1b}[2J\\r\\nb\\u{9b}\\u{202e}é");
+        assert_eq!(
+            printable("a\u{1b}[2J\r\nb\u{9b}\u{202e}é\u{1ffff}", 99),
+            "a\\u{1b}[2J\\r\\nb\\u{9b}\\u{202e}é\\u{1ffff}"
+        );
         assert_eq!(printable("abcdef", 3), "abc...");
         assert_eq!(for_terminal("a\u{9b}2J\r\n\tb\u{85}é"), "a\\u{9b}2J\\r\n\tb\\u{85}é");
     }

@@ -25,6 +25,7 @@ use crate::heartbeat;
 use crate::jwks;
 use crate::link;
 use crate::listener::{ListenError, Listener, listeners};
+use crate::log_kind::{CONFIG, LISTENERS, RELAYS};
 use crate::reload::{ReloadRequest, Reloaded, Reloads};
 use crate::shared::Shared;
 use crate::shared::generation::Generation;
@@ -252,7 +253,7 @@ impl Gateway {
         let thread = spawn_vital(&format!("accept {bound}"), move || accept::run(&shared, &accepting, handle))?;
         let (name, secured) = (&listener.settings.name, if listener.tls.is_some() { " (TLS)" } else { "" });
         let both = if listener.settings.address.is_dual_stack() { " (IPv4 and IPv6)" } else { "" };
-        info!("listener \"{name}\": accepting on {bound}{both}{secured}");
+        info!(target: LISTENERS, listener = name; "listener \"{name}\": accepting on {bound}{both}{secured}");
         self.shared.listening.begin(&listener);
         warn_if_open(&self.shared.generation(), &listener.settings, &bound);
         if let Some(tls) = &listener.tls {
@@ -280,12 +281,12 @@ impl Gateway {
             Err(_) => 0,
         };
         if withdrawn > 0 {
-            info!("reload: closing {} whose access was withdrawn", count(withdrawn, "client"));
+            info!(target: CONFIG, "reload: closing {} whose access was withdrawn", count(withdrawn, "client"));
         }
         match &read {
-            Ok(read) if read.is_empty() => info!("reload: there is no file to read again; {RESTART}"),
-            Ok(read) => info!("reload: read again {}; {RESTART}", read.join("; ")),
-            Err(wrong) => error!("reload: failed, and nothing has changed: {}", wrong.join("; ")),
+            Ok(read) if read.is_empty() => info!(target: CONFIG, "reload: there is no file to read again; {RESTART}"),
+            Ok(read) => info!(target: CONFIG, "reload: read again {}; {RESTART}", read.join("; ")),
+            Err(wrong) => error!(target: CONFIG, "reload: failed, and nothing has changed: {}", wrong.join("; ")),
         }
         read
     }
@@ -376,9 +377,9 @@ fn warn_if_open(generation: &Generation, listener: &ListenerSettings, bound: &st
         .collect();
     if !open.is_empty() {
         warn!(
+            target: LISTENERS, listener = listener.name;
             "listener \"{}\": {bound} can be reached from other machines, and nothing authenticates the clients of {}",
-            listener.name,
-            open.join(", ")
+            listener.name, open.join(", ")
         );
     }
 }
@@ -416,9 +417,9 @@ fn relay_dialer(endpoint: &EndpointSettings, resolver: &Arc<Resolver>) -> Result
     let dialer = Dialer::new(&relay.dial, Arc::clone(resolver)).map_err(failed)?;
     if let Some(host) = dialer.unverified() {
         warn!(
+            target: RELAYS, endpoint = endpoint.path.as_str();
             "relay of '{}': the certificate of '{host}' is not checked (`verify = false`): anyone on the network \
-             path can read and change the data",
-            endpoint.path
+             path can read and change the data", endpoint.path
         );
     }
     Ok(Some(dialer.shown_as(&relay.shown)))

@@ -63,7 +63,10 @@ fn visit(shared: &Shared, peer: &Arc<Peer>, now: Ticks) -> Option<Ticks> {
     }
     if peer.blocked_on().is_some() {
         if let Some(what) = peer.report_blocked() {
-            info!(target: QUEUES, "{peer}: held by {}: wsgate reads nothing from it until there is room", shared.name_of(what));
+            info!(
+                target: QUEUES, client = peer.client_id(), link = peer.link_name();
+                "{peer}: held by {}: wsgate reads nothing from it until there is room", shared.name_of(what)
+            );
         }
         // Its silence is ours.
         return Some(now + 1);

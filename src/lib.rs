@@ -42,7 +42,9 @@ mod authenticators;
 // Addresses that we accept on, and connections that we open.
 mod dial;
 mod listener;
-mod log_kind;
+
+// What the log shows, and how it gets out.
+mod logging;
 
 // One WebSocket, both ways.
 mod connection;
@@ -65,6 +67,7 @@ mod histogram;
 mod id;
 mod identity;
 mod limit;
+mod log_kind;
 mod log_loss;
 mod message;
 mod path;
@@ -127,6 +130,7 @@ pub mod internals {
         pub mod request { pub use crate::http::request::{HEAD_MAX, Intent, Request, accept, header_values, judge}; }
     }
     pub mod id { pub use crate::id::Id; }
+    pub mod logging { pub use crate::config::{LogLevels, LogSettings}; pub use crate::logging::{ask_levels, configure}; }
     pub mod message { pub use crate::message::{Kind, Message, Origin}; }
     pub mod path { pub use crate::path::{Pattern, VALUE_BYTES_MAX}; }
     pub mod route { pub use crate::route::{Place, Routes}; }

@@ -33,6 +33,7 @@ pub fn run(shared: &Arc<Shared>, id: LinkId, dialer: &Dialer) {
     let (link, outlet) = shared.link(id);
     if let Some(host) = dialer.unverified() {
         warn!(
+            link = outlet.link_name();
             "{outlet}: the certificate of '{host}' is not checked (`verify = false`): anyone on the network path can \
              read and change the data"
         );
@@ -70,12 +71,15 @@ fn dial_and_read(shared: &Arc<Shared>, id: LinkId, dialer: &Dialer) {
         }
         if backoff.attempts.is_some_and(|most| failures >= most) {
             let attempts = count(failures, "attempt");
-            error!("{outlet}: {}; given up after {attempts}, as `attempts` says", failure.why);
+            error!(
+                link = outlet.link_name();
+                "{outlet}: {}; given up after {attempts}, as `attempts` says", failure.why
+            );
             link.failed(failure.kept(true));
             return failure.tell(shared, id, failures, None);
         }
         let wait = random_wait(backoff.first, backoff.most, failures.saturating_sub(1));
-        warn!("{outlet}: {}; dialling again in {}", failure.why, Seconds(wait));
+        warn!(link = outlet.link_name(); "{outlet}: {}; dialling again in {}", failure.why, Seconds(wait));
         link.failed(failure.kept(false));
         failure.tell(shared, id, failures, Some(wait));
         if link.until_redial(shared.until_stop()).sleep(wait) == WaitEnd::Cancelled {
@@ -83,7 +87,7 @@ fn dial_and_read(shared: &Arc<Shared>, id: LinkId, dialer: &Dialer) {
                 return;
             }
             link.redials();
-            info!("{outlet}: dialling at once, as was asked for");
+            info!(link = outlet.link_name(); "{outlet}: dialling at once, as was asked for");
         }
     }
 }
@@ -155,7 +159,7 @@ fn live(shared: &Arc<Shared>, id: LinkId, dialed: Dialed) -> Lived {
     let mut read_loop = ReadLoop::new(&peer, link.profile.max_message, &shared.buffers);
     let handshaken = Handshaken { is_tls, behind, is_session_ended: false };
     if catch_unwind(AssertUnwindSafe(|| read_loop.run(handshaken, &mut dispatch))).is_err() {
-        error!("{peer}: its thread panicked; this is a defect of wsgate");
+        error!(link = peer.link_name(); "{peer}: its thread panicked; this is a defect of wsgate");
         peer.outbox.close(Some(1011), "Internal error");
         peer.outbox.wait_closed();
     }
@@ -176,9 +180,9 @@ fn came_up(shared: &Shared, id: LinkId, peer: &Peer, origin: &Origin, subprotoco
     let (link, outlet) = shared.link(id);
     let (session, shown) = (origin.session, &link.settings.shown);
     match &subprotocol {
-        None => info!("{peer}: connected to '{shown}' as {session}"),
+        None => info!(link = peer.link_name(); "{peer}: connected to '{shown}' as {session}"),
         Some(subprotocol) => {
-            info!("{peer}: connected to '{shown}' as {session} with subprotocol '{subprotocol}'");
+            info!(link = peer.link_name(); "{peer}: connected to '{shown}' as {session} with subprotocol '{subprotocol}'");
         }
     }
     link.upstream.connected(&peer.outbox, link.settings.open_messages.iter().map(|text| unkept(text.expose())));
@@ -193,12 +197,13 @@ fn went_down(shared: &Shared, id: LinkId, origin: &Origin, ending: Ending, life:
     let (_, outlet) = shared.link(id);
     let Life { lasted, traffic: Traffic { received: Received { messages, bytes }, sent, undelivered } } = life;
     info!(
+        link = outlet.link_name();
         "{outlet}: disconnected: {ending}, after {lasted:.1?}, {messages} messages ({bytes} bytes) received, \
          {} messages ({} bytes) sent",
         sent.messages, sent.bytes,
     );
     if !undelivered.is_empty() {
-        info!("{outlet}: {undelivered}");
+        info!(link = outlet.link_name(); "{outlet}: {undelivered}");
     }
     let why = format!("the connection ended with code {} ('{}')", ending.code, ending.reason);
     let failure = LinkFailure { step: "connection", why, code: Some(ending.code), is_error: ending.is_bad() };

@@ -12,7 +12,7 @@ pub fn count_not_accepted(lines: u64) {
     }
 }
 
-/// A line was left out because there were more of its kind in a second than the log shows.
+/// A line was left out because there were more of its kind, or more such lines, in a second than the log shows.
 pub fn count_left_out() {
     LEFT_OUT.fetch_add(1, Ordering::Relaxed);
 }
@@ -22,7 +22,7 @@ pub fn not_accepted() -> u64 {
     NOT_ACCEPTED.load(Ordering::Relaxed)
 }
 
-/// Lines that were left out since the start, as `lines_per_second` says.
+/// Lines that were left out since the start, as `lines_per_second` says, or because they were the same.
 pub fn left_out() -> u64 {
     LEFT_OUT.load(Ordering::Relaxed)
 }

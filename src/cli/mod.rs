@@ -11,8 +11,6 @@ mod generate;
 pub mod import;
 mod input_lines;
 mod listen;
-mod log_limit;
-mod logging;
 mod message_output;
 mod send;
 mod serve;

@@ -12,10 +12,12 @@ use signal_hook::consts::{SIGHUP, SIGTERM, SIGUSR2};
 use signal_hook::iterator::Signals;
 
 use super::failure::tell;
-use super::{exit, logging, supervisor};
+use super::{exit, supervisor};
 use crate::config::{self, Settings};
 use crate::gateway::{Gateway, StartError};
 use crate::listener::ListenError;
+use crate::log_kind::CONFIG;
+use crate::logging;
 use crate::shared::drain::Drain;
 use crate::shared::summary::{drain_takes, stop_takes, summary};
 use crate::system::passed_sockets::{self, PassedSocket};
@@ -39,7 +41,7 @@ pub(super) fn run(config: Option<&Path>) -> ExitCode {
             return ExitCode::from(exit::CONFIG);
         }
     };
-    if let Err(error) = logging::start(settings.gateway.log_level, settings.gateway.log_lines_per_second) {
+    if let Err(error) = logging::start(&settings.gateway.log) {
         tell(&format!("failed to start the thread of the log: {error}"));
         return ExitCode::from(exit::SYSTEM);
     }
@@ -64,7 +66,7 @@ fn serve(settings: Settings, passed: Vec<PassedSocket>, config: Option<&Path>) -
         config.map_or("the built-in defaults".into(), Path::to_string_lossy)
     );
     for warning in &settings.warnings {
-        warn!("{warning}");
+        warn!(target: CONFIG, "{warning}");
     }
     let gateway = match Gateway::start(settings, passed, supervisor::watchdog().as_ref()) {
         Ok(gateway) => gateway,

@@ -31,6 +31,8 @@ pub struct Incoming {
     pub socket_address: Option<IpAddr>,
     /// The client's for the log, with the port, and the proxy that it came through.
     pub from: String,
+    /// The path of its endpoint for the log, once its request has led to one.
+    pub endpoint: Option<String>,
     /// The listener it came through.
     pub listener: Arc<ListenerSettings>,
     /// What that one knows of addresses.

@@ -111,11 +111,11 @@ fn live(
     let Admitted { registration, from, subprotocol, present, handshaken, reached, .. } = admitted;
     let client = registration.client();
     let since = Instant::now();
-    arrived(client, &from, subprotocol);
+    arrived(shared, client, &from, subprotocol);
     drop(from);
     tell_who_is_present(shared, client, present);
     let held = catch_unwind(AssertUnwindSafe(|| read(shared, client, handshaken, reached))).unwrap_or_else(|_| {
-        error!("client {}: its thread panicked; this is a defect of wsgate", client.id());
+        error!(client:% = client.id(); "client {}: its thread panicked; this is a defect of wsgate", client.id());
         client.outbox().close(Some(1011), "Internal error");
         client.outbox().wait_closed();
         Duration::ZERO
@@ -126,12 +126,21 @@ fn live(
 /// Logs that a client is there. A function of its own, as the next, so that what it needs is not on the client's
 /// stack from then on.
 #[inline(never)]
-fn arrived(client: &Client, from: &str, subprotocol: Option<String>) {
+fn arrived(shared: &Shared, client: &Client, from: &str, subprotocol: Option<String>) {
     let (id, room) = (client.id(), &client.room.path);
     let identity =
         client.origin.identity.as_ref().map(|identity| format!(" as '{}'", identity.name)).unwrap_or_default();
     let subprotocol = subprotocol.map(|name| format!(" with subprotocol '{name}'")).unwrap_or_default();
-    info!(target: CONNECTS, "client {id} ({from}): connected to '{room}'{identity}{subprotocol}");
+    let endpoint = endpoint_path(shared, client);
+    info!(
+        target: CONNECTS, client:% = id, endpoint = endpoint, address = from;
+        "client {id} ({from}): connected to '{room}'{identity}{subprotocol}"
+    );
+}
+
+/// The path of a client's endpoint for the log.
+fn endpoint_path(shared: &Shared, client: &Client) -> String {
+    shared.endpoint_of(client).settings.path.to_string()
 }
 
 /// Ends what is left of a client's connection, lets it leave its room, and says how it was.
@@ -140,24 +149,28 @@ fn departed(shared: &Shared, client: &Client, since: Instant, held: Duration) {
     let (id, room) = (client.id(), &client.room.path);
     let Received { messages, bytes } = client.peer.received();
     let undelivered = client.undelivered.counts();
+    let endpoint = endpoint_path(shared, client);
     let (ending, sent) = client.outbox().finish();
     client.counters.count_disconnect(ending.code);
     leave(shared, client);
     let duration = since.elapsed();
     info!(
-        target: DISCONNECTS,
+        target: DISCONNECTS, client:% = id, endpoint = endpoint;
         "client {id}: disconnected from '{room}': {ending}, after {duration:.1?}, {messages} messages ({bytes} bytes) received, \
          {} messages ({} bytes) sent, {} dropped",
         sent.messages, sent.bytes, sent.dropped,
     );
     if !held.is_zero() {
-        info!(target: DISCONNECTS, "client {id}: it was held for {held:.1?} by the rate of '{room}'");
+        info!(target: DISCONNECTS, client:% = id, endpoint = endpoint; "client {id}: it was held for {held:.1?} by the rate of '{room}'");
     }
     if sent.lost > 0 {
-        info!(target: DISCONNECTS, "client {id}: {} messages were still queued for it and are lost", sent.lost);
+        info!(
+            target: DISCONNECTS, client:% = id, endpoint = endpoint;
+            "client {id}: {} messages were still queued for it and are lost", sent.lost
+        );
     }
     if !undelivered.is_empty() {
-        info!(target: DISCONNECTS, "client {id}: {undelivered}");
+        info!(target: DISCONNECTS, client:% = id, endpoint = endpoint; "client {id}: {undelivered}");
     }
     client.presence.iter().for_each(|presence| presence.set(false));
     let disconnected = || Disconnected::new(ending.clone(), duration, (messages, bytes), sent);

@@ -29,7 +29,7 @@ use crate::format;
 use crate::http::refusal::{Body, Refusal};
 use crate::http::request::{self, Request};
 use crate::identity::Identity;
-use crate::log_kind::{CONNECTS, HANDSHAKES, REFUSALS};
+use crate::log_kind::{CONNECTS, REFUSALS};
 use crate::message::{Kind, Message, Origin};
 use crate::relay::reach::{ClientRequest, ReachError, Reached, reach};
 use crate::shared::Shared;
@@ -125,6 +125,7 @@ fn judge<'a>(
         return Err(refused(leaving(shared)).because_of(Failure::Stopping));
     }
     let endpoint = &*generation.endpoints[admission.room.endpoint()];
+    incoming.endpoint = Some(endpoint.settings.path.as_str().to_owned());
     let may_come = endpoint.addresses.check(approach.address);
     let refusal = |shut| may_not_come(&shut, "[[endpoint]]", endpoint.settings.path.as_str());
     may_come.map_err(|shut| forbidden(refusal(shut), Failure::Address))?;
@@ -200,19 +201,7 @@ fn replaced() -> Refusal {
 #[inline(never)]
 fn reject(mut incoming: Incoming, Rejection { why, last_words, .. }: Rejection) {
     let is_said = matches!(&last_words, LastWords::Answer(answer) if incoming.stream.write(answer).is_ok());
-    let (id, from) = (incoming.id, &incoming.from);
-    match &why {
-        Why::Refused(refusal) => info!(target: REFUSALS, "client {id} ({from}): {refusal}"),
-        Why::AtCapacity(full) => info!(target: REFUSALS, "client {id} ({from}): closed with 1013: {full}"),
-        Why::Unauthorized(code, refusal) => {
-            let Refusal { reason, advice, .. } = &**refusal;
-            info!(target: REFUSALS, "client {id} ({from}): closed with {code}: {reason}: {advice}");
-        }
-        Why::Shut(shut) => info!(target: REFUSALS, "client {id} ({from}): closed without an answer: {shut}"),
-        Why::Gone(why) => debug!("client {id} ({from}): {why}"),
-        Why::Checked(readiness) => debug!("client {id} ({from}): a health check was answered: {readiness}"),
-        Why::TlsFailed(why) => info!(target: HANDSHAKES, "client {id} ({from}): TLS handshake failed: {why}"),
-    }
+    why.log(incoming.id, &incoming.from, incoming.endpoint.as_deref());
     let deadline = Instant::now() + LINGER;
     match last_words {
         LastWords::Answer(_) if is_said => incoming.stream.linger(deadline),
@@ -269,7 +258,10 @@ fn take_place(
     let no = |full| no_place(shared, admission, &endpoint.settings, full, identity.map(|identity| &**identity));
     let (place, replaced) = taken.map_err(no)?;
     for replaced in replaced {
-        info!(target: CONNECTS, "client {}: its place is given to client {}", replaced.id(), incoming.id);
+        info!(
+            target: CONNECTS, client:% = replaced.id(), endpoint = incoming.endpoint.as_deref();
+            "client {}: its place is given to client {}", replaced.id(), incoming.id
+        );
         replaced.close();
     }
     Ok(place)
@@ -280,11 +272,12 @@ fn take_place(
 fn enter(shared: &Arc<Shared>, incoming: Incoming, granted: Granted<'_>, behind: Vec<u8>) -> Option<Admitted> {
     let Granted { generation, admission, asked, place, reached } = granted;
     let endpoint = &generation.endpoints[admission.room.endpoint()];
-    let Incoming { id, mut stream, address, socket_address, from, door, connection, handshake, .. } = incoming;
+    let Incoming { id, mut stream, address, socket_address, from, endpoint: path, door, connection, handshake, .. } =
+        incoming;
     let entrance = Entrance::new(door, socket_address, stream.proved.take());
     let is_finished = handshake.is_none_or(HandshakePlace::finish);
     let Some((socket, mut session)) = stream.into_parts().filter(|_| is_finished) else {
-        debug!("client {id} ({from}): its handshake had to give way to a newer one");
+        debug!(client:% = id, address = from; "client {id} ({from}): its handshake had to give way to a newer one");
         shared.counters.handshake_failures.count(Failure::GaveWay);
         return None;
     };
@@ -308,7 +301,7 @@ fn enter(shared: &Arc<Shared>, incoming: Incoming, granted: Granted<'_>, behind:
         client.outbox().enqueue(Frame::joined(refusal.to_http(SystemTime::now(), Body::Whole).into(), 0));
         client.outbox().flush();
         client.outbox().abort("the server is shutting down");
-        info!(target: REFUSALS, "client {id} ({from}): {refusal}");
+        info!(target: REFUSALS, client:% = id, address = from, endpoint = path; "client {id} ({from}): {refusal}");
         shared.counters.handshake_failures.count(Failure::Stopping);
         return None;
     };

@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use log::warn;
+use log::{debug, info, warn};
 
 use crate::client::admission::Admission;
 use crate::client::authenticate;
@@ -12,8 +12,9 @@ use crate::connection::handshake::{HeadError, Stream};
 use crate::http::refusal::{Body, Refusal};
 use crate::http::request::{self, Request};
 use crate::http::token::is_token;
+use crate::id::Id;
 use crate::identity::Identity;
-use crate::log_kind::REFUSALS;
+use crate::log_kind::{HANDSHAKES, REFUSALS};
 use crate::shared::Shared;
 use crate::shared::addresses::Shut;
 use crate::shared::endpoint::Endpoint;
@@ -73,6 +74,33 @@ pub(super) enum Why {
     TlsFailed(String),
     /// It has only asked whether the gateway is ready, and is told.
     Checked(Readiness),
+}
+
+impl Why {
+    /// Logs why the connection with this id, from there, and to this endpoint if its request has led to one, does not
+    /// become a client.
+    pub(super) fn log(&self, id: Id, from: &str, endpoint: Option<&str>) {
+        macro_rules! log {
+            ($log:ident, $target:expr, $($text:tt)+) => {
+                $log!(
+                    target: $target, client:% = id, address = from, endpoint = endpoint;
+                    "client {id} ({from}): {}", format_args!($($text)+)
+                )
+            };
+        }
+        match self {
+            Why::Refused(refusal) => log!(info, REFUSALS, "{refusal}"),
+            Why::AtCapacity(full) => log!(info, REFUSALS, "closed with 1013: {full}"),
+            Why::Unauthorized(code, refusal) => {
+                let Refusal { reason, advice, .. } = &**refusal;
+                log!(info, REFUSALS, "closed with {code}: {reason}: {advice}");
+            }
+            Why::Shut(shut) => log!(info, REFUSALS, "closed without an answer: {shut}"),
+            Why::Gone(why) => log!(debug, module_path!(), "{why}"),
+            Why::Checked(readiness) => log!(debug, module_path!(), "a health check was answered: {readiness}"),
+            Why::TlsFailed(why) => log!(info, HANDSHAKES, "TLS handshake failed: {why}"),
+        }
+    }
 }
 
 /// A refusal that is answered as such.
@@ -180,7 +208,7 @@ pub(super) fn no_place(
             shared.refused.count(Cause::Identity);
             if let (IdentityFull::Contested { is_first: true, .. }, Some(identity)) = (identity_full, identity) {
                 warn!(
-                    target: REFUSALS,
+                    target: REFUSALS, endpoint = endpoint.path.as_str();
                     "endpoint '{}': {full}: '{}' gets 429 for a while (give each client a name of its own, or raise \
                      max_identity_connections)",
                     endpoint.path, identity.name

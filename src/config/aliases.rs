@@ -101,7 +101,7 @@ const ALIASES: &[Alias] = &[
     },
     Alias {
         tables: "[log]",
-        names: "file path output destination format",
+        names: "file path output destination",
         advice: "the log is lines on standard error: remove it",
     },
 ];

@@ -33,9 +33,9 @@ pub use settings::{
     AddressRules, AddressSource, AdminSettings, AtCapacity, AuthKind, AuthServer, AuthSettings, CalloutSettings,
     ClientAddress, ClientCertificates, Destination, DialSettings, DialTls, EndpointId, EndpointSettings, EventKind,
     FailedCredentials, Format, GatewaySettings, Hosts, IdentityLimit, JwksSettings, KeySource, LinkDestination, LinkId,
-    LinkSettings, ListenAddress, ListenerSettings, ListenerTls, Origins, OutletPolicy, Proxy, QueueSettings,
-    RateSettings, Refuse, RelaySettings, RoomSource, Settings, TlsSettings, Welcome, WhenFull, WhenIdentityFull,
-    WhenOver,
+    LinkSettings, ListenAddress, ListenerSettings, ListenerTls, LogFormat, LogLevels, LogSettings, Origins,
+    OutletPolicy, Proxy, QueueSettings, RateSettings, Refuse, RelaySettings, RoomSource, Settings, TlsSettings,
+    Welcome, WhenFull, WhenIdentityFull, WhenOver,
 };
 pub(crate) use shown::{Running, shown};
 pub(crate) use units::{write_duration, write_size};

@@ -4,13 +4,14 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use log::LevelFilter;
+use serde_json::{Map, Value, json};
 
 use super::settings::{
     AddressSource, AdminSettings, AtCapacity, AuthId, AuthKind, AuthServer, AuthSettings, Destination, DialSettings,
     EndpointId, EndpointSettings, EventKind, Format, GatewaySettings, Hosts, KeySource, LinkDestination, LinkId,
-    LinkSettings, ListenerSettings, ListenerTls, Origins, OutletPolicy, Proxy, RateSettings, Refuse, RelaySettings,
-    Welcome, WhenFull, WhenIdentityFull, WhenOver,
+    LinkSettings, ListenerSettings, ListenerTls, LogFormat, LogSettings, Origins, OutletPolicy, Proxy, RateSettings,
+    Refuse, RelaySettings, Welcome, WhenFull, WhenIdentityFull, WhenOver,
 };
 use super::units::{write_duration, write_size};
 
@@ -34,10 +35,7 @@ pub(crate) struct Running<'a> {
 pub(crate) fn shown(running: &Running<'_>) -> Value {
     json!({
         "gateway": gateway(running.gateway),
-        "log": {
-            "level": running.gateway.log_level.as_str().to_ascii_lowercase(),
-            "lines_per_second": or_off(running.gateway.log_lines_per_second),
-        },
+        "log": log(&running.gateway.log),
         "listen": running.listeners.iter().map(listener).collect::<Vec<_>>(),
         "endpoint": running.endpoints.iter().map(|(_, one)| endpoint(one, running)).collect::<Vec<_>>(),
         "link": running.links.iter().map(|(_, one)| link(one, running)).collect::<Vec<_>>(),
@@ -58,6 +56,22 @@ impl Running<'_> {
     fn auths(&self, ids: &[AuthId]) -> Vec<&str> {
         ids.iter().filter_map(|id| self.auths.get(id.0)).map(|auth| &*auth.name).collect()
     }
+}
+
+fn log(log: &LogSettings) -> Value {
+    let level = |level: LevelFilter| level.as_str().to_ascii_lowercase();
+    let named = log.levels.named.iter().map(|(name, own)| (name.clone(), level(*own).into()));
+    json!({
+        "level": log.levels.level.map(level),
+        "levels": named.collect::<Map<String, Value>>(),
+        "format": match log.format {
+            None => "auto",
+            Some(LogFormat::Text) => "text",
+            Some(LogFormat::Json) => "json",
+            Some(LogFormat::Journal) => "journal",
+        },
+        "lines_per_second": or_off(log.lines_per_second),
+    })
 }
 
 fn gateway(gateway: &GatewaySettings) -> Value {
@@ -435,7 +449,7 @@ mod tests {
             }
         };
         has(&shown["gateway"], &raw::gateway::GATEWAY);
-        has(&shown["log"], &raw::gateway::LOG);
+        has(&shown["log"], &raw::log::LOG);
         has(&shown["listen"][0], &raw::listen::LISTEN);
         has(&shown["endpoint"][0], &raw::endpoint::ENDPOINT);
         has(&shown["endpoint"][0]["queue"], &raw::endpoint::QUEUE);

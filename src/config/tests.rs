@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use log::LevelFilter;
 use proptest::prelude::*;
 
 use super::section::Keys;
@@ -143,6 +144,8 @@ fn each_default_of_the_manual_is_read_and_not_just_skipped() {
         ("proxy", _) => "\"off\"".to_owned(),
         ("hold", _) => "\"7s\"".to_owned(),
         ("failed_credentials", _) => "\"off\"".to_owned(),
+        ("levels", _) => "{ links = \"debug\" }".to_owned(),
+        ("format", "\"auto\"") => "\"json\"".to_owned(),
         ("memory", _) => "\"1GiB\"".to_owned(),
         ("address_rate", _) => "{ per_second = 7 }".to_owned(),
         ("rate", _) => "{ messages = 7 }".to_owned(),
@@ -217,7 +220,7 @@ fn each_default_of_the_manual_is_read_and_not_just_skipped() {
 fn every_key_that_is_known_is_in_the_manual() {
     let tables: [(&Keys, &str); 8] = [
         (&raw::gateway::GATEWAY, "[gateway]"),
-        (&raw::gateway::LOG, "[log]"),
+        (&raw::log::LOG, "[log]"),
         (&raw::listen::LISTEN, "[[listen]]"),
         (&raw::endpoint::ENDPOINT, "[[endpoint]]"),
         (&raw::relay::RELAY, "#[endpoint.relay]"),
@@ -260,7 +263,7 @@ fn every_key_that_is_known_is_in_the_manual() {
 #[test]
 fn the_examples_of_the_keys_are_valid_themselves() {
     let value = |keys: &Keys, key: &str| keys.keys.iter().find(|(k, _)| *k == key).unwrap().1.to_owned();
-    for keys in [&raw::gateway::GATEWAY, &raw::gateway::LOG, &raw::listen::LISTEN, &raw::endpoint::ENDPOINT] {
+    for keys in [&raw::gateway::GATEWAY, &raw::log::LOG, &raw::listen::LISTEN, &raw::endpoint::ENDPOINT] {
         let alone = ["tls", "auth", "refuse", "allow", "client_address", "trusted_proxies"];
         let is_alone = |key: &str| !alone.contains(&key) && !key.contains("identity");
         for (key, _) in keys.keys.iter().filter(|(key, _)| is_alone(key)) {
@@ -586,6 +589,8 @@ fn every_option_reaches_its_field() {
         client_stack = "1MiB"
         [log]
         level = "debug"
+        levels = { links = "off", refusals = "warn", "/rooms/{room}" = "error" }
+        format = "json"
         lines_per_second = "off"
         [[listen]]
         address = "[::1]:0"
@@ -642,6 +647,8 @@ fn every_option_reaches_its_field() {
         subprotocol = true
         "#,
     );
+    let named = [("links", LevelFilter::Off), ("refusals", LevelFilter::Warn), ("/rooms/{room}", LevelFilter::Error)];
+    let named = named.map(|(name, level)| (name.to_owned(), level));
     assert_eq!(
         settings.gateway,
         GatewaySettings {
@@ -658,8 +665,11 @@ fn every_option_reaches_its_field() {
             resolve_cache: Duration::from_secs(9),
             deliverers: 3,
             client_stack: 1 << 20,
-            log_level: log::LevelFilter::Debug,
-            log_lines_per_second: None,
+            log: LogSettings {
+                format: Some(LogFormat::Json),
+                levels: LogLevels { level: Some(LevelFilter::Debug), named: named.into() },
+                lines_per_second: None,
+            },
         }
     );
     let tcp: SocketAddr = "[::1]:0".parse().unwrap();

@@ -122,6 +122,23 @@ impl Name {
 }
 
 impl Peer {
+    /// Whose line a line of the log about it is, for a field: the client, also of the upstream of one.
+    pub fn client_id(&self) -> Option<String> {
+        match &self.name {
+            Name::Client => Some(self.outbox.id().to_string()),
+            Name::Relay(id) => Some(id.to_string()),
+            Name::Link(_) | Name::Watcher => None,
+        }
+    }
+
+    /// The name of the link that it is a connection of, for a field of the log.
+    pub fn link_name(&self) -> Option<&str> {
+        match &self.name {
+            Name::Link(name) => Some(name),
+            Name::Client | Name::Relay(_) | Name::Watcher => None,
+        }
+    }
+
     /// A peer that has just connected.
     pub fn new(name: Name, outbox: Arc<Outbox>, keepalive: Keepalive, now: Ticks) -> Peer {
         let first_ping = keepalive.first_ping(outbox.id().as_u64(), now);

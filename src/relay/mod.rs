@@ -102,7 +102,7 @@ pub fn run(shared: &Arc<Shared>, client: &Arc<Client>, reached: Reached, handsha
     let leave = Leave(&side);
     let thread = side.connect(dialed).and_then(|connection| start(&side, connection));
     if let Err(error) = &thread {
-        warn!(target: UPSTREAMS, "client {}: failed to start the thread of its relay: {error}", client.id());
+        warn!(target: UPSTREAMS, client:% = client.id(); "client {}: failed to start the thread of its relay: {error}", client.id());
         // What it sends from here on is read for its Close alone.
         client.outbox().close(Some(1013), "Server at capacity");
     }
@@ -146,7 +146,7 @@ fn start(side: &Arc<Side>, connection: UpstreamConnection) -> io::Result<JoinHan
     let side = Arc::clone(side);
     spawn_joined(name, stack, move || {
         if catch_unwind(AssertUnwindSafe(|| side.run(connection))).is_err() {
-            error!("relay {}: its thread panicked; this is a defect of wsgate", side.client.id());
+            error!(client:% = side.client.id(); "relay {}: its thread panicked; this is a defect of wsgate", side.client.id());
             side.client.outbox().close(Some(1011), "Internal error");
             side.leave(None);
         }
@@ -176,7 +176,10 @@ impl Side {
                     }
                     patience => patience.insert(Patience { until: Instant::now() + hold, failures: 0 }),
                 };
-                info!(target: UPSTREAMS, "client {}: its upstream is gone: it is kept for at most {}", self.client.id(), Seconds(hold));
+                info!(
+                    target: UPSTREAMS, client:% = self.client.id(), endpoint = self.path();
+                    "client {}: its upstream is gone: it is kept for at most {}", self.client.id(), Seconds(hold)
+                );
                 self.reach_again(patience)
             });
             connection = match again {
@@ -219,7 +222,7 @@ impl Side {
         let close = read_loop.run(handshaken, &mut to_client);
         let (ending, _) = upstream.lost(&peer.outbox);
         if !client.outbox().is_closing() {
-            info!(target: UPSTREAMS, "{peer}: the upstream is gone: {ending}");
+            info!(target: UPSTREAMS, client:% = client.id(), endpoint = self.path(); "{peer}: the upstream is gone: {ending}");
         }
         let is_restart = match &close {
             // It was lost; or else we closed it because of what it sent, which it would send again.
@@ -246,7 +249,10 @@ impl Side {
             }
             let left = patience.until.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                warn!(target: UPSTREAMS, "client {id}: it is closed, because no new connection to its upstream opened in time: {error}");
+                warn!(
+                    target: UPSTREAMS, client:% = id, endpoint = self.path();
+                    "client {id}: it is closed, because no new connection to its upstream opened in time: {error}"
+                );
                 return None;
             }
             error = match dialer.dial_within(left, &self.extras, &cancel) {
@@ -255,7 +261,7 @@ impl Side {
                 }
                 Ok(dialed) => match self.connect(dialed) {
                     Ok(connection) => {
-                        info!(target: UPSTREAMS, "client {id}: its upstream is back");
+                        info!(target: UPSTREAMS, client:% = id, endpoint = self.path(); "client {id}: its upstream is back");
                         return Some(connection);
                     }
                     Err(error) => error.to_string(),
@@ -284,8 +290,16 @@ impl Side {
     fn count_lost(&self) {
         let lost = self.upstream.end();
         if lost > 0 {
-            info!(target: UPSTREAMS, "relay {}: {lost} messages were still queued for its upstream and are lost", self.client.id());
+            info!(
+                target: UPSTREAMS, client:% = self.client.id(), endpoint = self.path();
+                "relay {}: {lost} messages were still queued for its upstream and are lost", self.client.id()
+            );
         }
+    }
+
+    /// The path of the endpoint for the log.
+    fn path(&self) -> String {
+        self.endpoint().settings.path.to_string()
     }
 
     fn endpoint(&self) -> Arc<Endpoint> {

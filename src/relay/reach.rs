@@ -93,7 +93,7 @@ pub fn reach(shared: &Shared, relay: &RelaySettings, asked: &ClientRequest<'_>) 
         }
         Err(error) => {
             let why = error.with(&Hints::CONFIGURATION).to_string();
-            warn!(target: UPSTREAMS, "relay '{}': {why}", asked.room);
+            warn!(target: UPSTREAMS, endpoint = asked.endpoint.settings.path.as_str(); "relay '{}': {why}", asked.room);
             Err(match error {
                 DialError::Refused { refusal, .. } if refusal.status >= 300 => ReachError::Refused {
                     answer: pass_on(

@@ -125,13 +125,16 @@ pub fn deliver_to(outbox: &Arc<Outbox>, frames: &[Frame]) {
         Delivery::Taken | Delivery::Closed | Delivery::Dropped { first: false } => {}
         Delivery::Dropped { first: true } => {
             warn!(
-                target: QUEUES,
+                target: QUEUES, client:% = outbox.id();
                 "client {}: its queue is full: messages for it are dropped from now on, as `when_full` says",
                 outbox.id()
             );
         }
         Delivery::TooSlow => {
-            warn!(target: QUEUES, "client {}: its queue is full: the client is closed, as `when_full` says", outbox.id());
+            warn!(
+                target: QUEUES, client:% = outbox.id();
+                "client {}: its queue is full: the client is closed, as `when_full` says", outbox.id()
+            );
         }
     }
 }

@@ -190,6 +190,7 @@ impl LinkCounters {
     pub fn log(&self, outlet: &Outlet) {
         let (_, Traffic { received, sent, undelivered }) = self.traffic();
         info!(
+            link = outlet.link_name();
             "{outlet}: since the start {} connections, {} failed attempts; {} messages received ({} unroutable), {} sent, {} dropped; \
              {} events dropped",
             self.connects(),

@@ -74,7 +74,11 @@ fn close_those_with_most(shared: &Shared, wanted: u64) -> u64 {
     let held = shared.registry.all().into_iter().map(|client| (held_by(&client), client)).collect();
     let mut freed = 0;
     for (held, client) in chosen(held, wanted) {
-        info!(target: QUEUES, "client {}: closed, because it holds {} and memory is short", client.id(), write_size(held.all as u64));
+        let all = write_size(held.all as u64);
+        info!(
+            target: QUEUES, client:% = client.id();
+            "client {}: closed, because it holds {all} and memory is short", client.id()
+        );
         if client.outbox().is_closing() {
             // It was told, and still holds it.
             client.outbox().abort("memory is short");

@@ -245,7 +245,7 @@ impl Shared {
     /// Closes a client with 1008 if it would not be let in any more, and says whether it has.
     pub fn close_if_withdrawn(&self, client: &Client) -> bool {
         let Err(why) = self.check_access(client) else { return false };
-        info!(target: DISCONNECTS, "client {}: its access was withdrawn: {why}", client.id());
+        info!(target: DISCONNECTS, client:% = client.id(); "client {}: its access was withdrawn: {why}", client.id());
         client.outbox().close(Some(1008), "Access withdrawn");
         true
     }

@@ -110,7 +110,7 @@ impl Outlet {
         // The sum of all is logged at the end of a link, and there is nothing to catch up with any more.
         self.unreported.store(0, Ordering::Relaxed);
         if lost > 0 {
-            warn!("{self}: {lost} messages were still queued for it and are lost");
+            warn!(link = self.link_name(); "{self}: {lost} messages were still queued for it and are lost");
             self.dropped.fetch_add(lost as u64, Ordering::Relaxed);
         }
     }
@@ -134,14 +134,19 @@ impl Outlet {
     fn count_dropped(&self, messages: usize, why: &str) {
         self.dropped.fetch_add(messages as u64, Ordering::Relaxed);
         if messages > 0 && self.unreported.fetch_add(messages as u64, Ordering::Relaxed) == 0 {
-            warn!("{self}: {why}: messages for it are dropped from now on");
+            warn!(link = self.link_name(); "{self}: {why}: messages for it are dropped from now on");
         }
+    }
+
+    /// The name of the link, for a field of the log.
+    pub fn link_name(&self) -> &str {
+        self.name.strip_prefix("link ").unwrap_or(&self.name)
     }
 
     fn report_dropped(&self, when: &str) {
         match self.unreported.swap(0, Ordering::Relaxed) {
             0 => {}
-            dropped => warn!("{self}: {when}, {dropped} messages were dropped"),
+            dropped => warn!(link = self.link_name(); "{self}: {when}, {dropped} messages were dropped"),
         }
     }
 }

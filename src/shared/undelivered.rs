@@ -44,7 +44,10 @@ impl Undelivered {
     /// A message names a session that is not here, or none that can be.
     pub fn unknown(&self, from: &Peer, why: fmt::Arguments<'_>) {
         if self.is_logged() {
-            info!("{from}: session_unknown: {why}; the message is dropped");
+            info!(
+                client = from.client_id(), link = from.link_name();
+                "{from}: session_unknown: {why}; the message is dropped"
+            );
         }
         add_one(&self.unknown);
     }
@@ -52,7 +55,10 @@ impl Undelivered {
     /// A message names a client whose endpoint does not send to the sender's.
     pub fn denied(&self, from: &Peer, to: Id) {
         if self.is_logged() {
-            info!("{from}: session_denied: {to} is on an endpoint that sends no messages here; the message is dropped");
+            info!(
+                client = from.client_id(), link = from.link_name();
+                "{from}: session_denied: {to} is on an endpoint that sends no messages here; the message is dropped"
+            );
         }
         add_one(&self.denied);
     }
@@ -62,7 +68,7 @@ impl Undelivered {
     pub fn unroutable(&self, from: &Peer, why: &[String], has_others: bool) {
         let then = if has_others { "its other destinations get the message" } else { "the message is dropped" };
         for why in why {
-            info!("{from}: unroutable: {why}; {then}");
+            info!(client = from.client_id(), link = from.link_name(); "{from}: unroutable: {why}; {then}");
         }
         add_one(&self.unroutable);
     }
@@ -71,6 +77,7 @@ impl Undelivered {
     pub fn without_payload(&self, from: &Peer, to: &str) {
         if self.counts().without_payload == 0 {
             info!(
+                client = from.client_id(), link = from.link_name();
                 "{from}: its message has no \"payload\", so {to}, which takes payloads, does not get it; more of them are \
                  only counted"
             );

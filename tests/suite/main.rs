@@ -49,6 +49,7 @@ mod links_down;
 mod links_slow;
 mod links_stop;
 mod listeners;
+mod log_formats;
 mod log_lines;
 mod memory;
 mod metrics;

@@ -1,8 +1,6 @@
-//! `[gateway]` and `[log]`.
+//! `[gateway]`.
 
 use std::ops::RangeInclusive;
-
-use log::LevelFilter;
 
 use crate::config::section::{Keys, Section, Value};
 use crate::config::settings::{FailedCredentials, GatewaySettings};
@@ -11,7 +9,6 @@ use crate::limit::Rate;
 use super::bounds::{CONNECTIONS, PER_SECOND};
 
 const DELIVERERS: RangeInclusive<usize> = 0..=64;
-const LINES_PER_SECOND: RangeInclusive<usize> = 1..=1_000_000;
 const FAILURES: RangeInclusive<usize> = 1..=1_000_000;
 const MEMORY: RangeInclusive<usize> = 16 << 20..=1 << 40;
 const CLIENT_STACK: RangeInclusive<usize> = 128 << 10..=64 << 20;
@@ -38,7 +35,6 @@ pub(crate) static ADDRESS_RATE: Keys =
     Keys { table: "address_rate of [gateway]", keys: &[("per_second", "50"), ("burst", "100")] };
 pub(crate) static FAILED_CREDENTIALS: Keys =
     Keys { table: "failed_credentials of [gateway]", keys: &[("most", "20"), ("within", "\"10s\"")] };
-pub(crate) static LOG: Keys = Keys { table: "[log]", keys: &[("level", "\"info\""), ("lines_per_second", "100")] };
 
 pub(super) fn gateway(section: &Section<'_>, settings: &mut GatewaySettings) {
     section.read("name", &mut settings.name, |v| name(&v).map(Some));
@@ -97,29 +93,4 @@ fn name(value: &Value<'_>) -> Option<String> {
         return None;
     }
     Some(text.value)
-}
-
-pub(super) fn log(section: &Section<'_>, settings: &mut GatewaySettings) {
-    // No "trace": the release build leaves it out.
-    let levels = [
-        ("off", LevelFilter::Off),
-        ("error", LevelFilter::Error),
-        ("warn", LevelFilter::Warn),
-        ("info", LevelFilter::Info),
-        ("debug", LevelFilter::Debug),
-    ];
-    section.read("level", &mut settings.log_level, |v| v.choice(&levels));
-    section.read("lines_per_second", &mut settings.log_lines_per_second, |v| lines_per_second(&v));
-}
-
-fn lines_per_second(value: &Value<'_>) -> Option<Option<u64>> {
-    if !value.is_string() {
-        return value.integer(LINES_PER_SECOND).map(|lines| Some(lines as u64));
-    }
-    let text = value.text()?;
-    if text.value != "off" {
-        value.mistake(format_args!("cannot be {:?}: write \"off\" or a number", text.written));
-        return None;
-    }
-    Some(None)
 }

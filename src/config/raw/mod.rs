@@ -13,6 +13,7 @@ pub(super) mod gateway;
 mod http;
 pub(super) mod link;
 pub(super) mod listen;
+pub(super) mod log;
 mod origins;
 pub(super) mod relay;
 pub(super) mod route;
@@ -31,9 +32,10 @@ use super::settings::GatewaySettings;
 use admin::{ADMIN, RawAdmin};
 use auth::{AUTH, RawAuth};
 use endpoint::{ENDPOINT, RawEndpoint};
-use gateway::{GATEWAY, LOG};
+use gateway::GATEWAY;
 use link::{LINK, RawLink};
 use listen::{LISTEN, RawListener};
+use log::{LOG, RawLog};
 
 pub(super) static ROOT: Keys = Keys {
     table: "the file",
@@ -54,6 +56,7 @@ static TABLES: [&Keys; 7] = [&GATEWAY, &LOG, &LISTEN, &ENDPOINT, &LINK, &AUTH, &
 #[derive(Default)]
 pub(super) struct Raw {
     pub(super) gateway: GatewaySettings,
+    pub(super) log: RawLog,
     /// Empty without a `[[listen]]`.
     pub(super) listeners: Vec<RawListener>,
     /// Empty without an `[[endpoint]]`.
@@ -78,7 +81,7 @@ pub(super) fn read<'a>(root: &'a DeTable<'a>, base_dir: &Path, report: &'a Repor
         gateway::gateway(&section, &mut raw.gateway);
     }
     if let Some(section) = value("log").and_then(|value| value.table(&LOG, &TABLES)) {
-        gateway::log(&section, &mut raw.gateway);
+        raw.log = log::log(&section);
     }
     let admin = value("admin").and_then(|value| value.table(&ADMIN, &TABLES));
     raw.admin = admin.map(|section| admin::admin(&section, base_dir));

@@ -9,12 +9,13 @@ mod endpoint;
 mod heartbeat;
 mod link;
 mod listeners;
+mod log;
 mod loops;
 mod relay;
 
 use super::mistake::Report;
 use super::raw::Raw;
-use super::settings::{EndpointSettings, LinkSettings, RelaySettings, Settings};
+use super::settings::{EndpointSettings, GatewaySettings, LinkSettings, RelaySettings, Settings};
 
 /// Reports every contradiction in what was read, and finds what each name stands for. A name that stands for nothing is
 /// reported, and the settings lack what it is part of. They have the default listener or endpoint if the file has none.
@@ -41,6 +42,7 @@ pub(super) fn resolve(raw: Raw, report: &Report<'_>) -> Settings {
         of_links.push(link::route(&raw, link, report));
         destination::check_events("[[link]]", link.events_at, link::others(link), report);
     }
+    log::check(&raw, report);
     loops::check(&raw, report);
     let admin = admin::resolve(&raw, report);
 
@@ -55,7 +57,7 @@ pub(super) fn resolve(raw: Raw, report: &Report<'_>) -> Settings {
         .collect();
     let links = raw.links.into_iter().zip(of_links).map(|(link, to)| LinkSettings { to, ..link.settings }).collect();
     Settings {
-        gateway: raw.gateway,
+        gateway: GatewaySettings { log: raw.log.settings, ..raw.gateway },
         listeners: if listeners.is_empty() { defaults.listeners } else { listeners },
         endpoints: if endpoints.is_empty() { defaults.endpoints } else { endpoints },
         links,

@@ -1,7 +1,8 @@
-//! `[gateway]` and `[log]`: limits and deadlines of the whole process.
+//! `[gateway]`: limits and deadlines of the whole process.
 
 use std::time::Duration;
 
+use super::log::LogSettings;
 use crate::limit::Rate;
 
 /// `[gateway]`: limits and deadlines of the whole process.
@@ -36,10 +37,8 @@ pub struct GatewaySettings {
     /// Address space of a client thread's stack, in bytes; only touched pages cost memory.
     /// Default 256 KiB, at least 128 KiB: deep JSON aborts the process on less.
     pub client_stack: usize,
-    /// What the log shows unless RUST_LOG says otherwise. Default info.
-    pub log_level: log::LevelFilter,
-    /// Lines of one kind in a second, of those whose number peers decide; `None` shows all. Default 100.
-    pub log_lines_per_second: Option<u64>,
+    /// `[log]`: what the log shows, and in which form.
+    pub log: LogSettings,
 }
 
 impl Default for GatewaySettings {
@@ -59,8 +58,7 @@ impl Default for GatewaySettings {
             resolve_cache: Duration::from_secs(5),
             deliverers: cores.saturating_sub(2).min(8),
             client_stack: 256 << 10,
-            log_level: log::LevelFilter::Info,
-            log_lines_per_second: Some(100),
+            log: LogSettings::default(),
         }
     }
 }

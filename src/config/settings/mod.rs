@@ -11,6 +11,7 @@ mod endpoint;
 mod gateway;
 mod link;
 mod listener;
+mod log;
 mod queue;
 mod relay;
 mod route;
@@ -25,6 +26,7 @@ pub use endpoint::{
 pub use gateway::{FailedCredentials, GatewaySettings};
 pub use link::{BackoffSettings, LinkQueueSettings, LinkSettings, OutletPolicy};
 pub use listener::{ClientCertificates, Hosts, ListenAddress, ListenerSettings, ListenerTls, TlsSettings};
+pub use log::{LogFormat, LogLevels, LogSettings};
 pub use queue::{QueueSettings, WhenFull};
 pub use relay::RelaySettings;
 pub use route::{Destination, EndpointId, EventKind, Format, LinkDestination, LinkId, RoomSource};

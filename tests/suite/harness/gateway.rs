@@ -79,6 +79,16 @@ impl Gateway {
         gateway
     }
 
+    /// The same as systemd starts a service: a variable of the environment says where standard error leads.
+    pub(crate) fn start_as_journaled(config: &str) -> Gateway {
+        let mut command = Command::new("sh");
+        let script = "JOURNAL_STREAM=$(stat -L -c %d:%i /proc/self/fd/2) exec \"$0\" \"$@\"";
+        command.args(["-c", script, env!("CARGO_BIN_EXE_wsgate")]);
+        let gateway = Gateway::launch_as(config, command, |_| {});
+        gateway.wait_for_listeners(config);
+        gateway
+    }
+
     /// Starts the process and waits for nothing.
     pub(crate) fn launch(config: &str, prepare: impl FnOnce(&mut Command)) -> Gateway {
         Gateway::launch_as(config, Command::new(env!("CARGO_BIN_EXE_wsgate")), prepare)
@@ -98,7 +108,7 @@ impl Gateway {
         fs::write(directory.path().join("wsgate.toml"), format!("{config}{no_admin}")).unwrap();
 
         command.args(["serve", "--config", "wsgate.toml"]).current_dir(directory.path());
-        command.env_remove("RUST_LOG").env_remove("RUST_LOG_STYLE");
+        command.env_remove("RUST_LOG").env_remove("JOURNAL_STREAM");
         if config.contains("[[auth]]") {
             // Whatever it may say of credentials.
             command.env("RUST_LOG", "debug");
