@@ -58,8 +58,9 @@ pub(super) fn foreign_variable(text: &str) -> Option<&str> {
     (is_foreign_name(name) && !is_variable(name)).then_some(name)
 }
 
-/// Whether Node-RED takes this for the name of a variable.
+/// Whether Node-RED takes this for the name of a variable, perhaps of one that is set further outside.
 fn is_foreign_name(name: &str) -> bool {
+    let name = name.trim_start_matches("$parent.");
     !name.is_empty() && !name.contains(|c: char| c.is_whitespace() || matches!(c, '{' | '}' | '(' | ')' | '$'))
 }
 
