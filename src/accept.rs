@@ -18,6 +18,7 @@ use crate::client::incoming::Incoming;
 use crate::clock;
 use crate::connection::handshake::Stream;
 use crate::connection::socket::Socket;
+use crate::display;
 use crate::http::refusal::{Body, Refusal};
 use crate::id::Id;
 use crate::listener::{Listener, Waited};
@@ -127,7 +128,12 @@ fn count(shared: &Shared, address: Option<IpAddr>, is_known: bool) -> Result<Cou
     if shared.is_short_of_memory.load(Ordering::Relaxed) {
         return Err(No::at_capacity(Cause::Memory, "more memory is used than \"memory\" allows".to_owned()));
     }
-    let no = || No::at_capacity(Cause::Gateway, format!("the gateway has {} connections", shared.connections.limit()));
+    let no = || {
+        No::at_capacity(
+            Cause::Gateway,
+            format!("the gateway has {}", display::count(shared.connections.limit(), "connection")),
+        )
+    };
     Ok(Counted::new(shared.connections.try_acquire().ok_or_else(no)?, of_address))
 }
 

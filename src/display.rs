@@ -23,6 +23,12 @@ pub fn count(number: impl PartialEq + From<u8> + fmt::Display, thing: &str) -> S
     format!("{number} {thing}{plural}")
 }
 
+/// The same with its verb: `1 client was`, `2 clients were`.
+pub fn count_were(number: impl PartialEq + From<u8> + fmt::Display, thing: &str) -> String {
+    let were = if number == 1.into() { "was" } else { "were" };
+    format!("{} {were}", count(number, thing))
+}
+
 /// The text of an I/O error without the number and the capital.
 pub fn cause(error: &io::Error) -> String {
     let text = error.to_string();
@@ -92,6 +98,15 @@ mod tests {
         );
         assert_eq!(printable("abcdef", 3), "abc...");
         assert_eq!(for_terminal("a\u{9b}2J\r\n\tb\u{85}é"), "a\\u{9b}2J\\r\n\tb\\u{85}é");
+    }
+
+    #[test]
+    fn one_is_not_several() {
+        assert_eq!(
+            [count(0, "client"), count(1, "client"), count(2_u64, "client")],
+            ["0 clients", "1 client", "2 clients"]
+        );
+        assert_eq!([count_were(1_u64, "message"), count_were(7, "message")], ["1 message was", "7 messages were"]);
     }
 
     #[test]

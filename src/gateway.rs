@@ -330,11 +330,11 @@ impl Gateway {
 
     fn stop_clients(&self, drain: Duration, deadline: Instant) {
         let registry = &self.shared.registry;
-        info!("stopping: closing {} clients, for at most {drain:?}", registry.len());
+        info!("stopping: closing {}, for at most {drain:?}", count(registry.len(), "client"));
         self.shared.rooms.stop(self.shared.clock.now().saturating_add(clock::ticks(drain)));
         let left = registry.wait_empty(deadline);
         if left > 0 {
-            warn!("stopping: {left} clients did not close in time: their connections are cut");
+            warn!("stopping: {} did not close in time: their connections are cut", count(left, "client"));
             registry.all().iter().for_each(|client| client.outbox().abort("the server has stopped"));
             registry.wait_empty(Instant::now() + ABORT_PATIENCE);
         }

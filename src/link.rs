@@ -198,9 +198,8 @@ fn went_down(shared: &Shared, id: LinkId, origin: &Origin, ending: Ending, life:
     let Life { lasted, traffic: Traffic { received: Received { messages, bytes }, sent, undelivered } } = life;
     info!(
         link = outlet.link_name();
-        "{outlet}: disconnected: {ending}, after {lasted:.1?}, {messages} messages ({bytes} bytes) received, \
-         {} messages ({} bytes) sent",
-        sent.messages, sent.bytes,
+        "{outlet}: disconnected: {ending}, after {lasted:.1?}, {} ({}) received, {} ({}) sent",
+        count(*messages, "message"), count(*bytes, "byte"), count(sent.messages, "message"), count(sent.bytes, "byte"),
     );
     if !undelivered.is_empty() {
         info!(link = outlet.link_name(); "{outlet}: {undelivered}");

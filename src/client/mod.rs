@@ -22,6 +22,7 @@ use crate::config::EventKind;
 use crate::connection::peer::Received;
 use crate::connection::read_loop::{Handler, Handshaken, ReadLoop};
 use crate::dispatch::Dispatch;
+use crate::display::{count, count_were};
 use crate::events::json::{Disconnected, What};
 use crate::events::present::tell_who_is_present;
 use crate::events::tell_of_client;
@@ -156,9 +157,8 @@ fn departed(shared: &Shared, client: &Client, since: Instant, held: Duration) {
     let duration = since.elapsed();
     info!(
         target: DISCONNECTS, client:% = id, endpoint = endpoint;
-        "client {id}: disconnected from '{room}': {ending}, after {duration:.1?}, {messages} messages ({bytes} bytes) received, \
-         {} messages ({} bytes) sent, {} dropped",
-        sent.messages, sent.bytes, sent.dropped,
+        "client {id}: disconnected from '{room}': {ending}, after {duration:.1?}, {} ({}) received, {} ({}) sent, {} dropped",
+        count(messages, "message"), count(bytes, "byte"), count(sent.messages, "message"), count(sent.bytes, "byte"), sent.dropped,
     );
     if !held.is_zero() {
         info!(target: DISCONNECTS, client:% = id, endpoint = endpoint; "client {id}: it was held for {held:.1?} by the rate of '{room}'");
@@ -166,7 +166,7 @@ fn departed(shared: &Shared, client: &Client, since: Instant, held: Duration) {
     if sent.lost > 0 {
         info!(
             target: DISCONNECTS, client:% = id, endpoint = endpoint;
-            "client {id}: {} messages were still queued for it and are lost", sent.lost
+            "client {id}: {} still queued for it and got lost", count_were(sent.lost, "message")
         );
     }
     if !undelivered.is_empty() {

@@ -21,7 +21,7 @@ use crate::connection::read_loop::{Handler, Handshaken, ReadLoop};
 use crate::dial::backoff;
 use crate::dial::reconnecting::ReconnectingOutbox;
 use crate::dial::{DialError, Dialed, Hints, RequestExtras, WaitEnd};
-use crate::display::Seconds;
+use crate::display::{Seconds, count_were};
 use crate::id::Id;
 use crate::log_kind::UPSTREAMS;
 use crate::message::{Kind, Message};
@@ -292,7 +292,7 @@ impl Side {
         if lost > 0 {
             info!(
                 target: UPSTREAMS, client:% = self.client.id(), endpoint = self.path();
-                "relay {}: {lost} messages were still queued for its upstream and are lost", self.client.id()
+                "relay {}: {} still queued for its upstream and got lost", self.client.id(), count_were(lost, "message")
             );
         }
     }

@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::display::count;
 use crate::http::refusal::Refusal;
 use crate::limit::{Bucket, Rate};
 use crate::permits::Permit;
@@ -177,7 +178,7 @@ impl fmt::Display for AddressFull {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             AddressFull::Connections(source, most) => {
-                write!(f, "{source} has {most} connections (max_address_connections)")
+                write!(f, "{source} has {} (max_address_connections)", count(*most, "connection"))
             }
             AddressFull::Rate(source, _) => write!(f, "{source} opens too many connections (address_rate)"),
         }

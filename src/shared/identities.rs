@@ -6,6 +6,7 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use crate::config::{IdentityLimit, WhenIdentityFull};
+use crate::display::count;
 
 /// How often connections of an identity may replace each other within [`WINDOW`]. The next one is refused until the first of
 /// them is so long ago: two devices that have one identity would go on for ever.
@@ -113,7 +114,7 @@ impl fmt::Display for IdentityFull {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             IdentityFull::Connections(most) => {
-                write!(f, "its identity has {most} connections, as `max_identity_connections` says")
+                write!(f, "its identity has {}, as `max_identity_connections` says", count(*most, "connection"))
             }
             IdentityFull::Contested { .. } => {
                 let seconds = WINDOW.as_secs();

@@ -11,6 +11,7 @@ use log::warn;
 
 use crate::config::Format;
 use crate::connection::frame::{Cork, CorkLimits, Frame};
+use crate::display::count_were;
 use crate::format::Audience;
 use crate::shared::send_queue::{Bounds, Enqueued, Next, SendQueue};
 
@@ -110,7 +111,7 @@ impl Outlet {
         // The sum of all is logged at the end of a link, and there is nothing to catch up with any more.
         self.unreported.store(0, Ordering::Relaxed);
         if lost > 0 {
-            warn!(link = self.link_name(); "{self}: {lost} messages were still queued for it and are lost");
+            warn!(link = self.link_name(); "{self}: {} still queued for it and got lost", count_were(lost, "message"));
             self.dropped.fetch_add(lost as u64, Ordering::Relaxed);
         }
     }
@@ -146,7 +147,7 @@ impl Outlet {
     fn report_dropped(&self, when: &str) {
         match self.unreported.swap(0, Ordering::Relaxed) {
             0 => {}
-            dropped => warn!(link = self.link_name(); "{self}: {when}, {dropped} messages were dropped"),
+            dropped => warn!(link = self.link_name(); "{self}: {when}, {} dropped", count_were(dropped, "message")),
         }
     }
 }

@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use crate::config::{AtCapacity, EndpointSettings};
 use crate::connection::outbox::Outbox;
+use crate::display::count;
 use crate::id::Id;
 use crate::identity::Identity;
 use crate::route::Room;
@@ -343,10 +344,14 @@ impl Stage {
 impl fmt::Display for Full {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Full::Endpoint(limit) => write!(f, "its endpoint has {limit} clients, as `max_connections` says"),
-            Full::Room(limit) => write!(f, "its room has {limit} clients, as `max_room_connections` says"),
+            Full::Endpoint(limit) => {
+                write!(f, "its endpoint has {}, as `max_connections` says", count(*limit, "client"))
+            }
+            Full::Room(limit) => write!(f, "its room has {}, as `max_room_connections` says", count(*limit, "client")),
             Full::Identity(full) => full.fmt(f),
-            Full::Leaving(count) => write!(f, "{count} clients of its endpoint were replaced and have not ended yet"),
+            Full::Leaving(leaving) => {
+                write!(f, "{leaving} clients of its endpoint were replaced and have not ended yet")
+            }
         }
     }
 }

@@ -22,7 +22,7 @@ fn at_a_stop_a_link_that_is_up_sends_what_waits_and_says_goodbye() {
     let mut writer = client.writer();
     (0..MESSAGES).for_each(|number| writer.send_text(&format!("{number} {filling}")));
     gateway.signal(Signal::TERM);
-    gateway.wait_for_log("stopping: closing 1 clients");
+    gateway.wait_for_log("stopping: closing 1 client,");
     let reading = thread::spawn(move || {
         let mut numbers = Vec::new();
         loop {
@@ -66,7 +66,7 @@ fn at_a_stop_a_link_that_is_down_delays_nothing_and_the_log_says_what_is_lost() 
         assert!(started.elapsed() < DEADLINE / 2, "{when_full}: {:?}", started.elapsed());
         let log = gateway.whole_log();
         assert!(
-            log.iter().any(|line| line.contains("link up: 3 messages were still queued for it and are lost")),
+            log.iter().any(|line| line.contains("link up: 3 messages were still queued for it and got lost")),
             "{log:#?}"
         );
     }

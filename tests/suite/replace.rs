@@ -81,7 +81,7 @@ fn b10_a_room_that_is_full_replaces_refuses_or_closes_and_other_rooms_do_not_not
         if name == "close" {
             beyond.upgrade("/close/1", &[]);
             assert_eq!(beyond.frame(), Frame::close(1013, "Room at capacity"));
-            gateway.wait_for_log("closed with 1013: its room has 1 clients, as `max_room_connections` says");
+            gateway.wait_for_log("closed with 1013: its room has 1 client, as `max_room_connections` says");
         } else {
             beyond.send(request("/refuse/1", &[]).as_bytes());
             let (head, body) = beyond.answer();

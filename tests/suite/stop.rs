@@ -93,7 +93,7 @@ fn c14_a_client_that_reads_too_slowly_for_its_queue_still_gets_the_goodbye() {
     let lines: Vec<_> = log.iter().filter(|line| line.contains(&format!("client {id}: "))).collect();
     let says = |text: &str| assert!(lines.iter().any(|line| line.contains(text)), "{text}: {lines:?}");
     says("code 1001, reason 'Server shutting down'");
-    says(&format!("{} messages were still queued for it and are lost", MESSAGES - heard));
+    says(&format!("{} messages were still queued for it and got lost", MESSAGES - heard));
     measured("C14", format!("{heard} of {MESSAGES} messages, then 1001"));
 }
 
@@ -117,10 +117,7 @@ fn either_signal_stops_within_the_drain_time_whatever_clients_do() {
         // The drain, the patience after it, and as much again for a busy machine.
         assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
         let log = gateway.whole_log();
-        assert!(
-            log.iter().any(|line| line.contains("clients did not close in time: their connections are cut")),
-            "{log:?}"
-        );
+        assert!(log.iter().any(|line| line.contains(" did not close in time: their connections are cut")), "{log:?}");
         assert!(log.last().unwrap().ends_with(" stopped"), "{log:?}");
         drop((frozen, half_open));
     }

@@ -115,7 +115,7 @@ fn a_client_that_ends_its_direction_and_reads_nothing_is_cut_at_the_close_timeou
     let took = since.elapsed();
     assert!((Duration::from_millis(400)..Duration::from_secs(1 + 2)).contains(&took), "after {took:?}");
     assert!(line.contains("code 1006"), "{line}");
-    let lost = gateway.wait_for_log("messages were still queued for it and are lost");
+    let lost = gateway.wait_for_log("messages were still queued for it and got lost");
     assert!(lost.contains(&format!("client {id}: ")), "{lost}");
 }
 
