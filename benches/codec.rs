@@ -27,7 +27,7 @@ fn codec(criterion: &mut Criterion) {
         subprotocol: None,
         connected_at: SystemTime::UNIX_EPOCH + Duration::from_secs(1_767_225_599),
         identity: None,
-        description: None,
+        description: Default::default(),
     };
     let now = origin.connected_at + Duration::from_millis(4_321);
     let mut large = READING.replace("plant", &"plant".repeat(12_800));

@@ -21,7 +21,7 @@ use crate::connection::socket::Socket;
 use crate::display;
 use crate::http::refusal::{Body, Refusal};
 use crate::id::Id;
-use crate::listener::{Listener, Waited};
+use crate::listener::{Bound, Waited};
 use crate::log_kind::REFUSALS;
 use crate::shared::Shared;
 use crate::shared::address_places::{AddressFull, Counted};
@@ -39,42 +39,53 @@ const PAUSE_MAX: Duration = Duration::from_secs(1);
 /// How long a refused connection is kept open at the most, so that the peer can read why.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// Accepts until the gateway stops. Where there is a watchdog, it is this loop that feeds it.
-pub fn run(shared: &Arc<Shared>, listener: &Listener, mut handle: Option<WatchdogHandle>) {
+/// Accepts until the gateway stops, or has no listener any more for this socket. Where there is a watchdog, it is this loop
+/// that feeds it.
+pub fn run(shared: &Arc<Shared>, bound: &Arc<Bound>, mut handle: Option<WatchdogHandle>) {
     let mut trouble = Trouble::default();
     // Each cause has its own lines, so that none hides another.
     let mut refusals: [Refusals; CAUSES] = Default::default();
     let mut given_way = Refusals::default();
-    let door = shared.generation().door(&listener.settings.name);
+    let generation = shared.generation();
+    let Some(mut door) = generation.door_at(bound).map(Arc::clone) else { return };
+    let mut number = generation.number;
+    drop(generation);
     loop {
-        if (handle.is_some() || listener.is_passed()) && !wait(shared, listener, &mut handle) {
+        if (handle.is_some() || bound.is_passed()) && !wait(shared, bound, &mut handle) {
             return;
         }
-        let accepted = listener.socket.accept();
+        let accepted = bound.socket.accept();
         if shared.is_stopping() {
             return;
         }
+        if let Some(newer) = shared.newer_generation(number) {
+            number = newer.number;
+            match newer.door_at(bound) {
+                Some(newer) => door = Arc::clone(newer),
+                None => return,
+            }
+        }
         match accepted {
             Ok((socket, peer)) => {
-                trouble.is_over(&listener.settings.name);
+                trouble.is_over(&door.name);
                 shared.counters.count_accepted();
-                match admit(shared, listener, &door, socket, &peer) {
+                match admit(shared, &door, socket, &peer) {
                     Ok(None) => {}
                     Ok(Some(source)) => {
                         shared.refused.count(Cause::Handshakes);
                         let limit = shared.handshakes.limit();
                         let why = format!("{limit} handshakes are not finished, and most of them come from {source}");
-                        given_way.log(&listener.settings.name, &why);
+                        given_way.log(&door.name, &why);
                     }
                     Err((socket, no)) => {
                         shared.refused.count(no.cause);
                         shared.counters.handshake_failures.count(Failure::Limit);
-                        refusals[no.cause.number()].log(&listener.settings.name, &no.why);
-                        refuse(shared, socket, listener, &no.refusal);
+                        refusals[no.cause.number()].log(&door.name, &no.why);
+                        refuse(shared, socket, &door, &no.refusal);
                     }
                 }
             }
-            Err(error) if is_exhaustion(&error) => trouble.pause(&listener.settings.name, &error),
+            Err(error) if is_exhaustion(&error) => trouble.pause(&door.name, &error),
             // The connection ended before it was accepted, or a signal came: the next one is another.
             Err(_) => {}
         }
@@ -83,13 +94,13 @@ pub fn run(shared: &Arc<Shared>, listener: &Listener, mut handle: Option<Watchdo
 
 /// Waits until there is something to accept, and comes round often enough for the watchdog meanwhile. `false` when the
 /// listener is closed.
-fn wait(shared: &Shared, listener: &Listener, handle: &mut Option<WatchdogHandle>) -> bool {
+fn wait(shared: &Shared, bound: &Bound, handle: &mut Option<WatchdogHandle>) -> bool {
     loop {
         let timeout = handle.as_mut().and_then(|handle| {
             handle.check_in(shared.clock.now());
             Timespec::try_from(handle.interval()).ok()
         });
-        match listener.wait(timeout.as_ref()) {
+        match bound.wait(timeout.as_ref()) {
             Waited::Ready => return true,
             Waited::TimedOut => {}
             Waited::Closed => return false,
@@ -141,7 +152,6 @@ fn count(shared: &Shared, address: Option<IpAddr>, is_known: bool) -> Result<Cou
 /// it, if one had to.
 fn admit(
     shared: &Arc<Shared>,
-    listener: &Listener,
     door: &Arc<Door>,
     socket: socket2::Socket,
     peer: &SockAddr,
@@ -153,7 +163,7 @@ fn admit(
     let trusted = match door.open(address) {
         Ok(trusted) => trusted,
         Err(shut) => {
-            let name = &listener.settings.name;
+            let name = &door.name;
             info!(target: REFUSALS, listener = name, address = from; "listener \"{name}\": closed a connection from {from} without an answer: {shut}");
             shared.counters.handshake_failures.count(Failure::Address);
             return Ok(None);
@@ -171,12 +181,11 @@ fn admit(
     let (handshake, given_way) = shared.handshakes.enter(address, &socket);
     let incoming = Box::new(Incoming {
         id,
-        stream: Stream::new(socket, listener.tls.clone()),
+        stream: Stream::new(socket, door.tls.clone()),
         address,
         socket_address: address,
         from,
         endpoint: None,
-        listener: Arc::clone(&listener.settings),
         door: Arc::clone(door),
         trusted,
         is_named: false,
@@ -263,9 +272,9 @@ impl Refusals {
 /// Answers on a plain listener, and leaves the closing to the heartbeat: closed at once, with
 /// its request unread, the connection would be reset and the answer lost. On a TLS listener there
 /// is no way to say it.
-fn refuse(shared: &Shared, socket: Arc<Socket>, listener: &Listener, refusal: &Refusal) {
+fn refuse(shared: &Shared, socket: Arc<Socket>, door: &Door, refusal: &Refusal) {
     let is_told = || socket.send_now(&refusal.to_http(SystemTime::now(), Body::Whole)).is_ok();
-    if listener.tls.is_some() || !is_told() {
+    if door.tls.is_some() || !is_told() {
         return;
     }
     socket.shutdown_write();

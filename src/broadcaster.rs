@@ -232,13 +232,14 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::authenticators::Auths;
     use crate::config::Settings;
     use crate::connection::frame::Frame;
     use crate::connection::peer::Name;
     use crate::connection::poller::Poller;
     use crate::connection::socket::Socket;
     use crate::id::Id;
+    use crate::route::Place;
+    use crate::shared::generation::Parts;
     use crate::shared::members::Step;
     use crate::shared::publisher::Publisher;
     use crate::shared::rooms::Rooms;
@@ -252,7 +253,8 @@ mod tests {
         let (rooms, ready) = Rooms::new();
         let stop = rustix::event::eventfd(0, rustix::event::EventfdFlags::empty()).unwrap();
         let poller = Arc::new(Poller::new().unwrap());
-        (Arc::new(Shared::new(settings, Auths::default(), vec![None], rooms, poller, Arc::new(stop))), ready)
+        let parts = Parts::bare(&settings);
+        (Arc::new(Shared::new(settings, parts, rooms, poller, Arc::new(stop))), ready)
     }
 
     fn room(shared: &Shared, path: &str) -> Arc<LiveRoom> {
@@ -264,8 +266,8 @@ mod tests {
         let (ours, theirs) = UnixStream::pair().unwrap();
         theirs.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
         let generation = shared.generation();
-        let profile = &generation.endpoints[EndpointId(0)].profile;
-        let peer = shared.add_peer(Name::Client, id.into(), Socket::new(ours), None, profile, None);
+        let (profile, of) = (&generation.endpoint(EndpointId(0)).profile, Some((Place::Endpoint(EndpointId(0)), 1)));
+        let peer = shared.add_peer(Name::Client, id.into(), (Socket::new(ours), None), profile, of, None);
         let publisher = Publisher::of_sender(&shared.budget);
         assert!(publisher.try_step(room, Step::Join(Arc::clone(&peer.outbox))).is_ok());
         theirs

@@ -2,6 +2,7 @@
 //! may have passed. What is due when is said by `keepalive.rs`; here it is done.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use crossbeam_channel::Receiver;
 use log::info;
@@ -11,7 +12,9 @@ use crate::connection::keepalive::Action;
 use crate::connection::peer::Peer;
 use crate::log_kind::QUEUES;
 use crate::shared::Shared;
+use crate::shared::generation::Generation;
 use crate::shared::memory::MemoryWatch;
+use crate::shared::visit::Visit;
 use crate::system::malloc;
 
 /// Visits of peers that have left that may be kept, beside a few for each connection. Such a visit may be a day away, and
@@ -22,12 +25,21 @@ const STALE_MAX: usize = 1024;
 pub fn run(shared: &Shared, stop: &Receiver<()>) {
     let ticks = crossbeam_channel::tick(TICK);
     let mut trimmer = malloc::Trimmer::default();
-    let mut memory = MemoryWatch::new(shared.generation().gateway.memory);
+    let mut generation = shared.generation();
+    let mut memory = MemoryWatch::new(generation.gateway.memory);
     loop {
         crossbeam_channel::select! {
             recv(ticks) -> _ => {
                 let now = shared.clock.tick();
-                sweep(shared, now);
+                let newer = shared.newer_generation(generation.number);
+                sweep(shared, now, newer.as_ref().unwrap_or(&generation), newer.is_some());
+                if let Some(newer) = newer {
+                    if newer.gateway.memory != generation.gateway.memory {
+                        memory = MemoryWatch::new(newer.gateway.memory);
+                        shared.is_short_of_memory.store(false, Ordering::Relaxed);
+                    }
+                    generation = newer;
+                }
                 memory.iter_mut().for_each(|memory| memory.check_in(shared));
                 trimmer.check_in(now, shared.connections.released());
             }
@@ -36,17 +48,19 @@ pub fn run(shared: &Shared, stop: &Receiver<()>) {
     }
 }
 
-fn sweep(shared: &Shared, now: Ticks) {
+/// Visits whom it is time for, or everybody where the generation `is_new`: it may have changed what is due when.
+fn sweep(shared: &Shared, now: Ticks, generation: &Generation, is_new: bool) {
     shared.poller.sweep(now);
     // Closed with a dropping of the socket.
     drop(shared.lingering.take_due(now));
-    for peer in shared.visits.take_due(now) {
-        let Some(next) = peer.upgrade().and_then(|peer| visit(shared, &peer, now)) else { continue };
-        shared.visits.add_at(next, peer);
+    for mut planned in shared.visits.take_due(if is_new { Ticks::MAX } else { now }) {
+        planned.take_up(generation);
+        let Some(next) = planned.peer().and_then(|peer| visit(shared, &peer, now)) else { continue };
+        shared.visits.add_at(next, planned);
     }
     // A relayed client has two.
     if shared.visits.len() > 3 * shared.connections.in_use() + STALE_MAX {
-        shared.visits.retain(|peer| peer.strong_count() > 0);
+        shared.visits.retain(Visit::is_wanted);
     }
 }
 
@@ -71,8 +85,9 @@ fn visit(shared: &Shared, peer: &Arc<Peer>, now: Ticks) -> Option<Ticks> {
         // Its silence is ours.
         return Some(now + 1);
     }
-    match peer.keepalive.judge(&activity, now) {
-        Action::Wait(next) => next,
+    match peer.keepalive().judge(&activity, now) {
+        // A reload may yet give it something that is due.
+        Action::Wait(next) => Some(next.unwrap_or(Ticks::MAX)),
         Action::Ping(next) => {
             peer.ping();
             Some(next)
@@ -97,11 +112,12 @@ mod tests {
     use std::os::unix::net::UnixStream;
 
     use super::*;
-    use crate::authenticators::Auths;
     use crate::config::{EndpointId, Settings};
     use crate::connection::peer::Name;
     use crate::connection::poller::Poller;
     use crate::connection::socket::Socket;
+    use crate::route::Place;
+    use crate::shared::generation::Parts;
     use crate::shared::rooms::Rooms;
 
     #[test]
@@ -109,12 +125,13 @@ mod tests {
         let poller = Arc::new(Poller::new().unwrap());
         let stop = rustix::event::eventfd(0, rustix::event::EventfdFlags::empty()).unwrap();
         let shared =
-            Shared::new(Settings::default(), Auths::default(), vec![None], Rooms::new().0, poller, Arc::new(stop));
+            Shared::new(Settings::default(), Parts::bare(&Settings::default()), Rooms::new().0, poller, Arc::new(stop));
         let generation = shared.generation();
-        let profile = &generation.endpoints[EndpointId(0)].profile;
+        let profile = &generation.endpoint(EndpointId(0)).profile;
         let peer = |id: u64| {
             let (ours, _) = UnixStream::pair().unwrap();
-            shared.add_peer(Name::Client, id.into(), Socket::new(ours), None, profile, None)
+            let place = Place::Endpoint(EndpointId(0));
+            shared.add_peer(Name::Client, id.into(), (Socket::new(ours), None), profile, Some((place, 1)), None)
         };
         let here = peer(1);
         for id in 2..5 * STALE_MAX as u64 {
@@ -124,8 +141,8 @@ mod tests {
         for visit in shared.visits.take_due(Ticks::MAX) {
             shared.visits.add_at(shared.clock.now() + 172_800, visit);
         }
-        sweep(&shared, shared.clock.tick());
+        sweep(&shared, shared.clock.tick(), &generation, false);
         assert_eq!(shared.visits.len(), 1, "more is kept than that of the peer that is here");
-        assert_eq!(shared.visits.take_due(Ticks::MAX)[0].upgrade().map(|peer| peer.id()), Some(here.id()));
+        assert_eq!(shared.visits.take_due(Ticks::MAX)[0].peer().map(|peer| peer.id()), Some(here.id()));
     }
 }

@@ -26,7 +26,7 @@ pub struct Identity {
 /// What stands behind an identity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Proof {
-    /// The `[[auth]]` that it was checked by, by its index in the settings.
+    /// The number of the `[[auth]]` that it was checked by.
     pub auth: usize,
     /// A SHA-256 of what it was checked against: an entry of a file, or a key. It shows no secret.
     pub digest: [u8; 32],

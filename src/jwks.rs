@@ -22,7 +22,11 @@ pub fn run(shared: &Arc<Shared>, name: &str, keys: &IssuerKeys) {
         let who = format_args!("[[auth]] {name:?}");
         match change {
             Change::None => {}
-            Change::Loaded(number) => info!("{who}: loaded {} from '{}'", count(number, "key"), keys.shown()),
+            Change::Loaded(number) => {
+                info!("{who}: loaded {} from '{}'", count(number, "key"), keys.shown());
+                // After a reload there may be clients of keys that came from elsewhere.
+                withdraw(shared);
+            }
             Change::Renewed(number) => {
                 info!("{who}: loaded {} from '{}', other ones than before", count(number, "key"), keys.shown());
                 withdraw(shared);
@@ -43,7 +47,9 @@ fn whole_minutes(time: Duration) -> String {
 
 /// Closes the clients whose key is gone.
 fn withdraw(shared: &Shared) {
-    let withdrawn = shared.registry.all().iter().filter(|client| shared.close_if_withdrawn(client)).count();
+    let generation = shared.generation();
+    let withdrawn =
+        shared.registry.all().iter().filter(|client| shared.close_if_withdrawn(client, &generation)).count();
     if withdrawn > 0 {
         info!("closing {} whose access was withdrawn", count(withdrawn, "client"));
     }

@@ -135,6 +135,6 @@ pub mod internals {
     pub mod path { pub use crate::path::{Pattern, VALUE_BYTES_MAX}; }
     pub mod route { pub use crate::route::{Place, Routes}; }
     pub mod secret { pub use crate::secret::Secret; }
-    pub mod shared { pub use crate::shared::Shared; pub use crate::shared::rooms::Rooms; }
+    pub mod shared { pub use crate::shared::{Shared, generation::Parts, rooms::Rooms}; }
     pub mod url { pub use crate::url::{Protocol, parse, parse_as}; }
 }

@@ -1,7 +1,7 @@
 //! A message and where it came from.
 
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
 use bytes::Bytes;
@@ -43,5 +43,5 @@ pub struct Origin {
     /// Who it is, if its endpoint authenticates clients.
     pub identity: Option<Arc<Identity>>,
     /// Its path, parameters and query, as members of JSON, where its destinations are told.
-    pub description: Option<Arc<str>>,
+    pub description: OnceLock<Arc<str>>,
 }

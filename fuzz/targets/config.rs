@@ -9,13 +9,11 @@ use std::sync::Arc;
 
 use libfuzzer_sys::fuzz_target;
 use rustix::event::{EventfdFlags, eventfd};
-use wsgate::internals::auth::Auths;
 use wsgate::internals::config::{ConfigError, DialSettings, Settings, parse};
 use wsgate::internals::connection::poller::Poller;
 use wsgate::internals::dial::{Dialer, Resolver};
 use wsgate::internals::route::Place;
-use wsgate::internals::shared::Rooms;
-use wsgate::internals::shared::Shared;
+use wsgate::internals::shared::{Parts, Rooms, Shared};
 
 /// Where relative paths lead: nowhere.
 const NOWHERE: &str = "/nowhere";
@@ -45,10 +43,10 @@ fn accepted(text: &str, settings: Settings) {
     }
     let poller = Poller::new().expect("an epoll");
     let stop = Arc::new(eventfd(0, EventfdFlags::CLOEXEC).expect("an eventfd"));
-    let dialers = settings.endpoints.iter().map(|endpoint| dialer(endpoint.relay.as_ref().map(|relay| &relay.dial)));
-    let dialers = dialers.collect();
+    settings.endpoints.iter().for_each(|endpoint| drop(dialer(endpoint.relay.as_ref().map(|relay| &relay.dial))));
     settings.links.iter().for_each(|link| drop(dialer(Some(&link.dial))));
-    let shared = Shared::new(settings, Auths::default(), dialers, Rooms::new().0, Arc::new(poller), stop);
+    let parts = Parts::bare(&settings);
+    let shared = Shared::new(settings, parts, Rooms::new().0, Arc::new(poller), stop);
     let generation = shared.generation();
     let routes = &generation.routes;
     generation.links.iter().for_each(|(id, _)| drop(routes.targets_of_link(id)));

@@ -5,6 +5,7 @@
 
 #![no_main]
 
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -40,7 +41,7 @@ fuzz_target!(|data: &[u8]| {
         subprotocol: None,
         connected_at: SystemTime::UNIX_EPOCH,
         identity: None,
-        description: None,
+        description: Default::default(),
     };
     let now = SystemTime::UNIX_EPOCH + Duration::from_millis(1_772_323_200_007);
     let received = |format| encode(format, &decoded, &origin, now);
@@ -59,7 +60,7 @@ fuzz_target!(|data: &[u8]| {
     }
 
     // Receivers elsewhere get one description, which is ours.
-    let sender = Origin { description: Some(DESCRIPTION.into()), ..origin.clone() };
+    let sender = Origin { description: OnceLock::from(Arc::from(DESCRIPTION)), ..origin.clone() };
     let described = encode_for(Audience::Consumer, Format::Message, &decoded, &sender, now).expect("it is a message");
     let all = members(json(&described.data).expect("it is JSON")).expect("it is an object");
     for (key, value) in [("path", r#""/a""#), ("parameters", "{}"), ("query", r#"{"q":"1"}"#)] {

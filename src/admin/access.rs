@@ -68,7 +68,8 @@ pub fn identify(
     let is_heard = || not_locked_out(shared, address);
     is_heard()?;
     let AccessRequest { call, request, places, head } = *asked;
-    let asked: Vec<(&Auth, &Places)> = settings.auth.iter().map(|id| (generation.auths.get(id.0), places)).collect();
+    let auths = settings.auth.iter().filter_map(|id| generation.auths.get(*id));
+    let asked: Vec<(&Auth, &Places)> = auths.map(|auth| (&**auth, places)).collect();
     let takes_certificates = asked.iter().any(|(auth, _)| auth.takes_certificates());
     let certificate = takes_certificates.then(|| stream.client_certificate()).flatten();
     let attempt = Attempt {

@@ -67,7 +67,7 @@ pub fn info(asked: &Asked<'_>) -> Result<Answer, Answer> {
 pub fn look(admin: &Admin) -> Info {
     let shared = &admin.shared;
     let generation = shared.generation();
-    let bound = shared.listening.all();
+    let bound = generation.listening();
     let links = generation.links.values().map(|link| LinkSummary {
         name: link.settings.name.clone(),
         url: link.settings.shown.clone(),
@@ -93,7 +93,7 @@ pub fn look(admin: &Admin) -> Info {
 
 fn endpoint_info(generation: &Generation, endpoint: &Endpoint, bound: &[Bound]) -> EndpointInfo {
     let settings = &endpoint.settings;
-    let on_it = generation.listeners.iter().filter(|listener| settings.is_on(listener));
+    let on_it = generation.doors.iter().map(|door| &*door.settings).filter(|listener| settings.is_on(listener));
     let on_it: Vec<_> = on_it
         .filter_map(|listener| Some((listener, bound.iter().find(|bound| bound.name == listener.name)?)))
         .collect();

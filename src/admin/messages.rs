@@ -113,7 +113,7 @@ fn encode(format: Format, message: &Message) -> Option<Frame> {
         subprotocol: None,
         connected_at: now,
         identity: None,
-        description: None,
+        description: Default::default(),
     };
     let payload = decode(Format::Payload, message.clone());
     encode_for(Audience::Client, format, &payload, &nobody, now).map(|message| Frame::message(&message))
@@ -148,8 +148,10 @@ impl Wanted {
             // As clients of each listener find it.
             false => {
                 let mut found: Vec<(EndpointId, Vec<Option<String>>)> = Vec::new();
-                for listener in &generation.listeners {
-                    let is_on = |id: EndpointId| generation.endpoints[id].settings.is_on(listener);
+                for listener in generation.doors.iter().map(|door| &door.settings) {
+                    let is_on = |id: EndpointId| {
+                        generation.endpoints.get(id).is_some_and(|endpoint| endpoint.settings.is_on(listener))
+                    };
                     let room = generation.routes.find(&format!("/{path}"), is_on);
                     if let Some(room) = room.filter(|room| found.iter().all(|(id, _)| *id != room.endpoint())) {
                         let values = room.values().iter().map(|value| Some(value.to_string())).collect();

@@ -77,7 +77,7 @@ impl AdminThread {
     /// # Errors
     /// The system has no thread for it.
     pub fn start(shared: &Arc<Shared>, listener: Listener, reloads: Sender<ReloadRequest>) -> io::Result<AdminThread> {
-        let (bound, listener) = (listener.bound_address(), Arc::new(listener));
+        let (bound, listener) = (listener.bound.bound_address(), Arc::new(listener));
         let admin = Admin::new(Arc::clone(shared), reloads);
         let (of_thread, accepting) = (Arc::clone(&admin), Arc::clone(&listener));
         let thread = spawn_vital(&format!("admin {bound}"), move || run(&of_thread, &accepting))?;
@@ -98,7 +98,7 @@ impl AdminThread {
     /// Ends it; answers that are on their way have a second.
     pub fn stop(self) {
         self.admin.begin_end();
-        self.listener.close();
+        self.listener.bound.close();
         // One that panicked has ended the process.
         let _ = self.thread.join();
         self.admin.end();
@@ -112,7 +112,7 @@ fn run(admin: &Arc<Admin>, listener: &Arc<Listener>) {
     let (mut trouble, mut refusals, mut given_way) = (Trouble::default(), Refusals::default(), Refusals::default());
     let name = &listener.settings.name;
     for number in 1_u64.. {
-        let accepted = listener.socket.accept();
+        let accepted = listener.bound.socket.accept();
         if admin.has_ended() {
             return;
         }

@@ -9,10 +9,10 @@ pub fn settings(asked: &Asked<'_>) -> Result<Answer, Answer> {
     let generation = asked.admin.shared.generation();
     Ok(Answer::json(&shown(&Running {
         gateway: &generation.gateway,
-        listeners: &generation.listeners,
+        listeners: generation.doors.iter().map(|door| &*door.settings).collect(),
         endpoints: generation.endpoints.iter().map(|(id, endpoint)| (id, &endpoint.settings)).collect(),
         links: generation.links.iter().map(|(id, link)| (id, &link.settings)).collect(),
-        auths: generation.auths.settings().collect(),
+        auths: generation.auths.iter().map(|(id, auth)| (id, &auth.settings)).collect(),
         admin: &generation.admin,
     })))
 }

@@ -139,7 +139,7 @@ pub fn run(admin: &Admin, watching: Watching) {
     let is_tls = session.is_some();
     let is_session_ended = session.as_mut().is_some_and(Session::is_ended_by_peer);
     let profile = profile(&show);
-    let peer = shared.add_peer(Name::Watcher, id, socket, session, &profile, None);
+    let peer = shared.add_peer(Name::Watcher, id, (socket, session), &profile, None, None);
     who.left.iter().for_each(|left| {
         peer.expire_at(shared.clock.now().saturating_add(clock::ticks(left.time)), left.reason);
     });

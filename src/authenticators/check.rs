@@ -102,7 +102,7 @@ impl Auth {
     fn check_jwt(&self, token: &str, keys: &KeySet) -> Result<Box<Checked>, Flaw> {
         let AuthKind::Jwt(settings, _) = &self.settings.kind else { return Err("is no JWT") };
         let jwt::Verified { name, claims, left, key } = jwt::verify(token, keys, settings, SystemTime::now())?;
-        let identity = Identity::new(&name, told(&settings.claims, &claims), Proof { auth: self.index, digest: key });
+        let identity = Identity::new(&name, told(&settings.claims, &claims), Proof { auth: self.id.0, digest: key });
         Ok(Box::new(Checked { identity, claims, is_heavy: true, left: Some(Left::of_token(left)) }))
     }
 
@@ -152,7 +152,7 @@ impl Auth {
     ) -> Result<Box<Checked>, NotChecked> {
         match callout.ask(&self.settings.name, credentials, attempt) {
             Ok(Told { answer: Answer { name, claims, left }, is_over_tls }) => {
-                let proof = Proof { auth: self.index, digest: [0; 32] };
+                let proof = Proof { auth: self.id.0, digest: [0; 32] };
                 let identity = Identity::new(&name, told(callout.claims(), &claims), proof);
                 let left = left.map(Left::of_token);
                 Ok(Box::new(Checked { identity, claims, is_heavy: is_over_tls, left }))
@@ -171,7 +171,7 @@ impl Auth {
 
     /// A client of which nothing is known but its name.
     fn checked(&self, name: &str, digest: [u8; 32], is_heavy: bool) -> Box<Checked> {
-        let identity = Identity::new(name, BTreeMap::new(), Proof { auth: self.index, digest });
+        let identity = Identity::new(name, BTreeMap::new(), Proof { auth: self.id.0, digest });
         Box::new(Checked { identity, claims: Map::new(), is_heavy, left: None })
     }
 }

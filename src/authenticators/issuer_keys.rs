@@ -171,10 +171,10 @@ impl IssuerKeys {
         Ok(())
     }
 
-    /// Whether the key with this digest is among the last good ones, however long ago these came: who is here stays while
-    /// the issuer does not answer.
+    /// Whether the key with this digest is among the last good ones, however long ago these came, or none have come yet: who
+    /// is here stays while the issuer does not answer.
     pub(super) fn holds(&self, digest: &[u8; 32]) -> bool {
-        self.state.lock().good.as_ref().is_some_and(|(keys, _)| keys.holds(digest))
+        self.state.lock().good.as_ref().is_none_or(|(keys, _)| keys.holds(digest))
     }
 
     /// Has the URL asked again now.

@@ -1,6 +1,7 @@
 //! Whose credential this is: each `[[auth]]` while the gateway runs, with what it checks against or whom it asks.
 
 mod answers;
+mod ask_again;
 mod attempt;
 mod callout;
 mod check;
@@ -22,10 +23,12 @@ use log::warn;
 use crate::auth::FileKind;
 use crate::auth::certificate::IdentityFrom;
 use crate::auth::credentials::Scheme;
-use crate::config::{AuthKind, AuthServer, AuthSettings, KeySource};
+use crate::config::{AuthId, AuthKind, AuthServer, AuthSettings, KeySource};
 use crate::dial::{HttpClient, Resolver};
 use crate::identity::Identity;
-use crate::reload::{Fresh, Reloadable};
+use crate::reload::Reloadable;
+use crate::table::Table;
+use ask_again::AskAgain;
 use callout::Callout;
 use gate::Gate;
 use issuer_keys::IssuerKeys;
@@ -36,7 +39,7 @@ use key_file::KeyFile;
 pub struct Auth {
     /// What it is.
     pub settings: AuthSettings,
-    index: usize,
+    id: AuthId,
     source: Source,
     /// How many passwords are checked at once.
     gate: Arc<Gate>,
@@ -55,57 +58,63 @@ enum Source {
     Certificate(IdentityFrom),
 }
 
-/// All of them, in the order of the settings.
+/// All of them.
 #[derive(Debug, Default)]
-pub struct Auths(Vec<Arc<Auth>>);
+pub struct Auths(Table<AuthId, Arc<Auth>>);
 
 impl Auths {
-    /// Reads the files of each; names of servers are looked up by `resolver`.
+    /// Reads the files of each; names of servers are looked up by `resolver`. Each has the number of its place in the
+    /// settings.
     pub fn new(settings: &[AuthSettings], resolver: &Arc<Resolver>) -> Result<Auths, AuthError> {
         let gate = Arc::new(Gate::for_passwords());
         let auth = |(index, settings): (usize, &AuthSettings)| {
-            let (settings, gate) = (settings.clone(), Arc::clone(&gate));
-            Ok(Arc::new(Auth { source: Source::of(&settings, resolver)?, settings, index, gate }))
+            let id = AuthId(index);
+            Ok((id, Arc::new(Auth::new(id, settings, resolver, &gate)?)))
         };
         Ok(Auths(settings.iter().enumerate().map(auth).collect::<Result<_, AuthError>>()?))
     }
 
-    /// The one with this index in the settings.
-    pub fn get(&self, index: usize) -> &Auth {
-        &self.0[index]
-    }
-
-    /// The settings of all of them, in their order.
-    pub fn settings(&self) -> impl Iterator<Item = &AuthSettings> {
-        self.0.iter().map(|auth| &auth.settings)
-    }
-
-    /// What of all of them is read again.
-    pub fn reloadable(&self) -> impl Iterator<Item = Arc<dyn Reloadable>> {
-        self.0.iter().flat_map(|auth| {
-            let owner = format!("[[auth]] {:?}", auth.settings.name);
-            match &auth.source {
-                Source::File(file) => vec![Arc::clone(file) as Arc<dyn Reloadable>],
-                Source::Issuer(keys) => {
-                    keys.reloadable(&owner).into_iter().chain([AskAgain::of(owner, keys)]).collect()
-                }
-                Source::Service(callout) => callout.reloadable(owner).into_iter().collect(),
-                Source::Certificate(_) => Vec::new(),
+    /// Those that take the place of these: with other settings, by their numbers. What has not changed is the same, and what
+    /// has is read anew.
+    pub fn next<'s>(
+        &self,
+        settings: impl Iterator<Item = (AuthId, &'s AuthSettings)>,
+        resolver: &Arc<Resolver>,
+    ) -> Result<Auths, Vec<AuthError>> {
+        let gate =
+            self.0.values().next().map_or_else(|| Arc::new(Gate::for_passwords()), |auth| Arc::clone(&auth.gate));
+        let (mut auths, mut wrong) = (Vec::new(), Vec::new());
+        for (id, settings) in settings {
+            match self.0.get(id).filter(|auth| auth.settings == *settings) {
+                Some(same) => auths.push((id, Arc::clone(same))),
+                None => match Auth::new(id, settings, resolver, &gate) {
+                    Ok(auth) => auths.push((id, Arc::new(auth))),
+                    Err(error) => wrong.push(error),
+                },
             }
-        })
+        }
+        if wrong.is_empty() { Ok(Auths(auths.into_iter().collect())) } else { Err(wrong) }
+    }
+
+    /// The one of this number.
+    pub fn get(&self, id: AuthId) -> Option<&Arc<Auth>> {
+        self.0.get(id)
+    }
+
+    /// All of them with their numbers.
+    pub fn iter(&self) -> impl Iterator<Item = (AuthId, &Arc<Auth>)> {
+        self.0.iter()
     }
 
     /// Those whose keys are loaded from a URL, each with its name.
     pub fn issuers(&self) -> impl Iterator<Item = (&str, &Arc<IssuerKeys>)> {
-        self.0.iter().filter_map(|auth| match &auth.source {
-            Source::Issuer(keys) => Some((&*auth.settings.name, keys)),
-            Source::File(_) | Source::Service(_) | Source::Certificate(_) => None,
-        })
+        self.0.values().filter_map(|auth| Some((&*auth.settings.name, auth.issuer()?)))
     }
 
     /// Whether what stands behind an identity is still valid.
     pub fn holds(&self, identity: &Identity) -> bool {
-        match &self.0[identity.proof.auth].source {
+        let Some(auth) = self.0.get(AuthId(identity.proof.auth)) else { return false };
+        match &auth.source {
             Source::File(file) => file.keys().holds(identity),
             Source::Issuer(keys) => keys.holds(&identity.proof.digest),
             // It has said for how long; and a certificate is for its listener to judge.
@@ -148,28 +157,31 @@ impl Source {
     }
 }
 
-/// On a reload the URL of an issuer is asked again.
-#[derive(Debug)]
-struct AskAgain {
-    owner: String,
-    keys: Arc<IssuerKeys>,
-}
-
-impl AskAgain {
-    fn of(owner: String, keys: &Arc<IssuerKeys>) -> Arc<dyn Reloadable> {
-        Arc::new(AskAgain { owner, keys: Arc::clone(keys) })
-    }
-}
-
-impl Reloadable for AskAgain {
-    fn read_again(&self) -> Result<Fresh, String> {
-        let keys = Arc::clone(&self.keys);
-        let what = format!("{}: '{}' (it is being asked)", self.owner, keys.shown());
-        Ok(Fresh { what, apply: Box::new(move || keys.ask_again()) })
-    }
-}
-
 impl Auth {
+    fn new(id: AuthId, settings: &AuthSettings, resolver: &Arc<Resolver>, gate: &Arc<Gate>) -> Result<Auth, AuthError> {
+        let source = Source::of(settings, resolver)?;
+        Ok(Auth { source, settings: settings.clone(), id, gate: Arc::clone(gate) })
+    }
+
+    /// The keys that are loaded from a URL, if they are.
+    pub fn issuer(&self) -> Option<&Arc<IssuerKeys>> {
+        match &self.source {
+            Source::Issuer(keys) => Some(keys),
+            Source::File(_) | Source::Service(_) | Source::Certificate(_) => None,
+        }
+    }
+
+    /// What of it is read again.
+    pub fn reloadable(&self) -> Vec<Arc<dyn Reloadable>> {
+        let owner = format!("[[auth]] {:?}", self.settings.name);
+        match &self.source {
+            Source::File(file) => vec![Arc::clone(file) as Arc<dyn Reloadable>],
+            Source::Issuer(keys) => keys.reloadable(&owner).into_iter().chain([AskAgain::of(owner, keys)]).collect(),
+            Source::Service(callout) => callout.reloadable(owner).into_iter().collect(),
+            Source::Certificate(_) => Vec::new(),
+        }
+    }
+
     /// What stands before its credentials in Authorization; `None` if they are not in requests.
     pub fn scheme(&self) -> Option<Scheme> {
         self.settings.kind.scheme()
@@ -224,9 +236,9 @@ mod tests {
                 has_left: &|| false,
             };
             let credential = Credential { place: Place::Cookie, text: Secret::new(token) };
-            auths.get(0).check(&[credential], &attempt).right.map(|(_, checked)| checked.identity)
+            auths.get(AuthId(0)).unwrap().check(&[credential], &attempt).right.map(|(_, checked)| checked.identity)
         };
-        let file_again = auths.reloadable().next().unwrap();
+        let file_again = auths.get(AuthId(0)).unwrap().reloadable().remove(0);
         let old = check("old").unwrap();
         fs::write(&file, "b").unwrap();
         let problem = file_again.read_again().unwrap_err();

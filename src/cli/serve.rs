@@ -14,10 +14,12 @@ use signal_hook::iterator::Signals;
 use super::failure::tell;
 use super::{exit, supervisor};
 use crate::config::{self, Settings};
+use crate::display::count;
 use crate::gateway::{Gateway, StartError};
 use crate::listener::ListenError;
 use crate::log_kind::CONFIG;
 use crate::logging;
+use crate::reload::Reloaded;
 use crate::shared::drain::Drain;
 use crate::shared::summary::{drain_takes, stop_takes, summary};
 use crate::system::passed_sockets::{self, PassedSocket};
@@ -27,7 +29,7 @@ use crate::system::thread::spawn_vital;
 const STATUS_PAUSE: Duration = Duration::from_secs(5);
 
 /// Runs until SIGINT or SIGTERM; a second one ends the process at once. SIGUSR2 drains first. SIGHUP stops it when its terminal
-/// is gone; otherwise the files that the configuration names are read again.
+/// is gone; otherwise the configuration and the files that it names are read again.
 ///
 /// The exit code is 0 after an orderly stop, 78 for a wrong configuration or an unusable
 /// certificate, 77 and 69 for an address that cannot be bound, 71 if the system refuses a thread.
@@ -68,7 +70,7 @@ fn serve(settings: Settings, passed: Vec<PassedSocket>, config: Option<&Path>) -
     for warning in &settings.warnings {
         warn!(target: CONFIG, "{warning}");
     }
-    let gateway = match Gateway::start(settings, passed, supervisor::watchdog().as_ref()) {
+    let mut gateway = match Gateway::start(settings, passed, supervisor::watchdog().as_ref()) {
         Ok(gateway) => gateway,
         Err(error) => {
             error!("{error}");
@@ -78,13 +80,14 @@ fn serve(settings: Settings, passed: Vec<PassedSocket>, config: Option<&Path>) -
     let mut supervisor = supervisor::Supervisor::of_process();
     supervisor.ready(summary(&gateway.shared));
     let (mut drain, mut pause) = (None, STATUS_PAUSE);
+    let asked = gateway.asked_reloads();
     let signal = loop {
         crossbeam_channel::select_biased! {
             // An error would mean that the handlers are gone, which they never are.
             recv(signals.stop) -> signal => break signal.unwrap_or("no signal handler"),
-            recv(signals.reload) -> _ => drop(gateway.reload()),
-            recv(gateway.asked_reloads()) -> request => {
-                request.into_iter().for_each(|request| request.answer(gateway.reload()));
+            recv(signals.reload) -> _ => drop(reload(&mut gateway, config, &mut supervisor)),
+            recv(asked) -> request => {
+                request.into_iter().for_each(|request| request.answer(reload(&mut gateway, config, &mut supervisor)));
             }
             recv(signals.drain) -> _ => if drain.is_none() {
                 supervisor.draining(drain_takes(&gateway.shared));
@@ -104,6 +107,23 @@ fn serve(settings: Settings, passed: Vec<PassedSocket>, config: Option<&Path>) -
     supervisor.stopping(stop_takes(&gateway.shared));
     gateway.stop();
     ExitCode::SUCCESS
+}
+
+/// Reads the configuration again, and logs in one line what came of it.
+fn reload(gateway: &mut Gateway, config: Option<&Path>, supervisor: &mut supervisor::Supervisor) -> Reloaded {
+    supervisor.reloading();
+    let reloaded = gateway.reload(config);
+    match &reloaded {
+        Ok(reloaded) => {
+            if reloaded.withdrawn > 0 {
+                info!(target: CONFIG, "reload: closing {} whose access was withdrawn", count(reloaded.withdrawn, "client"));
+            }
+            info!(target: CONFIG, "reload: {reloaded}");
+        }
+        Err(error) => error!(target: CONFIG, "reload: failed, and nothing has changed: {error}"),
+    }
+    supervisor.ready(summary(&gateway.shared));
+    reloaded.map(|applied| applied.lines()).map_err(|error| error.lines())
 }
 
 /// What signals ask for.

@@ -29,6 +29,14 @@ impl Supervisor {
         self.status = status;
     }
 
+    /// A reload begins; [`ready`](Supervisor::ready) says that it is over.
+    pub(super) fn reloading(&self) {
+        match NotifyState::monotonic_usec_now() {
+            Ok(now) => self.notify(&[NotifyState::Reloading, now]),
+            Err(error) => warn!("failed to read the clock that systemd goes by: {error}"),
+        }
+    }
+
     /// The stop begins, and takes no longer than this. systemd waits for so long before it kills the process, whatever
     /// its unit says.
     pub(super) fn stopping(&mut self, within: Duration) {

@@ -21,7 +21,7 @@ pub struct Admission<'a> {
     pub subprotocol: Option<String>,
 }
 
-/// Admits a request that came in over this listener, to one of the endpoints with these settings.
+/// Admits a request that came in over this listener, to one of the endpoints that have settings.
 ///
 /// # Errors
 /// 404 for a path that leads nowhere on this listener, 426 for a request that is no upgrade, 403
@@ -29,19 +29,19 @@ pub struct Admission<'a> {
 pub fn admit<'a, 's>(
     request: &Request<'a>,
     routes: &Routes,
-    settings: impl Fn(EndpointId) -> &'s EndpointSettings,
+    settings: impl Fn(EndpointId) -> Option<&'s EndpointSettings>,
     listener: &ListenerSettings,
     host: &AskedHost,
 ) -> Result<Admission<'a>, Refusal> {
-    let reachable = |id: EndpointId| settings(id).is_on(listener);
-    let room = routes.find(request.path, reachable).ok_or_else(|| {
+    let reachable = |id: EndpointId| settings(id).is_some_and(|settings| settings.is_on(listener));
+    let found = routes.find(request.path, reachable).and_then(|room| Some((settings(room.endpoint())?, room)));
+    let (endpoint, room) = found.ok_or_else(|| {
         // One that would fit but for an encoded slash is told so.
         let decoded = request.path.replace("%2F", "-").replace("%2f", "-");
         let is_slash = decoded != request.path && routes.find(&decoded, reachable).is_some();
         let why = if is_slash { ": a parameter takes no encoded slash (%2F), use values without '/'" } else { "" };
         Refusal::new(404, format!("there is no endpoint at '{:.PATH_SHOWN$}'{why}", request.path))
     })?;
-    let endpoint = settings(room.endpoint());
     let Intent::Upgrade { key } = request.intent else {
         return Err(Refusal::new(426, "this is a WebSocket endpoint: connect with ws:// or wss://"));
     };
@@ -74,7 +74,7 @@ mod tests {
                 intent: Intent::Upgrade { key: "k" },
             };
             let host = AskedHost { name: "h".to_owned(), is_forwarded: false };
-            let admission = admit(&request, &routes, |_| &endpoint, &ListenerSettings::default(), &host).unwrap();
+            let admission = admit(&request, &routes, |_| Some(&endpoint), &ListenerSettings::default(), &host).unwrap();
             assert_eq!(admission.subprotocol.as_deref(), agreed);
         }
     }

@@ -14,7 +14,7 @@ use crate::shared::auth_failures::AuthFailure;
 
 /// The ways to authenticate that an endpoint takes, in its order.
 fn of_endpoint<'a>(auths: &'a Auths, endpoint: &'a EndpointSettings) -> impl Iterator<Item = &'a Auth> {
-    endpoint.auth.iter().map(|id| auths.get(id.0))
+    endpoint.auth.iter().filter_map(|id| auths.get(*id)).map(|auth| &**auth)
 }
 
 /// Where an endpoint looks for credentials: what stands there is for nobody else.

@@ -10,11 +10,11 @@ use crate::shared::Shared;
 
 /// Answers a health check, if this head is one.
 pub(super) fn answer(shared: &Shared, incoming: &Incoming, head: &[u8]) -> Result<(), Rejection> {
-    if let Some(answer) = answer_to(shared, &incoming.listener, head) {
+    if let Some(answer) = answer_to(shared, &incoming.door.settings, head) {
         return Err(answer);
     }
     // A proxy may check whether we are there. For more, its own address has to be let in.
-    let is_of_proxy = incoming.listener.client_address == ClientAddress::ProxyProtocol && !incoming.is_named;
+    let is_of_proxy = incoming.door.settings.client_address == ClientAddress::ProxyProtocol && !incoming.is_named;
     if is_of_proxy { check_address(incoming) } else { Ok(()) }
 }
 

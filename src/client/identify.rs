@@ -39,7 +39,7 @@ pub(super) fn identify(
     deadline: Instant,
 ) -> Result<Access, Rejection> {
     let Requester { stream, head, request, address } = *requester;
-    let endpoint = &generation.endpoints[admission.room.endpoint()];
+    let endpoint = generation.endpoint(admission.room.endpoint());
     if endpoint.settings.auth.is_empty() {
         return Ok(Access::of_anybody());
     }

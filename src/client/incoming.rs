@@ -7,7 +7,7 @@ use std::time::Instant;
 use crate::address::list::AddressList;
 use crate::approach::{self, Approach};
 use crate::client::rejection::{LastWords, Rejection, Why, unread};
-use crate::config::{ClientAddress, ListenerSettings};
+use crate::config::ClientAddress;
 use crate::connection::handshake::{Head, Stream};
 use crate::http::refusal::Refusal;
 use crate::http::request::Request;
@@ -34,8 +34,6 @@ pub struct Incoming {
     /// The path of its endpoint for the log, once its request has led to one.
     pub endpoint: Option<String>,
     /// The listener it came through.
-    pub listener: Arc<ListenerSettings>,
-    /// What that one knows of addresses.
     pub door: Arc<Door>,
     /// The proxies that may say whose connection it is, if it comes from one of them.
     pub trusted: Option<Arc<AddressList>>,
@@ -63,7 +61,7 @@ impl Incoming {
 /// request.
 #[inline(never)]
 pub(super) fn hear(shared: &Shared, incoming: &mut Incoming, deadline: Instant) -> Result<Head, Rejection> {
-    if incoming.listener.client_address == ClientAddress::ProxyProtocol {
+    if incoming.door.settings.client_address == ClientAddress::ProxyProtocol {
         match incoming.stream.read_proxy_header(deadline) {
             Ok(Some(client)) => incoming.is_from(Some(client.ip()), &client.to_string()),
             // The proxy's own connection, as to check whether we are there.
@@ -87,7 +85,7 @@ pub(super) fn check_address(incoming: &Incoming) -> Result<(), Rejection> {
 
 /// How the client of a request has come, and whether it may by its address.
 pub(super) fn approach(incoming: &mut Incoming, head: &[u8], request: &Request<'_>) -> Result<Approach, Refusal> {
-    let (by, socket) = (incoming.listener.client_address, (incoming.address, incoming.stream.is_tls()));
+    let (by, socket) = (incoming.door.settings.client_address, (incoming.address, incoming.stream.is_tls()));
     let approach = approach::approach(by, incoming.trusted.as_deref(), socket, head, request)?;
     // Otherwise it was judged before.
     if incoming.trusted.is_some() && by != ClientAddress::ProxyProtocol {
@@ -98,7 +96,7 @@ pub(super) fn approach(incoming: &mut Incoming, head: &[u8], request: &Request<'
             .door
             .rules
             .check(approach.address)
-            .map_err(|shut| may_not_come(&shut, "[[listen]]", &incoming.listener.name))?;
+            .map_err(|shut| may_not_come(&shut, "[[listen]]", &incoming.door.settings.name))?;
     }
     Ok(approach)
 }

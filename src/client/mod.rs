@@ -172,7 +172,7 @@ fn departed(shared: &Shared, client: &Client, since: Instant, held: Duration) {
     if !undelivered.is_empty() {
         info!(target: DISCONNECTS, client:% = id, endpoint = endpoint; "client {id}: {undelivered}");
     }
-    client.presence.iter().for_each(|presence| presence.set(false));
+    client.presence.set(false);
     let disconnected = || Disconnected::new(ending.clone(), duration, (messages, bytes), sent);
     if ending.is_bad() {
         tell_of_client(shared, client, EventKind::Error, || What::Broken(disconnected()));
@@ -201,7 +201,6 @@ mod tests {
 
     use super::*;
     use crate::auth::allow::Rights;
-    use crate::authenticators::Auths;
     use crate::config::{Destination, EndpointId, Settings};
     use crate::connection::frame::{Control, Frame, Role};
     use crate::connection::peer::Name;
@@ -209,9 +208,11 @@ mod tests {
     use crate::connection::socket::Socket;
     use crate::events::present::present_for;
     use crate::message::Origin;
+    use crate::route::Place;
     use crate::shared::address_places::Counted;
     use crate::shared::endpoint::Endpoint;
     use crate::shared::entrance::Entrance;
+    use crate::shared::generation::Parts;
     use crate::shared::members::Step;
     use crate::shared::publisher::Publisher;
     use crate::shared::rooms::{Item, Ready, Rooms};
@@ -223,14 +224,15 @@ mod tests {
         let shared = {
             let stop = rustix::event::eventfd(0, rustix::event::EventfdFlags::empty()).unwrap();
             let poller = Arc::new(Poller::new().unwrap());
-            Arc::new(Shared::new(settings, Auths::default(), vec![None], rooms, poller, Arc::new(stop)))
+            let parts = Parts::bare(&settings);
+            Arc::new(Shared::new(settings, parts, rooms, poller, Arc::new(stop)))
         };
         let (client, theirs) = arrive_at(&shared, 7);
         (shared, ready, client, theirs)
     }
 
     fn endpoint(shared: &Shared) -> Arc<Endpoint> {
-        Arc::clone(&shared.generation().endpoints[EndpointId(0)])
+        Arc::clone(shared.generation().endpoint(EndpointId(0)))
     }
 
     fn arrive_at(shared: &Shared, id: u64) -> (Arc<Client>, UnixStream) {
@@ -244,14 +246,15 @@ mod tests {
             subprotocol: None,
             connected_at: SystemTime::now(),
             identity: None,
-            description: None,
+            description: Default::default(),
         };
         let room = shared.rooms.open(&shared.generation().routes.find("/", |_| true).unwrap());
-        let peer = shared.add_peer(Name::Client, id, Socket::new(ours), None, &endpoint(shared).profile, None);
+        let of = Some((Place::Endpoint(EndpointId(0)), 1));
+        let peer = shared.add_peer(Name::Client, id, (Socket::new(ours), None), &endpoint(shared).profile, of, None);
         let publisher = Publisher::of_sender(&shared.budget);
-        let entrance = Entrance::new(Arc::clone(&shared.generation().doors[0]), None, None);
+        let entrance = Entrance::new(&shared.generation().doors[0], None, None);
         let counters = Arc::clone(&endpoint(shared).counters);
-        let (rights, presence, undelivered, begun) = (Rights::ALL, None, Undelivered::default(), true.into());
+        let (rights, presence, undelivered, begun) = (Rights::ALL, Arc::default(), Undelivered::default(), true.into());
         let client = Client { room, publisher, peer, origin, entrance, rights, presence, counters, undelivered, begun };
         let client = Arc::new(client);
         shared.step(&client.peer, &client.publisher, &client.room, Step::Join(Arc::clone(client.outbox())));

@@ -2,8 +2,8 @@
 //! answer that says why not.
 
 use std::os::fd::AsFd;
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
 
 use log::{debug, info};
@@ -32,6 +32,7 @@ use crate::identity::Identity;
 use crate::log_kind::{CONNECTS, REFUSALS};
 use crate::message::{Kind, Message, Origin};
 use crate::relay::reach::{ClientRequest, ReachError, Reached, reach};
+use crate::route;
 use crate::shared::Shared;
 use crate::shared::address_places::AddressFull;
 use crate::shared::endpoint::Endpoint;
@@ -118,13 +119,13 @@ fn judge<'a>(
     let generation = shared.generation();
     let approach = approach(incoming, head, &request).map_err(|refusal| forbidden(refusal, Failure::Address))?;
     count_address(shared, incoming, approach.address).map_err(|full| refused(too_many(shared, &full)))?;
-    let settings = |id| &generation.endpoints[id].settings;
-    let admission = admission::admit(&request, &generation.routes, settings, &incoming.listener, &approach.host);
+    let settings = |id| generation.endpoints.get(id).map(|endpoint| &endpoint.settings);
+    let admission = admission::admit(&request, &generation.routes, settings, &incoming.door.settings, &approach.host);
     let admission = admission.map_err(|refusal| forbidden(refusal, Failure::Origin))?;
     if shared.lets_nobody_in() {
         return Err(refused(leaving(shared)).because_of(Failure::Stopping));
     }
-    let endpoint = &*generation.endpoints[admission.room.endpoint()];
+    let endpoint = &**generation.endpoint(admission.room.endpoint());
     incoming.endpoint = Some(endpoint.settings.path.as_str().to_owned());
     let may_come = endpoint.addresses.check(approach.address);
     let refusal = |shut| may_not_come(&shut, "[[endpoint]]", endpoint.settings.path.as_str());
@@ -214,7 +215,7 @@ fn reject(mut incoming: Incoming, Rejection { why, last_words, .. }: Rejection) 
 #[derive(Debug)]
 struct Asked {
     user_agent: Option<Arc<str>>,
-    description: Option<Arc<str>>,
+    description: OnceLock<Arc<str>>,
     access: Access,
     /// When its credential ends, and what it is told then. Fixed here: its upstream may yet take long to answer.
     expires_at: Option<(Ticks, &'static str)>,
@@ -229,7 +230,7 @@ impl Asked {
         access: Access,
     ) -> Asked {
         let room = &admission.room;
-        let endpoint = &generation.endpoints[room.endpoint()];
+        let endpoint = generation.endpoint(room.endpoint());
         let secrets = authenticate::places(&generation.auths, &endpoint.settings);
         let query = request.query.map(|query| authenticate::query(&secrets, query));
         let parameters = room.parameters(&endpoint.settings.path);
@@ -240,7 +241,7 @@ impl Asked {
             access,
             expires_at,
             user_agent: request.user_agent.map(|agent| agent[..agent.floor_char_boundary(USER_AGENT_MAX)].into()),
-            description: endpoint.describes.then(describe),
+            description: if endpoint.describes { OnceLock::from(describe()) } else { OnceLock::new() },
         }
     }
 }
@@ -271,10 +272,10 @@ fn take_place(
 #[inline(never)]
 fn enter(shared: &Arc<Shared>, incoming: Incoming, granted: Granted<'_>, behind: Vec<u8>) -> Option<Admitted> {
     let Granted { generation, admission, asked, place, reached } = granted;
-    let endpoint = &generation.endpoints[admission.room.endpoint()];
+    let endpoint = generation.endpoint(admission.room.endpoint());
     let Incoming { id, mut stream, address, socket_address, from, endpoint: path, door, connection, handshake, .. } =
         incoming;
-    let entrance = Entrance::new(door, socket_address, stream.proved.take());
+    let entrance = Entrance::new(&door, socket_address, stream.proved.take());
     let is_finished = handshake.is_none_or(HandshakePlace::finish);
     let Some((socket, mut session)) = stream.into_parts().filter(|_| is_finished) else {
         debug!(client:% = id, address = from; "client {id} ({from}): its handshake had to give way to a newer one");
@@ -284,16 +285,17 @@ fn enter(shared: &Arc<Shared>, incoming: Incoming, granted: Granted<'_>, behind:
     let is_tls = session.is_some();
     let is_session_ended = session.as_mut().is_some_and(Session::is_ended_by_peer);
     let counters = Arc::clone(&endpoint.counters);
-    let peer = shared.add_peer(Name::Client, id, socket, session, &endpoint.profile, Some(&counters.round_trips));
+    let of = Some((route::Place::Endpoint(admission.room.endpoint()), generation.number));
+    let round_trips = Some(&counters.round_trips);
+    let peer = shared.add_peer(Name::Client, id, (socket, session), &endpoint.profile, of, round_trips);
     asked.expires_at.into_iter().for_each(|(tick, reason)| peer.expire_at(tick, reason));
     let connected_at = SystemTime::now();
     let subprotocol = admission.subprotocol.as_deref().map(Arc::from);
     let Asked { user_agent, description, access: Access { identity, rights, is_heavy, .. }, .. } = asked;
     let origin =
         Origin { session: id, client_ip: address, user_agent, subprotocol, connected_at, identity, description };
-    let presence = endpoint.settings.events.contains(&EventKind::Present).then(Arc::default);
     let (room, publisher) = (shared.rooms.open(&admission.room), Publisher::of_sender(&shared.budget));
-    let (undelivered, begun) = (Undelivered::default(), AtomicBool::new(false));
+    let (presence, undelivered, begun) = (Arc::default(), Undelivered::default(), AtomicBool::new(false));
     let client = Client { room, publisher, peer, origin, entrance, rights, presence, counters, undelivered, begun };
     let client = Arc::new(client);
     let Some(registration) = shared.registry.register(Arc::clone(&client), connection, place) else {
@@ -313,7 +315,7 @@ fn enter(shared: &Arc<Shared>, incoming: Incoming, granted: Granted<'_>, behind:
     if let Some(welcome) = welcome(&endpoint.settings.welcome, connected_at) {
         client.outbox().enqueue(Frame::message(&welcome));
     }
-    client.presence.iter().for_each(|presence| presence.set(true));
+    client.presence.set(true);
     let connected = || What::Connected { subprotocol: admission.subprotocol.clone() };
     tell_of_client(shared, &client, EventKind::Connect, connected);
     if rights.receive {
@@ -325,7 +327,7 @@ fn enter(shared: &Arc<Shared>, incoming: Incoming, granted: Granted<'_>, behind:
     client.outbox().flush();
     registration.place().open(client.outbox());
     // A reload that has taken it away since it was checked may not have seen this client.
-    shared.close_if_withdrawn(&client);
+    shared.close_if_withdrawn(&client, &generation);
     let handshaken = Handshaken { is_tls, behind, is_session_ended };
     Some(Admitted { registration, from, subprotocol: admission.subprotocol, present, handshaken, reached, is_heavy })
 }

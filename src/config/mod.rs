@@ -5,8 +5,10 @@
 
 mod aliases;
 mod foreign;
+mod marks;
 mod measures;
 mod mistake;
+mod numbers;
 mod raw;
 mod relations;
 mod remedy;
@@ -28,14 +30,16 @@ use secret_file::is_for_everybody;
 pub(crate) use mistake::Environment;
 pub(crate) use raw::dial::{is_server_name, proxy_of};
 
+pub use marks::{TakesEffect, takes_effect};
 pub use mistake::{ConfigError, Mistake};
+pub use numbers::Numbers;
 pub use settings::{
-    AddressRules, AddressSource, AdminSettings, AtCapacity, AuthKind, AuthServer, AuthSettings, CalloutSettings,
-    ClientAddress, ClientCertificates, Destination, DialSettings, DialTls, EndpointId, EndpointSettings, EventKind,
-    FailedCredentials, Format, GatewaySettings, Hosts, IdentityLimit, JwksSettings, KeySource, LinkDestination, LinkId,
-    LinkSettings, ListenAddress, ListenerSettings, ListenerTls, LogFormat, LogLevels, LogSettings, Origins,
-    OutletPolicy, Proxy, QueueSettings, RateSettings, Refuse, RelaySettings, RoomSource, Settings, TlsSettings,
-    Welcome, WhenFull, WhenIdentityFull, WhenOver,
+    AddressRules, AddressSource, AdminSettings, AtCapacity, AuthId, AuthKind, AuthServer, AuthSettings,
+    CalloutSettings, ClientAddress, ClientCertificates, Destination, DialSettings, DialTls, EndpointId,
+    EndpointSettings, EventKind, FailedCredentials, Format, GatewaySettings, Hosts, IdentityLimit, JwksSettings,
+    KeySource, LinkDestination, LinkId, LinkSettings, ListenAddress, ListenerSettings, ListenerTls, LogFormat,
+    LogLevels, LogSettings, Origins, OutletPolicy, Proxy, QueueSettings, RateSettings, Refuse, RelaySettings,
+    RoomSource, Settings, TlsSettings, Welcome, WhenFull, WhenIdentityFull, WhenOver,
 };
 pub(crate) use shown::{Running, shown};
 pub(crate) use units::{write_duration, write_size};

@@ -21,11 +21,11 @@ const HIDDEN: &str = "***";
 /// The settings of a gateway that runs, wherever each part is.
 pub(crate) struct Running<'a> {
     pub(crate) gateway: &'a GatewaySettings,
-    pub(crate) listeners: &'a [ListenerSettings],
+    pub(crate) listeners: Vec<&'a ListenerSettings>,
     pub(crate) endpoints: Vec<(EndpointId, &'a EndpointSettings)>,
     pub(crate) links: Vec<(LinkId, &'a LinkSettings)>,
     /// In the order of their ids.
-    pub(crate) auths: Vec<&'a AuthSettings>,
+    pub(crate) auths: Vec<(AuthId, &'a AuthSettings)>,
     pub(crate) admin: &'a AdminSettings,
 }
 
@@ -36,10 +36,10 @@ pub(crate) fn shown(running: &Running<'_>) -> Value {
     json!({
         "gateway": gateway(running.gateway),
         "log": log(&running.gateway.log),
-        "listen": running.listeners.iter().map(listener).collect::<Vec<_>>(),
+        "listen": running.listeners.iter().map(|one| listener(one)).collect::<Vec<_>>(),
         "endpoint": running.endpoints.iter().map(|(_, one)| endpoint(one, running)).collect::<Vec<_>>(),
         "link": running.links.iter().map(|(_, one)| link(one, running)).collect::<Vec<_>>(),
-        "auth": running.auths.iter().map(|one| auth(one)).collect::<Vec<_>>(),
+        "auth": running.auths.iter().map(|(_, one)| auth(one)).collect::<Vec<_>>(),
         "admin": admin(running),
     })
 }
@@ -54,7 +54,8 @@ impl Running<'_> {
     }
 
     fn auths(&self, ids: &[AuthId]) -> Vec<&str> {
-        ids.iter().filter_map(|id| self.auths.get(id.0)).map(|auth| &*auth.name).collect()
+        let name = |id: &AuthId| self.auths.iter().find(|(known, _)| known == id).map(|(_, auth)| &*auth.name);
+        ids.iter().filter_map(name).collect()
     }
 }
 
@@ -431,10 +432,10 @@ mod tests {
         let settings = parse(text, "test.toml", Path::new("")).unwrap_or_else(|error| panic!("{error}"));
         shown(&Running {
             gateway: &settings.gateway,
-            listeners: &settings.listeners,
+            listeners: settings.listeners.iter().collect(),
             endpoints: settings.endpoints.iter().enumerate().map(|(id, one)| (EndpointId(id), one)).collect(),
             links: settings.links.iter().enumerate().map(|(id, one)| (LinkId(id), one)).collect(),
-            auths: settings.auths.iter().collect(),
+            auths: settings.auths.iter().enumerate().map(|(index, auth)| (AuthId(index), auth)).collect(),
             admin: &settings.admin,
         })
     }

@@ -124,7 +124,7 @@ fn the_manual_tells_the_true_defaults() {
     let of_admin = read(&format!("[admin]\n{}", uncommented(admin))).admin;
     assert_eq!(of_admin, AdminSettings { is_wanted: true, ..AdminSettings::default() });
     let every = write_duration(LinkSettings::PING_EVERY);
-    assert!(link.contains(&format!("Default: {every}.\n# ping_every = \"{every}\"\n")));
+    assert!(link.contains(&format!("Default: {every}. [at once]\n# ping_every = \"{every}\"\n")));
 }
 
 #[test]

@@ -230,6 +230,11 @@ impl Cork {
         Cork { role: Role::Client, ..Cork::new(limits) }
     }
 
+    /// Other limits hold from now on.
+    pub fn set_limits(&mut self, limits: CorkLimits) {
+        self.limits = limits;
+    }
+
     /// Adds a message; `expected` is a guess at the bytes that this turn will bring in all.
     pub fn push(&mut self, message: &Message, expected: usize) {
         if message.data.len() >= LARGE {

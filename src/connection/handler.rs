@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use super::close::Close;
+use super::intake::IntakeLimits;
 use crate::message::{Kind, Message};
 
 /// Where what a peer sends goes.
@@ -12,6 +13,13 @@ pub trait Handler {
 
     /// Whether this thread lets the others run before it waits for its peer, see `ReadLoop::receive`.
     const LETS_OTHERS_RUN: bool = false;
+
+    /// A read has brought something, perhaps no whole message. Gives what holds for the connection from now on, if that has
+    /// changed.
+    #[inline]
+    fn begin(&mut self) -> Option<ReadLimits> {
+        None
+    }
 
     /// A message; `expected` is a guess at the bytes that this read brings in all.
     fn message(&mut self, message: Message, expected: usize);
@@ -26,6 +34,15 @@ pub trait Handler {
 
     /// The peer has closed. Its Close is answered when this returns, behind what is sent to it until then.
     fn closing(&mut self, _close: &Close) {}
+}
+
+/// How much a peer may send.
+#[derive(Debug, Clone, Copy)]
+pub struct ReadLimits {
+    /// Bytes of one message, fragments together.
+    pub max_message: usize,
+    /// How fast, if that is limited.
+    pub intake: Option<IntakeLimits>,
 }
 
 /// How a connection stands when its handshake is done.

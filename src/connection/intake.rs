@@ -50,6 +50,16 @@ impl Intake {
         Intake { limits, messages, bytes, counted: Arrived::default(), filled: tick }
     }
 
+    /// So much has arrived by now, which does not count.
+    pub fn from(limits: IntakeLimits, arrived: Arrived, tick: Ticks, now: Instant) -> Intake {
+        Intake { counted: arrived, ..Intake::new(limits, tick, now) }
+    }
+
+    /// What its peer may send.
+    pub fn limits(&self) -> IntakeLimits {
+        self.limits
+    }
+
     /// Counts what has arrived since the last time. Says for how long nothing more may.
     #[inline]
     pub fn count(&mut self, arrived: Arrived, tick: Ticks, now: impl Fn() -> Instant) -> Duration {

@@ -3,7 +3,7 @@
 use crate::clock::Ticks;
 
 /// The deadlines of a peer, in ticks.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Keepalive {
     /// Ping a peer that was quiet for this long.
     pub heartbeat: Option<Ticks>,

@@ -12,6 +12,7 @@ use super::outbox::Outbox;
 use crate::clock::Ticks;
 use crate::histogram::Histogram;
 use crate::id::Id;
+use crate::sync::Mutex;
 
 /// One end of a WebSocket whose handshake is done, accepted or dialled.
 #[derive(Debug)]
@@ -20,10 +21,10 @@ pub struct Peer {
     name: Name,
     /// What it has yet to get.
     pub outbox: Arc<Outbox>,
-    /// Its deadlines.
-    pub keepalive: Keepalive,
+    /// Its deadlines, which a reload can change.
+    keepalive: Mutex<Keepalive>,
     /// When its first ping may go out: spread, so that peers that came together are not pinged together.
-    first_ping: Ticks,
+    first_ping: AtomicU32,
     /// When it was last heard of.
     pub heard: AtomicU32,
     /// When the message began that is arriving now; 0 if none is.
@@ -145,8 +146,8 @@ impl Peer {
         Peer {
             name,
             outbox,
-            keepalive,
-            first_ping,
+            keepalive: Mutex::new(keepalive),
+            first_ping: AtomicU32::new(first_ping),
             heard: AtomicU32::new(now),
             message_begun: AtomicU32::new(0),
             unfinished: AtomicUsize::new(0),
@@ -162,6 +163,21 @@ impl Peer {
     /// The same, whose round trips are counted there.
     pub fn counting(self, round_trips: Option<&Arc<Histogram>>) -> Peer {
         Peer { round_trips: round_trips.map(Arc::clone), ..self }
+    }
+
+    /// Its deadlines.
+    pub fn keepalive(&self) -> Keepalive {
+        *self.keepalive.lock()
+    }
+
+    /// Other deadlines hold from now on.
+    pub fn set_keepalive(&self, keepalive: Keepalive) {
+        let before = std::mem::replace(&mut *self.keepalive.lock(), keepalive);
+        if before != keepalive {
+            // One that is to be pinged sooner than it was need not wait for its old turn.
+            let first_ping = keepalive.first_ping(self.id().as_u64(), self.outbox.clock().now());
+            self.first_ping.fetch_min(first_ping, Ordering::Relaxed);
+        }
     }
 
     /// Its id.
@@ -212,7 +228,7 @@ impl Peer {
     /// What is known of it, for the heartbeat.
     pub fn activity(&self) -> Activity {
         Activity {
-            first_ping: self.first_ping,
+            first_ping: self.first_ping.load(Ordering::Relaxed),
             heard: self.heard.load(Ordering::Relaxed),
             message_begun: self.message_begun.load(Ordering::Relaxed),
             expires: self.expiry.get().map_or(0, |(tick, _)| *tick),

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::buffer_pool::BufferPool;
 use super::close::{Close, Violation};
 use super::frame::LARGE;
-pub use super::handler::{Handler, Handshaken};
+pub use super::handler::{Handler, Handshaken, ReadLimits};
 use super::intake::{Arrived, Intake, IntakeLimits};
 use super::peer::{BlockedOn, Peer, Received};
 use super::read_turn::{Expecting, Turn};
@@ -73,6 +73,15 @@ impl<'a> ReadLoop<'a> {
     pub fn within(self, limits: Option<IntakeLimits>) -> ReadLoop<'a> {
         let new = |limits| Box::new(Intake::new(limits, self.peer.outbox.clock().now(), Instant::now()));
         ReadLoop { intake: limits.map(new), ..self }
+    }
+
+    /// Other limits hold from now on. What is allowed at once is full where the rate is another one.
+    fn set_limits(&mut self, ReadLimits { max_message, intake }: ReadLimits) {
+        self.reader.set_max_message(max_message);
+        if self.intake.as_ref().map(|intake| intake.limits()) != intake {
+            let (arrived, tick) = (self.arrived, self.peer.outbox.clock().now());
+            self.intake = intake.map(|limits| Box::new(Intake::from(limits, arrived, tick, Instant::now())));
+        }
     }
 
     /// For how long the peer was not read because it had sent more than it may.
@@ -270,6 +279,9 @@ impl<'a> ReadLoop<'a> {
         handler: &mut H,
         read: impl FnOnce(&mut Reader, &mut Turn<'_>) -> Result<Option<Close>, Violation>,
     ) -> Flow {
+        if let Some(limits) = handler.begin() {
+            self.set_limits(limits);
+        }
         let mut next = Expecting { bytes, handler: &mut *handler };
         let is_closing = !H::AFTER_CLOSE && self.peer.outbox.has_close();
         let mut turn = Turn::new(self.peer, &mut next, is_closing);

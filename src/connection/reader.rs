@@ -50,6 +50,8 @@ pub trait Sink {
 pub struct Reader {
     role: Role,
     max_message: usize,
+    /// The same for the next message.
+    next_max_message: usize,
     stage: Stage,
     /// What the fragments of the present message announce together, in bytes; `None` outside of a fragmented message.
     fragmented: Option<u64>,
@@ -85,7 +87,13 @@ struct Pieces {
 impl Reader {
     /// A reader at our end, `role`, that refuses messages over `max_message` bytes, fragments together.
     pub fn new(role: Role, max_message: usize) -> Reader {
-        Reader { role, max_message, stage: BETWEEN, fragmented: None, parser: None }
+        let next_max_message = max_message;
+        Reader { role, max_message, next_max_message, stage: BETWEEN, fragmented: None, parser: None }
+    }
+
+    /// Refuses messages over `max_message` bytes from the next one on that begins.
+    pub fn set_max_message(&mut self, max_message: usize) {
+        self.next_max_message = max_message;
     }
 
     /// Reads all of `input` into the sink, or up to the peer's Close or the first violation. Payloads are unmasked where
@@ -183,6 +191,10 @@ impl Reader {
             return Err(Violation { code: 1002, reason: fault.to_owned() });
         }
         if header.is_data() {
+            if self.fragmented.is_none() && self.max_message != self.next_max_message {
+                self.max_message = self.next_max_message;
+                self.parser = None;
+            }
             let announced = self.fragmented.unwrap_or(0).saturating_add(header.payload);
             if announced > self.max_message as u64 {
                 return Err(too_long(announced, self.max_message));

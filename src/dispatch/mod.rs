@@ -9,7 +9,7 @@ use bytes::Bytes;
 use crate::config::{EndpointId, Format, LinkId};
 use crate::connection::frame::{Cork, Corked, Frame};
 use crate::connection::peer::{BlockedOn, Peer};
-use crate::connection::read_loop::Handler;
+use crate::connection::read_loop::{Handler, ReadLimits};
 use crate::format::{self, Address, Audience, Decoded};
 use crate::message::{Kind, Message, Origin};
 use crate::route::{OutletId, Place, Target};
@@ -26,21 +26,33 @@ use crate::system::large;
 
 /// Who sends, and what its messages are taken for.
 #[derive(Debug, Clone, Copy)]
-pub struct Sender<'a> {
+struct Sender<'a> {
     /// Its connection, whose thread this is.
-    pub peer: &'a Peer,
+    peer: &'a Peer,
     /// How it publishes.
-    pub publisher: &'a Publisher,
+    publisher: &'a Publisher,
     /// Who it is, for the formats.
-    pub origin: &'a Origin,
+    origin: &'a Origin,
     /// What of its messages does not go where it was to go, because of what is in them.
-    pub undelivered: &'a Undelivered,
+    undelivered: &'a Undelivered,
+    /// The client; `None` is a link's remote.
+    client: Option<&'a Client>,
     /// Where it belongs.
-    pub place: Place,
+    place: Place,
+}
+
+/// How a sender's messages are taken, by the settings of its endpoint or link.
+#[derive(Debug)]
+struct Rules {
+    /// The number of the generation that has these settings.
+    number: u64,
     /// How it writes.
-    pub format: Format,
+    format: Format,
     /// Whether it may address clients by `_session`.
-    pub addresses: bool,
+    addresses: bool,
+    lanes: Vec<Lane>,
+    /// Nothing on the way needs another format than the bytes as they came.
+    is_verbatim: bool,
 }
 
 /// One sender's way out, used by its own thread only.
@@ -48,9 +60,7 @@ pub struct Sender<'a> {
 pub struct Dispatch<'a> {
     shared: &'a Shared,
     source: Sender<'a>,
-    lanes: Vec<Lane>,
-    /// Nothing on the way needs another format than the bytes as they came.
-    is_verbatim: bool,
+    rules: Rules,
     /// The client whose messages these are, unless they are a link's, and to whom they are shown.
     tapped: Option<(&'a Client, Tapped)>,
 }
@@ -147,22 +157,42 @@ impl Lane {
     }
 }
 
+impl Rules {
+    /// What the sender's endpoint or link says in this generation; `None` where it has none.
+    fn of(shared: &Shared, generation: &Generation, source: &Sender<'_>) -> Option<Rules> {
+        let (format, addresses, targets) = match (source.place, source.client) {
+            (Place::Endpoint(id), Some(client)) => {
+                let settings = &generation.endpoint(id).settings;
+                (settings.format, settings.address_sessions, client.targets(&generation.routes))
+            }
+            (Place::Link(id), _) => {
+                (generation.links.get(id)?.settings.format, true, generation.routes.targets_of_link(id))
+            }
+            (Place::Endpoint(_), None) => return None,
+        };
+        let lane = |target| Lane::new(shared, generation, source.place, target);
+        let mut lanes: Vec<_> = targets.into_iter().filter_map(lane).collect();
+        // Replies first: the own outbox is flushed before anything else may hold this thread.
+        lanes.sort_by_key(|lane| lane.target != Target::Reply);
+        let is_verbatim = format == Format::Payload
+            && lanes.iter().all(|lane| lane.format == Format::Payload && !matches!(lane.target, Target::Picked(_)));
+        Some(Rules { number: generation.number, format, addresses, lanes, is_verbatim })
+    }
+
+    /// Those of a sender whose endpoint or link is gone: its messages go nowhere.
+    fn nowhere(number: u64) -> Rules {
+        Rules { number, format: Format::Payload, addresses: false, lanes: Vec::new(), is_verbatim: true }
+    }
+}
+
 impl<'a> Dispatch<'a> {
     /// The way out of a client.
     pub fn of_client(shared: &'a Shared, client: &'a Client) -> Dispatch<'a> {
-        let (generation, id) = (shared.generation(), client.room.endpoint());
-        let endpoint = &generation.endpoints[id];
-        let source = Sender {
-            peer: &client.peer,
-            publisher: &client.publisher,
-            origin: &client.origin,
-            undelivered: &client.undelivered,
-            place: Place::Endpoint(id),
-            format: endpoint.settings.format,
-            addresses: endpoint.settings.address_sessions,
-        };
-        let tapped = Some((client, Tapped::default()));
-        Dispatch { tapped, ..Dispatch::new(shared, &generation, source, client.targets(&generation.routes)) }
+        let (peer, publisher, origin, undelivered) =
+            (&*client.peer, &client.publisher, &client.origin, &client.undelivered);
+        let place = Place::Endpoint(client.room.endpoint());
+        let source = Sender { peer, publisher, origin, undelivered, client: Some(client), place };
+        Dispatch { tapped: Some((client, Tapped::default())), ..Dispatch::new(shared, source) }
     }
 
     /// The way out of a link's remote.
@@ -174,26 +204,33 @@ impl<'a> Dispatch<'a> {
         origin: &'a Origin,
         undelivered: &'a Undelivered,
     ) -> Dispatch<'a> {
-        let generation = shared.generation();
-        let format = generation.links[id].settings.format;
-        let source = Sender { peer, publisher, origin, undelivered, place: Place::Link(id), format, addresses: true };
-        Dispatch::new(shared, &generation, source, generation.routes.targets_of_link(id))
+        Dispatch::new(shared, Sender { peer, publisher, origin, undelivered, client: None, place: Place::Link(id) })
     }
 
-    fn new(shared: &'a Shared, generation: &Generation, source: Sender<'a>, targets: Vec<Target>) -> Dispatch<'a> {
-        let lane = |target| Lane::new(shared, generation, source.place, target);
-        let mut lanes: Vec<_> = targets.into_iter().filter_map(lane).collect();
-        // Replies first: the own outbox is flushed before anything else may hold this thread.
-        lanes.sort_by_key(|lane| lane.target != Target::Reply);
-        let is_verbatim = source.format == Format::Payload
-            && lanes.iter().all(|lane| lane.format == Format::Payload && !matches!(lane.target, Target::Picked(_)));
-        Dispatch { shared, source, lanes, is_verbatim, tapped: None }
+    fn new(shared: &'a Shared, source: Sender<'a>) -> Dispatch<'a> {
+        let generation = shared.generation();
+        let rules = Rules::of(shared, &generation, &source).unwrap_or_else(|| Rules::nowhere(generation.number));
+        Dispatch { shared, source, rules, tapped: None }
+    }
+
+    /// From now on what this generation says holds. What was collected before goes out by what held then. A sender whose
+    /// endpoint or link is gone goes on as before until it is closed.
+    #[cold]
+    fn take_up(&mut self, generation: &Generation) -> Option<ReadLimits> {
+        self.hand_over();
+        self.rules.number = generation.number;
+        if let Some(client) = self.source.client {
+            client.describe(generation.endpoint(client.room.endpoint()));
+        }
+        let profile = generation.profile(self.source.place)?;
+        self.rules = Rules::of(self.shared, generation, &self.source)?;
+        Some(ReadLimits { max_message: profile.max_message, intake: profile.intake })
     }
 
     /// Hands over what was collected: to every destination, whatever becomes of the others.
     fn hand_over(&mut self) {
-        let Dispatch { shared, source: Sender { peer, publisher, .. }, lanes, .. } = self;
-        lanes.iter_mut().for_each(|lane| lane.hand_over(shared, peer, publisher));
+        let Dispatch { shared, source: Sender { peer, publisher, .. }, rules, .. } = self;
+        rules.lanes.iter_mut().for_each(|lane| lane.hand_over(shared, peer, publisher));
     }
 
     /// Shows a message to the operators that want to see it.
@@ -214,7 +251,7 @@ impl<'a> Dispatch<'a> {
             return undelivered.unknown(from, format_args!("{id} is not connected"));
         };
         let (generation, there) = (self.shared.generation(), to.room.endpoint());
-        let endpoint = generation.endpoints.get(there).filter(|_| generation.routes.leads(there, self.source.place));
+        let endpoint = Some(generation.endpoint(there)).filter(|_| generation.routes.leads(there, self.source.place));
         let Some(endpoint) = endpoint.filter(|_| to.rights.receive) else {
             return undelivered.denied(from, id);
         };
@@ -233,27 +270,33 @@ impl<'a> Dispatch<'a> {
 }
 
 impl Handler for Dispatch<'_> {
+    #[inline]
+    fn begin(&mut self) -> Option<ReadLimits> {
+        let newer = self.shared.newer_generation(self.rules.number)?;
+        self.take_up(&newer)
+    }
+
     /// Collects a message for its destinations.
     fn message(&mut self, message: Message, expected: usize) {
         self.show(message.kind, &message.data);
-        if self.is_verbatim {
-            for lane in &mut self.lanes {
+        if self.rules.is_verbatim {
+            for lane in &mut self.rules.lanes {
                 lane.cork.push(&message, expected);
             }
             return;
         }
         let whole = message.data.len();
-        let mut decoded = format::decode(self.source.format, message);
-        if self.source.addresses
+        let mut decoded = format::decode(self.rules.format, message);
+        if self.rules.addresses
             && let Some(address) = decoded.take_address(self.shared.mark)
         {
             return self.address(address, &decoded, whole);
         }
-        let Dispatch { shared, source, lanes, .. } = self;
+        let Dispatch { shared, source, rules, .. } = self;
         let undelivered = source.undelivered;
         let (now, mut taken, mut lines) = (SystemTime::now(), false, Vec::new());
         let (mut has_picked_none, mut has_no_payload) = (false, false);
-        for lane in lanes {
+        for lane in &mut rules.lanes {
             if let Target::Picked(pick) = &lane.target {
                 let room = match pick.room(|path| decoded.field(path)) {
                     Ok(room) => room,
@@ -280,11 +323,11 @@ impl Handler for Dispatch<'_> {
     }
 
     fn borrowed(&mut self, kind: Kind, payload: &[u8], expected: usize) {
-        if !self.is_verbatim {
+        if !self.rules.is_verbatim {
             return self.message(Message { kind, data: Bytes::copy_from_slice(payload) }, expected);
         }
         self.show(kind, payload);
-        for lane in &mut self.lanes {
+        for lane in &mut self.rules.lanes {
             lane.cork.push_borrowed(kind, payload, expected);
         }
     }

@@ -19,12 +19,13 @@ use crate::route::{Place, Target};
 use crate::shared::Shared;
 use crate::shared::endpoint::Endpoint;
 use crate::shared::generation::Generation;
+use crate::shared::link::Link;
 use crate::shared::registry::Client;
 
 /// Tells a client's destinations what happened to it, if its endpoint is to tell that.
 pub fn tell_of_client(shared: &Shared, client: &Client, kind: EventKind, what: impl FnOnce() -> What) {
     let (generation, id) = (shared.generation(), client.room.endpoint());
-    let endpoint = &generation.endpoints[id];
+    let endpoint = generation.endpoint(id);
     if !endpoint.settings.events.contains(&kind) {
         return;
     }
@@ -50,16 +51,15 @@ fn subject<'a>(endpoint: &'a Endpoint, client: &'a Client) -> Subject<'a> {
 /// Tells a link's destinations what happened to it, if it is to tell that. `origin` is its connection, if there was one.
 pub fn tell_of_link(
     shared: &Shared,
-    id: LinkId,
+    (id, link): (LinkId, &Link),
     origin: Option<&Origin>,
     kind: EventKind,
     what: impl FnOnce() -> (LinkState, What),
 ) {
-    let generation = shared.generation();
-    let link = &generation.links[id];
     if !link.settings.events.contains(&kind) {
         return;
     }
+    let generation = shared.generation();
     let (state, what) = what();
     let subject = Subject::Link { link: &link.name, url: &link.settings.shown, state };
     let now = SystemTime::now();
@@ -72,7 +72,7 @@ pub fn tell_of_link(
         subprotocol: None,
         connected_at: now,
         identity: None,
-        description: None,
+        description: Default::default(),
     };
     let origin = origin.cloned().unwrap_or_else(nobody);
     let lost = tell(shared, &generation, Place::Link(id), generation.routes.targets_of_link(id), &origin, event);
@@ -117,7 +117,7 @@ fn tell(
                     .rooms
                     .find(room)
                     .is_none_or(|room| shared.events.try_publish(&room, Some(origin.session), frame)),
-                Target::Outlet(id) => generation.outlets[*id].try_push(frame),
+                Target::Outlet(id) => generation.outlets.get(*id).is_none_or(|outlet| outlet.try_push(frame)),
                 Target::Reply | Target::Picked(_) => unreachable!("they were left out"),
             };
             lost += u64::from(!is_taken);

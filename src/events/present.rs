@@ -58,7 +58,10 @@ impl Present {
     pub fn next(&mut self, shared: &Shared) -> Option<(Frame, Arc<Presence>)> {
         loop {
             let Some(client) = shared.registry.find(self.left.next()?) else { continue };
-            let Some(presence) = client.presence.clone().filter(|presence| presence.is_here()) else { continue };
+            let presence = Arc::clone(&client.presence);
+            if !presence.is_here() {
+                continue;
+            }
             if let Some(frame) = self.event(shared, &client) {
                 return Some((frame, presence));
             }
@@ -77,7 +80,7 @@ impl Present {
         let subprotocol = client.origin.subprotocol.as_deref().map(str::to_owned);
         let what = What::Present { subprotocol, present: true };
         let since = client.origin.connected_at;
-        let event = json::to_json(&subject(generation.endpoints.get(own)?, client), Some(client.id()), &what, since);
+        let event = json::to_json(&subject(generation.endpoint(own), client), Some(client.id()), &what, since);
         let mut lane = Lane::new(shared, &generation, Place::Endpoint(own), target)?;
         lane.push(&Decoded::event(event.into()), &client.origin, since, 0, 0);
         lane.take().1.as_slice().first().cloned()

@@ -74,6 +74,6 @@ pub enum Audience {
 impl Audience {
     /// The description of a sender, if this audience gets it.
     pub(super) fn description(self, origin: &Origin) -> Option<&str> {
-        origin.description.as_deref().filter(|_| self != Audience::Client)
+        origin.description.get().map(|description| &**description).filter(|_| self != Audience::Client)
     }
 }

@@ -29,7 +29,7 @@ fn origin() -> Origin {
         subprotocol: None,
         connected_at: SystemTime::UNIX_EPOCH + Duration::from_millis(1_767_225_599_999),
         identity: None,
-        description: None,
+        description: Default::default(),
     }
 }
 
@@ -193,7 +193,7 @@ fn over_a_link_the_sender_is_named_twice_and_a_forged_name_is_removed() {
 #[test]
 fn b22_only_receivers_elsewhere_get_the_description_and_no_sender_describes_itself() {
     let description = r#""path":"/m/7","parameters":{"m":"7"},"query":{}"#;
-    let origin = Origin { description: Some(description.into()), ..origin() };
+    let origin = Origin { description: std::sync::OnceLock::from(std::sync::Arc::from(description)), ..origin() };
     let received = |audience, format, sent: &str| {
         let decoded = decode(Format::Message, message(Text, sent));
         let received = encode_for(audience, format, &decoded, &origin, now()).unwrap();

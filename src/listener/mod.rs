@@ -25,18 +25,26 @@ use crate::system::passed_sockets::PassedSocket;
 /// Connections that the kernel keeps for us until they are accepted.
 const BACKLOG: i32 = 4096;
 
-/// A bound listener.
+/// A bound socket.
 #[derive(Debug)]
-pub struct Listener {
+pub struct Bound {
     /// As configured.
-    pub settings: Arc<ListenerSettings>,
+    pub address: ListenAddress,
     pub socket: Socket,
-    /// Its TLS, if it has any.
-    pub tls: Option<Arc<ServerTls>>,
     /// The file of a Unix socket that is ours.
     file: Option<FileId>,
     /// What ends a wait where the supervisor has the socket too. It goes on with it, so it must not be shut down.
     closed: Option<OwnedFd>,
+}
+
+/// A bound socket with the settings of its listener.
+#[derive(Debug)]
+pub struct Listener {
+    /// As configured.
+    pub settings: Arc<ListenerSettings>,
+    pub bound: Bound,
+    /// Its TLS, if it has any.
+    pub tls: Option<Arc<ServerTls>>,
 }
 
 /// What a wait for a connection has come to.
@@ -71,46 +79,52 @@ pub enum ListenError {
     Passed(PassedError),
 }
 
-/// All listeners, in the order of the settings: bound here, or with the sockets that the supervisor has passed. If it has
-/// passed any, each listener needs one, or it would be open at an address that the operator has left to the supervisor.
+/// The sockets of all listeners, in the order of the settings, if the supervisor has passed any. Then each listener needs
+/// one, or it would be open at an address that the operator has left to the supervisor.
 ///
 /// # Errors
-/// Why the first of them cannot listen, or what is wrong with a socket that was passed.
-pub fn listeners(all: &[ListenerSettings], passed: Vec<PassedSocket>) -> Result<Vec<Listener>, ListenError> {
+/// What is wrong with a socket that was passed.
+pub fn passed_listeners(all: &[ListenerSettings], passed: Vec<PassedSocket>) -> Result<Vec<Bound>, ListenError> {
     if passed.is_empty() {
-        return all.iter().map(Listener::bind).collect();
+        return Ok(Vec::new());
     }
     let sockets = match_up(all, passed)?;
-    all.iter().zip(sockets).map(|(settings, socket)| Listener::of_passed(settings, socket)).collect()
+    all.iter().zip(sockets).map(|(settings, socket)| Bound::of_passed(settings, socket)).collect()
 }
 
 impl Listener {
     /// Reads the certificate, if there is to be one, and binds.
     pub fn bind(settings: &ListenerSettings) -> Result<Listener, ListenError> {
         let tls = load_tls(settings)?;
-        let (socket, file) = bind_socket(&settings.address)?;
-        Ok(Listener { settings: Arc::new(settings.clone()), socket, tls, file, closed: None })
+        Ok(Listener { settings: Arc::new(settings.clone()), bound: Bound::bind(&settings.address)?, tls })
+    }
+}
+
+impl Bound {
+    /// Binds an address.
+    pub fn bind(address: &ListenAddress) -> Result<Bound, ListenError> {
+        let (socket, file) = bind_socket(address)?;
+        Ok(Bound { address: address.clone(), socket, file, closed: None })
     }
 
-    /// Reads the certificate, if there is to be one, for a socket that listens already.
-    fn of_passed(settings: &ListenerSettings, socket: Socket) -> Result<Listener, ListenError> {
+    /// A socket that listens already for this listener.
+    fn of_passed(settings: &ListenerSettings, socket: Socket) -> Result<Bound, ListenError> {
         let system = |cause| PassedError::System { name: settings.name.clone(), cause };
         set_up(&socket).map_err(system)?;
         let closed =
             eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(|error| system(error.into()))?;
-        let tls = load_tls(settings)?;
-        Ok(Listener { settings: Arc::new(settings.clone()), socket, tls, file: None, closed: Some(closed) })
+        Ok(Bound { address: settings.address.clone(), socket, file: None, closed: Some(closed) })
     }
 
     /// The configured address with the port that was bound.
     pub fn bound_address(&self) -> String {
-        match (&self.settings.address, self.socket.local_addr().ok().and_then(|bound| bound.as_socket())) {
+        match (&self.address, self.socket.local_addr().ok().and_then(|bound| bound.as_socket())) {
             (ListenAddress::Tcp(_), Some(bound)) => bound.to_string(),
-            _ => self.settings.address.to_string(),
+            _ => self.address.to_string(),
         }
     }
 
-    /// Whether the supervisor has its socket too: then [`wait`](Listener::wait) before each `accept`, which nothing else
+    /// Whether the supervisor has its socket too: then [`wait`](Bound::wait) before each `accept`, which nothing else
     /// would end.
     pub fn is_passed(&self) -> bool {
         self.closed.is_some()
@@ -139,10 +153,10 @@ impl Listener {
     }
 }
 
-impl Drop for Listener {
-    /// The socket file goes with the listener, unless another is in its place by now.
+impl Drop for Bound {
+    /// The socket file goes with the socket, unless another is in its place by now.
     fn drop(&mut self) {
-        if let ListenAddress::Unix(path) = &self.settings.address
+        if let ListenAddress::Unix(path) = &self.address
             && self.file.is_some()
             && FileId::of(path) == self.file
         {
@@ -151,7 +165,8 @@ impl Drop for Listener {
     }
 }
 
-fn load_tls(listener: &ListenerSettings) -> Result<Option<Arc<ServerTls>>, ListenError> {
+/// Reads the certificates of a listener, if it has some.
+pub fn load_tls(listener: &ListenerSettings) -> Result<Option<Arc<ServerTls>>, ListenError> {
     let Some(files) = &listener.tls else { return Ok(None) };
     ServerTls::load(format!("listener {:?}", listener.name), files)
         .map(|tls| Some(Arc::new(tls)))

@@ -17,7 +17,7 @@ use log::{error, info, warn};
 use crate::connection::close::Close;
 use crate::connection::frame::{Cork, Frame};
 use crate::connection::peer::{BlockedOn, Name, Peer};
-use crate::connection::read_loop::{Handler, Handshaken, ReadLoop};
+use crate::connection::read_loop::{Handler, Handshaken, ReadLimits, ReadLoop};
 use crate::dial::backoff;
 use crate::dial::reconnecting::ReconnectingOutbox;
 use crate::dial::{DialError, Dialed, Hints, RequestExtras, WaitEnd};
@@ -26,8 +26,10 @@ use crate::id::Id;
 use crate::log_kind::UPSTREAMS;
 use crate::message::{Kind, Message};
 use crate::relay::reach::Reached;
+use crate::route::Place;
 use crate::shared::Shared;
 use crate::shared::endpoint::Endpoint;
+use crate::shared::generation::Generation;
 use crate::shared::profile::Profile;
 use crate::shared::registry::Client;
 use crate::shared::tap::Tapped;
@@ -106,8 +108,8 @@ pub fn run(shared: &Arc<Shared>, client: &Arc<Client>, reached: Reached, handsha
         // What it sends from here on is read for its Close alone.
         client.outbox().close(Some(1013), "Server at capacity");
     }
-    let mut to_upstream =
-        ToUpstream { side: &side, thread: thread.ok(), cork: Cork::masked(profile.cork), tapped: Tapped::default() };
+    let (cork, tapped) = (Cork::masked(profile.cork), Tapped::default());
+    let mut to_upstream = ToUpstream { side: &side, thread: thread.ok(), cork, number: 0, tapped };
     let mut read_loop = ReadLoop::new(&client.peer, profile.max_message, &shared.buffers).within(profile.intake);
     read_loop.run(handshaken, &mut to_upstream);
     // This is for whoever has not closed: a Close has been passed on before it was answered.
@@ -157,7 +159,6 @@ impl Side {
     /// Reads the upstream and those that take its place, until there is none any more.
     fn run(&self, first: UpstreamConnection) {
         let client = self.client.outbox();
-        let (hold, _) = hold_and_profile(&self.endpoint());
         let mut patience: Option<Patience> = None;
         let mut connection = first;
         loop {
@@ -167,6 +168,7 @@ impl Side {
                 // The client ends by itself, a stop has its own words for it, and both end the upstream.
                 break;
             }
+            let (hold, _) = hold_and_profile(&self.endpoint());
             let again = hold.filter(|_| is_restart).and_then(|hold| {
                 let is_steady = since.elapsed() >= STEADY;
                 let patience = match &mut patience {
@@ -201,7 +203,16 @@ impl Side {
         let Dialed { socket, session, behind, .. } = dialed;
         let id = Id::random(shared.mark).map_err(|error| io::Error::other(error.to_string()))?;
         let is_tls = session.is_some();
-        let peer = shared.add_peer(Name::Relay(client.id()), id, socket, session, &self.endpoint().profile, None);
+        let (generation, of) = (shared.generation(), client.room.endpoint());
+        let (profile, place) = (&generation.endpoint(of).profile, Place::Endpoint(of));
+        let peer = shared.add_peer(
+            Name::Relay(client.id()),
+            id,
+            (socket, session),
+            profile,
+            Some((place, generation.number)),
+            None,
+        );
         let outbox = &peer.outbox;
         upstream.connected(outbox, []);
         if upstream.is_over() {
@@ -217,7 +228,7 @@ impl Side {
         let Side { shared, client, upstream, .. } = self;
         let UpstreamConnection { peer, handshaken } = connection;
         let (_, profile) = hold_and_profile(&self.endpoint());
-        let mut to_client = ToClient { side: self, peer: &peer, cork: Cork::new(profile.cork) };
+        let mut to_client = ToClient { side: self, peer: &peer, cork: Cork::new(profile.cork), number: 0 };
         let mut read_loop = ReadLoop::new(&peer, profile.max_message, &shared.buffers);
         let close = read_loop.run(handshaken, &mut to_client);
         let (ending, _) = upstream.lost(&peer.outbox);
@@ -302,6 +313,15 @@ impl Side {
         self.endpoint().settings.path.to_string()
     }
 
+    /// What this generation allows either side, whose number and cork these are.
+    #[cold]
+    fn limits(&self, generation: &Generation, number: &mut u64, cork: &mut Cork) -> Option<ReadLimits> {
+        *number = generation.number;
+        let profile = generation.profile(Place::Endpoint(self.client.room.endpoint()))?;
+        cork.set_limits(profile.cork);
+        Some(ReadLimits { max_message: profile.max_message, intake: profile.intake })
+    }
+
     fn endpoint(&self) -> Arc<Endpoint> {
         self.shared.endpoint_of(&self.client)
     }
@@ -315,6 +335,8 @@ struct ToUpstream<'a> {
     cork: Cork,
     /// To whom what the client sends is shown.
     tapped: Tapped,
+    /// The number of the generation whose limits hold.
+    number: u64,
 }
 
 impl ToUpstream<'_> {
@@ -329,6 +351,12 @@ impl ToUpstream<'_> {
 
 impl Handler for ToUpstream<'_> {
     const LETS_OTHERS_RUN: bool = true;
+
+    #[inline]
+    fn begin(&mut self) -> Option<ReadLimits> {
+        let newer = self.side.shared.newer_generation(self.number)?;
+        self.side.limits(&newer, &mut self.number, &mut self.cork)
+    }
 
     fn message(&mut self, message: Message, expected: usize) {
         if !self.side.client.rights.send {
@@ -379,6 +407,8 @@ struct ToClient<'a> {
     /// The upstream's.
     peer: &'a Peer,
     cork: Cork,
+    /// The number of the generation whose limits hold.
+    number: u64,
 }
 
 impl Handler for ToClient<'_> {
@@ -386,6 +416,14 @@ impl Handler for ToClient<'_> {
     const AFTER_CLOSE: bool = true;
 
     const LETS_OTHERS_RUN: bool = true;
+
+    #[inline]
+    fn begin(&mut self) -> Option<ReadLimits> {
+        let newer = self.side.shared.newer_generation(self.number)?;
+        let limits = self.side.limits(&newer, &mut self.number, &mut self.cork)?;
+        // A server may send as fast as it likes.
+        Some(ReadLimits { intake: None, ..limits })
+    }
 
     fn message(&mut self, message: Message, expected: usize) {
         self.cork.push_owned(message, expected);

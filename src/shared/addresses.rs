@@ -1,5 +1,5 @@
-//! The lists of addresses of a running gateway. Each can be replaced as a whole while it runs; a connection is judged by
-//! what is there at its beginning, and again after a reload.
+//! The listeners of a running gateway, and the lists of addresses. A connection is judged at its beginning, and again after a
+//! reload.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -8,33 +8,38 @@ use std::sync::Arc;
 
 use crate::address::list::AddressList;
 use crate::config::{AddressRules, AddressSource, ClientAddress, ListenerSettings};
-use crate::reload::{Fresh, Reloadable, read_file};
-use crate::sync::Mutex;
+use crate::connection::server_tls::ServerTls;
+use crate::listener::Bound;
 
-/// A list that can be read again from its file.
+/// A list of addresses, and where it comes from.
 #[derive(Debug)]
-pub struct LiveList {
-    /// Whose it is and which, for the log.
-    owner: String,
+struct List {
     key: &'static str,
     file: Option<PathBuf>,
-    list: Arc<Mutex<Arc<AddressList>>>,
+    list: Arc<AddressList>,
 }
 
 /// Who may come by their address, at a listener or an endpoint.
 #[derive(Debug)]
-pub struct LiveRules {
-    allow: Option<Arc<LiveList>>,
-    deny: Option<Arc<LiveList>>,
+pub struct AddressGate {
+    allow: Option<List>,
+    deny: Option<List>,
 }
 
-/// What a listener knows of addresses.
+/// A listener while it runs: what it does with a connection.
 #[derive(Debug)]
 pub struct Door {
+    pub settings: Arc<ListenerSettings>,
+    /// Its name.
+    pub name: Arc<str>,
+    /// The socket that it accepts on; `None` accepts nobody.
+    pub socket: Option<Arc<Bound>>,
+    /// Its TLS, if it has any.
+    pub tls: Option<Arc<ServerTls>>,
     /// Who may come in.
-    pub rules: LiveRules,
+    pub rules: AddressGate,
     /// The proxies that may say where a client comes from; `None` where only the socket says so.
-    trusted: Option<Arc<LiveList>>,
+    trusted: Option<List>,
     /// Whether only they may connect.
     is_for_proxies: bool,
 }
@@ -47,15 +52,9 @@ pub struct Shut {
     file: Option<PathBuf>,
 }
 
-impl LiveList {
-    fn new(owner: &str, key: &'static str, source: &AddressSource) -> Arc<LiveList> {
-        let list = Arc::new(Mutex::new(Arc::clone(&source.list)));
-        Arc::new(LiveList { owner: owner.to_owned(), key, file: source.file.clone(), list })
-    }
-
-    /// The list as it is now.
-    pub fn current(&self) -> Arc<AddressList> {
-        Arc::clone(&self.list.lock())
+impl List {
+    fn of(key: &'static str, source: &AddressSource) -> List {
+        List { key, file: source.file.clone(), list: Arc::clone(&source.list) }
     }
 
     fn shut(&self, is_in: bool) -> Shut {
@@ -63,28 +62,11 @@ impl LiveList {
     }
 }
 
-impl Reloadable for LiveList {
-    fn read_again(&self) -> Result<Fresh, String> {
-        let Some(file) = &self.file else { return Ok(Fresh { what: String::new(), apply: Box::new(|| {}) }) };
-        let what = format!("{}: {:?} of '{}'", self.owner, self.key, file.display());
-        let content = read_file(file).map_err(|error| format!("{what}: it cannot be read: {error}"))?;
-        let fresh = AddressList::of_file(&content).map_err(|error| format!("{what}: {error}"))?;
-        let list = Arc::clone(&self.list);
-        // The one that was there is dropped without the lock: it may be long.
-        let apply = move || {
-            let before = std::mem::replace(&mut *list.lock(), Arc::new(fresh));
-            drop(before);
-        };
-        Ok(Fresh { what, apply: Box::new(apply) })
-    }
-}
-
-impl LiveRules {
-    /// The lists as they were read. `owner` is whose they are, for the log.
-    pub fn new(owner: &str, rules: &AddressRules) -> LiveRules {
-        let live =
-            |key, source: &Option<AddressSource>| source.as_ref().map(|source| LiveList::new(owner, key, source));
-        LiveRules { allow: live("allow_addresses", &rules.allow), deny: live("deny_addresses", &rules.deny) }
+impl AddressGate {
+    /// The lists of a listener or an endpoint.
+    pub fn new(rules: &AddressRules) -> AddressGate {
+        let list = |key, source: &Option<AddressSource>| source.as_ref().map(|source| List::of(key, source));
+        AddressGate { allow: list("allow_addresses", &rules.allow), deny: list("deny_addresses", &rules.deny) }
     }
 
     /// Judges an address; `None` is that of a Unix socket.
@@ -92,30 +74,28 @@ impl LiveRules {
     /// # Errors
     /// Which list keeps it out. What is denied is so whatever else allows it.
     pub fn check(&self, address: Option<IpAddr>) -> Result<(), Shut> {
-        if let Some(deny) = self.deny.as_ref().filter(|deny| deny.current().contains(address)) {
+        if let Some(deny) = self.deny.as_ref().filter(|deny| deny.list.contains(address)) {
             return Err(deny.shut(true));
         }
-        match self.allow.as_ref().filter(|allow| !allow.current().contains(address)) {
+        match self.allow.as_ref().filter(|allow| !allow.list.contains(address)) {
             Some(allow) => Err(allow.shut(false)),
             None => Ok(()),
         }
     }
-
-    /// Those that are from files, which can be read again.
-    pub fn of_files(&self) -> impl Iterator<Item = Arc<LiveList>> {
-        self.allow.iter().chain(&self.deny).filter(|list| list.file.is_some()).map(Arc::clone)
-    }
 }
 
 impl Door {
-    /// The lists of a listener as they were read.
-    pub fn new(listener: &ListenerSettings) -> Door {
-        let owner = format!("listener {:?}", listener.name);
-        let trusted = || LiveList::new(&owner, "trusted_proxies", &listener.trusted_proxies);
+    /// A listener that accepts on this socket.
+    pub fn new(settings: Arc<ListenerSettings>, socket: Option<Arc<Bound>>, tls: Option<Arc<ServerTls>>) -> Door {
+        let trusted = || List::of("trusted_proxies", &settings.trusted_proxies);
         Door {
-            rules: LiveRules::new(&owner, &listener.addresses),
-            trusted: (listener.client_address != ClientAddress::Socket).then(trusted),
-            is_for_proxies: listener.client_address == ClientAddress::ProxyProtocol,
+            rules: AddressGate::new(&settings.addresses),
+            trusted: (settings.client_address != ClientAddress::Socket).then(trusted),
+            is_for_proxies: settings.client_address == ClientAddress::ProxyProtocol,
+            name: settings.name.as_str().into(),
+            socket,
+            tls,
+            settings,
         }
     }
 
@@ -126,21 +106,14 @@ impl Door {
     /// Which list keeps it out.
     pub fn open(&self, socket: Option<IpAddr>) -> Result<Option<Arc<AddressList>>, Shut> {
         if let Some(trusted) = &self.trusted {
-            let list = trusted.current();
-            if list.contains(socket) {
-                return Ok(Some(list));
+            if trusted.list.contains(socket) {
+                return Ok(Some(Arc::clone(&trusted.list)));
             }
             if self.is_for_proxies {
                 return Err(trusted.shut(false));
             }
         }
         self.rules.check(socket).map(|()| None)
-    }
-
-    /// The lists that are from files, which can be read again.
-    pub fn of_files(&self) -> impl Iterator<Item = Arc<LiveList>> {
-        let trusted = self.trusted.iter().filter(|list| list.file.is_some()).map(Arc::clone);
-        self.rules.of_files().chain(trusted)
     }
 }
 
@@ -170,7 +143,7 @@ mod tests {
     #[test]
     fn deny_wins_and_an_empty_allow_lets_nobody_in() {
         let rules = |allow: Option<&str>, deny: Option<&str>| {
-            LiveRules::new("a test", &AddressRules { allow: allow.map(source), deny: deny.map(source) })
+            AddressGate::new(&AddressRules { allow: allow.map(source), deny: deny.map(source) })
         };
         for (allow, deny, who, expected) in [
             (None, None, "10.0.0.7", Ok(())),
@@ -186,30 +159,5 @@ mod tests {
             let judged = rules(allow, deny).check(address(who)).map_err(|shut| shut.to_string());
             assert_eq!(judged, expected.map_err(str::to_owned), "{allow:?} {deny:?} {who}");
         }
-    }
-
-    #[test]
-    fn r1_a_list_is_read_again_from_its_file_or_stays() {
-        let directory = tempfile::tempdir().unwrap();
-        let file = directory.path().join("proxies.txt");
-        let from_file = AddressSource { file: Some(file.clone()), ..source("10.0.0.1") };
-        let door = Door::new(&ListenerSettings {
-            addresses: AddressRules { allow: None, deny: Some(source("10.0.0.7")) },
-            client_address: ClientAddress::ProxyProtocol,
-            trusted_proxies: from_file,
-            ..ListenerSettings::default()
-        });
-        let shut = door.open(address("10.0.0.2")).unwrap_err().to_string();
-        assert!(shut.starts_with("\"trusted_proxies\" does not have its address (the list in '"), "{shut}");
-        assert!(door.open(address("10.0.0.1")).unwrap().is_some() && door.rules.check(address("10.0.0.7")).is_err());
-        let [list] = &door.of_files().collect::<Vec<_>>()[..] else { panic!("only one is from a file") };
-        for (content, why) in [("", "it is empty"), ("10.0.0.2\n10.0.0.300\n", "line 2 is no address")] {
-            std::fs::write(&file, content).unwrap();
-            let error = list.read_again().unwrap_err();
-            assert!(error.contains("\"trusted_proxies\" of '") && error.contains(why), "{error}");
-        }
-        std::fs::write(&file, "10.0.0.2\n").unwrap();
-        (list.read_again().unwrap().apply)();
-        assert!(door.open(address("10.0.0.2")).unwrap().is_some() && door.open(address("10.0.0.1")).is_err());
     }
 }

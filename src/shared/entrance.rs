@@ -6,12 +6,13 @@ use std::sync::Arc;
 
 use crate::connection::server_tls::ServerTls;
 use crate::connection::trust_review::Proved;
-use crate::shared::addresses::{Door, LiveRules, Shut};
+use crate::shared::addresses::{AddressGate, Door, Shut};
 
 /// The way by which a client has come in.
 #[derive(Debug)]
 pub struct Entrance {
-    door: Arc<Door>,
+    /// The name of its listener.
+    listener: Arc<str>,
     /// Where its socket comes from, which may be a proxy; `None` is a Unix socket.
     socket: Option<IpAddr>,
     /// Its certificate, and who has verified it. Few have one.
@@ -23,6 +24,10 @@ pub struct Entrance {
 pub enum Withdrawn {
     /// What it came in with is not in the file any more.
     Credential,
+    /// Its endpoint asks for other credentials than its own.
+    Auth,
+    /// What its endpoint allows it has changed.
+    Rights,
     /// A list of addresses keeps it out.
     Address(Shut),
     /// Its certificate is revoked, or not trusted any more.
@@ -31,23 +36,25 @@ pub enum Withdrawn {
 
 impl Entrance {
     /// The way through this door.
-    pub fn new(
-        door: Arc<Door>,
-        socket: Option<IpAddr>,
-        certificate: Option<Box<(Arc<ServerTls>, Proved)>>,
-    ) -> Entrance {
-        Entrance { door, socket, certificate }
+    pub fn new(door: &Door, socket: Option<IpAddr>, certificate: Option<Box<(Arc<ServerTls>, Proved)>>) -> Entrance {
+        Entrance { listener: Arc::clone(&door.name), socket, certificate }
     }
 
-    /// Whether a client of this address would still come in, to an endpoint with these lists.
+    /// The name of its listener.
+    pub fn listener(&self) -> &str {
+        &self.listener
+    }
+
+    /// Whether a client of this address would still come in through its listener as it is now, to an endpoint with these
+    /// lists.
     ///
     /// # Errors
     /// Why not.
-    pub fn check(&self, address: Option<IpAddr>, of_endpoint: &LiveRules) -> Result<(), Withdrawn> {
+    pub fn check(&self, door: &Door, address: Option<IpAddr>, of_endpoint: &AddressGate) -> Result<(), Withdrawn> {
         // The word of a proxy that is not trusted any more does not count.
-        let is_believed = self.door.open(self.socket).map_err(Withdrawn::Address)?.is_some();
+        let is_believed = door.open(self.socket).map_err(Withdrawn::Address)?.is_some();
         let address = if is_believed { address } else { self.socket };
-        self.door.rules.check(address).map_err(Withdrawn::Address)?;
+        door.rules.check(address).map_err(Withdrawn::Address)?;
         of_endpoint.check(address).map_err(Withdrawn::Address)?;
         match self.certificate.as_deref() {
             Some((tls, proved)) => tls.review(proved).map_err(Withdrawn::Certificate),
@@ -60,6 +67,8 @@ impl fmt::Display for Withdrawn {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Withdrawn::Credential => f.write_str("its credential is not valid any more"),
+            Withdrawn::Auth => f.write_str("\"auth\" of its endpoint does not take its credential any more"),
+            Withdrawn::Rights => f.write_str("\"allow\" of its endpoint is another one"),
             Withdrawn::Address(shut) => shut.fmt(f),
             Withdrawn::Certificate(why) => f.write_str(why),
         }

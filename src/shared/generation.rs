@@ -8,15 +8,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::authenticators::Auths;
 use crate::config::{
-    AdminSettings, Destination, EndpointId, EndpointSettings, Format, GatewaySettings, LinkId, LinkSettings,
-    ListenerSettings, Settings,
+    AdminSettings, AuthId, Destination, EndpointId, EndpointSettings, Format, GatewaySettings, LinkId, LinkSettings,
+    ListenerSettings, Numbers, Settings,
 };
 use crate::dial::Dialer;
-use crate::route::{OutletId, Routes};
+use crate::listener::Bound;
+use crate::route::{OutletId, Place, Routes};
 use crate::shared::addresses::Door;
 use crate::shared::endpoint::Endpoint;
 use crate::shared::link::Link;
 use crate::shared::outlet::Outlet;
+use crate::shared::profile::Profile;
 use crate::sync::Mutex;
 use crate::table::Table;
 
@@ -28,66 +30,235 @@ pub struct Generation {
     /// What holds for the whole process.
     pub gateway: GatewaySettings,
     /// The listeners, in the order of the settings.
-    pub listeners: Vec<ListenerSettings>,
+    pub doors: Vec<Arc<Door>>,
     /// Who is answered by the admin listener.
     pub admin: AdminSettings,
     /// Which path leads where.
     pub routes: Routes,
     /// The endpoints.
     pub endpoints: Table<EndpointId, Arc<Endpoint>>,
+    /// Those that were removed, for as long as somebody of theirs is here.
+    leaving: Table<EndpointId, Arc<Endpoint>>,
     /// How clients are authenticated.
     pub auths: Auths,
-    /// What the listeners know of addresses, in the order of the settings.
-    pub doors: Vec<Arc<Door>>,
     /// The links.
     pub links: Table<LinkId, Arc<Link>>,
     /// What routes can send to besides rooms.
     pub outlets: Table<OutletId, Arc<Outlet>>,
+    /// The numbers of the next endpoint, link and `[[auth]]` that are new: each is given once.
+    next: [usize; 3],
+}
+
+/// What settings need besides themselves, read and set up.
+#[derive(Debug, Default)]
+pub struct Parts {
+    /// How clients are authenticated, by the numbers that the settings have.
+    pub auths: Auths,
+    /// The listeners, in the order of the settings.
+    pub doors: Vec<Arc<Door>>,
+    /// The dialers of the endpoints that are relays; one entry for each endpoint.
+    pub relays: Vec<Option<Arc<Dialer>>>,
+    /// The dialers of the links; one entry for each link. `None` is never dialled.
+    pub links: Vec<Option<Arc<Dialer>>>,
+}
+
+impl Parts {
+    /// Nothing: whatever these settings name is not there.
+    pub fn bare(settings: &Settings) -> Parts {
+        let door = |listener: &ListenerSettings| Arc::new(Door::new(Arc::new(listener.clone()), None, None));
+        Parts {
+            auths: Auths::default(),
+            doors: settings.listeners.iter().map(door).collect(),
+            relays: vec![None; settings.endpoints.len()],
+            links: vec![None; settings.links.len()],
+        }
+    }
 }
 
 impl Generation {
-    /// That of a gateway that is about to start. `relays` are the dialers of the endpoints, in their order, of those that
-    /// are relays.
-    pub fn first(settings: Settings, auths: Auths, relays: Vec<Option<Dialer>>) -> Generation {
-        let Settings { gateway, listeners, endpoints, links, admin, .. } = settings;
-        let close_timeout = gateway.close_timeout;
-        let describes: Vec<bool> = endpoints.iter().map(|endpoint| describes(endpoint, &endpoints, &links)).collect();
-        let routes = Routes::new(&endpoints, &links);
-        let endpoint = |(settings, (relay, describes)): (EndpointSettings, (Option<Dialer>, bool))| {
-            Arc::new(Endpoint::new(settings, relay, close_timeout, describes))
-        };
-        let endpoints = endpoints.into_iter().zip(relays.into_iter().zip(describes)).map(endpoint);
-        let links = links.into_iter().enumerate().map(|(index, link)| (LinkId(index), link));
-        let links: Table<LinkId, _> =
-            links.map(|(id, settings)| (id, Arc::new(Link::new(id, settings, close_timeout)))).collect();
+    /// That of a gateway that is about to start.
+    pub fn first(settings: Settings, parts: Parts) -> Generation {
+        let nothing = Generation::nothing();
+        let numbers = nothing.numbers(&settings);
+        nothing.next(settings, &numbers, parts)
+    }
+
+    /// What is before the first one.
+    pub fn nothing() -> Generation {
         Generation {
-            number: 1,
-            routes,
-            endpoints: endpoints.enumerate().map(|(index, endpoint)| (EndpointId(index), endpoint)).collect(),
-            auths,
-            doors: listeners.iter().map(|listener| Arc::new(Door::new(listener))).collect(),
-            outlets: links.values().map(|link| (link.outlet, Arc::new(Link::outlet(&link.settings)))).collect(),
-            links,
-            gateway,
-            listeners,
-            admin,
+            number: 0,
+            gateway: GatewaySettings::default(),
+            admin: AdminSettings::default(),
+            doors: Vec::new(),
+            routes: Routes::default(),
+            endpoints: Table::default(),
+            leaving: Table::default(),
+            auths: Auths::default(),
+            links: Table::default(),
+            outlets: Table::default(),
+            next: [0; 3],
         }
     }
 
-    /// What the listener of this name knows of addresses.
-    pub fn door(&self, listener: &str) -> Arc<Door> {
-        let at = self.listeners.iter().position(|settings| settings.name == listener);
-        Arc::clone(&self.doors[at.expect("it is one of ours")])
+    /// The numbers that what the settings hold has in the next generation: an endpoint that of the one with the same shape of
+    /// path and the same listeners, or else with the same shape if there is only one; a link or an `[[auth]]` that of the one
+    /// with the same name.
+    pub fn numbers(&self, settings: &Settings) -> Numbers {
+        let [mut next_endpoint, mut next_link, mut next_auth] = self.next;
+        let mut endpoints: Vec<Option<EndpointId>> = vec![None; settings.endpoints.len()];
+        let known = || self.endpoints.iter().chain(self.leaving.iter());
+        for is_exact in [true, false] {
+            for (at, new) in settings.endpoints.iter().enumerate() {
+                let is_like = |old: &EndpointSettings, new: &EndpointSettings| {
+                    old.path.same_shape(&new.path) && (!is_exact || old.listen == new.listen)
+                };
+                let mut fits =
+                    known().filter(|(id, old)| !endpoints.contains(&Some(*id)) && is_like(&old.settings, new));
+                let (found, another) = (fits.next().map(|(id, _)| id), fits.next().is_some());
+                let rivals = settings.endpoints.iter().zip(&endpoints).filter(|(_, id)| id.is_none());
+                let has_rival = rivals.filter(|(other, _)| other.path.same_shape(&new.path)).count() > 1;
+                if endpoints[at].is_none() && (is_exact || !another && !has_rival) {
+                    endpoints[at] = found;
+                }
+            }
+        }
+        Numbers {
+            endpoints: endpoints
+                .into_iter()
+                .map(|id| id.unwrap_or_else(|| EndpointId(give(&mut next_endpoint))))
+                .collect(),
+            links: settings
+                .links
+                .iter()
+                .map(|new| {
+                    let same = self.links.iter().find(|(_, old)| old.settings.name == new.name);
+                    same.map_or_else(|| LinkId(give(&mut next_link)), |(id, _)| id)
+                })
+                .collect(),
+            auths: settings
+                .auths
+                .iter()
+                .map(|new| {
+                    let same = self.auths.iter().find(|(_, old)| old.settings.name == new.name);
+                    same.map_or_else(|| AuthId(give(&mut next_auth)), |(id, _)| id)
+                })
+                .collect(),
+        }
+    }
+
+    /// The generation after this one, of settings that have these numbers already. What has not changed is the same as here.
+    pub fn next(&self, settings: Settings, numbers: &Numbers, parts: Parts) -> Generation {
+        let Settings { gateway, endpoints, links, admin, .. } = settings;
+        let formats = Formats::of(numbers, &endpoints, &links);
+        let close_timeout = gateway.close_timeout;
+        let is_same_time = close_timeout == self.gateway.close_timeout;
+        let endpoint = |((id, settings), dialer): ((EndpointId, EndpointSettings), Option<Arc<Dialer>>)| {
+            let describes = formats.describe(&settings);
+            let endpoint = match self.known_endpoint(id) {
+                None => Arc::new(Endpoint::new(settings, dialer, close_timeout, describes)),
+                Some(old) if is_same_time && old.is(&settings, &dialer, describes) => Arc::clone(old),
+                Some(old) => Arc::new(old.changed(settings, dialer, close_timeout, describes)),
+            };
+            (id, endpoint)
+        };
+        let link = |((id, settings), dialer): ((LinkId, LinkSettings), Option<Arc<Dialer>>)| {
+            let link = match self.links.get(id) {
+                None => Arc::new(Link::new(id, settings, dialer, close_timeout)),
+                Some(old) if is_same_time && old.is(&settings, &dialer) => Arc::clone(old),
+                Some(old) => Arc::new(old.changed(settings, dialer, close_timeout)),
+            };
+            (id, link)
+        };
+        let endpoints = numbers.endpoints.iter().copied().zip(endpoints).zip(parts.relays).map(endpoint);
+        let endpoints: Table<EndpointId, _> = endpoints.collect();
+        let links: Table<LinkId, _> = numbers.links.iter().copied().zip(links).zip(parts.links).map(link).collect();
+        let removed = self.endpoints.iter().filter(|(id, _)| endpoints.get(*id).is_none());
+        let leaving = self.leaving.iter().filter(|(id, old)| endpoints.get(*id).is_none() && old.has_somebody());
+        let leaving: Table<_, _> = removed.chain(leaving).map(|(id, old)| (id, Arc::clone(old))).collect();
+        let outlet = |link: &Arc<Link>| match self.outlets.get(link.outlet) {
+            Some(old) => (link.outlet, Arc::clone(old)),
+            None => (link.outlet, Arc::new(Link::outlet(&link.settings))),
+        };
+        let all = endpoints.iter().chain(leaving.iter()).map(|(id, endpoint)| (id, &endpoint.settings));
+        let after = |last: Option<usize>, next: usize| last.map_or(next, |last| next.max(last + 1));
+        Generation {
+            number: self.number + 1,
+            gateway,
+            admin,
+            doors: parts.doors,
+            routes: Routes::of(all, links.iter().map(|(id, link)| (id, &link.settings))),
+            outlets: links.values().map(outlet).collect(),
+            next: [
+                after(numbers.endpoints.iter().map(|id| id.0).max(), self.next[0]),
+                after(numbers.links.iter().map(|id| id.0).max(), self.next[1]),
+                after(numbers.auths.iter().map(|id| id.0).max(), self.next[2]),
+            ],
+            endpoints,
+            leaving,
+            auths: parts.auths,
+            links,
+        }
+    }
+
+    /// An endpoint of which somebody is here, or that was found in this generation.
+    pub fn endpoint(&self, id: EndpointId) -> &Arc<Endpoint> {
+        self.known_endpoint(id).expect("an endpoint is known for as long as somebody of it is here")
+    }
+
+    /// An endpoint that is there, or of which somebody may still be here.
+    pub fn known_endpoint(&self, id: EndpointId) -> Option<&Arc<Endpoint>> {
+        self.endpoints.get(id).or_else(|| self.leaving.get(id))
+    }
+
+    /// What holds for the connections of an endpoint or a link, if it is there.
+    pub fn profile(&self, place: Place) -> Option<&Profile> {
+        match place {
+            Place::Endpoint(id) => self.known_endpoint(id).map(|endpoint| &endpoint.profile),
+            Place::Link(id) => self.links.get(id).map(|link| &link.profile),
+        }
+    }
+
+    /// The listener of this name.
+    pub fn door(&self, listener: &str) -> Option<&Arc<Door>> {
+        self.doors.iter().find(|door| door.settings.name == listener)
+    }
+
+    /// The listener that accepts on this socket.
+    pub fn door_at(&self, socket: &Arc<Bound>) -> Option<&Arc<Door>> {
+        self.doors.iter().find(|door| door.socket.as_ref().is_some_and(|own| Arc::ptr_eq(own, socket)))
     }
 }
 
-/// Whether messages of this endpoint's clients go to another place in a format that describes their sender.
-fn describes(endpoint: &EndpointSettings, endpoints: &[EndpointSettings], links: &[LinkSettings]) -> bool {
-    endpoint.to.iter().any(|destination| match destination {
-        Destination::Reply | Destination::Broadcast | Destination::Others => false,
-        Destination::Endpoint { id, .. } | Destination::Picked { id, .. } => endpoints[id.0].format != Format::Payload,
-        Destination::Link(id) => links[id.0].format != Format::Payload,
-    })
+/// The next number of a row.
+fn give(next: &mut usize) -> usize {
+    *next += 1;
+    *next - 1
+}
+
+/// Which formats there are, by the numbers of what has them.
+struct Formats {
+    endpoints: Table<EndpointId, Format>,
+    links: Table<LinkId, Format>,
+}
+
+impl Formats {
+    fn of(numbers: &Numbers, endpoints: &[EndpointSettings], links: &[LinkSettings]) -> Formats {
+        let endpoints = endpoints.iter().map(|endpoint| endpoint.format);
+        let links = links.iter().map(|link| link.format);
+        Formats {
+            endpoints: numbers.endpoints.iter().copied().zip(endpoints).collect(),
+            links: numbers.links.iter().copied().zip(links).collect(),
+        }
+    }
+
+    /// Whether messages of this endpoint's clients go to another place in a format that describes their sender.
+    fn describe(&self, endpoint: &EndpointSettings) -> bool {
+        endpoint.to.iter().any(|destination| match destination {
+            Destination::Reply | Destination::Broadcast | Destination::Others => false,
+            Destination::Endpoint { id, .. } | Destination::Picked { id, .. } => self.endpoints[*id] != Format::Payload,
+            Destination::Link(id) => self.links[*id] != Format::Payload,
+        })
+    }
 }
 
 /// The generation that is in force.
@@ -114,5 +285,15 @@ impl InForce {
     #[inline]
     pub fn newer(&self, number: u64) -> Option<Arc<Generation>> {
         (self.number.load(Ordering::Relaxed) != number).then(|| self.get())
+    }
+
+    /// Puts another one in force.
+    pub fn replace(&self, generation: Arc<Generation>) {
+        let mut in_force = self.generation.lock();
+        self.number.store(generation.number, Ordering::Relaxed);
+        let before = std::mem::replace(&mut *in_force, generation);
+        drop(in_force);
+        // Without the lock: much may end with it.
+        drop(before);
     }
 }

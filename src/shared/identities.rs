@@ -51,6 +51,16 @@ impl Identities {
         Identities { limit, known: HashMap::new() }
     }
 
+    /// Another limit holds from now on. Says whether there was none before: then those who are here have yet to enter.
+    pub fn set_limit(&mut self, limit: Option<IdentityLimit>) -> bool {
+        let is_first = self.limit.is_none() && limit.is_some();
+        self.limit = limit;
+        if limit.is_none() {
+            self.known.clear();
+        }
+        is_first
+    }
+
     /// Whether there is a limit.
     pub fn is_limited(&self) -> bool {
         self.limit.is_some()

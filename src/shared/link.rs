@@ -1,9 +1,9 @@
 //! A link as others see it: its outlet's number, its connection, and what it has counted.
 
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, SystemTime};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant, SystemTime};
 
 use log::info;
 use rustix::event::{EventfdFlags, eventfd};
@@ -11,8 +11,8 @@ use rustix::event::{EventfdFlags, eventfd};
 use crate::config::{LinkId, LinkSettings};
 use crate::connection::outbox::Outbox;
 use crate::connection::peer::Peer;
-use crate::dial::CancelToken;
 use crate::dial::reconnecting::ReconnectingOutbox;
+use crate::dial::{CancelToken, Dialer};
 use crate::format::Audience;
 use crate::histogram::Histogram;
 use crate::route::OutletId;
@@ -24,10 +24,10 @@ use crate::shared::traffic::{Successive, Traffic};
 use crate::shared::undelivered::Undelivered;
 use crate::sync::Mutex;
 
-/// What the remote is told when the gateway stops.
-const GOODBYE: &str = "Going away";
+/// What the remote is told when we end its connection in good order.
+pub const GOODBYE: &str = "Going away";
 
-/// A link while the gateway runs.
+/// A link while the gateway runs. What is in an `Arc` lives on when a reload changes the rest.
 #[derive(Debug)]
 pub struct Link {
     pub settings: LinkSettings,
@@ -35,13 +35,24 @@ pub struct Link {
     pub name: Arc<str>,
     /// What its senders hand messages to.
     pub outlet: OutletId,
+    /// How its server is dialled; `None` where nothing ever is.
+    pub dialer: Option<Arc<Dialer>>,
     /// Its connection, one after the other.
-    pub upstream: ReconnectingOutbox,
+    pub upstream: Arc<ReconnectingOutbox>,
     pub profile: Profile,
-    pub counters: LinkCounters,
+    pub counters: Arc<LinkCounters>,
+    end: Arc<LinkEnd>,
+}
+
+/// How a link stands, whatever its settings are.
+#[derive(Debug)]
+struct LinkEnd {
     /// Goodbye was said to the remote.
     is_over: AtomicBool,
+    /// The configuration has it no more: when what waits for it is given up.
+    removed: OnceLock<Instant>,
     last_failure: Mutex<Option<LastFailure>>,
+    /// Readable while it is to be dialled at once.
     redial: Option<Arc<OwnedFd>>,
 }
 
@@ -70,25 +81,65 @@ pub struct LinkCounters {
     pub events_dropped: AtomicU64,
 }
 
-impl Link {
-    /// A link that has not been dialled yet.
-    pub fn new(id: LinkId, settings: LinkSettings, close_timeout: Duration) -> Link {
-        Link {
-            name: settings.name.as_str().into(),
-            outlet: id.into(),
-            upstream: ReconnectingOutbox::default(),
-            profile: Profile::of_link(&settings, close_timeout),
-            counters: LinkCounters::default(),
+impl LinkEnd {
+    fn new() -> LinkEnd {
+        LinkEnd {
             is_over: AtomicBool::new(false),
+            removed: OnceLock::new(),
             last_failure: Mutex::default(),
             // Without a descriptor for it the link works, and only nobody can hurry it.
             redial: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).ok().map(Arc::new),
+        }
+    }
+}
+
+impl Link {
+    /// A link that has not been dialled yet.
+    pub fn new(id: LinkId, settings: LinkSettings, dialer: Option<Arc<Dialer>>, close_timeout: Duration) -> Link {
+        Link {
+            name: settings.name.as_str().into(),
+            outlet: id.into(),
+            dialer,
+            upstream: Arc::default(),
+            profile: Profile::of_link(&settings, close_timeout),
+            counters: Arc::default(),
+            end: Arc::new(LinkEnd::new()),
             settings,
         }
     }
 
+    /// The same link with other settings.
+    pub fn changed(&self, settings: LinkSettings, dialer: Option<Arc<Dialer>>, close_timeout: Duration) -> Link {
+        Link {
+            name: Arc::clone(&self.name),
+            outlet: self.outlet,
+            dialer,
+            upstream: Arc::clone(&self.upstream),
+            profile: Profile::of_link(&settings, close_timeout),
+            counters: Arc::clone(&self.counters),
+            end: Arc::clone(&self.end),
+            settings,
+        }
+    }
+
+    /// Whether it has these settings, and this dialer.
+    pub fn is(&self, settings: &LinkSettings, dialer: &Option<Arc<Dialer>>) -> bool {
+        self.settings == *settings && self.dialer.as_ref().map(Arc::as_ptr) == dialer.as_ref().map(Arc::as_ptr)
+    }
+
+    /// Whether `other`, which may be the same link after a reload, is dialled in the same way.
+    pub fn is_dialled_like(&self, other: &Link) -> bool {
+        self.dialer.as_ref().map(Arc::as_ptr) == other.dialer.as_ref().map(Arc::as_ptr)
+    }
+
     /// Its outlet, which is down.
     pub fn outlet(settings: &LinkSettings) -> Outlet {
+        let (encoding, bounds) = Link::outlet_settings(settings);
+        Outlet::new(format!("link {}", settings.name), encoding, bounds)
+    }
+
+    /// How its outlet encodes messages, and the bounds of its queue.
+    pub fn outlet_settings(settings: &LinkSettings) -> (Encoding, Bounds) {
         let queue = settings.queue;
         let bounds = Bounds {
             messages: queue.messages,
@@ -97,14 +148,35 @@ impl Link {
             while_slow: queue.when_slow,
         };
         let cork = Profile::of_link(settings, Duration::ZERO).cork;
-        let encoding = Encoding { format: settings.format, audience: Audience::Remote, cork };
-        Outlet::new(format!("link {}", settings.name), encoding, bounds)
+        (Encoding { format: settings.format, audience: Audience::Remote, cork }, bounds)
+    }
+
+    /// The configuration has it no more. What waits for it may still be sent until then.
+    pub fn remove(&self, outlet: &Outlet, until: Instant) {
+        // It is removed once: a link of the same name that comes later is another one.
+        let _ = self.end.removed.set(until);
+        outlet.end(Some(until));
+    }
+
+    /// Whether the configuration has it no more.
+    pub fn is_removed(&self) -> bool {
+        self.end.removed.get().is_some()
+    }
+
+    /// Whether it was removed, and the time for what waited is over.
+    pub fn is_out_of_time(&self) -> bool {
+        self.end.removed.get().is_some_and(|until| Instant::now() >= *until)
+    }
+
+    /// Whether goodbye was said.
+    pub fn is_over(&self) -> bool {
+        self.end.is_over.load(Ordering::SeqCst)
     }
 
     /// Has it dial at once: a wait for the next attempt ends, and a connection is closed with 1000 and replaced. Says
     /// whether it will.
     pub fn redial(&self) -> bool {
-        let Some(redial) = self.redial.as_ref().filter(|_| !self.upstream.is_over()) else { return false };
+        let Some(redial) = self.end.redial.as_ref().filter(|_| !self.upstream.is_over()) else { return false };
         // It fails only when it was asked for before.
         let _ = rustix::io::write(redial, &1u64.to_ne_bytes());
         self.upstream.current().iter().for_each(|outbox| outbox.close(Some(1000), "Redial"));
@@ -113,12 +185,12 @@ impl Link {
 
     /// What ends a wait for the next attempt: `stop`, and whoever asks for a dial.
     pub fn until_redial(&self, stop: CancelToken) -> CancelToken {
-        self.redial.iter().fold(stop, |token, redial| token.until_readable(Arc::clone(redial) as _))
+        self.end.redial.iter().fold(stop, |token, redial| token.until_readable(Arc::clone(redial) as _))
     }
 
     /// The dial that was asked for is about to be made.
     pub fn redials(&self) {
-        if let Some(redial) = &self.redial {
+        if let Some(redial) = &self.end.redial {
             // It fails only when nobody has asked.
             let _ = rustix::io::read(redial, &mut [0; 8]);
         }
@@ -126,20 +198,21 @@ impl Link {
 
     /// Keeps why it is not connected.
     pub fn failed(&self, failure: LastFailure) {
-        *self.last_failure.lock() = Some(failure);
+        *self.end.last_failure.lock() = Some(failure);
     }
 
     /// Why it was not connected for the last time.
     pub fn last_failure(&self) -> Option<LastFailure> {
-        self.last_failure.lock().clone()
+        self.end.last_failure.lock().clone()
     }
 
     /// Says goodbye to the remote, if there is one and all was sent; else ends the connection at once.
     pub fn say_goodbye(&self, all_sent: bool) {
         // First: a connection that comes about right now is not seen here, but sees this.
-        self.is_over.store(true, Ordering::SeqCst);
+        self.end.is_over.store(true, Ordering::SeqCst);
         match self.upstream.current() {
             Some(outbox) if all_sent => outbox.close(Some(1001), GOODBYE),
+            Some(outbox) if self.is_removed() => outbox.abort("the link was removed"),
             Some(outbox) => outbox.abort("the gateway has stopped"),
             None => {}
         }
@@ -147,7 +220,7 @@ impl Link {
 
     /// A connection has come about: if goodbye was said before anybody could hear it, it is said now.
     pub fn repeat_goodbye(&self, outbox: &Arc<Outbox>) {
-        if self.is_over.load(Ordering::SeqCst) {
+        if self.is_over() {
             outbox.close(Some(1001), GOODBYE);
         }
     }
@@ -229,7 +302,7 @@ mod tests {
     fn link() -> Link {
         let text = "[[link]]\nname = \"up\"\nurl = \"ws://localhost/\"";
         let settings = crate::config::parse(text, "test.toml", ".".as_ref()).unwrap();
-        Link::new(LinkId(0), settings.links[0].clone(), Duration::from_secs(5))
+        Link::new(LinkId(0), settings.links[0].clone(), None, Duration::from_secs(5))
     }
 
     fn connect(link: &Link) -> (Arc<Outbox>, UnixStream) {

@@ -1,11 +1,6 @@
 //! The listeners that accept, with the addresses that they were given.
 
-use crate::listener::Listener;
-use crate::sync::Mutex;
-
-/// All of them, in the order in which they began.
-#[derive(Debug, Default)]
-pub struct Listening(Mutex<Vec<Bound>>);
+use crate::shared::generation::Generation;
 
 /// A listener that accepts.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,20 +13,13 @@ pub struct Bound {
     pub is_tls: bool,
 }
 
-impl Listening {
-    /// One more accepts, in the place of an earlier one of this name.
-    pub fn begin(&self, listener: &Listener) {
-        let (name, address) = (listener.settings.name.clone(), listener.bound_address());
-        let bound = Bound { name, address, is_tls: listener.tls.is_some() };
-        let mut all = self.0.lock();
-        match all.iter_mut().find(|known| known.name == bound.name) {
-            Some(known) => *known = bound,
-            None => all.push(bound),
-        }
-    }
-
-    /// Those that accept now.
-    pub fn all(&self) -> Vec<Bound> {
-        self.0.lock().clone()
+impl Generation {
+    /// The listeners that accept, in the order of the settings.
+    pub fn listening(&self) -> Vec<Bound> {
+        let bound = self.doors.iter().filter_map(|door| {
+            let address = door.socket.as_ref()?.bound_address();
+            Some(Bound { name: door.settings.name.clone(), address, is_tls: door.tls.is_some() })
+        });
+        bound.collect()
     }
 }

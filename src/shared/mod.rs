@@ -36,16 +36,18 @@ pub mod timers;
 pub mod traffic;
 pub mod turn;
 pub mod undelivered;
+pub mod visit;
 
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Weak};
 
 use log::info;
+use serde_json::Map;
 
-use crate::authenticators::Auths;
+use crate::auth::allow::{self, Rights};
 use crate::clock::Clock;
-use crate::config::{LinkId, Settings};
+use crate::config::{EndpointSettings, Settings};
 use crate::connection::buffer_pool::BufferPool;
 use crate::connection::frame::Frame;
 use crate::connection::outbox::Outbox;
@@ -53,32 +55,33 @@ use crate::connection::peer::{BlockedOn, Name, Peer};
 use crate::connection::poller::Poller;
 use crate::connection::socket::Socket;
 use crate::connection::tls::Session;
-use crate::dial::{CancelToken, Dialer};
+use crate::dial::CancelToken;
 use crate::histogram::Histogram;
 use crate::id::{Id, Mark};
+use crate::identity::Identity;
 use crate::log_kind::DISCONNECTS;
 use crate::permits::{Permit, Semaphore};
-use crate::route::OutletId;
+use crate::route::{OutletId, Place};
 use crate::shared::address_places::AddressPlaces;
+use crate::shared::addresses::Door;
 use crate::shared::counters::Counters;
 use crate::shared::credit::Budget;
 use crate::shared::endpoint::Endpoint;
 use crate::shared::entrance::Withdrawn;
 use crate::shared::failures::Failures;
-use crate::shared::generation::{Generation, InForce};
+use crate::shared::generation::{Generation, InForce, Parts};
 use crate::shared::handshakes::Handshakes;
 use crate::shared::link::Link;
-use crate::shared::listening::Listening;
 use crate::shared::members::Step;
-use crate::shared::outlet::Outlet;
 use crate::shared::profile::Profile;
 use crate::shared::publisher::Publisher;
 use crate::shared::readiness::{Life, Readiness, Stage};
 use crate::shared::refused::Refused;
 use crate::shared::registry::{Client, Registry};
-use crate::shared::rooms::{LiveRoom, Rooms};
+use crate::shared::rooms::{Item, LiveRoom, Rooms};
 use crate::shared::tap::Tap;
 use crate::shared::timers::TimerQueue;
+use crate::shared::visit::Visit;
 use crate::system::machine;
 
 /// How many refused connections are kept open for a moment so that their peers can read why. More
@@ -92,8 +95,6 @@ pub struct Shared {
     pub mark: Mark,
     /// What the configuration makes of it.
     in_force: InForce,
-    /// The listeners that accept.
-    pub listening: Listening,
     /// Who is here.
     pub registry: Arc<Registry>,
     /// All connections that were accepted, until their thread ends.
@@ -122,9 +123,8 @@ pub struct Shared {
     pub poller: Arc<Poller>,
     /// The coarse clock.
     pub clock: Arc<Clock>,
-    /// Which peer the heartbeat visits when. A timer keeps nobody here: a peer that has left gives its descriptor back
-    /// at once.
-    pub visits: TimerQueue<Weak<Peer>>,
+    /// Which peer the heartbeat visits when.
+    pub visits: TimerQueue<Visit>,
     /// Large read buffers, lent.
     pub buffers: BufferPool,
     /// Connections that were refused without a thread, until they are closed.
@@ -138,20 +138,11 @@ pub struct Shared {
 impl Shared {
     /// The state of a gateway that is about to start.
     ///
-    /// `relays` are the dialers of the endpoints, in their order, of those that are relays. `stop` becomes readable when
-    /// the gateway stops.
-    pub fn new(
-        settings: Settings,
-        auths: Auths,
-        relays: Vec<Option<Dialer>>,
-        rooms: Arc<Rooms>,
-        poller: Arc<Poller>,
-        stop: Arc<OwnedFd>,
-    ) -> Shared {
+    /// `stop` becomes readable when the gateway stops.
+    pub fn new(settings: Settings, parts: Parts, rooms: Arc<Rooms>, poller: Arc<Poller>, stop: Arc<OwnedFd>) -> Shared {
         let budget = Arc::default();
         Shared {
             mark: Mark::of(&settings.name(&machine::identity())),
-            listening: Listening::default(),
             registry: Arc::default(),
             connections: Semaphore::new(settings.gateway.max_connections),
             address_places: AddressPlaces::new(settings.gateway.max_address_connections, settings.gateway.address_rate),
@@ -172,7 +163,7 @@ impl Shared {
             lingering_permits: Semaphore::new(LINGERING_MAX),
             life: Life::default(),
             stop,
-            in_force: InForce::new(Generation::first(settings, auths, relays)),
+            in_force: InForce::new(Generation::first(settings, parts)),
         }
     }
 
@@ -213,14 +204,7 @@ impl Shared {
 
     /// The endpoint of a client that is here.
     pub fn endpoint_of(&self, client: &Client) -> Arc<Endpoint> {
-        Arc::clone(&self.generation().endpoints[client.room.endpoint()])
-    }
-
-    /// A link that is there, and its outlet.
-    pub fn link(&self, id: LinkId) -> (Arc<Link>, Arc<Outlet>) {
-        let generation = self.generation();
-        let link = &generation.links[id];
-        (Arc::clone(link), Arc::clone(&generation.outlets[link.outlet]))
+        Arc::clone(self.generation().endpoint(client.room.endpoint()))
     }
 
     /// Whether nobody is let in any more.
@@ -242,21 +226,42 @@ impl Shared {
         let _ = rustix::io::write(&self.stop, &1u64.to_ne_bytes());
     }
 
-    /// Closes a client with 1008 if it would not be let in any more, and says whether it has.
-    pub fn close_if_withdrawn(&self, client: &Client) -> bool {
-        let Err(why) = self.check_access(client) else { return false };
+    /// Closes a client with 1008 if it would not be let in any more, or with 1001 if its endpoint or listener is gone, and says
+    /// whether it has closed it with 1008. `judged` is the generation by which it was let in, or which held until now.
+    pub fn close_if_withdrawn(&self, client: &Client, judged: &Generation) -> bool {
+        let generation = self.generation();
+        let id = client.room.endpoint();
+        let door = generation.door(client.entrance.listener());
+        let here =
+            door.zip(generation.endpoints.get(id)).filter(|(door, endpoint)| endpoint.settings.is_on(&door.settings));
+        let Some((door, endpoint)) = here else {
+            // Behind what was published for it.
+            client
+                .room
+                .push(Item::Step(Step::Close(Arc::clone(client.outbox()), 1001, "Endpoint removed".into()), None));
+            return false;
+        };
+        let before = judged.known_endpoint(id).unwrap_or(endpoint);
+        let Err(why) = check_access(client, &generation, (door, endpoint), &before.settings) else { return false };
         info!(target: DISCONNECTS, client:% = client.id(); "client {}: its access was withdrawn: {why}", client.id());
         client.outbox().close(Some(1008), "Access withdrawn");
         true
     }
 
-    /// Whether a client would still be let in, as far as a reload can change that.
-    fn check_access(&self, client: &Client) -> Result<(), Withdrawn> {
-        let generation = self.generation();
-        if client.origin.identity.as_ref().is_some_and(|identity| !generation.auths.holds(identity)) {
-            return Err(Withdrawn::Credential);
+    /// Puts the next generation in force. Everybody who is here is judged by it, and those are closed who would not be let in
+    /// any more; returns how many that are whose access was withdrawn.
+    pub fn replace_generation(&self, next: Arc<Generation>) -> usize {
+        let before = self.generation();
+        next.endpoints.values().for_each(|endpoint| endpoint.limit_places());
+        for (id, link) in next.links.iter() {
+            if before.links.get(id).is_some_and(|old| !Arc::ptr_eq(old, link)) {
+                let (encoding, bounds) = Link::outlet_settings(&link.settings);
+                next.outlets[link.outlet].change(encoding, bounds);
+            }
         }
-        client.entrance.check(client.origin.client_ip, &generation.endpoints[client.room.endpoint()].addresses)
+        self.in_force.replace(Arc::clone(&next));
+        self.visits.all().iter_mut().for_each(|visit| visit.take_up(&next));
+        self.registry.all().iter().filter(|client| self.close_if_withdrawn(client, &before)).count()
     }
 
     /// What ends a dial, or a wait for the next one, when the gateway stops.
@@ -264,15 +269,16 @@ impl Shared {
         CancelToken::default().until_readable(Arc::clone(&self.stop) as _)
     }
 
-    /// Makes a peer of a connection whose handshake is done. The heartbeat visits it from now on. Its `round_trips` are
+    /// Makes a peer of a connection whose handshake is done, for which the settings of an endpoint or a link may hold, as the
+    /// generation of this number has them. The heartbeat visits it from now on. Its `round_trips` are
     /// counted there, if at all.
     pub fn add_peer(
         &self,
         name: Name,
         id: Id,
-        socket: Socket,
-        session: Option<Session>,
+        (socket, session): (Socket, Option<Session>),
         profile: &Profile,
+        of: Option<(Place, u64)>,
         round_trips: Option<&Arc<Histogram>>,
     ) -> Arc<Peer> {
         if let Some(timeout) = profile.write_timeout {
@@ -282,7 +288,7 @@ impl Shared {
         let outbox = Arc::new(Outbox::new(id, name.role(), socket, session, profile.limits, clock, poller));
         let now = self.clock.now();
         let peer = Arc::new(Peer::new(name, outbox, profile.keepalive, now).counting(round_trips));
-        self.visits.add_at(now + 1, Arc::downgrade(&peer));
+        self.visits.add_at(now + 1, Visit::new(&peer, of));
         peer
     }
 
@@ -315,4 +321,36 @@ impl Shared {
             }
         }
     }
+}
+
+/// Whether a client would still be let in, as far as a reload can change that. `before` are the settings of its endpoint by
+/// which it was judged.
+fn check_access(
+    client: &Client,
+    generation: &Generation,
+    (door, endpoint): (&Door, &Endpoint),
+    before: &EndpointSettings,
+) -> Result<(), Withdrawn> {
+    let settings = &endpoint.settings;
+    let identity = client.origin.identity.as_ref();
+    let is_taken = |identity: &Identity| settings.auth.iter().any(|id| id.0 == identity.proof.auth);
+    if !settings.auth.is_empty() && !identity.is_some_and(|identity| is_taken(identity)) {
+        return Err(Withdrawn::Auth);
+    }
+    if identity.is_some_and(|identity| is_taken(identity) && !generation.auths.holds(identity)) {
+        return Err(Withdrawn::Credential);
+    }
+    // What its credential says is not kept, so it has to show it again where that may count.
+    if settings.allow != before.allow && identity.is_some() && rights(client, settings) != Some(client.rights) {
+        return Err(Withdrawn::Rights);
+    }
+    client.entrance.check(door, client.origin.client_ip, &endpoint.addresses)
+}
+
+/// What a client may do by the rules of its endpoint; `None` if nothing, or if that depends on what its credential says.
+fn rights(client: &Client, settings: &EndpointSettings) -> Option<Rights> {
+    let Some(rules) = &settings.allow else { return Some(Rights::ALL) };
+    let name = &client.origin.identity.as_ref()?.name;
+    let is_plain = rules.iter().all(|rule| rule.claims.is_empty());
+    is_plain.then(|| allow::decide(rules, name, &Map::new(), &client.room.path.to_string())).flatten()
 }

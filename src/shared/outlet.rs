@@ -14,6 +14,7 @@ use crate::connection::frame::{Cork, CorkLimits, Frame};
 use crate::display::count_were;
 use crate::format::Audience;
 use crate::shared::send_queue::{Bounds, Enqueued, Next, SendQueue};
+use crate::sync::Mutex;
 
 /// How an outlet gets its messages.
 #[derive(Debug, Clone, Copy)]
@@ -31,7 +32,7 @@ pub struct Encoding {
 pub struct Outlet {
     /// As log lines call it: `link plc`.
     name: String,
-    encoding: Encoding,
+    encoding: Mutex<Encoding>,
     queue: SendQueue,
     /// Messages that were dropped since the start.
     dropped: AtomicU64,
@@ -43,19 +44,32 @@ impl Outlet {
     /// An outlet that is down, with an empty queue.
     pub fn new(name: String, encoding: Encoding, bounds: Bounds) -> Outlet {
         let queue = SendQueue::new(bounds);
-        Outlet { name, encoding, queue, dropped: AtomicU64::new(0), unreported: AtomicU64::new(0) }
+        Outlet {
+            name,
+            encoding: Mutex::new(encoding),
+            queue,
+            dropped: AtomicU64::new(0),
+            unreported: AtomicU64::new(0),
+        }
     }
 
     /// How its messages are to be encoded.
     pub fn encoding(&self) -> Encoding {
-        self.encoding
+        *self.encoding.lock()
+    }
+
+    /// Messages that senders encode from now on are encoded so, and other bounds hold. What is queued stays.
+    pub fn change(&self, encoding: Encoding, bounds: Bounds) {
+        *self.encoding.lock() = encoding;
+        self.queue.set_bounds(bounds);
     }
 
     /// A cork for one of its senders.
     pub fn cork(&self) -> Cork {
-        match self.encoding.audience {
-            Audience::Client | Audience::Consumer => Cork::new(self.encoding.cork),
-            Audience::Remote => Cork::masked(self.encoding.cork),
+        let Encoding { audience, cork, .. } = self.encoding();
+        match audience {
+            Audience::Client | Audience::Consumer => Cork::new(cork),
+            Audience::Remote => Cork::masked(cork),
         }
     }
 
@@ -100,9 +114,10 @@ impl Outlet {
         self.queue.set_up(false);
     }
 
-    /// Accepts nothing any more. What waits is still given out while it is up.
-    pub fn end(&self) {
-        self.queue.end();
+    /// Accepts nothing any more. What waits is still given out while it is up. At `until`, if there is such a time, its
+    /// thread is called, if it waits.
+    pub fn end(&self, until: Option<Instant>) {
+        self.queue.end(until);
     }
 
     /// Accepts nothing any more and drops what waits and `more` messages that its thread has.

@@ -1,5 +1,5 @@
-//! The places for the clients of an endpoint, of each of its rooms and of each identity. Where a new client may replace an
-//! old one, they are known in the order of their age.
+//! The places for the clients of an endpoint, of each of its rooms and of each identity, in the order of their age: a new
+//! client may replace an old one. A reload can change the limits, and throws nobody out.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::fmt;
@@ -26,21 +26,37 @@ const LEAVING_MAX: usize = 256;
 /// [`Place`] until its thread ends.
 #[derive(Debug)]
 pub struct Places {
-    limit: usize,
-    room_limit: Option<usize>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Limits {
+    endpoint: usize,
+    room: Option<usize>,
     /// Whether a client of a full endpoint or room loses its place to a new one.
     replaces: bool,
-    /// Whether clients may lose their places for one reason or another: then those who have one are known.
-    is_known: bool,
-    state: Mutex<State>,
+    /// Whether clients may lose their places for one reason or another.
+    replaces_any: bool,
+}
+
+impl Limits {
+    fn of(settings: &EndpointSettings) -> Limits {
+        Limits {
+            endpoint: settings.max_connections,
+            room: settings.max_room_connections,
+            replaces: settings.at_capacity == AtCapacity::Replace,
+            replaces_any: settings.replaces(),
+        }
+    }
 }
 
 #[derive(Debug)]
 struct State {
+    limits: Limits,
     in_use: usize,
     /// How many have come so far: the age of the next one.
     next: u64,
-    /// Who has a place, the longest first; empty where nobody is replaced.
+    /// Who has a place, the longest first.
     holders: BTreeMap<u64, Holder>,
     /// Who has a place in which room; empty without a limit of rooms.
     rooms: HashMap<Room, BTreeSet<u64>>,
@@ -60,12 +76,10 @@ struct Holder {
     stage: Stage,
 }
 
-/// What a place counts for, besides the endpoint.
+/// What a place counts for, besides the endpoint: where rooms and identities have a limit.
 #[derive(Debug, Clone)]
 struct Counted {
-    /// Its room, where rooms have a limit.
-    room: Option<Room>,
-    /// Its identity, where identities have a limit.
+    room: Room,
     identity: Option<Arc<Identity>>,
 }
 
@@ -110,6 +124,7 @@ impl Places {
     /// The places of an endpoint, all of them free.
     pub fn new(settings: &EndpointSettings) -> Arc<Places> {
         let state = State {
+            limits: Limits::of(settings),
             in_use: 0,
             next: 0,
             holders: BTreeMap::new(),
@@ -118,13 +133,26 @@ impl Places {
             closing: VecDeque::new(),
             cut: BTreeSet::new(),
         };
-        Arc::new(Places {
-            limit: settings.max_connections,
-            room_limit: settings.max_room_connections,
-            replaces: settings.at_capacity == AtCapacity::Replace,
-            is_known: settings.replaces(),
-            state: Mutex::new(state),
-        })
+        Arc::new(Places { state: Mutex::new(state) })
+    }
+
+    /// Other limits hold from now on; everybody who has a place keeps it.
+    pub fn change(&self, settings: &EndpointSettings) {
+        let mut state = self.state.lock();
+        let State { limits, holders, rooms, identities, .. } = &mut *state;
+        let had_room_limit = limits.room.is_some();
+        *limits = Limits::of(settings);
+        if limits.room.is_some() != had_room_limit {
+            rooms.clear();
+            let counted = holders.iter().filter(|_| limits.room.is_some());
+            for (age, holder) in counted {
+                rooms.entry(holder.counted.room.clone()).or_default().insert(*age);
+            }
+        }
+        if identities.set_limit(settings.identity_limit) {
+            let known = holders.iter().filter_map(|(age, holder)| Some((age, holder.counted.identity.as_ref()?)));
+            known.for_each(|(age, identity)| identities.enter(&identity.name, *age, None));
+        }
     }
 
     /// Takes a place for a client of this room and identity, perhaps that of a client that has been there for a longer
@@ -141,16 +169,14 @@ impl Places {
         now: Instant,
     ) -> Result<(Place, Vec<Replaced>), Full> {
         let mut state = self.state.lock();
-        let identity = identity.filter(|_| state.identities.is_limited());
-        let own = match identity {
+        let own = match identity.filter(|_| state.identities.is_limited()) {
             Some(identity) => state.identities.make_way(&identity.name, now).map_err(Full::Identity)?,
             None => None,
         };
-        let other = match self.full_without(&state, room, own) {
+        let other = match state.full_without(room, own) {
             None => None,
-            Some((full, _)) if !self.replaces => return Err(full),
-            Some((_, None)) => unreachable!("where clients are replaced, each that has a place is known"),
-            Some((_, oldest)) => oldest,
+            Some((full, _)) if !state.limits.replaces => return Err(full),
+            Some((_, oldest)) => Some(oldest),
         };
         let leaving = state.closing.len() + state.cut.len() + own.iter().chain(&other).count();
         if (own.is_some() || other.is_some()) && leaving > LEAVING_MAX {
@@ -159,14 +185,12 @@ impl Places {
         let age = state.next;
         state.next += 1;
         state.in_use += 1;
-        let counted = Counted { room: self.room_limit.map(|_| room.clone()), identity: identity.cloned() };
-        if let Some(identity) = &counted.identity {
+        let counted = Counted { room: room.clone(), identity: identity.cloned() };
+        if let Some(identity) = counted.identity.as_ref().filter(|_| state.identities.is_limited()) {
             state.identities.enter(&identity.name, age, own.map(|_| now));
         }
-        if self.is_known {
-            state.holders.insert(age, Holder { id, counted: counted.clone(), stage: Stage::Opening(None) });
-        }
-        if let Some(room) = &counted.room {
+        state.holders.insert(age, Holder { id, counted: counted.clone(), stage: Stage::Opening(None) });
+        if state.limits.room.is_some() {
             state.rooms.entry(room.clone()).or_default().insert(age);
         }
         let replaced = own.into_iter().chain(other).map(|age| state.replace(age)).collect();
@@ -182,19 +206,6 @@ impl Places {
         self.state.lock().identities.make_way(&identity.name, now).map(drop).map_err(Full::Identity)
     }
 
-    /// Whether the room or the endpoint is full, and who has been there for the longest time, if that is known; both without
-    /// the client of this age.
-    fn full_without(&self, state: &State, room: &Room, own: Option<u64>) -> Option<(Full, Option<u64>)> {
-        let ages = state.rooms.get(room);
-        let in_room = ages.map_or(0, |ages| ages.len() - usize::from(own.is_some_and(|own| ages.contains(&own))));
-        if let Some(limit) = self.room_limit.filter(|limit| in_room >= *limit) {
-            return Some((Full::Room(limit), ages.into_iter().flatten().copied().find(|age| Some(*age) != own)));
-        }
-        let in_use = state.in_use - usize::from(own.is_some());
-        let oldest = || state.holders.keys().copied().find(|age| Some(*age) != own);
-        (in_use >= self.limit).then(|| (Full::Endpoint(self.limit), oldest()))
-    }
-
     /// How many clients have a place.
     pub fn in_use(&self) -> usize {
         self.state.lock().in_use
@@ -202,6 +213,21 @@ impl Places {
 }
 
 impl State {
+    /// Whether the room or the endpoint is full, and who has been there for the longest time; both without the client of this
+    /// age.
+    fn full_without(&self, room: &Room, own: Option<u64>) -> Option<(Full, u64)> {
+        let Limits { endpoint, room: room_limit, .. } = self.limits;
+        let mut in_room = self.rooms.get(room).into_iter().flatten().copied().filter(|age| Some(*age) != own);
+        let count =
+            self.rooms.get(room).map_or(0, |ages| ages.len() - usize::from(own.is_some_and(|own| ages.contains(&own))));
+        if let Some(limit) = room_limit.filter(|limit| count >= *limit) {
+            return Some((Full::Room(limit), in_room.next()?));
+        }
+        let is_full = self.in_use - usize::from(own.is_some()) >= endpoint;
+        let oldest = || self.holders.keys().copied().find(|age| Some(*age) != own);
+        is_full.then(oldest).flatten().map(|oldest| (Full::Endpoint(endpoint), oldest))
+    }
+
     /// Takes the place of a client, which is closing from now on.
     fn replace(&mut self, age: u64) -> Replaced {
         let closed = self.holders.remove(&age).expect("it has a place");
@@ -215,9 +241,9 @@ impl State {
         Replaced { closed, cut }
     }
 
-    /// A client's thread has ended. `is_known` says that those who have a place are known.
-    fn leave(&mut self, age: u64, counted: &Counted, is_known: bool) {
-        if is_known && self.holders.remove(&age).is_none() {
+    /// A client's thread has ended.
+    fn leave(&mut self, age: u64, counted: &Counted) {
+        if self.holders.remove(&age).is_none() {
             // It was replaced.
             if !self.cut.remove(&age) {
                 self.closing.retain(|(other, _)| *other != age);
@@ -230,11 +256,10 @@ impl State {
     fn free(&mut self, age: u64, counted: &Counted) {
         self.in_use -= 1;
         counted.identity.iter().for_each(|identity| self.identities.leave(&identity.name, age));
-        let Some(room) = &counted.room else { return };
-        if let Some(ages) = self.rooms.get_mut(room) {
+        if let Some(ages) = self.rooms.get_mut(&counted.room) {
             ages.remove(&age);
             if ages.is_empty() {
-                self.rooms.remove(room);
+                self.rooms.remove(&counted.room);
             }
         }
     }
@@ -244,7 +269,7 @@ impl Place {
     /// While the client waits for its upstream, its socket is shut down for reading if it is replaced, which ends
     /// the wait.
     pub fn waits_on(&self, socket: impl FnOnce() -> Option<OwnedFd>) {
-        if !self.places.is_known {
+        if !self.lock().limits.replaces_any {
             return;
         }
         let stage = Stage::Opening(socket().map(Arc::new));
@@ -256,9 +281,6 @@ impl Place {
 
     /// The client is connected from now on. If it was replaced meanwhile, it is closed.
     pub fn open(&self, outbox: &Arc<Outbox>) {
-        if !self.places.is_known {
-            return;
-        }
         let stage = Stage::Open(Arc::clone(outbox));
         match self.set_stage(stage.clone()) {
             Standing::Has => {}
@@ -269,7 +291,7 @@ impl Place {
 
     /// Whether another client has the place now.
     pub fn is_replaced(&self) -> bool {
-        self.places.is_known && !self.lock().holders.contains_key(&self.age)
+        !self.lock().holders.contains_key(&self.age)
     }
 
     fn set_stage(&self, stage: Stage) -> Standing {
@@ -301,7 +323,7 @@ enum Standing {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.lock().leave(self.age, &self.counted, self.places.is_known);
+        self.lock().leave(self.age, &self.counted);
     }
 }
 

@@ -8,10 +8,12 @@ use std::time::Instant;
 use crate::auth::allow::Rights;
 use crate::connection::outbox::{Outbox, Status};
 use crate::connection::peer::Peer;
+use crate::format;
 use crate::id::Id;
 use crate::message::Origin;
 use crate::route::{Routes, Target};
 use crate::shared::address_places::Counted;
+use crate::shared::endpoint::Endpoint;
 use crate::shared::endpoint_counters::EndpointCounters;
 use crate::shared::entrance::Entrance;
 use crate::shared::places::Place;
@@ -36,8 +38,8 @@ pub struct Client {
     pub entrance: Entrance,
     /// What it may do.
     pub rights: Rights,
-    /// Whether it is here, for those that come later, if its endpoint tells them.
-    pub presence: Option<Arc<Presence>>,
+    /// Whether it is here, for those that come later.
+    pub presence: Arc<Presence>,
     /// Those of its endpoint.
     pub counters: Arc<EndpointCounters>,
     /// What of its messages has not gone where it was to go, because of what is in them.
@@ -84,6 +86,16 @@ impl Client {
             routes.targets(&self.room.path, self.origin.identity.as_ref().map(|identity| &*identity.name));
         targets.retain(|target| self.rights.receive || *target != Target::Reply);
         targets
+    }
+
+    /// Describes it to those who get its messages, if its endpoint has come to do so since it connected. What its request asked
+    /// for behind the path is not known any more.
+    pub fn describe(&self, endpoint: &Endpoint) {
+        if endpoint.describes {
+            let room = &self.room.path;
+            let describe = || format::describe(&room.to_string(), room.parameters(&endpoint.settings.path), None);
+            self.origin.description.get_or_init(describe);
+        }
     }
 
     /// Ends its connection: it has sent a message, and must not.

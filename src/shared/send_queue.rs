@@ -24,11 +24,6 @@ pub struct Bounds {
 }
 
 impl Bounds {
-    /// The policy that holds in this state.
-    fn policy(&self, state: &QueueState) -> OutletPolicy {
-        if state.is_up { self.while_slow } else { self.while_down }
-    }
-
     /// The bounds as those of the queue itself.
     fn to_queue(self, when_full: WhenFull) -> QueueSettings {
         QueueSettings { messages: self.messages, bytes: self.bytes, when_full }
@@ -66,7 +61,6 @@ pub enum Next {
 /// See the module's documentation.
 #[derive(Debug)]
 pub struct SendQueue {
-    bounds: Bounds,
     state: Mutex<QueueState>,
     /// Notified when there is something to take: for the outlet's thread.
     filled: Signal,
@@ -75,28 +69,49 @@ pub struct SendQueue {
     emptied: Signal,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct QueueState {
+    bounds: Bounds,
     queue: Queue,
     is_up: bool,
     /// It came up, and its thread has not been told.
     has_come_up: bool,
     is_ended: bool,
+    /// When what is queued is given out no more, once it has ended.
+    until: Option<Instant>,
+    /// Its thread is to look whether something has changed.
+    is_called: bool,
+}
+
+impl QueueState {
+    /// The policy that holds now.
+    fn policy(&self) -> OutletPolicy {
+        if self.is_up { self.bounds.while_slow } else { self.bounds.while_down }
+    }
 }
 
 impl SendQueue {
     /// An empty queue of an outlet that is down.
     pub fn new(bounds: Bounds) -> SendQueue {
-        SendQueue { bounds, state: Mutex::default(), filled: Signal::default(), emptied: Signal::default() }
+        let state = QueueState {
+            bounds,
+            queue: Queue::default(),
+            is_up: false,
+            has_come_up: false,
+            is_ended: false,
+            until: None,
+            is_called: false,
+        };
+        SendQueue { state: Mutex::new(state), filled: Signal::default(), emptied: Signal::default() }
     }
 
     /// Hands a frame over; waits for room while the policy is to wait. `give_up` is asked every 250 ms of a wait; it must
     /// not wait, and may use any lock: none is held meanwhile.
     pub fn push(&self, frame: &Frame, give_up: impl Fn() -> bool) -> Enqueued {
-        // What happens to a frame that does not fit is said by the policy, so here it does not matter.
-        let room = self.bounds.to_queue(WhenFull::DropNewest);
         let must_wait = |state: &QueueState| {
-            self.bounds.policy(state) == OutletPolicy::Block && !state.is_ended && !state.queue.fits(frame, &room)
+            // What happens to a frame that does not fit is said by the policy, so here it does not matter.
+            let room = state.bounds.to_queue(WhenFull::DropNewest);
+            state.policy() == OutletPolicy::Block && !state.is_ended && !state.queue.fits(frame, &room)
         };
         let Some(mut state) = self.emptied.wait_while(&self.state, self.lock(), must_wait, give_up) else {
             // This sender may have been told of room that another one can use.
@@ -106,12 +121,13 @@ impl SendQueue {
         if state.is_ended {
             return Enqueued::Ended;
         }
-        let when_full = match self.bounds.policy(&state) {
+        let when_full = match state.policy() {
             OutletPolicy::DropOldest => WhenFull::DropOldest,
             // A frame that had to wait fits by now.
             OutletPolicy::DropNewest | OutletPolicy::Block => WhenFull::DropNewest,
         };
-        let enqueued = match state.queue.offer_each(frame, &self.bounds.to_queue(when_full)) {
+        let bounds = state.bounds.to_queue(when_full);
+        let enqueued = match state.queue.offer_each(frame, &bounds) {
             Offer::Taken => Enqueued::Taken,
             Offer::Dropped(count) if state.is_up => Enqueued::DroppedWhileSlow(count),
             Offer::Dropped(count) => Enqueued::DroppedWhileDown(count),
@@ -126,9 +142,9 @@ impl SendQueue {
     /// Hands a frame over if less than half of the room is taken: for what must neither block anybody
     /// nor drive out messages.
     pub fn try_push(&self, frame: &Frame) -> bool {
-        let Bounds { messages, bytes, .. } = self.bounds;
-        let half = QueueSettings { messages: messages / 2, bytes: bytes / 2, when_full: WhenFull::DropNewest };
         let mut state = self.lock();
+        let Bounds { messages, bytes, .. } = state.bounds;
+        let half = QueueSettings { messages: messages / 2, bytes: bytes / 2, when_full: WhenFull::DropNewest };
         let fits = !state.is_ended && state.queue.fits(frame, &half);
         if fits {
             state.queue.push(frame.clone());
@@ -158,9 +174,22 @@ impl SendQueue {
             if state.is_ended && state.queue.is_empty() {
                 return Next::End;
             }
-            let Some(changed) = self.filled.wait_until(state, deadline) else { return Next::Nothing };
+            if std::mem::take(&mut state.is_called) {
+                return Next::Nothing;
+            }
+            let until = deadline.into_iter().chain(state.until).min();
+            let Some(changed) = self.filled.wait_until(state, until) else { return Next::Nothing };
             state = changed;
         }
+    }
+
+    /// Other bounds hold from now on. What is queued stays, also where it is more than these allow.
+    pub fn set_bounds(&self, bounds: Bounds) {
+        let mut state = self.lock();
+        state.bounds = bounds;
+        state.is_called = true;
+        drop(state);
+        self.tell_all();
     }
 
     /// Says whether the outlet is up.
@@ -172,9 +201,14 @@ impl SendQueue {
         self.tell_all();
     }
 
-    /// Takes nothing any more; what is queued can still be taken out, once the link is up.
-    pub fn end(&self) {
-        self.lock().is_ended = true;
+    /// Takes nothing any more; what is queued can still be taken out, once the link is up. At `until`, if there is such a
+    /// time, its thread is called, if it waits.
+    pub fn end(&self, until: Option<Instant>) {
+        let mut state = self.lock();
+        state.is_ended = true;
+        state.until = until;
+        state.is_called |= until.is_some();
+        drop(state);
         self.tell_all();
     }
 
@@ -303,7 +337,7 @@ mod tests {
         assert_eq!(queue.push(&frame(5), || false), Enqueued::Taken);
         assert_eq!(queue.push(&frame(6), || false), Enqueued::Taken);
         assert_eq!(left(&queue), [1, 2, 5, 6]);
-        queue.end();
+        queue.end(None);
         assert!(!queue.try_push(&frame(7)));
     }
 
@@ -390,13 +424,13 @@ mod tests {
         assert_eq!(sender.join().unwrap(), Enqueued::DroppedWhileDown(1));
         let queue = full();
         let sender = blocked(&queue);
-        queue.end();
+        queue.end(None);
         assert_eq!(sender.join().unwrap(), Enqueued::Ended);
         assert_eq!(left(&queue), [1, 2]);
         assert!(matches!(next(&queue, None), Next::End));
         let queue = full();
         queue.set_up(false);
-        queue.end();
+        queue.end(None);
         // Nothing is lost as long as there may be a last connection.
         assert!(matches!(next(&queue, Some(Instant::now())), Next::Nothing));
         assert_eq!(queue.abandon(), 2);

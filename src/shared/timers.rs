@@ -39,6 +39,14 @@ impl<T> TimerQueue<T> {
         taken
     }
 
+    /// A copy of everything that waits.
+    pub fn all(&self) -> Vec<T>
+    where
+        T: Clone,
+    {
+        self.state.lock().due.values().flatten().cloned().collect()
+    }
+
     /// How many wait.
     pub fn len(&self) -> usize {
         self.state.lock().count

@@ -48,8 +48,8 @@ impl Progress {
 /// What has happened since it was last fed.
 #[derive(Debug, Default)]
 struct Round {
-    /// Who has come round, by the number of its handle.
-    came: Vec<bool>,
+    /// Who has come round, by the number of its handle; `None` of one that is gone.
+    came: Vec<Option<bool>>,
     fed_at: Ticks,
 }
 
@@ -70,8 +70,13 @@ impl Watchdog {
     /// One more loop without which it is not fed.
     pub fn handle(self: &Arc<Self>) -> WatchdogHandle {
         let mut round = self.round.lock();
-        round.came.push(false);
-        WatchdogHandle { watchdog: Arc::clone(self), number: round.came.len() - 1, came: None }
+        let free = round.came.iter().position(Option::is_none);
+        let number = free.unwrap_or_else(|| {
+            round.came.push(None);
+            round.came.len() - 1
+        });
+        round.came[number] = Some(false);
+        WatchdogHandle { watchdog: Arc::clone(self), number, came: None }
     }
 
     /// One more loop that must not hang, from this tick on.
@@ -88,12 +93,12 @@ impl Watchdog {
             return;
         }
         let mut round = self.round.lock();
-        round.came[number] = true;
-        if round.fed_at == now || round.came.contains(&false) {
+        round.came[number] = Some(true);
+        if round.fed_at == now || round.came.contains(&Some(false)) {
             return;
         }
         round.fed_at = now;
-        round.came.fill(false);
+        round.came.iter_mut().flatten().for_each(|came| *came = false);
         drop(round);
         (self.feed)();
     }
@@ -113,6 +118,13 @@ impl WatchdogHandle {
         }
         self.came = Some(Instant::now());
         self.watchdog.check_in(self.number, now);
+    }
+}
+
+/// Its loop has ended: the watchdog is fed without it.
+impl Drop for WatchdogHandle {
+    fn drop(&mut self) {
+        self.watchdog.round.lock().came[self.number] = None;
     }
 }
 
@@ -164,7 +176,7 @@ mod tests {
         let is_fed_at = |now| {
             let before = fed.load(Ordering::Relaxed);
             // Its accept loop has come round.
-            watchdog.round.lock().came = vec![false];
+            watchdog.round.lock().came = vec![Some(false)];
             watchdog.check_in(0, now);
             fed.load(Ordering::Relaxed) > before
         };

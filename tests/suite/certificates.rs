@@ -529,8 +529,10 @@ fn s13_at_a_reload_the_old_files_stay_in_force() {
             fs::write(gateway.file(name), content).unwrap();
         }
         gateway.signal(Signal::HUP);
-        let lines = gateway.wait_for_logs("reload: failed, and nothing has changed: listener \"tls\": ", count + 1);
-        assert!(lines[count].contains(words), "{words}: {}", lines[count]);
+        let lines = gateway.wait_for_logs("reload: failed, and nothing has changed: ", count + 1);
+        // A mistake of the configuration, or of a file that it leaves as it is.
+        let line = lines[count].replace('"', "'").replace("', which ", "' ");
+        assert!(line.contains(&words.replace('"', "'")), "{words}: {line}");
         let said = s_client(&gateway, &with("good"));
         assert!(said.contains("wsgate under test") && is_answered(&said), "{words}: {said}");
         is_refused(&gateway, "-tls1_3", &with("revoked"), "\"revoked\" is revoked");

@@ -67,6 +67,7 @@ mod regression;
 mod relay;
 mod relay_hold;
 mod reload;
+mod reload_config;
 mod replace;
 mod secret_files;
 mod service;

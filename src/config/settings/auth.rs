@@ -10,8 +10,8 @@ use crate::auth::jwt::JwtSettings;
 
 use super::dial::DialSettings;
 
-/// An `[[auth]]`, by its index in the settings.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+/// An `[[auth]]`, numbered as endpoints are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct AuthId(pub usize);
 
 impl Index<AuthId> for Vec<AuthSettings> {

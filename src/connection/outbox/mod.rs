@@ -25,19 +25,8 @@ use crate::clock::{Clock, Ticks};
 use crate::config::QueueSettings;
 use crate::id::Id;
 use crate::sync::{Arc, Mutex, MutexGuard, Signal};
-pub use state::{Delivery, Status};
+pub use state::{Delivery, Limits, Status};
 use state::{End, Last, Stage, State};
-
-/// The bounds and deadlines of an outbox.
-#[derive(Debug, Clone, Copy)]
-pub struct Limits {
-    /// Messages, bytes, and what happens at them.
-    pub queue: QueueSettings,
-    /// No byte taken for this long: cut. `None` waits for ever.
-    pub write_timeout: Option<Ticks>,
-    /// From the Close to the end of the connection.
-    pub close_timeout: Ticks,
-}
 
 /// See the module's documentation.
 #[derive(Debug)]
@@ -48,7 +37,6 @@ pub struct Outbox {
     socket: Socket,
     role: Role,
     id: Id,
-    limits: Limits,
     clock: Arc<Clock>,
     poller: Arc<Poller>,
 }
@@ -64,8 +52,8 @@ impl Outbox {
         clock: Arc<Clock>,
         poller: Arc<Poller>,
     ) -> Outbox {
-        let state = State::new(role, session);
-        Outbox { state: Mutex::new(state), changed: Signal::default(), socket, role, id, limits, clock, poller }
+        let state = State::new(role, session, limits);
+        Outbox { state: Mutex::new(state), changed: Signal::default(), socket, role, id, clock, poller }
     }
 
     /// The id of the client it belongs to.
@@ -98,7 +86,7 @@ impl Outbox {
         if state.stage != Stage::Open {
             return Delivery::Closed;
         }
-        let delivery = state.offer(frame, &self.limits.queue);
+        let delivery = state.offer(frame);
         if delivery == Delivery::TooSlow {
             drop(state);
             self.close(Some(1008), "Too slow");
@@ -119,7 +107,7 @@ impl Outbox {
         }
         let mut delivery = Delivery::Taken;
         for frame in frames {
-            match state.offer(frame, &self.limits.queue) {
+            match state.offer(frame) {
                 Delivery::Taken => {}
                 Delivery::TooSlow => {
                     drop(state);
@@ -156,22 +144,30 @@ impl Outbox {
     /// one is gone, which `give_up` says. It is asked at least every 250 ms of the wait, must not wait, and may
     /// use any lock: none is held meanwhile.
     pub fn reply_unless(self: &Arc<Self>, frame: &Frame, give_up: impl Fn() -> bool) -> bool {
-        self.push_when_fits(frame, &self.limits.queue, give_up, || true)
+        self.push_when_fits(frame, |queue| queue, give_up, || true)
     }
 
     /// As [`reply`](Outbox::reply), for what must not fill the outbox: it waits while half of the room is taken. What is
     /// not wanted any more when there is room is left out: `is_wanted` is asked under the lock, so that nothing that is
     /// delivered once it says no comes before this.
     pub fn tell(self: &Arc<Self>, frame: &Frame, is_wanted: impl Fn() -> bool) -> bool {
-        let QueueSettings { messages, bytes, .. } = self.limits.queue;
-        let half = QueueSettings { messages: messages / 2, bytes: bytes / 2, ..self.limits.queue };
-        self.push_when_fits(frame, &half, || false, is_wanted)
+        let half =
+            |queue: QueueSettings| QueueSettings { messages: queue.messages / 2, bytes: queue.bytes / 2, ..queue };
+        self.push_when_fits(frame, half, || false, is_wanted)
+    }
+
+    /// Other bounds and deadlines hold from now on; gives back those that held before. What is queued stays in any case.
+    pub fn set_limits(&self, limits: Limits) -> Limits {
+        let before = std::mem::replace(&mut self.lock().limits, limits);
+        // There may be room now for whoever waits.
+        self.changed.notify_all();
+        before
     }
 
     fn push_when_fits(
         self: &Arc<Self>,
         frame: &Frame,
-        room: &QueueSettings,
+        room: impl Fn(QueueSettings) -> QueueSettings,
         give_up: impl Fn() -> bool,
         is_wanted: impl Fn() -> bool,
     ) -> bool {
@@ -180,7 +176,8 @@ impl Outbox {
             self.write(state, Some(frame));
             return true;
         }
-        let must_wait = |state: &State| state.stage == Stage::Open && !state.queue.fits(frame, room);
+        let must_wait =
+            |state: &State| state.stage == Stage::Open && !state.queue.fits(frame, &room(state.limits.queue));
         let Some(mut state) = self.changed.wait_while(&self.state, state, must_wait, give_up) else { return false };
         if state.stage != Stage::Open {
             return false;
@@ -228,7 +225,7 @@ impl Outbox {
     /// is shut down. The close deadline runs from now; shortly before it, what is still queued is
     /// given up for the Close. Without a code the Close is empty.
     pub fn close(self: &Arc<Self>, code: Option<u16>, reason: &str) {
-        self.close_by(code, reason, self.clock.now().saturating_add(self.limits.close_timeout));
+        self.close_by(code, reason, self.close_deadline());
     }
 
     /// As [`close`](Outbox::close), but gives up what is queued at once.
@@ -257,7 +254,7 @@ impl Outbox {
 
     /// As [`close`](Outbox::close), in answer to the peer's own Close, whatever it says. That is noted too.
     pub fn answer_close(self: &Arc<Self>, close: &Close) {
-        let deadline = self.clock.now().saturating_add(self.limits.close_timeout);
+        let deadline = self.close_deadline();
         let (code, reason) = close.answer();
         self.end(code, reason, deadline, Last::Answer);
         if let Some(end) = &mut self.lock().end {
@@ -268,8 +265,13 @@ impl Outbox {
     /// Ends the connection of a peer that has said its last word without a Close, but may still read:
     /// what is queued is written, within the close deadline, and no Close behind it.
     pub fn finish_writing(self: &Arc<Self>, reason: &str) {
-        let deadline = self.clock.now().saturating_add(self.limits.close_timeout);
+        let deadline = self.close_deadline();
         self.end(Some(1006), reason, deadline, Last::Nothing);
+    }
+
+    /// When a connection that closes now is cut.
+    fn close_deadline(&self) -> Ticks {
+        self.clock.now().saturating_add(self.lock().limits.close_timeout)
     }
 
     fn end(self: &Arc<Self>, code: Option<u16>, reason: &str, deadline: Ticks, last: Last) {
@@ -376,7 +378,7 @@ impl Outbox {
     /// Cuts a stalled outbox of which the kernel has taken nothing for the write timeout.
     pub(super) fn check_write_deadline(&self, now: Ticks) {
         let state = self.lock();
-        let Some(timeout) = self.limits.write_timeout else { return };
+        let Some(timeout) = state.limits.write_timeout else { return };
         if state.stalled && now.saturating_sub(state.progress) >= timeout {
             let reason = "Too slow: nothing was taken within the write timeout";
             self.cut_locked(state, reason, EndCause::WriteTimeout);

@@ -15,6 +15,17 @@ use crate::connection::tls::Session;
 const BATCH_FRAMES: usize = 64;
 const BATCH_BYTES: usize = 64 << 10;
 
+/// The bounds and deadlines of an outbox.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Messages, bytes, and what happens at them.
+    pub queue: QueueSettings,
+    /// No byte taken for this long: cut. `None` waits for ever.
+    pub write_timeout: Option<Ticks>,
+    /// From the Close to the end of the connection.
+    pub close_timeout: Ticks,
+}
+
 /// What became of a frame that was delivered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Delivery {
@@ -44,6 +55,7 @@ pub struct Status {
 
 #[derive(Debug)]
 pub(super) struct State {
+    pub(super) limits: Limits,
     pub(super) queue: Queue,
     pub(super) stage: Stage,
     /// Somebody writes right now, without the lock.
@@ -128,8 +140,9 @@ pub(super) enum Load<'f> {
 
 impl State {
     /// That of a connection whose handshake is done, over TLS if it has a session.
-    pub(super) fn new(role: Role, session: Option<Session>) -> State {
+    pub(super) fn new(role: Role, session: Option<Session>, limits: Limits) -> State {
         State {
+            limits,
             queue: Queue::default(),
             stage: Stage::Open,
             writing: false,
@@ -160,8 +173,8 @@ impl State {
     }
 
     /// Queues a frame from somebody else, or does what the policy says, and counts what is dropped.
-    pub(super) fn offer(&mut self, frame: &Frame, bounds: &QueueSettings) -> Delivery {
-        match self.queue.offer(frame, bounds) {
+    pub(super) fn offer(&mut self, frame: &Frame) -> Delivery {
+        match self.queue.offer(frame, &self.limits.queue) {
             Offer::Taken => Delivery::Taken,
             Offer::Dropped(count) => {
                 let first = self.totals.dropped == 0;

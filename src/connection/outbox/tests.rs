@@ -570,7 +570,10 @@ fn what_is_sealed_and_not_sent_when_the_connection_is_cut_is_lost_and_counted() 
 /// Fills an outbox beyond what its socket takes; how many messages that were.
 fn fill(outbox: &Arc<Outbox>) -> u32 {
     let mut delivered = 0;
-    while !outbox.lock().stalled || outbox.lock().queue.fits(&message(1, 0, 10_000), &outbox.limits.queue) {
+    while {
+        let state = outbox.lock();
+        !state.stalled || state.queue.fits(&message(1, 0, 10_000), &state.limits.queue)
+    } {
         assert_eq!(outbox.deliver(&message(1, delivered, 10_000)), Delivery::Taken);
         delivered += 1;
     }

@@ -105,7 +105,7 @@ impl Outbox {
         if state.stage == Stage::Closing {
             state.stage = Stage::Closed;
             // However long the writing was allowed to take, the answer has the close timeout.
-            let answered_by = self.clock.now().saturating_add(self.limits.close_timeout);
+            let answered_by = self.clock.now().saturating_add(state.limits.close_timeout);
             if let Some(end) = &mut state.end {
                 end.deadline = end.deadline.min(answered_by);
             }

@@ -1,0 +1,152 @@
+//! The threads that come and go with links, listeners and issuers of keys. New ones are started before a generation is put in
+//! force, so that nothing is half done where the system has no further thread, and do nothing until then.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+
+use crossbeam_channel::{Receiver, Sender};
+
+use crate::accept;
+use crate::authenticators::issuer_keys::IssuerKeys;
+use crate::config::LinkId;
+use crate::jwks;
+use crate::link::{self, Own};
+use crate::listener::Bound;
+use crate::shared::Shared;
+use crate::shared::generation::Generation;
+use crate::system::thread::spawn_vital;
+use crate::system::watchdog::Watchdog;
+
+/// The threads of a link.
+#[derive(Debug)]
+pub(super) struct LinkThreads {
+    pub(super) own: Own,
+    pub(super) dialler: JoinHandle<()>,
+    pub(super) sender: JoinHandle<()>,
+}
+
+/// The thread of a socket that was bound.
+#[derive(Debug)]
+pub(super) struct Listening {
+    pub(super) bound: Arc<Bound>,
+    pub(super) thread: JoinHandle<()>,
+}
+
+/// The thread of an issuer.
+#[derive(Debug)]
+pub(super) struct Issuing {
+    pub(super) keys: Arc<IssuerKeys>,
+    pub(super) thread: JoinHandle<()>,
+}
+
+/// Threads that wait to begin. Dropped, they end.
+#[derive(Debug)]
+pub(super) struct NewThreads {
+    pub(super) issuers: Vec<Issuing>,
+    pub(super) links: Vec<LinkThreads>,
+    pub(super) listeners: Vec<Listening>,
+    gate: Gate,
+}
+
+impl NewThreads {
+    /// Those of what this generation has and what runs lacks.
+    pub(super) fn start(
+        shared: &Arc<Shared>,
+        generation: &Generation,
+        before: &Running<'_>,
+        watchdog: Option<&Arc<Watchdog>>,
+    ) -> io::Result<NewThreads> {
+        let mut new =
+            NewThreads { issuers: Vec::new(), links: Vec::new(), listeners: Vec::new(), gate: Gate::closed() };
+        for (name, keys) in generation.auths.issuers().filter(|(_, keys)| !before.has_issuer(keys)) {
+            let (shared, owned, of_thread) = (Arc::clone(shared), name.to_owned(), Arc::clone(keys));
+            let body = new.gate.before(move || jwks::run(&shared, &owned, &of_thread));
+            new.issuers.push(Issuing { keys: Arc::clone(keys), thread: spawn_vital(&format!("jwks {name}"), body)? });
+        }
+        let links = generation.links.iter().filter(|(id, _)| !before.has_link(*id));
+        for own in links.filter_map(|(id, _)| Own::of(generation, id)) {
+            new.links.push(new.link(shared, own)?);
+        }
+        let bound = generation.doors.iter().filter_map(|door| door.socket.as_ref());
+        for bound in bound.filter(|bound| !before.has_socket(bound)) {
+            let (shared, of_thread, handle) = (Arc::clone(shared), Arc::clone(bound), watchdog.map(Watchdog::handle));
+            let body = new.gate.before(move || accept::run(&shared, &of_thread, handle));
+            let thread = spawn_vital(&format!("accept {}", bound.bound_address()), body)?;
+            new.listeners.push(Listening { bound: Arc::clone(bound), thread });
+        }
+        Ok(new)
+    }
+
+    fn link(&self, shared: &Arc<Shared>, own: Own) -> io::Result<LinkThreads> {
+        let (of_dialler, of_sender) = ((Arc::clone(shared), own.clone()), (Arc::clone(shared), own.clone()));
+        let name = Arc::clone(&own.link.name);
+        let dial = self.gate.before(move || link::run(&of_dialler.0, of_dialler.1));
+        let dialler = spawn_vital(&format!("link {name}"), dial)?;
+        let send = self.gate.before(move || link::send(&of_sender.0, of_sender.1));
+        let sender = spawn_vital(&format!("send {name}"), send)?;
+        Ok(LinkThreads { own, dialler, sender })
+    }
+
+    /// Has them begin.
+    pub(super) fn begin(self) -> (Vec<Issuing>, Vec<LinkThreads>, Vec<Listening>) {
+        self.gate.open();
+        (self.issuers, self.links, self.listeners)
+    }
+}
+
+/// The threads that are there.
+#[derive(Debug)]
+pub(super) struct Running<'a> {
+    pub(super) issuers: &'a [Issuing],
+    pub(super) links: &'a [LinkThreads],
+    pub(super) listeners: &'a [Listening],
+}
+
+impl Running<'_> {
+    fn has_issuer(&self, keys: &Arc<IssuerKeys>) -> bool {
+        self.issuers.iter().any(|issuing| Arc::ptr_eq(&issuing.keys, keys))
+    }
+
+    fn has_link(&self, id: LinkId) -> bool {
+        self.links.iter().any(|threads| threads.own.id == id)
+    }
+
+    fn has_socket(&self, bound: &Arc<Bound>) -> bool {
+        self.listeners.iter().any(|listening| Arc::ptr_eq(&listening.bound, bound))
+    }
+}
+
+/// What threads wait at before they begin.
+#[derive(Debug)]
+struct Gate {
+    is_open: Arc<AtomicBool>,
+    /// Dropped, it ends every wait.
+    hold: Sender<()>,
+    wait: Receiver<()>,
+}
+
+impl Gate {
+    fn closed() -> Gate {
+        let (hold, wait) = crossbeam_channel::bounded(0);
+        Gate { is_open: Arc::default(), hold, wait }
+    }
+
+    /// Does `body` once it is open, and nothing if it is dropped before.
+    fn before(&self, body: impl FnOnce() + Send + 'static) -> impl FnOnce() + Send + 'static {
+        let (is_open, wait) = (Arc::clone(&self.is_open), self.wait.clone());
+        move || {
+            // An error: nothing is ever sent.
+            let _ = wait.recv();
+            if is_open.load(Ordering::Acquire) {
+                body();
+            }
+        }
+    }
+
+    fn open(self) {
+        self.is_open.store(true, Ordering::Release);
+        drop(self.hold);
+    }
+}
