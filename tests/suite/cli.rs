@@ -549,5 +549,5 @@ fn help_has_examples_and_version_has_the_version() {
         assert!(finished.stdout().lines().all(|line| line.chars().count() <= 100), "{finished:?}");
     }
     let finished = run(&["--version"]);
-    assert_eq!(finished.stdout(), concat!("wsgate ", env!("CARGO_PKG_VERSION"), "\n"));
+    assert_eq!(finished.stdout().lines().next(), Some(concat!("wsgate ", env!("CARGO_PKG_VERSION"))));
 }
