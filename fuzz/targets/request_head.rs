@@ -83,7 +83,7 @@ fn judged(head: &[u8]) {
     };
     sound(head, &request);
     let host = AskedHost { name: request.host.to_owned(), is_forwarded: false };
-    let admission = match admit(&request, &ROUTES, |id| &ENDPOINTS[id.0], &ListenerSettings::default(), &host) {
+    let admission = match admit(&request, &ROUTES, |id| ENDPOINTS.get(id.0), &ListenerSettings::default(), &host) {
         Ok(admission) => admission,
         Err(refusal) => return refused(&refusal),
     };
