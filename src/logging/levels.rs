@@ -3,9 +3,10 @@
 
 use std::fmt;
 
-use env_filter::{Builder, Filter, ParseError};
+use env_filter::ParseError;
+use env_logger::{Builder, Logger};
 use log::kv::Key;
-use log::{Level, LevelFilter, Metadata, Record};
+use log::{Level, LevelFilter, Log, Metadata, Record};
 
 use crate::config::LogLevels;
 use crate::log_kind::Subject;
@@ -77,10 +78,10 @@ fn level_of(levels: &LogLevels, subject: Subject, endpoint: impl FnOnce() -> Opt
 /// What RUST_LOG says, in the language of env_logger. It may leave open what becomes of a line: `wsgate::link=debug` says
 /// nothing about any other module. The library does not tell that apart from `off`, so it is asked twice.
 pub(super) struct Environment {
-    /// What it leaves open is off.
-    strict: Filter,
+    /// What it leaves open is off. It writes nothing itself.
+    strict: Logger,
     /// What it leaves open is on.
-    open: Filter,
+    open: Logger,
 }
 
 impl Environment {
@@ -97,8 +98,10 @@ impl Environment {
     }
 
     fn parse(text: &str) -> Result<Environment, ParseError> {
-        let filter = |level| Ok(Builder::new().filter_level(level).try_parse(text)?.build());
-        Ok(Environment { strict: filter(LevelFilter::Off)?, open: filter(LevelFilter::Trace)? })
+        // env_logger would write to standard error what it does not understand, past our log, and go on with the rest.
+        env_filter::Builder::new().try_parse(text)?;
+        let logger = |level| Builder::new().filter_level(level).parse_filters(text).build();
+        Ok(Environment { strict: logger(LevelFilter::Off), open: logger(LevelFilter::Trace) })
     }
 
     /// Whether a line is shown, if it says that.

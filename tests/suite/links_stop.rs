@@ -89,5 +89,5 @@ fn at_a_stop_a_remote_that_reads_nothing_is_waited_for_no_longer_than_the_drain(
     assert!(started.elapsed() < Duration::from_secs(6), "{:?}", started.elapsed());
     drop(client);
     sender.join().unwrap();
-    assert!(gateway.whole_log().iter().any(|line| line.contains("still queued for it and are lost")));
+    assert!(gateway.whole_log().iter().any(|line| line.contains("still queued for it and got lost")));
 }
