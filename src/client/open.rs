@@ -299,12 +299,7 @@ fn enter(shared: &Arc<Shared>, incoming: Incoming, granted: Granted<'_>, behind:
     let client = Client { room, publisher, peer, origin, entrance, rights, presence, counters, undelivered, begun };
     let client = Arc::new(client);
     let Some(registration) = shared.registry.register(Arc::clone(&client), connection, place) else {
-        let refusal = leaving(shared);
-        client.outbox().enqueue(Frame::joined(refusal.to_http(SystemTime::now(), Body::Whole).into(), 0));
-        client.outbox().flush();
-        client.outbox().abort("the server is shutting down");
-        info!(target: REFUSALS, client:% = id, address = from, endpoint = path; "client {id} ({from}): {refusal}");
-        shared.counters.handshake_failures.count(Failure::Stopping);
+        turn_away(shared, &client, &from, path);
         return None;
     };
     // The order of the next steps is a promise. The 101 and the welcome wait in the outbox before the room can deliver
@@ -330,6 +325,16 @@ fn enter(shared: &Arc<Shared>, incoming: Incoming, granted: Granted<'_>, behind:
     shared.close_if_withdrawn(&client, &generation);
     let handshaken = Handshaken { is_tls, behind, is_session_ended };
     Some(Admitted { registration, from, subprotocol: admission.subprotocol, present, handshaken, reached, is_heavy })
+}
+
+/// Answers a client that came while the gateway began to stop.
+fn turn_away(shared: &Shared, client: &Client, from: &str, endpoint: Option<String>) {
+    let (id, refusal) = (client.id(), leaving(shared));
+    client.outbox().enqueue(Frame::joined(refusal.to_http(SystemTime::now(), Body::Whole).into(), 0));
+    client.outbox().flush();
+    client.outbox().abort("the server is shutting down");
+    info!(target: REFUSALS, client:% = id, address = from, endpoint; "client {id} ({from}): {refusal}");
+    shared.counters.handshake_failures.count(Failure::Stopping);
 }
 
 /// What a client is answered that comes while the gateway drains or stops.

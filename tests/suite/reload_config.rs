@@ -211,7 +211,7 @@ fn a_link_that_is_removed_while_it_is_full_lets_its_senders_go() {
     for number in 3..5 {
         assert_eq!(sender.text(), number.to_string());
     }
-    gateway.wait_for_log("link up: 2 messages were still queued for it and are lost");
+    gateway.wait_for_log("link up: 2 messages were still queued for it and got lost");
     eventually("its threads have ended", DEADLINE, || {
         reloads.reload();
         gateway.log().iter().any(|line| line.contains("link up: since the start 0 connections"))

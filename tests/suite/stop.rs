@@ -511,7 +511,7 @@ fn a_start_that_fails_half_way_stops_the_threads_that_it_has_started() {
     fs::write(&config, "[gateway]\ndeliverers = 64\n\n[[listen]]\naddress = \"127.0.0.1:0\"\n").unwrap();
     // 64 stacks of 2 MiB have no room in it.
     let mut command = Command::new("prlimit");
-    command.args(["--as=100000000", env!("CARGO_BIN_EXE_wsgate"), "serve", "--config"]).arg(&config);
+    command.args(["--as=160000000", env!("CARGO_BIN_EXE_wsgate"), "serve", "--config"]).arg(&config);
     let output = process::run(&mut command, DEADLINE);
     let log = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(71), "{log}");
