@@ -75,7 +75,7 @@ impl Own {
     }
 }
 
-/// Dials and reads until the gateway stops, or until the link is removed or given up.
+/// Dials and reads until the gateway stops, or until the link is removed.
 pub fn run(shared: &Arc<Shared>, mut own: Own) {
     dial_and_read(shared, &mut own);
     // There will be no further connection: what waits for one is dropped and counted.
@@ -118,8 +118,17 @@ fn dial_and_read(shared: &Arc<Shared>, own: &mut Own) {
             failures = 0;
             continue;
         }
-        if own.has_ended(shared) || !wait_to_dial_again(shared, own, failure, failures) {
+        if own.has_ended(shared) {
             return;
+        }
+        let then = match own.link.settings.backoff.attempts {
+            Some(most) if failures >= most => give_up(shared, own, failure, failures),
+            _ => wait_to_dial_again(shared, own, failure, failures),
+        };
+        match then {
+            Then::Again => {}
+            Then::Afresh => failures = 0,
+            Then::Never => return,
         }
     }
 }
@@ -135,34 +144,64 @@ fn warn_if_unverified(own: &Own, dialer: &Dialer) {
     }
 }
 
-/// Tells of a failure and waits until the link is to be dialled again; `false` if it never is.
-fn wait_to_dial_again(shared: &Shared, own: &mut Own, failure: LinkFailure, failures: u32) -> bool {
-    let cancel = own.link.until_redial(shared.until_stop());
-    let (outlet, backoff) = (&own.outlet, &own.link.settings.backoff);
-    if backoff.attempts.is_some_and(|most| failures >= most) {
-        let attempts = count(failures, "attempt");
-        error!(link = outlet.link_name(); "{outlet}: {}; given up after {attempts}, as `attempts` says", failure.why);
-        own.link.failed(failure.kept(true));
-        failure.tell(shared, own, failures, None);
-        return false;
+/// What comes after a failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Then {
+    /// The next attempt.
+    Again,
+    /// An attempt that is the first one: what has failed before does not count.
+    Afresh,
+    /// No attempt any more.
+    Never,
+}
+
+/// Tells that a link is given up, and waits until it is dialled after all: because somebody asks for it, or because a
+/// reload has another way to dial it.
+fn give_up(shared: &Shared, own: &mut Own, failure: LinkFailure, failures: u32) -> Then {
+    let (outlet, attempts) = (Arc::clone(&own.outlet), count(failures, "attempt"));
+    error!(link = outlet.link_name(); "{outlet}: {}; given up after {attempts}, as `attempts` says", failure.why);
+    own.link.failed(failure.kept(true));
+    own.link.give_up(&outlet);
+    failure.tell(shared, own, failures, None);
+    let then = wait_until(shared, own, None);
+    if then != Then::Never {
+        own.link.begin_again(&outlet);
     }
+    then
+}
+
+/// Tells of a failure and waits until the link is to be dialled again.
+fn wait_to_dial_again(shared: &Shared, own: &mut Own, failure: LinkFailure, failures: u32) -> Then {
+    let (outlet, backoff) = (&own.outlet, &own.link.settings.backoff);
     let wait = random_wait(backoff.first, backoff.most, failures.saturating_sub(1));
     warn!(link = outlet.link_name(); "{outlet}: {}; dialling again in {}", failure.why, Seconds(wait));
     own.link.failed(failure.kept(false));
     failure.tell(shared, own, failures, Some(wait));
-    let (due, waiting) = (Instant::now() + wait, Arc::clone(&own.link));
+    wait_until(shared, own, Some(Instant::now() + wait))
+}
+
+/// Waits until this moment, if there is one, or until the link is dialled for another reason or never.
+fn wait_until(shared: &Shared, own: &mut Own, due: Option<Instant>) -> Then {
+    let cancel = own.link.until_redial(shared.until_stop());
+    let waiting = Arc::clone(&own.link);
     loop {
-        let left = due.saturating_duration_since(Instant::now());
-        if left.is_zero() || own.link.is_over() || !own.link.is_dialled_like(&waiting) {
-            return true;
+        let left = due.map_or(SLICE, |due| due.saturating_duration_since(Instant::now()));
+        if own.link.is_over() {
+            return Then::Never;
+        }
+        if !own.link.is_dialled_like(&waiting) {
+            return Then::Afresh;
+        }
+        if left.is_zero() {
+            return Then::Again;
         }
         if cancel.sleep(left.min(SLICE)) == WaitEnd::Cancelled {
             if shared.is_stopping() {
-                return false;
+                return Then::Never;
             }
             own.link.redials();
             info!(link = own.outlet.link_name(); "{}: dialling at once, as was asked for", own.outlet);
-            return true;
+            return if due.is_none() { Then::Afresh } else { Then::Again };
         }
         own.take_up(shared);
     }

@@ -56,11 +56,15 @@ pub fn show(asked: &Asked<'_>) -> Result<Answer, Answer> {
     Ok(Answer::json(&describe(&asked.admin.shared.generation(), &link)))
 }
 
-/// `POST /api/v1/links/{name}/redial`: it is dialled at once; a connection is closed first.
+/// `POST /api/v1/links/{name}/redial`: it is dialled at once, also if it was given up; a connection is closed first.
 pub fn redial(asked: &Asked<'_>) -> Result<Answer, Answer> {
     let link = find(asked)?;
     if !link.redial() {
-        return Err(Answer::error(409, "conflict", "the link is given up: only a restart dials it again"));
+        return Err(Answer::error(
+            409,
+            "conflict",
+            "wsgate stops, or had no descriptor to spare for this link: only a restart dials it",
+        ));
     }
     Ok(Answer::json(&json!({ "name": *link.name })).with_status(202))
 }

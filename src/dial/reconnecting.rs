@@ -69,6 +69,11 @@ impl ReconnectingOutbox {
         lost
     }
 
+    /// There may be further connections after all.
+    pub fn begin_again(&self) {
+        self.lock().over = false;
+    }
+
     /// Whether there will be no further connection.
     pub fn is_over(&self) -> bool {
         self.lock().over

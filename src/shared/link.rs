@@ -63,7 +63,7 @@ pub struct LastFailure {
     pub why: String,
     /// When that was.
     pub at: SystemTime,
-    /// Whether it is dialled no more.
+    /// Whether it is dialled no more, unless somebody asks for it.
     pub is_given_up: bool,
 }
 
@@ -173,10 +173,10 @@ impl Link {
         self.end.is_over.load(Ordering::SeqCst)
     }
 
-    /// Has it dial at once: a wait for the next attempt ends, and a connection is closed with 1000 and replaced. Says
-    /// whether it will.
+    /// Has it dial at once: a wait for the next attempt ends, one that is given up begins again, and a connection is closed
+    /// with 1000 and replaced. Says whether it will: not once goodbye was said, and not without a descriptor for it.
     pub fn redial(&self) -> bool {
-        let Some(redial) = self.end.redial.as_ref().filter(|_| !self.upstream.is_over()) else { return false };
+        let Some(redial) = self.end.redial.as_ref().filter(|_| !self.is_over()) else { return false };
         // It fails only when it was asked for before.
         let _ = rustix::io::write(redial, &1u64.to_ne_bytes());
         self.upstream.current().iter().for_each(|outbox| outbox.close(Some(1000), "Redial"));
@@ -194,6 +194,18 @@ impl Link {
             // It fails only when nobody has asked.
             let _ = rustix::io::read(redial, &mut [0; 8]);
         }
+    }
+
+    /// It is dialled no more, unless somebody asks for it: what waits for it is dropped and counted, and so is what comes.
+    pub fn give_up(&self, outlet: &Outlet) {
+        outlet.close(self.upstream.end());
+    }
+
+    /// It is dialled after all.
+    pub fn begin_again(&self, outlet: &Outlet) {
+        self.end.last_failure.lock().iter_mut().for_each(|failure| failure.is_given_up = false);
+        self.upstream.begin_again();
+        outlet.open();
     }
 
     /// Keeps why it is not connected.

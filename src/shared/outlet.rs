@@ -122,7 +122,20 @@ impl Outlet {
 
     /// Accepts nothing any more and drops what waits and `more` messages that its thread has.
     pub fn abandon(&self, more: usize) {
-        let lost = self.queue.abandon() + more;
+        self.count_lost(self.queue.abandon() + more);
+    }
+
+    /// As [`abandon`](Outlet::abandon), until it is [opened](Outlet::open) again. Its thread goes on waiting.
+    pub fn close(&self, more: usize) {
+        self.count_lost(self.queue.close() + more);
+    }
+
+    /// Accepts messages again.
+    pub fn open(&self) {
+        self.queue.open();
+    }
+
+    fn count_lost(&self, lost: usize) {
         // The sum of all is logged at the end of a link, and there is nothing to catch up with any more.
         self.unreported.store(0, Ordering::Relaxed);
         if lost > 0 {

@@ -41,7 +41,7 @@ pub enum Enqueued {
     DroppedWhileSlow(usize),
     /// The sender gave up; its messages are dropped.
     GivenUp,
-    /// The queue accepts nothing any more; the messages are dropped.
+    /// The queue accepts nothing any more, or is closed; the messages are dropped.
     Ended,
 }
 
@@ -77,6 +77,8 @@ struct QueueState {
     /// It came up, and its thread has not been told.
     has_come_up: bool,
     is_ended: bool,
+    /// It takes nothing for now: the outlet is given up, and may begin again.
+    is_closed: bool,
     /// When what is queued is given out no more, once it has ended.
     until: Option<Instant>,
     /// Its thread is to look whether something has changed.
@@ -87,6 +89,11 @@ impl QueueState {
     /// The policy that holds now.
     fn policy(&self) -> OutletPolicy {
         if self.is_up { self.bounds.while_slow } else { self.bounds.while_down }
+    }
+
+    /// Whether it takes anything.
+    fn is_open(&self) -> bool {
+        !self.is_ended && !self.is_closed
     }
 }
 
@@ -99,6 +106,7 @@ impl SendQueue {
             is_up: false,
             has_come_up: false,
             is_ended: false,
+            is_closed: false,
             until: None,
             is_called: false,
         };
@@ -111,14 +119,14 @@ impl SendQueue {
         let must_wait = |state: &QueueState| {
             // What happens to a frame that does not fit is said by the policy, so here it does not matter.
             let room = state.bounds.to_queue(WhenFull::DropNewest);
-            state.policy() == OutletPolicy::Block && !state.is_ended && !state.queue.fits(frame, &room)
+            state.policy() == OutletPolicy::Block && state.is_open() && !state.queue.fits(frame, &room)
         };
         let Some(mut state) = self.emptied.wait_while(&self.state, self.lock(), must_wait, give_up) else {
             // This sender may have been told of room that another one can use.
             self.emptied.notify_one();
             return Enqueued::GivenUp;
         };
-        if state.is_ended {
+        if !state.is_open() {
             return Enqueued::Ended;
         }
         let when_full = match state.policy() {
@@ -145,7 +153,7 @@ impl SendQueue {
         let mut state = self.lock();
         let Bounds { messages, bytes, .. } = state.bounds;
         let half = QueueSettings { messages: messages / 2, bytes: bytes / 2, when_full: WhenFull::DropNewest };
-        let fits = !state.is_ended && state.queue.fits(frame, &half);
+        let fits = state.is_open() && state.queue.fits(frame, &half);
         if fits {
             state.queue.push(frame.clone());
             self.filled.notify_one();
@@ -214,8 +222,22 @@ impl SendQueue {
 
     /// Takes nothing any more and forgets what is queued; says how many messages that were.
     pub fn abandon(&self) -> usize {
+        self.clear(|state| state.is_ended = true)
+    }
+
+    /// As [`abandon`](SendQueue::abandon), until it is opened again. Its thread goes on waiting.
+    pub fn close(&self) -> usize {
+        self.clear(|state| state.is_closed = true)
+    }
+
+    /// Takes what comes from now on, unless it has ended.
+    pub fn open(&self) {
+        self.lock().is_closed = false;
+    }
+
+    fn clear(&self, change: impl FnOnce(&mut QueueState)) -> usize {
         let mut state = self.lock();
-        state.is_ended = true;
+        change(&mut state);
         let lost = state.queue.clear();
         drop(state);
         self.tell_all();
@@ -294,6 +316,23 @@ mod tests {
             assert!(!queue.try_push(&frame(4)));
             assert_eq!(left(&queue), expected);
         }
+    }
+
+    #[test]
+    fn closed_it_takes_nothing_and_its_thread_waits_until_it_is_opened_or_ended() {
+        let queue = new(DropOldest, Block);
+        assert_eq!(queue.push(&frame(1), || false), Enqueued::Taken);
+        assert_eq!(queue.close(), 1);
+        assert_eq!((queue.push(&frame(2), || false), queue.try_push(&frame(2))), (Enqueued::Ended, false));
+        assert!(matches!(queue.take(Some(Instant::now())), Next::Nothing));
+        queue.open();
+        assert_eq!(queue.push(&frame(3), || false), Enqueued::Taken);
+        assert_eq!(left(&queue), [3]);
+        queue.close();
+        queue.end(None);
+        queue.open();
+        assert_eq!(queue.push(&frame(4), || false), Enqueued::Ended);
+        assert!(matches!(queue.take(None), Next::End));
     }
 
     #[test]

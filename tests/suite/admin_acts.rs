@@ -4,9 +4,11 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
+use rustix::process::Signal;
+
 use crate::admin::{ADMIN, Answer, Caller};
 use crate::harness::command::{closed_port, echo, serve_on};
-use crate::harness::{DEADLINE, Frame, Gateway, LISTENERS, Raw, Wire, eventually, request};
+use crate::harness::{DEADLINE, Frame, Gateway, LISTENERS, Raw, Remote, Wire, eventually, request};
 
 const CONFIG: &str = r#"
 [[endpoint]]
@@ -240,6 +242,51 @@ fn a_redial_ends_the_wait_of_a_link_or_replaces_its_connection() {
     assert_eq!(redial("plc"), 202);
     gateway.wait_for_logs("link plc: connected to", 2);
     assert_eq!(redial("none"), 404);
+}
+
+#[test]
+fn a_link_that_is_given_up_drops_what_is_for_it_until_a_redial_or_a_reload_has_it_begin_again() {
+    let mut remote = Remote::away();
+    let link = |url: &str| {
+        format!(
+            "[[endpoint]]\npath = \"/\"\nto = [\"link:plc\", \"reply\"]\n[[link]]\nname = \"plc\"\nurl = \"{url}\"\n\
+             backoff = {{ first = \"1ms\", most = \"1ms\", attempts = 2 }}\n{LISTENERS}{ADMIN}"
+        )
+    };
+    let mut gateway = Gateway::start(&link(&remote.url()));
+    let look = || Caller::of(&gateway).get("/api/v1/links/plc").json();
+    let redial = || act(&gateway, "POST", "/api/v1/links/plc/redial", &[], b"").status;
+    gateway.wait_for_log("given up after 2 attempts");
+    assert_eq!(look()["state"], "givenUp");
+    let mut client = gateway.client(Wire::Plain, "/");
+    client.send_text("lost");
+    // It holds nobody, and what it does not get is counted.
+    assert_eq!(client.text(), "lost");
+    eventually("it is counted", DEADLINE, || look()["droppedMessages"] == 1);
+    // Nobody is there yet: it has both attempts again.
+    assert_eq!(redial(), 202);
+    gateway.wait_for_logs("given up after 2 attempts", 2);
+    remote.come();
+    assert_eq!(redial(), 202);
+    let mut linked = remote.accept();
+    eventually("it is up", DEADLINE, || look()["state"] == "up");
+    client.send_text("again");
+    assert_eq!(linked.text(), "again");
+    remote.go();
+    linked.reset();
+    gateway.wait_for_logs("given up after 2 attempts", 3);
+
+    let other = Remote::up();
+    std::fs::write(gateway.file("wsgate.toml"), link(&other.url())).unwrap();
+    gateway.signal(Signal::HUP);
+    let mut linked = other.accept();
+    client.text();
+    client.send_text("elsewhere");
+    assert_eq!(linked.text(), "elsewhere");
+    // One that is given up does not hold a stop.
+    drop((linked, other));
+    gateway.wait_for_logs("given up after 2 attempts", 4);
+    assert!(gateway.terminate().success());
 }
 
 #[test]
