@@ -63,6 +63,7 @@ mod address;
 mod certificate;
 mod clock;
 mod display;
+mod errand;
 mod histogram;
 mod id;
 mod identity;

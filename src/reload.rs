@@ -8,7 +8,6 @@ use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use crossbeam_channel::{Receiver, Sender};
 use rustix::fs::OFlags;
 
 /// The longest file that is read, in bytes.
@@ -40,25 +39,6 @@ impl fmt::Debug for Fresh {
 
 /// What came of a reload: what is in force now, or everything that is wrong, and nothing has changed.
 pub type Reloaded = Result<Vec<String>, Vec<String>>;
-
-/// A reload that somebody waits for.
-#[derive(Debug)]
-pub struct ReloadRequest {
-    answer: Sender<Reloaded>,
-}
-
-impl ReloadRequest {
-    /// A request, and where its answer comes; without one if the gateway ends before.
-    pub fn new() -> (ReloadRequest, Receiver<Reloaded>) {
-        let (answer, answered) = crossbeam_channel::bounded(1);
-        (ReloadRequest { answer }, answered)
-    }
-
-    /// Tells whoever waits for it, if that one still does.
-    pub fn answer(self, reloaded: Reloaded) {
-        let _ = self.answer.send(reloaded);
-    }
-}
 
 /// Reads a whole file, at most 64 MiB. It never waits, also not for whoever writes into a pipe.
 pub fn read_file(path: &Path) -> io::Result<Vec<u8>> {

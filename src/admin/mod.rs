@@ -8,11 +8,14 @@ mod asked;
 mod caller;
 mod clients;
 mod document;
+mod drain;
+mod errands;
 mod feed;
 mod guard;
 mod health;
 mod history;
 mod info;
+mod levels;
 mod links;
 mod messages;
 mod metrics;
@@ -37,9 +40,10 @@ use crate::admin::caller::Caller;
 use crate::admin::state::{Admin, WAITING_MAX};
 use crate::config::Settings;
 use crate::listener::{ListenError, Listener};
-use crate::reload::ReloadRequest;
 use crate::shared::Shared;
 use crate::system::thread::{spawn_client, spawn_vital};
+
+pub use errands::Errands;
 
 /// The stack of a caller's thread, in bytes of address space.
 const STACK: usize = 512 << 10;
@@ -72,13 +76,13 @@ pub fn bind(settings: &Settings) -> Result<Option<Listener>, ListenError> {
 }
 
 impl AdminThread {
-    /// Answers from now on. Reloads are asked for by `reloads`.
+    /// Answers from now on. What it cannot do itself is asked for by `errands`.
     ///
     /// # Errors
     /// The system has no thread for it.
-    pub fn start(shared: &Arc<Shared>, listener: Listener, reloads: Sender<ReloadRequest>) -> io::Result<AdminThread> {
+    pub fn start(shared: &Arc<Shared>, listener: Listener, errands: Errands) -> io::Result<AdminThread> {
         let (bound, listener) = (listener.bound.bound_address(), Arc::new(listener));
-        let admin = Admin::new(Arc::clone(shared), reloads);
+        let admin = Admin::new(Arc::clone(shared), errands);
         let (of_thread, accepting) = (Arc::clone(&admin), Arc::clone(&listener));
         let thread = spawn_vital(&format!("admin {bound}"), move || run(&of_thread, &accepting))?;
         let (sampler_stop, stopped) = crossbeam_channel::bounded(0);

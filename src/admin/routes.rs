@@ -3,7 +3,8 @@
 
 use crate::admin::asked::Asked;
 use crate::admin::watch::Show;
-use crate::admin::{clients, document, health, info, links, messages, metrics, page, reload, settings, watch};
+use crate::admin::{clients, document, drain, health, info, levels, links};
+use crate::admin::{messages, metrics, page, reload, settings, watch};
 use crate::auth::admin::Right;
 use crate::http::answer::Answer;
 
@@ -59,6 +60,9 @@ pub static ROUTES: &[Route] = &[
     act("POST", "/api/v1/links/{name}/redial", links::redial),
     get("/api/v1/config", Some(Right::Read), settings::settings),
     act("POST", "/api/v1/reload", reload::reload),
+    act("POST", "/api/v1/drain", drain::drain),
+    get("/api/v1/log", Some(Right::Read), levels::show),
+    act("PUT", "/api/v1/log", levels::ask),
     get("/api/v1/openapi.json", Some(Right::Read), document::document),
     watch("/api/v1/feed", Right::Read, watch::feed),
     Route { query: watch::TAIL_QUERY, ..watch("/api/v1/tail", Right::Tail, watch::tail) },

@@ -4,12 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
-use crossbeam_channel::Sender;
-
+use crate::admin::errands::Errands;
 use crate::admin::feed::Feed;
 use crate::admin::watchers::Watchers;
 use crate::permits::{Permit, Semaphore};
-use crate::reload::ReloadRequest;
 use crate::shared::Shared;
 use crate::shared::handshakes::Handshakes;
 
@@ -46,8 +44,8 @@ pub struct Admin {
     /// What pages are told.
     pub feed: Feed,
     ended: AtomicBool,
-    /// Where reloads are asked for: one can wait while another one is done.
-    pub reloads: Sender<ReloadRequest>,
+    /// Where others are asked for what the admin listener cannot do itself.
+    pub errands: Errands,
     /// Since when the gateway runs, by both clocks.
     pub since: Instant,
     pub started_at: SystemTime,
@@ -55,7 +53,7 @@ pub struct Admin {
 
 impl Admin {
     /// One that nobody has called yet.
-    pub fn new(shared: Arc<Shared>, reloads: Sender<ReloadRequest>) -> Arc<Admin> {
+    pub fn new(shared: Arc<Shared>, errands: Errands) -> Arc<Admin> {
         Arc::new(Admin {
             shared,
             waiting: Handshakes::new(WAITING_MAX),
@@ -65,7 +63,7 @@ impl Admin {
             watchers: Watchers::default(),
             feed: Feed::default(),
             ended: AtomicBool::new(false),
-            reloads,
+            errands,
             since: Instant::now(),
             started_at: SystemTime::now(),
         })

@@ -20,7 +20,7 @@ use crate::listener::ListenError;
 use crate::log_kind::CONFIG;
 use crate::logging;
 use crate::reload::Reloaded;
-use crate::shared::drain::Drain;
+use crate::shared::drain::{Drain, Draining};
 use crate::shared::summary::{drain_takes, stop_takes, summary};
 use crate::system::passed_sockets::{self, PassedSocket};
 use crate::system::thread::spawn_vital;
@@ -80,19 +80,21 @@ fn serve(settings: Settings, passed: Vec<PassedSocket>, config: Option<&Path>) -
     let mut supervisor = supervisor::Supervisor::of_process();
     supervisor.ready(summary(&gateway.shared));
     let (mut drain, mut pause) = (None, STATUS_PAUSE);
-    let asked = gateway.asked_reloads();
+    let (reloads, drains) = (gateway.asked_reloads(), gateway.asked_drains());
     let signal = loop {
         crossbeam_channel::select_biased! {
             // An error would mean that the handlers are gone, which they never are.
             recv(signals.stop) -> signal => break signal.unwrap_or("no signal handler"),
             recv(signals.reload) -> _ => drop(reload(&mut gateway, config, &mut supervisor)),
-            recv(asked) -> request => {
+            recv(reloads) -> request => {
                 request.into_iter().for_each(|request| request.answer(reload(&mut gateway, config, &mut supervisor)));
             }
-            recv(signals.drain) -> _ => if drain.is_none() {
-                supervisor.draining(drain_takes(&gateway.shared));
-                drain = Some(Drain::begin(&gateway.shared));
-            },
+            recv(signals.drain) -> _ => {
+                begin_drain(&gateway, &supervisor, &mut drain);
+            }
+            recv(drains) -> request => {
+                request.into_iter().for_each(|request| request.answer(begin_drain(&gateway, &supervisor, &mut drain)));
+            }
             default(pause) => {}
         }
         if let Some(drain) = &mut drain {
@@ -124,6 +126,16 @@ fn reload(gateway: &mut Gateway, config: Option<&Path>, supervisor: &mut supervi
     }
     supervisor.ready(summary(&gateway.shared));
     reloaded.map(|applied| applied.lines()).map_err(|error| error.lines())
+}
+
+/// Begins to drain, unless that has begun, and says how it stands.
+fn begin_drain(gateway: &Gateway, supervisor: &supervisor::Supervisor, drain: &mut Option<Drain>) -> Draining {
+    let (shared, had_begun) = (&gateway.shared, drain.is_some());
+    let drain = drain.get_or_insert_with(|| {
+        supervisor.draining(drain_takes(shared));
+        Drain::begin(shared)
+    });
+    drain.stands(shared, had_begun)
 }
 
 /// What signals ask for.

@@ -5,6 +5,7 @@
 
 mod aliases;
 mod foreign;
+mod log_words;
 mod marks;
 mod measures;
 mod mistake;
@@ -27,6 +28,7 @@ use std::{env, fs};
 use mistake::Report;
 use secret_file::is_for_everybody;
 
+pub(crate) use log_words::{asked_levels, level_word};
 pub(crate) use mistake::Environment;
 pub(crate) use raw::dial::{is_server_name, proxy_of};
 

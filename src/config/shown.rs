@@ -4,9 +4,9 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use log::LevelFilter;
 use serde_json::{Map, Value, json};
 
+use super::log_words::level_word;
 use super::settings::{
     AddressSource, AdminSettings, AtCapacity, AuthId, AuthKind, AuthServer, AuthSettings, Destination, DialSettings,
     EndpointId, EndpointSettings, EventKind, Format, GatewaySettings, Hosts, KeySource, LinkDestination, LinkId,
@@ -60,10 +60,9 @@ impl Running<'_> {
 }
 
 fn log(log: &LogSettings) -> Value {
-    let level = |level: LevelFilter| level.as_str().to_ascii_lowercase();
-    let named = log.levels.named.iter().map(|(name, own)| (name.clone(), level(*own).into()));
+    let named = log.levels.named.iter().map(|(name, own)| (name.clone(), level_word(*own).into()));
     json!({
-        "level": log.levels.level.map(level),
+        "level": log.levels.level.map(level_word),
         "levels": named.collect::<Map<String, Value>>(),
         "format": match log.format {
             None => "auto",

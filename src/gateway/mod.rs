@@ -16,19 +16,21 @@ use crossbeam_channel::{Receiver, Sender};
 use log::{info, warn};
 use rustix::event::{EventfdFlags, eventfd};
 
-use crate::admin::{self, AdminThread};
+use crate::admin::{self, AdminThread, Errands};
 use crate::broadcaster::{self, Deliverers};
 use crate::clock;
 use crate::config::{ListenerSettings, Settings};
 use crate::connection::poller::Poller;
 use crate::dial::Resolver;
 use crate::display::count;
+use crate::errand::Errand;
 use crate::flusher;
 use crate::heartbeat;
 use crate::listener::Listener;
 use crate::log_kind::LISTENERS;
-use crate::reload::ReloadRequest;
+use crate::reload::Reloaded;
 use crate::shared::Shared;
+use crate::shared::drain::Draining;
 use crate::shared::generation::Generation;
 use crate::shared::rooms::{Ready, Rooms};
 use crate::system::limits;
@@ -65,8 +67,10 @@ pub struct Gateway {
     links: Vec<LinkThreads>,
     listeners: Vec<Listening>,
     admin: Option<AdminThread>,
-    /// Reloads that others ask for. One can wait while another one is done; whoever asks for a third is told so.
-    asked: (Sender<ReloadRequest>, Receiver<ReloadRequest>),
+    /// What others ask for. One of each can wait while another one is done; whoever asks for a third is told so.
+    errands: Errands,
+    reloads: Receiver<Errand<Reloaded>>,
+    drains: Receiver<Errand<Draining>>,
     resolver: Arc<Resolver>,
     watchdog: Option<Arc<Watchdog>>,
 }
@@ -92,6 +96,7 @@ impl Gateway {
         let stop = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(io::Error::from);
         let stop = Arc::new(stop.map_err(system("create an eventfd"))?);
         let shared = Arc::new(Shared::new(settings, parts, rooms, poller, stop));
+        let (reloads, drains) = (crossbeam_channel::bounded(1), crossbeam_channel::bounded(1));
         let mut gateway = Gateway {
             shared,
             flusher: None,
@@ -104,7 +109,9 @@ impl Gateway {
             links: Vec::new(),
             listeners: Vec::new(),
             admin: None,
-            asked: crossbeam_channel::bounded(1),
+            errands: Errands { reloads: reloads.0, drains: drains.0 },
+            reloads: reloads.1,
+            drains: drains.1,
             resolver,
             watchdog: watchdog.map(Arc::clone),
         };
@@ -127,9 +134,8 @@ impl Gateway {
         self.broadcaster = Some(broadcaster.map_err(system("start the broadcaster"))?);
         self.start_heartbeat().map_err(system("start the heartbeat"))?;
         if let Some(listener) = admin {
-            let started = AdminThread::start(&self.shared, listener, self.asked.0.clone())
-                .map_err(system("start the admin listener"));
-            self.admin = Some(started?);
+            let started = AdminThread::start(&self.shared, listener, self.errands.clone());
+            self.admin = Some(started.map_err(system("start the admin listener"))?);
         }
         let generation = self.shared.generation();
         let threads = NewThreads::start(&self.shared, &generation, &self.running(), watchdog.as_ref());
@@ -141,8 +147,13 @@ impl Gateway {
     }
 
     /// The reloads that are asked for over the admin listener; each is to be done and answered.
-    pub fn asked_reloads(&self) -> Receiver<ReloadRequest> {
-        self.asked.1.clone()
+    pub fn asked_reloads(&self) -> Receiver<Errand<Reloaded>> {
+        self.reloads.clone()
+    }
+
+    /// The same of drains.
+    pub fn asked_drains(&self) -> Receiver<Errand<Draining>> {
+        self.drains.clone()
     }
 
     /// Which threads of issuers, links and listeners there are.

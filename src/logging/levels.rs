@@ -33,6 +33,11 @@ impl Levels {
         self.asked = levels;
     }
 
+    /// What was asked for and holds.
+    pub(super) fn asked(&self) -> &LogLevels {
+        &self.asked
+    }
+
     /// Takes the levels of a configuration that was read again.
     pub(super) fn configure(&mut self, levels: LogLevels) {
         self.configured = levels;

@@ -85,6 +85,11 @@ pub fn ask_levels(asked: LogLevels) {
     }
 }
 
+/// The levels that were asked for and hold; none without a log.
+pub fn asked_levels() -> LogLevels {
+    LOG.get().map(|lines| lines.levels.lock().asked().clone()).unwrap_or_default()
+}
+
 /// The standard library's hook would write to standard error itself: it would wait with the thread that
 /// panicked, and what a peer sent would stand there as it came.
 fn log_panic(panic: &PanicHookInfo<'_>) {

@@ -2,18 +2,33 @@
 //! other gateways one after the other too.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use log::info;
 
 use crate::clock;
+use crate::display::count;
 use crate::id::Id;
 use crate::shared::Shared;
 use crate::shared::members::Step;
 use crate::shared::rooms::Item;
+use crate::shared::summary::stop_takes;
 
 /// How often it is looked who is due, and whether all have left.
 const PAUSE: Duration = Duration::from_millis(20);
+
+/// How a drain stands, for whoever has asked for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Draining {
+    /// Whether it had begun before.
+    pub had_begun: bool,
+    /// How many clients are here.
+    pub clients: usize,
+    /// When the last of them is closed.
+    pub until: SystemTime,
+    /// How long it takes at most until the process has ended.
+    pub ends_within: Duration,
+}
 
 /// A drain that has begun.
 #[derive(Debug)]
@@ -33,8 +48,19 @@ impl Drain {
         let clients = shared.registry.ids(|_| true);
         let generation = shared.generation();
         let (over, close_timeout) = (generation.gateway.drain_timeout, generation.gateway.close_timeout);
-        info!("draining: closing {} clients with 1012, evenly over {over:?}", clients.len());
+        info!("draining: closing {} with 1012, evenly over {over:?}", count(clients.len(), "client"));
         Drain { total: clients.len(), clients: clients.into_iter(), began: Instant::now(), over, close_timeout }
+    }
+
+    /// How it stands; `had_begun` is whether it had begun before somebody asked for it.
+    pub fn stands(&self, shared: &Shared, had_begun: bool) -> Draining {
+        let left = |time: Duration| time.saturating_sub(self.began.elapsed());
+        Draining {
+            had_begun,
+            clients: shared.registry.len(),
+            until: SystemTime::now() + left(self.over),
+            ends_within: left(self.longest()) + stop_takes(shared),
+        }
     }
 
     /// Closes who is due by now. Says after how long to come again; `None` when all have left, or should have.
@@ -46,8 +72,13 @@ impl Drain {
         {
             close(shared, id);
         }
-        let is_late = elapsed > self.over + self.close_timeout + 2 * clock::TICK;
+        let is_late = elapsed > self.longest();
         (!shared.registry.is_empty() && !is_late).then_some(PAUSE)
+    }
+
+    /// How long it takes at most, until the stop behind it.
+    fn longest(&self) -> Duration {
+        self.over + self.close_timeout + 2 * clock::TICK
     }
 }
 

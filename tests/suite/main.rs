@@ -9,6 +9,7 @@ mod addresses;
 mod admin;
 mod admin_acts;
 mod admin_document;
+mod admin_gateway;
 mod admin_page;
 mod admin_watch;
 mod alerts;

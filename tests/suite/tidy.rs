@@ -30,6 +30,7 @@ const FLOORS: [&[&str]; 19] = [
         "certificate",
         "clock",
         "display",
+        "errand",
         "histogram",
         "id",
         "limit",

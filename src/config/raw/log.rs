@@ -2,11 +2,9 @@
 
 use std::ops::RangeInclusive;
 
-use log::LevelFilter;
-
-use crate::config::section::{Keys, Section, Value, nearest};
+use crate::config::log_words::{LEVELS, is_name, unknown_name};
+use crate::config::section::{Keys, Section, Value};
 use crate::config::settings::{LogFormat, LogSettings};
-use crate::log_kind::names;
 
 const LINES_PER_SECOND: RangeInclusive<usize> = 1..=1_000_000;
 
@@ -19,15 +17,6 @@ pub(crate) static LOG: Keys = Keys {
         ("lines_per_second", "100"),
     ],
 };
-
-// No "trace": the release build leaves it out.
-const LEVELS: [(&str, LevelFilter); 5] = [
-    ("off", LevelFilter::Off),
-    ("error", LevelFilter::Error),
-    ("warn", LevelFilter::Warn),
-    ("info", LevelFilter::Info),
-    ("debug", LevelFilter::Debug),
-];
 
 const FORMATS: [(&str, Option<LogFormat>); 4] = [
     ("auto", None),
@@ -62,20 +51,6 @@ pub(super) fn log(section: &Section<'_>) -> RawLog {
         }
     }
     raw
-}
-
-fn is_name(name: &str) -> bool {
-    names().any(|known| known == name)
-}
-
-fn unknown_name(name: &str) -> String {
-    match nearest(name, names()) {
-        Some(known) => format!("is no part of the log: did you mean {known:?}?"),
-        None => {
-            let names: Vec<_> = names().collect();
-            format!("is no part of the log: write the path of an endpoint, or one of {}", names.join(", "))
-        }
-    }
 }
 
 fn lines_per_second(value: &Value<'_>) -> Option<Option<u64>> {

@@ -1,8 +1,8 @@
 //! `[log]` and the endpoints whose paths have a level there.
 
+use crate::config::log_words::unknown_path;
 use crate::config::mistake::Report;
 use crate::config::raw::Raw;
-use crate::config::section::nearest;
 use crate::config::settings::EndpointSettings;
 
 /// Reports paths that no endpoint has.
@@ -18,10 +18,6 @@ pub(super) fn check(raw: &Raw, report: &Report<'_>) {
         false => written.iter().map(|pattern| pattern.as_str()).collect(),
     };
     for (at, path) in raw.log.paths.iter().filter(|(_, path)| !paths.contains(&&**path)) {
-        let advice = match nearest(path, paths.iter().copied()) {
-            Some(near) => format!("did you mean {near:?}?"),
-            None => "write the path of an [[endpoint]] as it stands there".to_owned(),
-        };
-        report.mistake(*at, format!("{path:?} in levels of [log] is the path of no endpoint: {advice}"));
+        report.mistake(*at, format!("{path:?} in levels of [log] {}", unknown_path(path, &paths)));
     }
 }
