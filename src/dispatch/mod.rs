@@ -237,7 +237,7 @@ impl<'a> Dispatch<'a> {
     #[inline]
     fn show(&mut self, kind: Kind, payload: &[u8]) {
         if let Some((client, tapped)) = &mut self.tapped {
-            tapped.show(&self.shared.tap, client, kind, payload);
+            tapped.show(client, kind, payload);
         }
     }
 
@@ -272,6 +272,9 @@ impl<'a> Dispatch<'a> {
 impl Handler for Dispatch<'_> {
     #[inline]
     fn begin(&mut self) -> Option<ReadLimits> {
+        if let Some((client, tapped)) = &mut self.tapped {
+            tapped.begin(&self.shared.tap, client);
+        }
         let newer = self.shared.newer_generation(self.rules.number)?;
         self.take_up(&newer)
     }

@@ -1,11 +1,11 @@
 //! The tap: what clients send, shown to operators while they look.
 //!
-//! A sender looks at one number for each of its messages, which changes only when an operator begins or ends to look. Whom
-//! its messages are shown to it finds out once, and keeps until then. What is shown in a second is bounded; a sender that
-//! finds the bound reached counts what it leaves out by itself, and adds it up once for each of its reads.
+//! A sender looks at one number for each of its reads, which changes when an operator begins or ends to look, and once a
+//! second while one does. Only then does it find out whom its messages are shown to. What is shown in a second is bounded:
+//! a sender that finds the bound reached counts what it leaves out by itself, and adds it up at the end of each read.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use data_encoding::BASE64;
@@ -48,7 +48,7 @@ impl TapFilter {
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub struct Tap {
-    /// How often somebody has begun or ended to look.
+    /// How often senders were to find out anew whom their messages are shown to.
     changes: AtomicU32,
     watches: Mutex<Vec<Arc<Watch>>>,
 }
@@ -83,27 +83,36 @@ impl Tap {
         let (left, left_out) = (AtomicU32::new(MESSAGES_MAX), LeftOut::default());
         let watch = Arc::new(Watch { filter, left, left_out, outbox: Mutex::new(Some(outbox)) });
         self.watches.lock().push(Arc::clone(&watch));
-        self.changes.fetch_add(1, Ordering::Release);
+        self.change();
         Looking { tap: self, watch }
     }
 
     /// A second has passed: whoever looks may be shown more, and is told what was left out.
     pub fn begin_second(&self) {
         let watches = self.watches.lock().clone();
+        if watches.is_empty() {
+            return;
+        }
+        watches.iter().for_each(|watch| watch.left.store(MESSAGES_MAX, Ordering::Relaxed));
+        self.change();
         for watch in watches {
-            watch.left.store(MESSAGES_MAX, Ordering::Relaxed);
             let left_out = watch.left_out.0.swap(0, Ordering::Relaxed);
             if left_out > 0 {
                 watch.tell(&format!("{{\"type\":\"leftOut\",\"messages\":{left_out}}}"), left_out);
             }
         }
     }
+
+    /// Has senders find out anew whom their messages are shown to, at their next read.
+    fn change(&self) {
+        self.changes.fetch_add(1, Ordering::Release);
+    }
 }
 
 impl Drop for Looking<'_> {
     fn drop(&mut self) {
         self.tap.watches.lock().retain(|watch| !Arc::ptr_eq(watch, &self.watch));
-        self.tap.changes.fetch_add(1, Ordering::Release);
+        self.tap.change();
         *self.watch.outbox.lock() = None;
     }
 }
@@ -111,9 +120,17 @@ impl Drop for Looking<'_> {
 impl Watch {
     /// Takes one of the messages that may be shown in this second, if one is left.
     fn take(&self) -> bool {
-        // A load first: beyond the bound nothing is written for each message.
-        self.left.load(Ordering::Relaxed) > 0
-            && self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok()
+        self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok()
+    }
+
+    /// Whether no more messages may be shown in this second.
+    fn is_full(&self) -> bool {
+        self.left.load(Ordering::Relaxed) == 0
+    }
+
+    /// Counts messages that are not shown.
+    fn leave_out(&self, messages: u64) {
+        self.left_out.0.fetch_add(messages, Ordering::Relaxed);
     }
 
     /// Sends this text, which stands for so many messages: they are left out where there is no room for it.
@@ -121,7 +138,7 @@ impl Watch {
         let Some(outbox) = self.outbox.lock().clone() else { return };
         let message = Message { kind: Kind::Text, data: text.as_bytes().to_vec().into() };
         if matches!(outbox.deliver(&Frame::message(&message)), Delivery::Dropped { .. }) {
-            self.left_out.0.fetch_add(messages, Ordering::Relaxed);
+            self.leave_out(messages);
         }
     }
 }
@@ -131,8 +148,24 @@ impl Watch {
 pub struct Tapped {
     /// The number of the tap when the rest was found out.
     seen: u32,
-    /// Whom its messages are shown to, and how many were left out since the last flush.
-    by: Vec<(Arc<Watch>, u64)>,
+    /// What becomes of its messages.
+    now: Now,
+    /// Messages of the present read that were left out for all who look.
+    left_out: u64,
+    /// Who looks at its messages.
+    by: Vec<Arc<Watch>>,
+}
+
+/// What becomes of a sender's messages at the tap.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Now {
+    /// Nothing: nobody looks at them.
+    #[default]
+    Unseen,
+    /// They are shown to some of those who look.
+    Shown,
+    /// They are counted: nobody who looks may be shown more in this second.
+    Counted,
 }
 
 /// A message as it is shown.
@@ -154,48 +187,62 @@ struct Shown<'a> {
 }
 
 impl Tapped {
-    /// Shows a message to whoever wants to see it. Costs one load while nobody does.
+    /// A read has brought something. Costs one load unless there is something to find out.
     #[inline]
-    pub fn show(&mut self, tap: &Tap, client: &Client, kind: Kind, payload: &[u8]) {
+    pub fn begin(&mut self, tap: &Tap, client: &Client) {
         let changes = tap.changes.load(Ordering::Relaxed);
-        if changes != self.seen || !self.by.is_empty() {
-            self.show_to_watches(tap, client, kind, payload, changes);
+        if changes != self.seen {
+            self.find_out(tap, client, changes);
+        }
+    }
+
+    /// Shows a message to whoever wants to see it. Costs nothing but a look at its own field while nobody does, and counts
+    /// by itself while nobody may be shown more.
+    #[inline]
+    pub fn show(&mut self, client: &Client, kind: Kind, payload: &[u8]) {
+        match self.now {
+            Now::Unseen => {}
+            Now::Counted => self.left_out += 1,
+            Now::Shown => self.show_to_watches(client, kind, payload),
         }
     }
 
     /// A read was worked off.
     #[inline]
     pub fn flush(&mut self) {
-        for (watch, left_out) in &mut self.by {
-            if *left_out > 0 {
-                watch.left_out.0.fetch_add(std::mem::take(left_out), Ordering::Relaxed);
-            }
+        if self.left_out > 0 {
+            let left_out = std::mem::take(&mut self.left_out);
+            self.by.iter().for_each(|watch| watch.leave_out(left_out));
         }
     }
 
     #[cold]
     #[inline(never)]
-    fn show_to_watches(&mut self, tap: &Tap, client: &Client, kind: Kind, payload: &[u8], changes: u32) {
-        if changes != self.seen {
-            self.flush();
-            self.look_again(tap, client);
-            self.seen = changes;
-        }
-        let mut shown = None;
-        for (watch, left_out) in &mut self.by {
-            if watch.take() {
-                watch.tell(shown.get_or_insert_with(|| describe(client, kind, payload)), 1);
-            } else {
-                *left_out += 1;
-            }
-        }
-    }
-
-    fn look_again(&mut self, tap: &Tap, client: &Client) {
+    fn find_out(&mut self, tap: &Tap, client: &Client, changes: u32) {
+        // What was written before the number was changed is seen from here on.
+        fence(Ordering::Acquire);
+        self.seen = changes;
         let (endpoint, path) = (&*client.counters.path, client.room.path.to_string());
         let watches = tap.watches.lock();
         let fitting = watches.iter().filter(|watch| watch.filter.fits(endpoint, &path, client.id()));
-        self.by = fitting.map(|watch| (Arc::clone(watch), 0)).collect();
+        self.by = fitting.cloned().collect();
+        self.now = if self.by.is_empty() { Now::Unseen } else { Now::Shown };
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn show_to_watches(&mut self, client: &Client, kind: Kind, payload: &[u8]) {
+        let mut shown = None;
+        for watch in &self.by {
+            if watch.take() {
+                watch.tell(shown.get_or_insert_with(|| describe(client, kind, payload)), 1);
+            } else {
+                watch.leave_out(1);
+            }
+        }
+        if self.by.iter().all(|watch| watch.is_full()) {
+            self.now = Now::Counted;
+        }
     }
 }
 
@@ -260,6 +307,6 @@ mod tests {
         let (filter, left, left_out) = (TapFilter::default(), AtomicU32::new(MESSAGES_MAX), LeftOut::default());
         let watch = Watch { filter, left, left_out, outbox: Mutex::new(None) };
         let taken = (0..2 * MESSAGES_MAX).filter(|_| watch.take()).count();
-        assert_eq!(taken as u32, MESSAGES_MAX);
+        assert_eq!((taken as u32, watch.is_full()), (MESSAGES_MAX, true));
     }
 }
