@@ -2,7 +2,6 @@
 //!
 //! It begins with the numbers of the last hour, which are kept here also while no page is open.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -29,8 +28,9 @@ pub struct Feed(Mutex<State>);
 #[derive(Debug, Default)]
 struct State {
     pages: Vec<Arc<Outbox>>,
-    /// The clients that pages know of; meaningful while there is a page.
-    known: HashSet<Id>,
+    /// The clients that pages know of, sorted; meaningful while there is a page. To sort them and find that they are the
+    /// same takes a tenth of the time that a set of 10,000 takes each second.
+    known: Vec<Id>,
     history: History,
 }
 
@@ -99,7 +99,7 @@ impl Feed {
         let mut state = self.0.lock();
         if state.pages.is_empty() {
             // From here on it is told of each that comes and goes. The list that it asks for is younger.
-            state.known = shared.registry.ids(|_| true).into_iter().collect();
+            state.known = sorted(shared.registry.ids(|_| true));
         }
         let hello = Hello { r#type: "hello", name, rights, history: state.history.columns() };
         outbox.enqueue(frame_of(&hello));
@@ -134,12 +134,17 @@ impl Feed {
 
     /// The pages, and who has come and gone since they were last told.
     fn changes<C>(&self, clients: &[Arc<Client>], describe: impl Fn(&Client) -> C) -> (Vec<Arc<Outbox>>, Changes<C>) {
-        let (pages, mut left) = {
+        let present = sorted(clients.iter().map(|client| client.id()).collect());
+        let (pages, known) = {
             let mut state = self.0.lock();
-            let known = clients.iter().map(|client| client.id()).collect();
-            (state.pages.clone(), std::mem::replace(&mut state.known, known))
+            (state.pages.clone(), std::mem::replace(&mut state.known, present.clone()))
         };
-        let joined: Vec<_> = clients.iter().filter(|client| !left.remove(&client.id())).collect();
+        if present == known {
+            return (pages, Changes { joined: Vec::new(), left: Vec::new(), is_incomplete: false });
+        }
+        let is_new = |client: &&Arc<Client>| known.binary_search(&client.id()).is_err();
+        let joined: Vec<_> = clients.iter().filter(is_new).collect();
+        let left: Vec<_> = known.iter().filter(|id| present.binary_search(id).is_err()).collect();
         let changes = Changes {
             is_incomplete: joined.len() > JOINED_MAX || left.len() > LEFT_MAX,
             joined: joined.into_iter().take(JOINED_MAX).map(|client| describe(client)).collect(),
@@ -154,9 +159,14 @@ impl Drop for Member<'_> {
         let mut state = self.feed.0.lock();
         state.pages.retain(|outbox| outbox.id() != self.id);
         if state.pages.is_empty() {
-            state.known = HashSet::new();
+            state.known = Vec::new();
         }
     }
+}
+
+fn sorted(mut ids: Vec<Id>) -> Vec<Id> {
+    ids.sort_unstable();
+    ids
 }
 
 fn frame_of(value: &impl Serialize) -> Frame {
