@@ -170,6 +170,13 @@ class Page {
     await this.call('Input.insertText', { text });
   }
 
+  // Presses a key that is called so, and has this number.
+  async press(key, number) {
+    const event = { key, code: key, windowsVirtualKeyCode: number };
+    await this.call('Input.dispatchKeyEvent', { type: 'keyDown', ...event, text: key === 'Enter' ? '\r' : undefined });
+    await this.call('Input.dispatchKeyEvent', { type: 'keyUp', ...event });
+  }
+
   // How wide and high it is shown, and in which colours.
   async show({ width, height, scheme, isPhone = false }) {
     await this.call('Emulation.setDeviceMetricsOverride', { width, height, deviceScaleFactor: isPhone ? 2 : 1, mobile: isPhone });

@@ -108,9 +108,26 @@ async function checkSearch(page) {
   await page.click('#clients-table th[data-column="path"] button');
   expect('the order', await page.evaluate(`${$('th[data-column="path"]')}.getAttribute('aria-sort')`), 'ascending');
   await search(page, 'nobody is called that');
-  await page.until(`${text('#clients-none')} === 'No client fits.' && !${$('#clients-none')}.hidden`);
+  await page.until(`${text('#clients-none')} === 'No client matches.' && !${$('#clients-none')}.hidden`);
   await page.evaluate(`${$('#clients-search')}.value = ''; ${$('#clients-search')}.dispatchEvent(new Event('input'))`);
   console.log('ok search');
+}
+
+// From the search to the table, down a row, into the details and back to the row, by the keyboard alone.
+async function checkKeyboard(page) {
+  const focused = 'document.activeElement?.dataset.client';
+  await page.evaluate(`${$('#clients-search')}.focus()`);
+  for (let tabs = 0; tabs < 20 && !(await page.evaluate(focused)); tabs += 1) await page.press('Tab', 9);
+  const first = await page.evaluate(focused);
+  await page.press('ArrowDown', 40);
+  await page.until(`${focused} !== ${JSON.stringify(first)}`, 'the next row has the focus');
+  const next = await page.evaluate(focused);
+  await page.press('Enter', 13);
+  await page.until(`document.activeElement.id === 'client-title'`, 'the details have the focus');
+  expect('the client in the details', await page.evaluate(text('#client-title')), next);
+  await page.press('Escape', 27);
+  await page.until(`${$('#client')}.hidden && ${focused} === ${JSON.stringify(next)}`, 'the row has the focus again');
+  console.log('ok keyboard');
 }
 
 async function openClient(page, words) {
@@ -147,7 +164,7 @@ async function checkTail(page, talker) {
   console.error(`a message was in the tail after ${took} ms`);
   await page.click('#tail-pause');
   talker.send('while paused');
-  await page.until(`${text('#tail-count')}.includes('1 wait')`);
+  await page.until(`${text('#tail-count')}.includes('1 waiting')`);
   expect('the newest row of a tail that is paused', await page.evaluate(text('#tail-rows li pre')), 'from Python ✓');
   await page.click('#tail-pause');
   await page.until(`${text('#tail-rows li pre')} === 'while paused'`);
@@ -200,6 +217,7 @@ async function run(browser) {
     const page = await browser.open(`http://127.0.0.1:${adminPort}/`);
     await checkCounts(page, CLIENTS + 2);
     await checkSearch(page);
+    await checkKeyboard(page);
     await checkMessages(page, talker);
     await checkTail(page, talker);
     await checkTexts(page);

@@ -90,7 +90,7 @@ fn headless_chromium_shows_clients_sends_follows_and_disconnects() {
     let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{stdout}{stderr}");
     let passed: Vec<&str> = stdout.lines().collect();
-    let checks = ["counts", "search", "messages", "tail", "texts", "kick", "clean"];
+    let checks = ["counts", "search", "keyboard", "messages", "tail", "texts", "kick", "clean"];
     assert_eq!(passed, checks.map(|name| format!("ok {name}")));
     stderr.lines().for_each(|line| measured("page", line));
 }

@@ -171,7 +171,7 @@ function search() {
   fitting = words.length === 0 && endpoint === '' ? ordered : ordered.filter(isWanted);
   const all = known.size === fitting.length ? '' : ` of ${count(known.size)}`;
   write(byId('clients-count'), `${count(fitting.length)}${all} client${known.size === 1 ? '' : 's'}`);
-  const none = known.size === 0 ? 'No client is connected.' : 'No client fits.';
+  const none = known.size === 0 ? 'No client is connected.' : 'No client matches.';
   write(byId('clients-none'), none);
   show(byId('clients-none'), fitting.length === 0);
   render();
@@ -238,9 +238,10 @@ function select(id) {
   selected = id;
   const box = byId('client');
   const close = el('button', { type: 'button', class: 'quiet', click: unselect, 'aria-label': 'Close the details' }, 'Close');
+  const title = el('h2', { id: 'client-title', class: 'mono', tabindex: '-1' }, id);
   const facts = el('dl', { class: 'facts' });
   const controls = el('div', { class: 'controls' });
-  box.replaceChildren(el('header', {}, el('h2', { id: 'client-title', class: 'mono' }, id), close), facts, controls);
+  box.replaceChildren(el('header', {}, title, close), facts, controls);
   if (rights.has('tail')) {
     controls.append(el('button', { type: 'button', click: () => tail.showClient(id) }, 'Show its messages'));
   }
@@ -251,6 +252,8 @@ function select(id) {
   show(box, true);
   render();
   look();
+  // Whoever has come by the keyboard goes on from here, and comes back to the row by Escape.
+  title.focus({ preventScroll: true });
 }
 
 function unselect() {
@@ -303,7 +306,7 @@ function describe(client) {
     ['Connected', `${moment(since)}, for ${duration(Date.now() - since)}`],
     ['May', [client.maySend && 'send', client.mayReceive && 'receive'].filter(Boolean).join(' and ') || 'nothing'],
     ['Has sent', client.receivedMessages === undefined ? null : `${count(client.receivedMessages)} messages, ${bytes(client.receivedBytes)}`],
-    ['Waits to be sent', bytes(client.queuedBytes)],
+    ['Queued', bytes(client.queuedBytes)],
     ['Held by', client.heldBy],
     ['State', client.isClosing ? 'closing' : null],
   ].filter(([, value]) => value !== null && value !== undefined && value !== '');

@@ -94,7 +94,7 @@ async function open() {
     if (error.status === 401) {
       const wasWrong = credential.get() !== null;
       credential.forget();
-      return signIn(wasWrong ? 'This credential is not right.' : '');
+      return signIn(wasWrong ? 'This credential is wrong.' : '');
     }
     return again(error.message);
   }

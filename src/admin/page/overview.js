@@ -66,6 +66,12 @@ function endpointRow() {
   const button = (text, act) => el('button', { type: 'button', class: 'quiet', click: () => act(row.endpoint) }, text);
   row.lastElementChild.append(
     button('Clients', clients.showEndpoint), button('Tail', tail.showEndpoint), button('Send', sendToRoom));
+  return titled(row, 'endpoints');
+}
+
+// Gives the cells of a row the titles of their columns, which they show themselves on a phone.
+function titled(row, table) {
+  [...byId(table).tHead.rows[0].cells].forEach((title, at) => row.cells[at].setAttribute('data-title', title.textContent));
   return row;
 }
 
@@ -97,8 +103,9 @@ function writeEndpoint(row, endpoint) {
 }
 
 function linkRow() {
-  return el('tr', {}, el('th', { scope: 'row' }), el('td', {}, el('span', { class: 'state' })), el('td', { class: 'mono' }),
+  const row = el('tr', {}, el('th', { scope: 'row' }), el('td', {}, el('span', { class: 'state' })), el('td', { class: 'mono server' }),
     ...Array.from({ length: 3 }, () => el('td', { class: 'number' })), el('td', { class: 'failure' }));
+  return titled(row, 'links');
 }
 
 const LINK_STATES = { up: ['good', 'Connected'], down: ['bad', 'Down'], givenUp: ['bad', 'Given up'] };

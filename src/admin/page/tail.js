@@ -156,18 +156,18 @@ function row(message) {
   return el('li', {}, el('div', { class: 'head' }, ...details.filter(Boolean)), el('pre', { tabindex: '-1' }, isText ? message.text : hex(message.base64)));
 }
 
-// Binary data as rows of 32 bytes in hex.
+// Binary data as rows of 16 bytes in hex, which have room on a phone.
 function hex(base64) {
   const digits = [...atob(base64)].map((byte) => byte.charCodeAt(0).toString(16).padStart(2, '0'));
   const lines = [];
-  for (let at = 0; at < digits.length; at += 32) lines.push(digits.slice(at, at + 32).join(' '));
+  for (let at = 0; at < digits.length; at += 16) lines.push(digits.slice(at, at + 16).join(' '));
   return lines.join('\n');
 }
 
 function counts() {
   const parts = [`${count(received)} shown`];
   if (leftOut > 0) parts.push(`${count(leftOut)} left out`);
-  if (isPaused && waiting.length > 0) parts.push(`${count(waiting.length)}${waiting.length === KEPT ? ' or more' : ''} wait`);
+  if (isPaused && waiting.length > 0) parts.push(`${count(waiting.length)}${waiting.length === KEPT ? ' or more' : ''} waiting`);
   write(byId('tail-count'), parts.join(', '));
 }
 
