@@ -13,6 +13,7 @@ use log::{error, info, warn};
 use rustix::event::Timespec;
 use socket2::SockAddr;
 
+use crate::address::source::Source;
 use crate::client;
 use crate::client::incoming::Incoming;
 use crate::clock;
@@ -27,7 +28,6 @@ use crate::shared::Shared;
 use crate::shared::address_places::{AddressFull, Counted};
 use crate::shared::addresses::Door;
 use crate::shared::handshake_failures::Failure;
-use crate::shared::handshakes::Source;
 use crate::shared::refused::{CAUSES, Cause};
 use crate::system::thread::spawn_client;
 use crate::system::watchdog::WatchdogHandle;

@@ -3,3 +3,4 @@
 
 pub mod list;
 pub mod proxy_header;
+pub mod source;

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 use log::{debug, info};
 use socket2::SockAddr;
 
+use crate::address::source::Source;
 use crate::admin::access::{self, AccessRequest, Who};
 use crate::admin::asked::Asked;
 use crate::admin::guard;
@@ -23,7 +24,7 @@ use crate::http::refusal::{Body, Refusal};
 use crate::http::request::{self, Request};
 use crate::listener::Listener;
 use crate::log_kind::ADMIN;
-use crate::shared::handshakes::{HandshakePlace, Source};
+use crate::shared::handshakes::HandshakePlace;
 
 /// How long a connection may wait for its next request.
 const IDLE: Duration = Duration::from_secs(75);

@@ -14,6 +14,7 @@ pub mod tokens;
 
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 
 use crate::identity::{Identity, Proof};
 use file::FileError;
@@ -40,7 +41,7 @@ pub enum Keys {
     /// Of the kind `basic`.
     Basic(Passwords),
     /// Of the kind `jwt`.
-    Jwt(KeySet),
+    Jwt(Arc<KeySet>),
 }
 
 impl Keys {
@@ -83,6 +84,6 @@ pub fn read(kind: FileKind, file: &Path) -> Result<Keys, FileError> {
             getrandom::fill(&mut key).map_err(|error| FileError::Unreadable(io::Error::other(error.to_string())))?;
             Ok(Keys::Basic(Passwords::parse(&text, key)?))
         }
-        FileKind::Jwt(algorithm) => Ok(Keys::Jwt(KeySet::parse(&text, algorithm)?)),
+        FileKind::Jwt(algorithm) => Ok(Keys::Jwt(KeySet::parse(&text, algorithm)?.into())),
     }
 }

@@ -103,7 +103,7 @@ impl Callout {
         }
         let since = Instant::now();
         let given_up = || if (attempt.has_left)() { Declined::Gone } else { Declined::Busy };
-        let _turn = self.gate.enter(|| attempt.is_over()).ok_or_else(given_up)?;
+        let _turn = self.gate.enter(attempt.address, || attempt.is_over()).ok_or_else(given_up)?;
         let waited = since.elapsed();
         (attempt.is_heard)().map_err(Declined::Unheard)?;
         // It may have been answered while this one waited.

@@ -2,13 +2,15 @@
 //! kind needs, and not what all need together: the pages that it has touched are its own for as long as it is there.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
-use serde_json::{Map, Value};
+use serde_json::Map;
 
 use super::attempt::Attempt;
 use super::callout::{Callout, Declined, Told};
 use super::issuer_keys::{IssuerKeys, NoKeys};
+use super::token_threads::SignedToken;
 use super::verdict::{Checked, Left, NotChecked, Shown, Verdict};
 use super::{Auth, Source};
 use crate::auth::Keys;
@@ -17,7 +19,7 @@ use crate::auth::certificate::{self, IdentityFrom};
 use crate::auth::credentials::Credential;
 use crate::auth::htpasswd::Passwords;
 use crate::auth::jwk::KeySet;
-use crate::auth::jwt::{self, Flaw};
+use crate::auth::jwt;
 use crate::certificate::ClientCertificate;
 use crate::config::AuthKind;
 use crate::identity::{Identity, Proof};
@@ -28,6 +30,7 @@ const RETRY_AFTER: u64 = 5;
 
 impl Auth {
     /// Whose credentials these are. All waits end with the deadline.
+    #[inline(never)]
     pub fn check(&self, credentials: &[Credential], attempt: &Attempt<'_>) -> Verdict {
         let mut verdict = Verdict::default();
         match &self.source {
@@ -74,7 +77,7 @@ impl Auth {
                 Ok(self.checked(name, digest, false))
             }
             Keys::Basic(users) => self.check_password(users, text, attempt),
-            Keys::Jwt(keys) => self.check_jwt(text, keys).map_err(|flaw| NotChecked::Wrong(Some(flaw))),
+            Keys::Jwt(keys) => self.check_jwt(text, keys, attempt.deadline),
         }
     }
 
@@ -85,7 +88,20 @@ impl Auth {
         if let Some(digest) = users.remembers(&user, password.expose(), Instant::now()) {
             return Ok(self.checked(&user, digest, false));
         }
-        let turn = self.gate.enter(|| attempt.is_over());
+        let (user, password) = (&*user, password.expose());
+        self.hash_password(users, user, password, attempt).map(|digest| self.checked(user, digest, true))
+    }
+
+    /// The digest of a user's entry, if its password is right, for which that is hashed.
+    #[inline(never)]
+    fn hash_password(
+        &self,
+        users: &Passwords,
+        user: &str,
+        password: &str,
+        attempt: &Attempt<'_>,
+    ) -> Result<[u8; 32], NotChecked> {
+        let turn = self.shared.passwords.enter(attempt.address, || attempt.is_over());
         let _turn = turn.ok_or_else(|| match (attempt.has_left)() {
             true => NotChecked::Gone,
             false => NotChecked::unknown("too many passwords wait to be checked", String::new()),
@@ -93,17 +109,19 @@ impl Auth {
         (attempt.is_heard)().map_err(|refusal| NotChecked::Unheard(refusal.into()))?;
         // It may have been found right while this one waited.
         let now = Instant::now();
-        let remembered = || users.remembers(&user, password.expose(), now);
-        let digest = remembered().or_else(|| users.check(&user, password.expose(), now));
-        digest.map(|digest| self.checked(&user, digest, true)).ok_or(NotChecked::Wrong(None))
+        let digest = users.remembers(user, password, now).or_else(|| users.check(user, password, now));
+        digest.ok_or(NotChecked::Wrong(None))
     }
 
+    /// Whose signed token this is. A thread of its own checks it, for which this one waits.
     #[inline(never)]
-    fn check_jwt(&self, token: &str, keys: &KeySet) -> Result<Box<Checked>, Flaw> {
-        let AuthKind::Jwt(settings, _) = &self.settings.kind else { return Err("is no JWT") };
-        let jwt::Verified { name, claims, left, key } = jwt::verify(token, keys, settings, SystemTime::now())?;
-        let identity = Identity::new(&name, told(&settings.claims, &claims), Proof { auth: self.id.0, digest: key });
-        Ok(Box::new(Checked { identity, claims, is_heavy: true, left: Some(Left::of_token(left)) }))
+    fn check_jwt(&self, token: &str, keys: &Arc<KeySet>, deadline: Instant) -> Result<Box<Checked>, NotChecked> {
+        let AuthKind::Jwt(settings, _) = &self.settings.kind else { return Err(NotChecked::Wrong(None)) };
+        let (text, auth, keys, settings) = (Secret::new(token), self.id, Arc::clone(keys), Arc::clone(settings));
+        let checked = self.shared.tokens.check(SignedToken { text, auth, keys, settings }, deadline);
+        let checked =
+            checked.ok_or_else(|| NotChecked::unknown("too many tokens wait to be checked", String::new()))?;
+        checked.map_err(|flaw| NotChecked::Wrong(Some(flaw)))
     }
 
     /// As [`check_jwt`](Auth::check_jwt), with keys that may have to be asked for.
@@ -118,14 +136,14 @@ impl Auth {
             NoKeys::Crowded => NotChecked::unknown("too many wait for the keys for tokens", String::new()),
         };
         let keys = issuer.current(deadline).map_err(missing)?;
-        let checked = match self.check_jwt(token, &keys) {
-            Err(jwt::NO_KEY) => match issuer.newer(&keys, deadline).map_err(missing)? {
-                Some(keys) => self.check_jwt(token, &keys),
-                None => Err(jwt::NO_KEY),
-            },
-            checked => checked,
-        };
-        checked.map_err(|flaw| NotChecked::Wrong(Some(flaw)))
+        let checked = self.check_jwt(token, &keys, deadline);
+        if checked.as_ref().err() != Some(&NotChecked::Wrong(Some(jwt::NO_KEY))) {
+            return checked;
+        }
+        match issuer.newer(&keys, deadline).map_err(missing)? {
+            Some(keys) => self.check_jwt(token, &keys, deadline),
+            None => checked,
+        }
     }
 
     /// Whose certificate this is, which was verified when its session began.
@@ -153,9 +171,9 @@ impl Auth {
         match callout.ask(&self.settings.name, credentials, attempt) {
             Ok(Told { answer: Answer { name, claims, left }, is_over_tls }) => {
                 let proof = Proof { auth: self.id.0, digest: [0; 32] };
-                let identity = Identity::new(&name, told(callout.claims(), &claims), proof);
                 let left = left.map(Left::of_token);
-                Ok(Box::new(Checked { identity, claims, is_heavy: is_over_tls, left }))
+                let checked = Checked::with_claims(&name, claims, callout.claims(), proof, left);
+                Ok(Box::new(Checked { is_heavy: is_over_tls, ..checked }))
             }
             Err(Declined::Refused(status)) => Err(NotChecked::Refused(status)),
             Err(Declined::Unheard(refusal)) => Err(NotChecked::Unheard(refusal.into())),
@@ -170,15 +188,11 @@ impl Auth {
     }
 
     /// A client of which nothing is known but its name.
+    #[inline(never)]
     fn checked(&self, name: &str, digest: [u8; 32], is_heavy: bool) -> Box<Checked> {
         let identity = Identity::new(name, BTreeMap::new(), Proof { auth: self.id.0, digest });
         Box::new(Checked { identity, claims: Map::new(), is_heavy, left: None })
     }
-}
-
-/// The claims of these names.
-fn told(names: &[String], claims: &Map<String, Value>) -> BTreeMap<String, Value> {
-    names.iter().filter_map(|name| Some((name.clone(), claims.get(name)?.clone()))).collect()
 }
 
 /// What stands behind `Basic`. RFC 7617 section 2 has no control characters in it; bcrypt takes `a`, a zero and `a` for

@@ -14,7 +14,7 @@ pub enum AuthError {
     File { name: String, file: PathBuf, cause: FileError },
     /// Its server cannot be dialled with these settings.
     Server { name: String, cause: SetupError },
-    /// There are no random numbers.
+    /// There are no random numbers, or no threads.
     System { name: String, cause: io::Error },
 }
 

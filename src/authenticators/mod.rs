@@ -9,6 +9,7 @@ mod error;
 mod gate;
 pub mod issuer_keys;
 mod key_file;
+mod token_threads;
 mod verdict;
 
 pub use attempt::Attempt;
@@ -33,6 +34,7 @@ use callout::Callout;
 use gate::Gate;
 use issuer_keys::IssuerKeys;
 use key_file::KeyFile;
+use token_threads::TokenThreads;
 
 /// An `[[auth]]` while the gateway runs.
 #[derive(Debug)]
@@ -41,8 +43,15 @@ pub struct Auth {
     pub settings: AuthSettings,
     id: AuthId,
     source: Source,
+    shared: Arc<Processors>,
+}
+
+/// What checks have of the processors. All `[[auth]]` share it, also those of the next generation.
+#[derive(Debug)]
+struct Processors {
     /// How many passwords are checked at once.
-    gate: Arc<Gate>,
+    passwords: Gate,
+    tokens: TokenThreads,
 }
 
 /// What credentials are checked against.
@@ -66,10 +75,10 @@ impl Auths {
     /// Reads the files of each; names of servers are looked up by `resolver`. Each has the number of its place in the
     /// settings.
     pub fn new(settings: &[AuthSettings], resolver: &Arc<Resolver>) -> Result<Auths, AuthError> {
-        let gate = Arc::new(Gate::for_passwords());
+        let shared = Arc::new(Processors::new());
         let auth = |(index, settings): (usize, &AuthSettings)| {
             let id = AuthId(index);
-            Ok((id, Arc::new(Auth::new(id, settings, resolver, &gate)?)))
+            Ok((id, Arc::new(Auth::new(id, settings, resolver, &shared)?)))
         };
         Ok(Auths(settings.iter().enumerate().map(auth).collect::<Result<_, AuthError>>()?))
     }
@@ -81,13 +90,13 @@ impl Auths {
         settings: impl Iterator<Item = (AuthId, &'s AuthSettings)>,
         resolver: &Arc<Resolver>,
     ) -> Result<Auths, Vec<AuthError>> {
-        let gate =
-            self.0.values().next().map_or_else(|| Arc::new(Gate::for_passwords()), |auth| Arc::clone(&auth.gate));
+        let shared =
+            self.0.values().next().map_or_else(|| Arc::new(Processors::new()), |auth| Arc::clone(&auth.shared));
         let (mut auths, mut wrong) = (Vec::new(), Vec::new());
         for (id, settings) in settings {
             match self.0.get(id).filter(|auth| auth.settings == *settings) {
                 Some(same) => auths.push((id, Arc::clone(same))),
-                None => match Auth::new(id, settings, resolver, &gate) {
+                None => match Auth::new(id, settings, resolver, &shared) {
                     Ok(auth) => auths.push((id, Arc::new(auth))),
                     Err(error) => wrong.push(error),
                 },
@@ -120,6 +129,14 @@ impl Auths {
             // It has said for how long; and a certificate is for its listener to judge.
             Source::Service(_) | Source::Certificate(_) => true,
         }
+    }
+}
+
+impl Processors {
+    /// Half of the processors for each of them, but one at least: the other half goes on serving clients.
+    fn new() -> Processors {
+        let half = (std::thread::available_parallelism().map_or(1, |cores| cores.get()) / 2).max(1);
+        Processors { passwords: Gate::new(half), tokens: TokenThreads::new(half) }
     }
 }
 
@@ -158,9 +175,18 @@ impl Source {
 }
 
 impl Auth {
-    fn new(id: AuthId, settings: &AuthSettings, resolver: &Arc<Resolver>, gate: &Arc<Gate>) -> Result<Auth, AuthError> {
+    fn new(
+        id: AuthId,
+        settings: &AuthSettings,
+        resolver: &Arc<Resolver>,
+        shared: &Arc<Processors>,
+    ) -> Result<Auth, AuthError> {
         let source = Source::of(settings, resolver)?;
-        Ok(Auth { source, settings: settings.clone(), id, gate: Arc::clone(gate) })
+        if let AuthKind::Jwt(..) = settings.kind {
+            let started = shared.tokens.start();
+            started.map_err(|cause| AuthError::System { name: settings.name.clone(), cause })?;
+        }
+        Ok(Auth { source, settings: settings.clone(), id, shared: Arc::clone(shared) })
     }
 
     /// The keys that are loaded from a URL, if they are.

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use crate::auth::credentials::Place;
 use crate::auth::jwt::Flaw;
 use crate::http::refusal::Refusal;
-use crate::identity::Identity;
+use crate::identity::{Identity, Proof};
 
 /// What a right credential stands for. It is handed on in a box: on the stack of its client it would lie several times.
 #[derive(Debug)]
@@ -16,8 +16,7 @@ pub struct Checked {
     pub identity: Identity,
     /// All that the credential says.
     pub claims: Map<String, Value>,
-    /// Whether finding out has left something in its thread: a password was hashed, a signature checked, or a service asked
-    /// over TLS.
+    /// Whether finding out has left something in its thread: a password was hashed, or a service asked over TLS.
     pub is_heavy: bool,
     /// For how long it is good; `None` is for ever.
     pub left: Option<Left>,
@@ -30,6 +29,20 @@ pub struct Left {
     pub time: Duration,
     /// What its client is told when that is over.
     pub reason: &'static str,
+}
+
+impl Checked {
+    /// A client of which its credential says more. Messages have the claims of these names.
+    pub(super) fn with_claims(
+        name: &str,
+        claims: Map<String, Value>,
+        told: &[String],
+        proof: Proof,
+        left: Option<Left>,
+    ) -> Checked {
+        let told = told.iter().filter_map(|name| Some((name.clone(), claims.get(name)?.clone()))).collect();
+        Checked { identity: Identity::new(name, told, proof), claims, is_heavy: false, left }
+    }
 }
 
 impl Left {

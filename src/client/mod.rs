@@ -44,7 +44,7 @@ pub fn run(shared: &Arc<Shared>, incoming: Box<Incoming>) {
 }
 
 /// Whether this thread has done a TLS handshake, with the client, with its upstream or with a service, or has hashed a
-/// password or checked a signature.
+/// password.
 fn has_left_something(admitted: &Admitted) -> bool {
     admitted.is_heavy
         || admitted.handshaken.is_tls

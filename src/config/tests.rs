@@ -802,7 +802,7 @@ fn every_option_of_signed_tokens_reaches_its_field() {
         settings.unwrap_or_else(|error| panic!("{error}")).auths.remove(0).kind
     };
     let plain = JwtSettings { algorithm: Some(Algorithm::Hs256), ..JwtSettings::default() };
-    assert_eq!(read(""), AuthKind::Jwt(plain.clone(), KeySource::File(directory.path().join("key"))));
+    assert_eq!(read(""), AuthKind::Jwt(plain.clone().into(), KeySource::File(directory.path().join("key"))));
     let more = "issuer = \"i\"\naudience = [\"a\", \"b\"]\nleeway = \"off\"\nidentity_from = \"email\"\nclaims = [\"group\"]\n";
     assert_eq!(
         read(more),
@@ -814,7 +814,8 @@ fn every_option_of_signed_tokens_reaches_its_field() {
                 identity_from: "email".to_owned(),
                 claims: vec!["group".to_owned()],
                 ..plain
-            },
+            }
+            .into(),
             KeySource::File(directory.path().join("key"))
         )
     );
@@ -837,14 +838,14 @@ fn every_option_of_a_server_that_is_asked_reaches_its_field() {
         AuthServer { shown: url::fit_to_show(url), dial }
     };
     let keys = JwksSettings::new(server("https://login.example/keys?v=1"));
-    assert_eq!(of(issued, ""), AuthKind::Jwt(JwtSettings::default(), KeySource::Url(Box::new(keys.clone()))));
+    assert_eq!(of(issued, ""), AuthKind::Jwt(JwtSettings::default().into(), KeySource::Url(Box::new(keys.clone()))));
     assert_eq!(keys.server.shown, "https://login.example/keys?***");
     let changed =
         JwksSettings { refresh_interval: Duration::from_secs(7), stale_for: Duration::from_secs(3600), ..keys };
     assert_eq!(
         of(issued, "algorithm = \"ES256\"\nrefresh_interval = \"7s\"\nstale_for = \"1h\""),
         AuthKind::Jwt(
-            JwtSettings { algorithm: Some(Algorithm::Es256), ..JwtSettings::default() },
+            JwtSettings { algorithm: Some(Algorithm::Es256), ..JwtSettings::default() }.into(),
             KeySource::Url(Box::new(changed))
         )
     );

@@ -7,11 +7,11 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::address::source::Source;
 use crate::display::count;
 use crate::http::refusal::Refusal;
 use crate::limit::{Bucket, Rate};
 use crate::permits::Permit;
-use crate::shared::handshakes::Source;
 use crate::shared::refused::Cause;
 use crate::sync::Mutex;
 

@@ -5,9 +5,9 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::Instant;
 
+use crate::address::source::Source;
 use crate::config::FailedCredentials;
 use crate::limit::{Bucket, Rate};
-use crate::shared::handshakes::Source;
 use crate::sync::Mutex;
 
 /// Addresses that are remembered. One more, and the eighth of them is forgotten that has been quiet for the longest time.

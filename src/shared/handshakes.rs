@@ -5,10 +5,10 @@
 //! handshake still has as long as it takes them to come once each.
 
 use std::collections::{HashMap, VecDeque};
-use std::fmt;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
 
+use crate::address::source::Source;
 use crate::connection::socket::Socket;
 use crate::sync::Mutex;
 
@@ -32,15 +32,6 @@ struct Unfinished {
 struct Handshake {
     number: u64,
     socket: Arc<Socket>,
-}
-
-/// Where connections come from, as far as one peer can choose it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Source {
-    /// An address of IPv4, or a network of IPv6 with 64 bits, in which a host has all addresses that it likes.
-    Network(IpAddr),
-    /// A Unix socket.
-    Local,
 }
 
 /// A handshake's place; dropping it, also by a panic, gives it back.
@@ -158,30 +149,6 @@ impl HandshakePlace {
 impl Drop for HandshakePlace {
     fn drop(&mut self) {
         self.handshakes.leave(self.source, self.number);
-    }
-}
-
-impl Source {
-    /// That of an address; `None` is a Unix socket's.
-    pub fn of(address: Option<IpAddr>) -> Source {
-        match address.map(|address| address.to_canonical()) {
-            None => Source::Local,
-            Some(IpAddr::V6(address)) => {
-                const HOST: u128 = u64::MAX as u128;
-                Source::Network(Ipv6Addr::from_bits(address.to_bits() & !HOST).into())
-            }
-            Some(address) => Source::Network(address),
-        }
-    }
-}
-
-impl fmt::Display for Source {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Source::Network(address @ IpAddr::V4(_)) => address.fmt(f),
-            Source::Network(network) => write!(f, "{network}/64"),
-            Source::Local => f.write_str("a Unix socket"),
-        }
     }
 }
 

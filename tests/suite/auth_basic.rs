@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
+use std::time::Duration;
 
 use rustix::process::Signal;
 use tempfile::TempDir;
@@ -161,6 +162,32 @@ fn s23_a_password_whose_client_hangs_up_while_it_waits_is_not_checked() {
     let checked = gateway.log().iter().filter(|line| line.contains("refused with 401")).count();
     assert!(checked <= count - left, "{checked} of {count} were checked");
     measured("S23", format!("{checked} of {count} passwords checked whose clients had left"));
+}
+
+#[test]
+fn s26_an_address_that_sends_many_wrong_passwords_keeps_no_other_one_waiting() {
+    const ATTEMPTS: usize = 40;
+    let (_directory, file) = directory();
+    htpasswd(&file, &["-B", "-C", "10"], &[("ada", "hunter2")]);
+    let options = "[gateway]\nhandshake_timeout = \"60s\"\nfailed_credentials = \"off\"\n";
+    let gateway = Gateway::start(&format!("{options}{}", config(&file)));
+    let before = gateway.threads();
+    let from = |last: u8| Raw::plain_from([127, 0, 0, last].into(), gateway.port("plain"));
+    let mut flood: Vec<Raw> = (0..ATTEMPTS).map(|_| from(2)).collect();
+    for (number, client) in flood.iter_mut().enumerate() {
+        client.send(request("/", &[&basic("ada", &number.to_string())]).as_bytes());
+    }
+    eventually("most of them wait", DEADLINE, || gateway.threads() >= before + ATTEMPTS * 3 / 4);
+    let mut answered =
+        || flood.iter_mut().filter_map(|client| client.has_input_within(Duration::ZERO).then_some(())).count();
+    let first = answered();
+    from(3).upgrade("/", &[&basic("ada", "hunter2")]);
+    let last = answered();
+    // Those whose turn it was, those beside the good one, and those that came to an end before it was read.
+    let at_once = (thread::available_parallelism().unwrap().get() / 2).max(1);
+    assert!(last - first <= 3 * at_once + 2, "{first} of {ATTEMPTS} were answered before, {last} behind it");
+    assert!(last + 2 * at_once < ATTEMPTS, "all had their turn: {first} before, {last} behind it");
+    measured("S26", format!("{} of {ATTEMPTS} attempts of another address were checked before it", last - first));
 }
 
 #[test]

@@ -197,7 +197,7 @@ fn of_file(section: &Section<'_>, base_dir: &Path, kind: Option<Kind>) -> AuthKi
         Some(Kind::Jwt) => {
             let jwt = jwt(section);
             let algorithm = jwt.algorithm;
-            AuthKind::Jwt(jwt, KeySource::File(path(Some(FileKind::Jwt(algorithm)))))
+            AuthKind::Jwt(jwt.into(), KeySource::File(path(Some(FileKind::Jwt(algorithm)))))
         }
         Some(Kind::Basic) => AuthKind::Basic(path(Some(FileKind::Basic))),
         Some(Kind::Tokens) => AuthKind::Tokens(path(Some(FileKind::Tokens))),
@@ -226,7 +226,7 @@ fn issued(section: &Section<'_>, server: AuthServer) -> AuthKind {
         Some(interval)
     });
     section.read("stale_for", &mut jwks.stale_for, |v| v.duration());
-    AuthKind::Jwt(jwt(section), KeySource::Url(Box::new(jwks)))
+    AuthKind::Jwt(jwt(section).into(), KeySource::Url(Box::new(jwks)))
 }
 
 /// A service that is asked who a client is.

@@ -2,6 +2,7 @@
 
 use std::ops::Index;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::auth::certificate::IdentityFrom;
@@ -41,7 +42,7 @@ pub enum AuthKind {
     /// `basic`: users and passwords, against an htpasswd file.
     Basic(PathBuf),
     /// `jwt`: signed tokens, against the keys of their issuer.
-    Jwt(JwtSettings, KeySource),
+    Jwt(Arc<JwtSettings>, KeySource),
     /// `http`: a service of the operator's own is asked.
     Http(Box<CalloutSettings>),
     /// `certificate`: the certificate that the client has shown to its listener, which has checked it.
