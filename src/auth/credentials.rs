@@ -108,11 +108,7 @@ pub fn find(places: &Places, scheme: Scheme, head: &[u8], request: &Request<'_>)
         }
     };
     if places.authorization {
-        let values = request::header_values(head, "Authorization");
-        if values.len() > 1 {
-            return Err(Refusal::new(400, "more than one Authorization header"));
-        }
-        add(Place::Authorization, values.iter().filter_map(|value| of_scheme(value, scheme)).collect())?;
+        add(Place::Authorization, authorization(head, scheme)?)?;
     }
     if let Some(name) = &places.cookie {
         add(Place::Cookie, cookies(head, name))?;
@@ -121,14 +117,31 @@ pub fn find(places: &Places, scheme: Scheme, head: &[u8], request: &Request<'_>)
         add(Place::Query, parameters(request.query.unwrap_or_default(), name))?;
     }
     if places.subprotocol {
-        let (bearers, others): (Vec<&str>, Vec<&str>) = request.subprotocols.iter().partition(|name| is_bearer(name));
-        if !bearers.is_empty() && others.is_empty() {
-            let why = "offer a subprotocol of your own beside that with the token: browsers want an answer to one";
-            return Err(Refusal::new(400, why));
-        }
-        add(Place::Subprotocol, bearers.into_iter().map(of_subprotocol).collect())?;
+        add(Place::Subprotocol, bearers(request)?)?;
     }
     Ok(found)
+}
+
+/// What stands in the header Authorization behind the scheme. The functions for the places are not inlined into each other:
+/// a client's stack is deepest here.
+#[inline(never)]
+fn authorization(head: &[u8], scheme: Scheme) -> Result<Vec<String>, Refusal> {
+    let values = request::header_values(head, "Authorization");
+    if values.len() > 1 {
+        return Err(Refusal::new(400, "more than one Authorization header"));
+    }
+    Ok(values.iter().filter_map(|value| of_scheme(value, scheme)).collect())
+}
+
+/// The tokens among the subprotocols.
+#[inline(never)]
+fn bearers(request: &Request<'_>) -> Result<Vec<String>, Refusal> {
+    let (bearers, others): (Vec<&str>, Vec<&str>) = request.subprotocols.iter().partition(|name| is_bearer(name));
+    if !bearers.is_empty() && others.is_empty() {
+        let why = "offer a subprotocol of your own beside that with the token: browsers want an answer to one";
+        return Err(Refusal::new(400, why));
+    }
+    Ok(bearers.into_iter().map(of_subprotocol).collect())
 }
 
 /// What stands behind the scheme, if it is this one.
@@ -139,6 +152,7 @@ fn of_scheme(value: &[u8], scheme: Scheme) -> Option<String> {
 }
 
 /// The values of the cookies of this name (RFC 6265 section 5.4).
+#[inline(never)]
 fn cookies(head: &[u8], name: &str) -> Vec<String> {
     let mut values = Vec::new();
     for header in request::header_values(head, "Cookie") {
@@ -155,6 +169,7 @@ fn cookies(head: &[u8], name: &str) -> Vec<String> {
 }
 
 /// The values of the query parameters of this name. A `+` is a `+`: no token has a blank.
+#[inline(never)]
 fn parameters(query: &str, name: &str) -> Vec<String> {
     let pairs = query.split('&').filter(|pair| is_parameter(pair, name));
     pairs.map(|pair| decoded(pair.split_once('=').map_or("", |(_, value)| value))).collect()

@@ -26,6 +26,7 @@ pub struct Admission<'a> {
 /// # Errors
 /// 404 for a path that leads nowhere on this listener, 426 for a request that is no upgrade, 403
 /// for an origin that is not allowed.
+#[inline(never)]
 pub fn admit<'a, 's>(
     request: &Request<'a>,
     routes: &Routes,

@@ -37,8 +37,7 @@ pub struct Access {
     pub identity: Option<Arc<Identity>>,
     /// What it may do.
     pub rights: Rights,
-    /// Whether finding out has left much in this thread: a password was hashed, a signature checked, or a service asked
-    /// over TLS.
+    /// Whether finding out has left much in this thread: a password was hashed, or a service asked over TLS.
     pub is_heavy: bool,
     /// For how long it is let in; `None` is for ever.
     pub left: Option<Left>,
@@ -96,11 +95,7 @@ pub fn authenticate(auths: &Auths, endpoint: &EndpointSettings, attempt: &Attemp
 /// 503 if it could not be found out, and what the attempt says where it is not heard any more.
 #[inline(never)]
 pub fn verify(asked: &[(&Auth, &Places)], who: &str, attempt: &Attempt<'_>) -> Result<Box<Checked>, Denied> {
-    let mut credentials: Vec<(&Auth, Vec<Credential>)> = Vec::new();
-    for (auth, places) in asked {
-        let find = |scheme| credentials::find(places, scheme, attempt.head, attempt.request);
-        credentials.push((auth, auth.scheme().map_or(Ok(Vec::new()), find)?));
-    }
+    let credentials = find(asked, attempt)?;
     let mut refused = Refused::default();
     for (auth, found) in credentials {
         let checked = auth.check(&found, attempt);
@@ -119,15 +114,18 @@ pub fn verify(asked: &[(&Auth, &Places)], who: &str, attempt: &Attempt<'_>) -> R
     if !refused.wrong.is_empty() {
         (attempt.has_failed)();
     }
-    let mut challenges: Vec<&str> = Vec::new();
-    for challenge in asked.iter().filter_map(|(auth, _)| Some(auth.scheme()?.challenge())) {
-        if !challenges.contains(&challenge) {
-            challenges.push(challenge);
-        }
+    Err(refused.denied(asked, who))
+}
+
+/// The credentials of a request, for each of the ways to authenticate those that it takes.
+#[inline(never)]
+fn find<'a>(asked: &[(&'a Auth, &Places)], attempt: &Attempt<'_>) -> Result<Vec<(&'a Auth, Vec<Credential>)>, Refusal> {
+    let mut credentials = Vec::with_capacity(asked.len());
+    for (auth, places) in asked {
+        let find = |scheme| credentials::find(places, scheme, attempt.head, attempt.request);
+        credentials.push((*auth, auth.scheme().map_or(Ok(Vec::new()), find)?));
     }
-    let failure = refused.failure();
-    let refusal = refused.refusal(who, challenges);
-    Err(Denied::Refused(failure.unwrap_or(AuthFailure::of_status(refusal.status)), refusal))
+    Ok(credentials)
 }
 
 /// Why nobody stands behind the credentials of a request.
@@ -143,6 +141,7 @@ struct Refused {
 }
 
 impl Refused {
+    #[inline(never)]
     fn add(&mut self, name: &str, shown: Shown, why: NotChecked) -> Result<(), Denied> {
         match why {
             NotChecked::Wrong(flaw) => {
@@ -170,6 +169,19 @@ impl Refused {
             NotChecked::Gone => return Err(Denied::Gone),
         }
         Ok(())
+    }
+
+    #[inline(never)]
+    fn denied(self, asked: &[(&Auth, &Places)], who: &str) -> Denied {
+        let mut challenges: Vec<&str> = Vec::new();
+        for challenge in asked.iter().filter_map(|(auth, _)| Some(auth.scheme()?.challenge())) {
+            if !challenges.contains(&challenge) {
+                challenges.push(challenge);
+            }
+        }
+        let failure = self.failure();
+        let refusal = self.refusal(who, challenges);
+        Denied::Refused(failure.unwrap_or(AuthFailure::of_status(refusal.status)), refusal)
     }
 
     /// Why it is, where the status of the answer does not tell.

@@ -18,6 +18,7 @@ pub(super) fn answer(shared: &Shared, incoming: &Incoming, head: &[u8]) -> Resul
     if is_of_proxy { check_address(incoming) } else { Ok(()) }
 }
 
+#[inline(never)]
 fn answer_to(shared: &Shared, listener: &ListenerSettings, head: &[u8]) -> Option<Rejection> {
     let path = listener.health.as_ref()?;
     let check = HealthCheck::parse(head, |asked| path.matches(asked).is_some())?;

@@ -31,6 +31,7 @@ pub(super) struct Requester<'a> {
 }
 
 /// Who sends a request, if its endpoint asks, unless its address has sent too many wrong credentials.
+#[inline(never)]
 pub(super) fn identify(
     shared: &Shared,
     generation: &Generation,
@@ -74,6 +75,7 @@ pub(super) fn identify(
 }
 
 /// What ends the wait for a service that is asked who a client is: the stop, or that the client has left.
+#[inline(never)]
 fn until_nobody_waits(
     shared: &Shared,
     generation: &Generation,

@@ -84,6 +84,7 @@ pub(super) fn check_address(incoming: &Incoming) -> Result<(), Rejection> {
 }
 
 /// How the client of a request has come, and whether it may by its address.
+#[inline(never)]
 pub(super) fn approach(incoming: &mut Incoming, head: &[u8], request: &Request<'_>) -> Result<Approach, Refusal> {
     let (by, socket) = (incoming.door.settings.client_address, (incoming.address, incoming.stream.is_tls()));
     let approach = approach::approach(by, incoming.trusted.as_deref(), socket, head, request)?;
@@ -103,6 +104,7 @@ pub(super) fn approach(incoming: &mut Incoming, head: &[u8], request: &Request<'
 
 /// Counts a connection for the address that a proxy has named; that of a socket was counted before. A proxy that connects
 /// on its own behalf, to check whether we are there, is not limited.
+#[inline(never)]
 pub(super) fn count_address(
     shared: &Shared,
     incoming: &mut Incoming,

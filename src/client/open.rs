@@ -1,5 +1,8 @@
 //! The first part of a client's life: from an accepted socket to a client in its room, or to an
 //! answer that says why not.
+//!
+//! The steps on this way are not inlined into each other. A client's stack keeps the pages that it has touched once, for as
+//! long as it is there, and it is deepest here: so it should hold what one step needs, and not what all need together.
 
 use std::os::fd::AsFd;
 use std::sync::atomic::AtomicBool;
@@ -89,7 +92,7 @@ pub fn open(shared: &Arc<Shared>, mut incoming: Box<Incoming>) -> Option<Admitte
     let deadline = Instant::now() + shared.generation().gateway.handshake_timeout;
     let opened = match hear(shared, &mut incoming, deadline) {
         Ok(Head { bytes, behind }) => match judge(shared, &mut incoming, &bytes, deadline) {
-            Ok(granted) => return enter(shared, *incoming, granted, behind),
+            Ok(granted) => return enter(shared, incoming, granted, behind),
             Err(rejection) => rejection,
         },
         Err(rejection) => rejection,
@@ -97,7 +100,7 @@ pub fn open(shared: &Arc<Shared>, mut incoming: Box<Incoming>) -> Option<Admitte
     if let Some(failure) = opened.failure {
         shared.counters.handshake_failures.count(failure);
     }
-    reject(*incoming, opened);
+    reject(incoming, opened);
     None
 }
 
@@ -117,10 +120,46 @@ fn judge<'a>(
     health::answer(shared, incoming, head)?;
     let request = request::judge(head).map_err(|refusal| refused_as(refusal, head))?;
     let generation = shared.generation();
-    let approach = approach(incoming, head, &request).map_err(|refusal| forbidden(refusal, Failure::Address))?;
+    let (admission, approach) = find_room(shared, incoming, &generation, head, &request)?;
+    let requester = Requester { stream: &incoming.stream, head, request: &request, address: approach.address };
+    let access = identify(shared, &generation, &admission, &requester, deadline)?;
+    grant(shared, incoming, &generation, admission, access, (head, &request, &approach))
+}
+
+/// Takes the place of a request whose client may come, and reaches its upstream.
+#[inline(never)]
+fn grant<'a>(
+    shared: &Arc<Shared>,
+    incoming: &mut Incoming,
+    generation: &Arc<Generation>,
+    admission: Admission<'a>,
+    access: Access,
+    (head, request, approach): (&[u8], &Request<'_>, &Approach),
+) -> Result<Granted<'a>, Rejection> {
+    let endpoint = &**generation.endpoint(admission.room.endpoint());
+    let places = endpoint.waiting.as_ref().unwrap_or(&endpoint.places);
+    let place = take_place(shared, incoming, &admission, (endpoint, places), access.identity.as_ref())?;
+    let asked = Asked::new(shared, generation, &admission, request, access);
+    let granted = Granted { admission, asked, place, reached: None, generation: Arc::clone(generation) };
+    match &endpoint.settings.relay {
+        None => Ok(granted),
+        Some(relay) => with_upstream(shared, incoming, granted, endpoint, relay, (head, request, approach)),
+    }
+}
+
+/// Finds the room that a request asks for, if its client may come there from where it comes, and how it has come.
+#[inline(never)]
+fn find_room<'a>(
+    shared: &Shared,
+    incoming: &mut Incoming,
+    generation: &Generation,
+    head: &[u8],
+    request: &Request<'a>,
+) -> Result<(Admission<'a>, Approach), Rejection> {
+    let approach = approach(incoming, head, request).map_err(|refusal| forbidden(refusal, Failure::Address))?;
     count_address(shared, incoming, approach.address).map_err(|full| refused(too_many(shared, &full)))?;
     let settings = |id| generation.endpoints.get(id).map(|endpoint| &endpoint.settings);
-    let admission = admission::admit(&request, &generation.routes, settings, &incoming.door.settings, &approach.host);
+    let admission = admission::admit(request, &generation.routes, settings, &incoming.door.settings, &approach.host);
     let admission = admission.map_err(|refusal| forbidden(refusal, Failure::Origin))?;
     if shared.lets_nobody_in() {
         return Err(refused(leaving(shared)).because_of(Failure::Stopping));
@@ -130,16 +169,7 @@ fn judge<'a>(
     let may_come = endpoint.addresses.check(approach.address);
     let refusal = |shut| may_not_come(&shut, "[[endpoint]]", endpoint.settings.path.as_str());
     may_come.map_err(|shut| forbidden(refusal(shut), Failure::Address))?;
-    let requester = Requester { stream: &incoming.stream, head, request: &request, address: approach.address };
-    let access = identify(shared, &generation, &admission, &requester, deadline)?;
-    let places = endpoint.waiting.as_ref().unwrap_or(&endpoint.places);
-    let place = take_place(shared, incoming, &admission, (endpoint, places), access.identity.as_ref())?;
-    let asked = Asked::new(shared, &generation, &admission, &request, access);
-    let granted = Granted { admission, asked, place, reached: None, generation: Arc::clone(&generation) };
-    match &endpoint.settings.relay {
-        None => Ok(granted),
-        Some(relay) => with_upstream(shared, incoming, granted, endpoint, relay, (head, &request, &approach)),
-    }
+    Ok((admission, approach))
 }
 
 /// Reaches the upstream of a request that is let in.
@@ -200,7 +230,7 @@ fn replaced() -> Refusal {
 /// Says the last words, logs why, and gives the peer time to read them. In this order: whoever looks for the reason
 /// finds it at once.
 #[inline(never)]
-fn reject(mut incoming: Incoming, Rejection { why, last_words, .. }: Rejection) {
+fn reject(mut incoming: Box<Incoming>, Rejection { why, last_words, .. }: Rejection) {
     let is_said = matches!(&last_words, LastWords::Answer(answer) if incoming.stream.write(answer).is_ok());
     why.log(incoming.id, &incoming.from, incoming.endpoint.as_deref());
     let deadline = Instant::now() + LINGER;
@@ -222,6 +252,7 @@ struct Asked {
 }
 
 impl Asked {
+    #[inline(never)]
     fn new(
         shared: &Shared,
         generation: &Generation,
@@ -248,6 +279,7 @@ impl Asked {
 
 /// Takes a place on the endpoint, in the room and of the identity, perhaps that of an old client, which does not have to
 /// agree.
+#[inline(never)]
 fn take_place(
     shared: &Shared,
     incoming: &Incoming,
@@ -270,11 +302,11 @@ fn take_place(
 
 /// Makes a client of an admitted connection and has it join its room.
 #[inline(never)]
-fn enter(shared: &Arc<Shared>, incoming: Incoming, granted: Granted<'_>, behind: Vec<u8>) -> Option<Admitted> {
+fn enter(shared: &Arc<Shared>, incoming: Box<Incoming>, granted: Granted<'_>, behind: Vec<u8>) -> Option<Admitted> {
     let Granted { generation, admission, asked, place, reached } = granted;
     let endpoint = generation.endpoint(admission.room.endpoint());
     let Incoming { id, mut stream, address, socket_address, from, endpoint: path, door, connection, handshake, .. } =
-        incoming;
+        *incoming;
     let entrance = Entrance::new(&door, socket_address, stream.proved.take());
     let is_finished = handshake.is_none_or(HandshakePlace::finish);
     let Some((socket, mut session)) = stream.into_parts().filter(|_| is_finished) else {

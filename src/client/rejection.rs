@@ -117,6 +117,7 @@ pub(super) fn forbidden(refusal: Refusal, failure: Failure) -> Rejection {
 }
 
 /// A refusal that is answered as the method in this head demands.
+#[inline(never)]
 pub(super) fn refused_as(refusal: Refusal, head: &[u8]) -> Rejection {
     let body = if request::is_head(head) { Body::LeftOut } else { Body::Whole };
     let last_words = LastWords::Answer(refusal.to_http(SystemTime::now(), body));
@@ -173,6 +174,7 @@ pub(super) fn unread(stream: &mut Stream, error: HeadError, shared: &Shared) -> 
 }
 
 /// What the client gets that is not let in by who it is, as the endpoint says.
+#[inline(never)]
 pub(super) fn unauthorized(
     generation: &Generation,
     admission: &Admission<'_>,

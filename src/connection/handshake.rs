@@ -90,6 +90,7 @@ impl Stream {
     }
 
     /// The certificate that the peer has proved to have; `None` without one. It takes a while, so ask once.
+    #[inline(never)]
     pub fn client_certificate(&self) -> Option<ClientCertificate> {
         self.session.as_ref().and_then(Session::client_certificate)
     }
