@@ -27,6 +27,7 @@ use crate::log_kind::REFUSALS;
 use crate::shared::Shared;
 use crate::shared::address_places::{AddressFull, Counted};
 use crate::shared::addresses::Door;
+use crate::shared::counts::Worded;
 use crate::shared::handshake_failures::Failure;
 use crate::shared::refused::{CAUSES, Cause};
 use crate::system::thread::spawn_client;

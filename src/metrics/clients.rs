@@ -9,7 +9,8 @@ use crate::connection::peer::BlockedOn;
 use crate::histogram::Reading;
 use crate::metrics::families::Families;
 use crate::shared::Shared;
-use crate::shared::auth_failures;
+use crate::shared::auth_failures::AuthFailure;
+use crate::shared::counts::Worded;
 use crate::shared::endpoint_counters::{CLOSE_CODES, EndpointCounters};
 use crate::shared::generation::Generation;
 use crate::shared::registry::Client;
@@ -197,7 +198,7 @@ fn connections(endpoints: &[EndpointSample], families: &mut Families<'_>) -> fmt
         disconnects,
     )?;
     let failures = endpoints.iter().flat_map(|endpoint| {
-        let counts = auth_failures::ALL.iter().zip(&endpoint.auth_failures);
+        let counts = AuthFailure::ALL.iter().zip(&endpoint.auth_failures);
         counts.map(|((_, cause), count)| (endpoint.labels("cause", cause), *count))
     });
     families.counters(

@@ -1,6 +1,6 @@
 //! Why requests were not authenticated, each with a word for the metrics.
 
-use crate::shared::counts::Counts;
+use crate::shared::counts::{Worded, WordedCounts};
 
 /// Why a request to an endpoint with `auth` was not let in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,19 +19,26 @@ pub enum AuthFailure {
     LockedOut,
 }
 
-/// All of them, each with its word, in the order of their numbers.
-pub const ALL: [(AuthFailure, &str); 6] = [
-    (AuthFailure::Missing, "missing"),
-    (AuthFailure::Wrong, "wrong"),
-    (AuthFailure::Malformed, "malformed"),
-    (AuthFailure::Forbidden, "forbidden"),
-    (AuthFailure::Unavailable, "unavailable"),
-    (AuthFailure::LockedOut, "locked_out"),
-];
+/// How many of them there are.
+const KINDS: usize = 6;
 
 /// How many requests failed for each cause.
-#[derive(Debug, Default)]
-pub struct AuthFailures(Counts<{ ALL.len() }>);
+pub type AuthFailures = WordedCounts<AuthFailure, KINDS>;
+
+impl Worded<KINDS> for AuthFailure {
+    const ALL: [(AuthFailure, &'static str); KINDS] = [
+        (AuthFailure::Missing, "missing"),
+        (AuthFailure::Wrong, "wrong"),
+        (AuthFailure::Malformed, "malformed"),
+        (AuthFailure::Forbidden, "forbidden"),
+        (AuthFailure::Unavailable, "unavailable"),
+        (AuthFailure::LockedOut, "locked_out"),
+    ];
+
+    fn number(self) -> usize {
+        self as usize
+    }
+}
 
 impl AuthFailure {
     /// What an answer with this HTTP status means.
@@ -43,32 +50,5 @@ impl AuthFailure {
             500.. => AuthFailure::Unavailable,
             _ => AuthFailure::Wrong,
         }
-    }
-}
-
-impl AuthFailures {
-    /// Counts one.
-    pub fn count(&self, failure: AuthFailure) {
-        self.0.count(failure as usize);
-    }
-
-    /// How many there were for each cause, with its word.
-    pub fn all(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        ALL.iter().map(|(_, word)| *word).zip(self.0.all())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn each_cause_is_counted_by_itself() {
-        let failures = AuthFailures::default();
-        for (number, (failure, _)) in ALL.iter().enumerate() {
-            assert_eq!(*failure as usize, number);
-            (0..number).for_each(|_| failures.count(*failure));
-        }
-        assert!(failures.all().map(|(_, count)| count).eq(0..ALL.len() as u64));
     }
 }

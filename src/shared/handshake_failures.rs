@@ -1,6 +1,6 @@
 //! Why accepted connections did not become clients, each with a word for the metrics.
 
-use crate::shared::counts::Counts;
+use crate::shared::counts::{Worded, WordedCounts};
 
 /// Why an accepted connection did not become a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,28 +37,35 @@ pub enum Failure {
     Stopping,
 }
 
-/// All of them, each with its word, in the order of their numbers.
-pub const ALL: [(Failure, &str); 15] = [
-    (Failure::BadRequest, "bad_request"),
-    (Failure::NotFound, "not_found"),
-    (Failure::NoUpgrade, "no_upgrade"),
-    (Failure::Timeout, "timeout"),
-    (Failure::TooLong, "too_long"),
-    (Failure::Origin, "origin"),
-    (Failure::Address, "address"),
-    (Failure::Authentication, "authentication"),
-    (Failure::Limit, "limit"),
-    (Failure::Capacity, "capacity"),
-    (Failure::GaveWay, "gave_way"),
-    (Failure::Upstream, "upstream"),
-    (Failure::Tls, "tls"),
-    (Failure::Gone, "gone"),
-    (Failure::Stopping, "stopping"),
-];
+/// How many of them there are.
+const KINDS: usize = 15;
 
 /// How many connections failed for each reason.
-#[derive(Debug, Default)]
-pub struct HandshakeFailures(Counts<{ ALL.len() }>);
+pub type HandshakeFailures = WordedCounts<Failure, KINDS>;
+
+impl Worded<KINDS> for Failure {
+    const ALL: [(Failure, &'static str); KINDS] = [
+        (Failure::BadRequest, "bad_request"),
+        (Failure::NotFound, "not_found"),
+        (Failure::NoUpgrade, "no_upgrade"),
+        (Failure::Timeout, "timeout"),
+        (Failure::TooLong, "too_long"),
+        (Failure::Origin, "origin"),
+        (Failure::Address, "address"),
+        (Failure::Authentication, "authentication"),
+        (Failure::Limit, "limit"),
+        (Failure::Capacity, "capacity"),
+        (Failure::GaveWay, "gave_way"),
+        (Failure::Upstream, "upstream"),
+        (Failure::Tls, "tls"),
+        (Failure::Gone, "gone"),
+        (Failure::Stopping, "stopping"),
+    ];
+
+    fn number(self) -> usize {
+        self as usize
+    }
+}
 
 impl Failure {
     /// What a refusal with this HTTP status means where nothing else is known of it.
@@ -73,32 +80,5 @@ impl Failure {
             503 => Failure::Capacity,
             _ => Failure::BadRequest,
         }
-    }
-}
-
-impl HandshakeFailures {
-    /// Counts one.
-    pub fn count(&self, failure: Failure) {
-        self.0.count(failure as usize);
-    }
-
-    /// How many there were for each reason, with its word.
-    pub fn all(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        ALL.iter().map(|(_, word)| *word).zip(self.0.all())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn each_reason_is_counted_by_itself() {
-        let failures = HandshakeFailures::default();
-        for (number, (failure, _)) in ALL.iter().enumerate() {
-            assert_eq!(*failure as usize, number);
-            (0..number).for_each(|_| failures.count(*failure));
-        }
-        assert!(failures.all().map(|(_, count)| count).eq(0..ALL.len() as u64));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::shared::counts::Counts;
+use crate::shared::counts::{Worded, WordedCounts};
 
 /// Why a connection was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,28 +25,27 @@ pub enum Cause {
     System,
 }
 
-/// All of them, each with what the log and the metrics call it, in the order of their numbers.
-const ALL: [(Cause, &str); 8] = [
-    (Cause::Gateway, "max_connections"),
-    (Cause::Memory, "memory"),
-    (Cause::AddressConnections, "max_address_connections"),
-    (Cause::AddressRate, "address_rate"),
-    (Cause::FailedCredentials, "failed_credentials"),
-    (Cause::Handshakes, "max_handshakes"),
-    (Cause::Identity, "max_identity_connections"),
-    (Cause::System, "the system"),
-];
-
 /// How many causes there are.
-pub const CAUSES: usize = ALL.len();
+pub const CAUSES: usize = 8;
 
 /// How many were refused for each cause.
 #[derive(Debug, Default)]
-pub struct Refused(Counts<CAUSES>);
+pub struct Refused(WordedCounts<Cause, CAUSES>);
 
-impl Cause {
-    /// Its place among all, from 0 on.
-    pub fn number(self) -> usize {
+impl Worded<CAUSES> for Cause {
+    /// The words stand in the log too.
+    const ALL: [(Cause, &'static str); CAUSES] = [
+        (Cause::Gateway, "max_connections"),
+        (Cause::Memory, "memory"),
+        (Cause::AddressConnections, "max_address_connections"),
+        (Cause::AddressRate, "address_rate"),
+        (Cause::FailedCredentials, "failed_credentials"),
+        (Cause::Handshakes, "max_handshakes"),
+        (Cause::Identity, "max_identity_connections"),
+        (Cause::System, "the system"),
+    ];
+
+    fn number(self) -> usize {
         self as usize
     }
 }
@@ -54,17 +53,17 @@ impl Cause {
 impl Refused {
     /// Counts one.
     pub fn count(&self, cause: Cause) {
-        self.0.count(cause.number());
+        self.0.count(cause);
     }
 
     /// Whether nobody was refused.
     pub fn is_none(&self) -> bool {
-        self.0.all().all(|count| count == 0)
+        self.0.all().all(|(_, count)| count == 0)
     }
 
     /// How many were refused for each cause, with its name.
     pub fn all(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        ALL.iter().map(|(_, name)| *name).zip(self.0.all())
+        self.0.all()
     }
 }
 
@@ -81,12 +80,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn l2_each_cause_is_counted_by_itself() {
+    fn l2_the_log_names_the_causes_that_there_were() {
         let refused = Refused::default();
         assert!(refused.is_none());
-        for (number, (cause, _)) in ALL.iter().enumerate() {
-            assert_eq!(cause.number(), number);
-        }
         for cause in [Cause::AddressRate, Cause::Gateway, Cause::AddressRate] {
             refused.count(cause);
         }
