@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 
 use super::refusal::Refusal;
-use super::request::{FIELDS_MAX, Fields, Intent, Request, RequestTarget};
+use super::request::{FIELDS_MAX, Fields, Intent, Request, RequestTarget, take_apart};
 use crate::path::percent_decoded;
 
 /// The longest body, in bytes; more is 413.
@@ -46,19 +46,10 @@ pub struct Call<'a> {
 pub fn parse(head: &[u8]) -> Result<Call<'_>, Refusal> {
     let mut fields = vec![httparse::EMPTY_HEADER; FIELDS_MAX];
     let mut parsed = httparse::Request::new(&mut fields);
-    match parsed.parse(head) {
-        // The parser takes LF alone for the end of a line, and its head may end before ours.
-        Ok(httparse::Status::Complete(end)) if end < head.len() => {
-            return Err(Refusal::new(400, "the lines of a request end in CR LF"));
-        }
-        Ok(httparse::Status::Complete(_)) => {}
-        Ok(httparse::Status::Partial) => return Err(Refusal::new(400, "the request head is not complete")),
-        Err(httparse::Error::TooManyHeaders) => {
-            return Err(Refusal::new(431, format!("more than {FIELDS_MAX} header fields")));
-        }
-        Err(httparse::Error::Version) => return Err(Refusal::new(505, "only HTTP/1.1 and HTTP/1.0 are supported")),
-        Err(error) => return Err(Refusal::new(400, format!("not a valid HTTP request: {error}"))),
-    }
+    take_apart(&mut parsed, head, |error| match error {
+        httparse::Error::Version => Refusal::new(505, "only HTTP/1.1 and HTTP/1.0 are supported"),
+        error => Refusal::new(400, format!("not a valid HTTP request: {error}")),
+    })?;
     let is_1_1 = parsed.version == Some(1);
     let target = parsed.path.unwrap_or_default();
     let method = parsed.method.unwrap_or_default();

@@ -68,19 +68,7 @@ pub fn judge(head: &[u8]) -> Result<Request<'_>, Refusal> {
     // On the heap: a client thread's stack keeps every page that it ever touched.
     let mut fields = vec![httparse::EMPTY_HEADER; FIELDS_MAX];
     let mut parsed = httparse::Request::new(&mut fields);
-    match parsed.parse(head) {
-        // The parser accepts a line that ends in LF alone (RFC 9112 section 2.2 allows it). For the parser the head may
-        // then end earlier than for `head_end`, and what stands between would be skipped.
-        Ok(httparse::Status::Complete(end)) if end < head.len() => {
-            return Err(Refusal::new(400, "the lines of a request end in CR LF"));
-        }
-        Ok(httparse::Status::Complete(_)) => {}
-        Ok(httparse::Status::Partial) => return Err(Refusal::new(400, "the request head is not complete")),
-        Err(httparse::Error::TooManyHeaders) => {
-            return Err(Refusal::new(431, format!("more than {FIELDS_MAX} header fields")));
-        }
-        Err(error) => return Err(malformed(head, error)),
-    }
+    take_apart(&mut parsed, head, |error| malformed(head, error))?;
     if parsed.version != Some(1) {
         let is_upgrade = Fields(parsed.headers).all("Sec-WebSocket-Key").next().is_some();
         let advice = if is_upgrade {
@@ -109,6 +97,26 @@ pub fn judge(head: &[u8]) -> Result<Request<'_>, Refusal> {
         subprotocols: fields.tokens("Sec-WebSocket-Protocol"),
         intent: fields.intent()?,
     })
+}
+
+/// Takes a whole head apart, in which `parsed` has room for [`FIELDS_MAX`] fields. `malformed` says what to answer where it
+/// is no HTTP.
+pub(super) fn take_apart<'a>(
+    parsed: &mut httparse::Request<'_, 'a>,
+    head: &'a [u8],
+    malformed: impl FnOnce(httparse::Error) -> Refusal,
+) -> Result<(), Refusal> {
+    match parsed.parse(head) {
+        // The parser accepts a line that ends in LF alone (RFC 9112 section 2.2 allows it). For the parser the head may
+        // then end earlier than for `head_end`, and what stands between would be skipped.
+        Ok(httparse::Status::Complete(end)) if end < head.len() => {
+            Err(Refusal::new(400, "the lines of a request end in CR LF"))
+        }
+        Ok(httparse::Status::Complete(_)) => Ok(()),
+        Ok(httparse::Status::Partial) => Err(Refusal::new(400, "the request head is not complete")),
+        Err(httparse::Error::TooManyHeaders) => Err(Refusal::new(431, format!("more than {FIELDS_MAX} header fields"))),
+        Err(error) => Err(malformed(error)),
+    }
 }
 
 /// Why a head is no request of HTTP/1.1, as its first line may say better than the parser.
