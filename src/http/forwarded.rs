@@ -11,6 +11,10 @@ use super::refusal::Refusal;
 use super::token::{is_token, split_port};
 use crate::address::list::{AddressList, UNIX};
 
+/// The most parameters of an element: RFC 7239 knows four. Each is compared with those before it, and a client behind a proxy
+/// could write thousands.
+const PARAMETERS_MAX: usize = 32;
+
 /// How many characters of an element stand in the answer and the log.
 const SHOWN: usize = 100;
 
@@ -187,7 +191,7 @@ fn element_of_forwarded(text: &str) -> Option<(Element, &str)> {
         if !rest.is_empty() && !rest.starts_with([';', ',']) {
             let (name, behind) = rest.split_once('=')?;
             let name = name.to_ascii_lowercase();
-            if !is_token(&name) || seen.contains(&name) {
+            if !is_token(&name) || seen.contains(&name) || seen.len() >= PARAMETERS_MAX {
                 return None;
             }
             let (value, behind) = value_of_forwarded(behind)?;
@@ -336,5 +340,13 @@ mod tests {
             });
             assert_eq!(shown.as_deref(), expected, "{given:?}: {said:?}");
         }
+    }
+    #[test]
+    fn h11_an_element_has_only_so_many_parameters() {
+        let line =
+            |count: usize| (1..count).map(|number| format!("x{number}=y;")).collect::<String>() + "for=192.0.2.1";
+        let read = |count| forwarded(&lines(&[&line(count)]), &trusted()).map(|said| way(&said));
+        assert_eq!(read(PARAMETERS_MAX).as_deref(), Ok("192.0.2.1"));
+        assert!(read(PARAMETERS_MAX + 1).is_err());
     }
 }
