@@ -16,6 +16,9 @@ use super::file::LineError;
 use crate::identity::is_name;
 use crate::sync::Mutex;
 
+/// The least that there is.
+const BCRYPT_COST_MIN: u32 = 4;
+
 /// The most that one check may cost: a minute of processor time would be a gift to whoever tries passwords.
 const BCRYPT_COST_MAX: u32 = 15;
 const ARGON2_KIB_MAX: u32 = 256 << 10;
@@ -147,6 +150,11 @@ impl Hashed {
         let kind = if ["$2a$", "$2b$", "$2y$"].iter().any(|start| text.starts_with(start)) {
             let parts = bcrypt::HashParts::from_str(text);
             let cost = parts.map_err(|_| format!("this is no whole bcrypt hash: {REMEDY}"))?.get_cost();
+            // The library takes none of these for right, and says so at once: for a first entry, that would tell by the time
+            // which users there are.
+            if cost < BCRYPT_COST_MIN {
+                return Err(format!("there is no bcrypt cost of {cost}, the least is {BCRYPT_COST_MIN}: {REMEDY}"));
+            }
             if cost > BCRYPT_COST_MAX {
                 return Err(format!("a bcrypt cost of {cost} takes too long, {BCRYPT_COST_MAX} is allowed: {REMEDY}"));
             }
@@ -274,6 +282,8 @@ mod tests {
             (":$2y$05$x", "the user is empty"),
             (&format!("bob:{}", &hash[..50]), "no whole bcrypt hash"),
             (&format!("bob:{}", hash.replace("$04$", "$16$")), "a bcrypt cost of 16 takes too long"),
+            (&format!("bob:{}", hash.replace("$04$", "$03$")), "there is no bcrypt cost of 3, the least is 4"),
+            (&format!("bob:{}", hash.replace("$04$", "$00$")), "there is no bcrypt cost of 0"),
             (&format!("bob:{}", argon2id("x", 64).replace("m=64", "m=1000000")), "takes too much"),
             ("bob:$argon2id$v=19$m=64,t=2,p=1$MDEyMzQ1Njc4OWFiY2RlZg", "no whole argon2id hash"),
             ("bob:$argon2id$x", "argon2id hash"),
