@@ -23,10 +23,12 @@ mod units;
 mod variables;
 
 use std::path::Path;
-use std::{env, fs};
+use std::{env, fs, io};
 
 use mistake::Report;
 use secret_file::is_for_everybody;
+
+use crate::reload::read_file;
 
 pub(crate) use log_words::{asked_levels, level_word};
 pub(crate) use mistake::Environment;
@@ -52,8 +54,21 @@ pub(crate) use variables::substitute;
 /// Relative paths in it are relative to its directory, and `${NAME}` in its strings is a variable
 /// of the environment. The files it names for TLS are opened and must hold what they are named for.
 pub fn load(path: &Path) -> Result<Settings, ConfigError> {
-    let unreadable = |source| ConfigError::Unreadable { file: path.to_owned(), source };
-    let bytes = fs::read(path).map_err(unreadable)?;
+    read(path, fs::read(path))
+}
+
+/// The same for a gateway that runs: it waits for nobody who writes into a pipe, and a file in which there is nothing is one
+/// that is about to be written, or has no room on its disk. The defaults would take its endpoints and their `auth` away.
+pub fn load_again(path: &Path) -> Result<Settings, ConfigError> {
+    let bytes = read_file(path).and_then(|bytes| match bytes.trim_ascii_start() {
+        [] => Err(io::Error::other("it is empty (for the defaults, write a comment into it)")),
+        _ => Ok(bytes),
+    });
+    read(path, bytes)
+}
+
+fn read(path: &Path, bytes: io::Result<Vec<u8>>) -> Result<Settings, ConfigError> {
+    let bytes = bytes.map_err(|source| ConfigError::Unreadable { file: path.to_owned(), source })?;
     let file_name = path.display().to_string();
     let base_dir = path.parent().unwrap_or(Path::new(""));
     match str::from_utf8(&bytes) {

@@ -58,7 +58,7 @@ impl Gateway {
     }
 
     fn reload_from(&mut self, file: &Path) -> Result<Applied, ReloadError> {
-        let mut settings = config::load(file).map_err(ReloadError::Config)?;
+        let mut settings = config::load_again(file).map_err(ReloadError::Config)?;
         self.reap();
         let before = self.shared.generation();
         let restart = changes::keep_what_takes_a_restart(&mut settings, &before);

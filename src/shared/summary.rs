@@ -11,11 +11,13 @@ const NAMES_MAX: usize = 3;
 /// How much longer a stop takes than its timeouts: clients that are cut, ticks of the clock, the ends of threads.
 const STOP_MARGIN: Duration = Duration::from_secs(3);
 
-/// How many clients there are and which links are down, in words. It looks at both as they are in this moment.
+/// How many clients there are, which links are down and whether the last reload failed, in words. It looks at both as they are in this moment.
 pub fn summary(shared: &Shared) -> String {
     let links = &shared.generation().links;
     let down = links.values().filter(|link| link.upstream.current().is_none()).map(|link| &*link.name);
-    in_words(shared.stage(), shared.registry.len(), links.values().count(), &down.collect::<Vec<_>>())
+    let words = in_words(shared.stage(), shared.registry.len(), links.values().count(), &down.collect::<Vec<_>>());
+    let failed = if shared.counters.reloads.has_last_failed() { "; the last reload failed, see the log" } else { "" };
+    words + failed
 }
 
 /// How long a stop takes at most.

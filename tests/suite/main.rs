@@ -69,6 +69,7 @@ mod relay;
 mod relay_hold;
 mod reload;
 mod reload_config;
+mod reload_refused;
 mod replace;
 mod secret_files;
 mod service;

@@ -8,14 +8,8 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
+use crate::harness::reloads::{LISTEN, Reloads, endpoint};
 use crate::harness::{DEADLINE, Gateway, Raw, Remote, Wire, eventually, measured, pass};
-
-const LISTEN: &str = "[[listen]]\nname = \"plain\"\naddress = \"127.0.0.1:0\"\n";
-
-/// An endpoint with these lines.
-fn endpoint(path: &str, lines: &str) -> String {
-    format!("[[endpoint]]\npath = \"{path}\"\n{lines}\n")
-}
 
 /// A link with this URL and these lines.
 fn link(url: &str, lines: &str) -> String {
@@ -24,48 +18,6 @@ fn link(url: &str, lines: &str) -> String {
 
 fn start(config: &str) -> Gateway {
     Gateway::start(&format!("{LISTEN}{config}"))
-}
-
-/// A gateway whose configuration is changed while it runs.
-struct Reloads<'g> {
-    gateway: &'g Gateway,
-    count: usize,
-}
-
-impl<'g> Reloads<'g> {
-    fn of(gateway: &'g Gateway) -> Reloads<'g> {
-        Reloads { gateway, count: 0 }
-    }
-
-    /// Writes another configuration, without a listener of its own.
-    fn write(&self, config: &str) {
-        let text = format!("{config}\n[admin]\naddress = \"off\"\n");
-        // At once: a reload may be reading it.
-        fs::write(self.gateway.file("next.toml"), text).unwrap();
-        fs::rename(self.gateway.file("next.toml"), self.gateway.file("wsgate.toml")).unwrap();
-    }
-
-    /// Reloads what is written, and gives the line that says what came of it.
-    fn reload(&mut self) -> String {
-        self.count += 1;
-        self.gateway.signal(Signal::HUP);
-        self.gateway.wait_for_logs(" reload: ", self.count).pop().unwrap()
-    }
-
-    /// Puts a configuration in force.
-    fn put(&mut self, config: &str) -> String {
-        self.write(&format!("{LISTEN}{config}"));
-        let line = self.reload();
-        assert!(!line.contains("failed"), "{line}");
-        line
-    }
-
-    /// Expects that this configuration is refused, and with these words.
-    fn refuse(&mut self, config: &str, words: &str) {
-        self.write(config);
-        let line = self.reload();
-        assert!(line.contains("reload: failed, and nothing has changed: ") && line.contains(words), "{config}\n{line}");
-    }
 }
 
 #[test]

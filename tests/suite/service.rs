@@ -183,6 +183,37 @@ fn o4_systemd_is_told_when_it_is_ready_and_when_it_stops() {
     assert_eq!(gateway.wait().code(), Some(0));
 }
 
+#[test]
+fn o4_systemd_is_told_of_each_reload_and_of_one_that_failed_until_the_next() {
+    let now = || {
+        let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC).unwrap();
+        Duration::from(now).as_micros()
+    };
+    let supervisor = Supervisor::new();
+    let gateway = Gateway::launch(LISTENERS, |command| {
+        command.env("NOTIFY_SOCKET", supervisor.path());
+    });
+    assert_eq!(supervisor.told(), "READY=1\nSTATUS=0 clients");
+    let good = fs::read_to_string(gateway.file("wsgate.toml")).unwrap();
+    let failed = "READY=1\nSTATUS=0 clients; the last reload failed, see the log";
+    for (config, said) in [
+        (good.clone(), "READY=1\nSTATUS=0 clients"),
+        (format!("{good}\nnonsense = 1"), failed),
+        (format!("{good}\n[[endpoint"), failed),
+        (good, "READY=1\nSTATUS=0 clients"),
+    ] {
+        fs::write(gateway.file("wsgate.toml"), config).unwrap();
+        let before = now();
+        gateway.signal(Signal::HUP);
+        let told = supervisor.told();
+        let at = told.strip_prefix("RELOADING=1\nMONOTONIC_USEC=").unwrap_or_else(|| panic!("{told}"));
+        let at: u128 = at.parse().unwrap();
+        assert!((before..=now()).contains(&at), "{before}, {at}");
+        assert_eq!(supervisor.told(), said);
+    }
+    measured("O4", "RELOADING=1 with MONOTONIC_USEC, then READY=1, after 4 of 4 reloads of which 2 failed");
+}
+
 /// A gateway with a watchdog that bites after three seconds, and two listeners.
 fn watched(supervisor: &Supervisor) -> Gateway {
     watched_with(supervisor, LISTENERS)

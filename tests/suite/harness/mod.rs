@@ -16,6 +16,7 @@ pub(crate) mod process;
 pub(crate) mod prometheus;
 mod proxy;
 mod raw;
+pub(crate) mod reloads;
 mod remote;
 pub(crate) mod scrape;
 mod secrets;
