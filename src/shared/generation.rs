@@ -101,7 +101,8 @@ impl Generation {
     }
 
     /// The numbers that what the settings hold has in the next generation: an endpoint that of the one with the same shape of
-    /// path and the same listeners, or else with the same shape if there is only one; a link or an `[[auth]]` that of the one
+    /// path and the same listeners, or else with the same shape if there is only one, but a relay never that of another
+    /// endpoint, whose clients have no server; a link or an `[[auth]]` that of the one
     /// with the same name.
     pub fn numbers(&self, settings: &Settings) -> Numbers {
         let [mut next_endpoint, mut next_link, mut next_auth] = self.next;
@@ -110,7 +111,8 @@ impl Generation {
         for is_exact in [true, false] {
             for (at, new) in settings.endpoints.iter().enumerate() {
                 let is_like = |old: &EndpointSettings, new: &EndpointSettings| {
-                    old.path.same_shape(&new.path) && (!is_exact || old.listen == new.listen)
+                    let is_same_kind = old.relay.is_some() == new.relay.is_some();
+                    is_same_kind && old.path.same_shape(&new.path) && (!is_exact || old.listen == new.listen)
                 };
                 let mut fits =
                     known().filter(|(id, old)| !endpoints.contains(&Some(*id)) && is_like(&old.settings, new));
