@@ -6,7 +6,9 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::auth::admin::{self, Right};
+use serde_json::Map;
+
+use crate::auth::admin::{self, AdminRule, Right};
 use crate::auth::credentials::Places;
 use crate::authenticators::{Attempt, Auth, Left};
 use crate::client::authenticate::{Denied, verify};
@@ -19,6 +21,8 @@ use crate::http::refusal::Refusal;
 use crate::http::request::Request;
 use crate::identity::Identity;
 use crate::shared::Shared;
+use crate::shared::entrance::Withdrawn;
+use crate::shared::generation::Generation;
 
 /// A caller.
 #[derive(Debug, Default)]
@@ -31,6 +35,8 @@ pub struct Who {
     pub left: Option<Left>,
     /// What it may do.
     pub rights: BTreeSet<Right>,
+    /// The rules that say so, if there are some.
+    rules: Option<Arc<Vec<AdminRule>>>,
 }
 
 /// A request whose caller is to be found out.
@@ -51,6 +57,7 @@ pub struct AccessRequest<'a> {
 /// As [`verify`], 429 after too many wrong credentials, and 403 for a certificate that is not trusted any more.
 pub fn identify(
     shared: &Shared,
+    generation: &Generation,
     stream: &Stream,
     asked: &AccessRequest<'_>,
     address: Option<IpAddr>,
@@ -60,7 +67,6 @@ pub fn identify(
         let refused = |why| Refusal::new(403, "the certificate of the caller is not trusted any more").with_advice(why);
         tls.review(proved).map_err(refused)?;
     }
-    let generation = shared.generation();
     let settings = &generation.admin;
     if settings.auth.is_empty() {
         return Ok(Who { rights: Right::all(), ..Who::default() });
@@ -91,7 +97,33 @@ pub fn identify(
         Some(rules) => admin::decide(rules, &checked.identity.name, &checked.claims),
     };
     let (identity, left) = (checked.identity, checked.left);
-    Ok(Who { name: Some(identity.name.clone()), identity: Some(Arc::new(identity)), left, rights })
+    let (name, rules) = (Some(identity.name.clone()), settings.allow.clone());
+    Ok(Who { name, identity: Some(Arc::new(identity)), left, rights, rules })
+}
+
+/// Whether somebody who was let in for this right would be again, as far as a reload can change that.
+///
+/// # Errors
+/// Why not.
+pub fn review(who: &Who, right: Right, generation: &Generation) -> Result<(), Withdrawn> {
+    let settings = &generation.admin;
+    if settings.auth.is_empty() {
+        return Ok(());
+    }
+    let is_taken = |identity: &&Arc<Identity>| settings.auth.iter().any(|id| id.0 == identity.proof.auth);
+    let identity = who.identity.as_ref().filter(is_taken).ok_or(Withdrawn::Auth)?;
+    if !generation.auths.holds(identity) {
+        return Err(Withdrawn::Credential);
+    }
+    // What its credential says is not kept, so it has to show it again where that may count.
+    let may = |rules: &Arc<Vec<AdminRule>>| {
+        let is_plain = rules.iter().all(|rule| rule.claims.is_empty());
+        is_plain && admin::decide(rules, &identity.name, &Map::new()).contains(&right)
+    };
+    match &settings.allow {
+        Some(rules) if settings.allow != who.rules && !may(rules) => Err(Withdrawn::Rights),
+        _ => Ok(()),
+    }
 }
 
 /// Whether a caller may do what takes this right.

@@ -17,13 +17,15 @@ use crate::admin::watch::{self, Opening, Watching};
 use crate::auth::credentials::Places;
 use crate::client::authenticate::Denied;
 use crate::connection::handshake::{Head, HeadError, Stream};
+use crate::connection::server_tls::ServerTls;
 use crate::connection::socket::Socket;
 use crate::http::answer::{Answer, Then};
 use crate::http::call::{self, Call};
 use crate::http::refusal::{Body, Refusal};
 use crate::http::request::{self, Request};
-use crate::listener::Listener;
+use crate::listener::Bound;
 use crate::log_kind::ADMIN;
+use crate::shared::generation::Generation;
 use crate::shared::handshakes::HandshakePlace;
 
 /// How long a connection may wait for its next request.
@@ -45,7 +47,8 @@ const SHOWN: usize = 200;
 #[derive(Debug)]
 pub struct Caller {
     stream: Stream,
-    listener: Arc<Listener>,
+    /// The socket that it was accepted on.
+    bound: Arc<Bound>,
     /// Where it comes from; `None` is a Unix socket.
     address: Option<IpAddr>,
     /// The same for the log.
@@ -92,7 +95,8 @@ impl Caller {
     /// A connection that was accepted. Says from where another one has given way to it, if one had to.
     pub fn new(
         admin: &Admin,
-        listener: &Arc<Listener>,
+        bound: &Arc<Bound>,
+        tls: Option<Arc<ServerTls>>,
         socket: socket2::Socket,
         peer: &SockAddr,
     ) -> (Caller, Option<Source>) {
@@ -100,8 +104,8 @@ impl Caller {
         let peer = peer.as_socket().map(|address| SocketAddr::new(address.ip().to_canonical(), address.port()));
         let (place, displaced) = admin.waiting.enter(peer.map(|peer| peer.ip()), &socket);
         let caller = Caller {
-            stream: Stream::new(socket, listener.tls.clone()),
-            listener: Arc::clone(listener),
+            stream: Stream::new(socket, tls),
+            bound: Arc::clone(bound),
             address: peer.map(|peer| peer.ip()),
             from: peer.map_or_else(|| "unix".to_owned(), |peer| peer.to_string()),
             place: Some(place),
@@ -129,12 +133,12 @@ impl Caller {
             let (answer, body, then, next) = match outcome {
                 Outcome::Answered { answer, body, then, behind } => (answer, body, then, behind),
                 Outcome::Watches { opening, who, behind } => {
-                    let Caller { stream, from, .. } = self;
-                    return Some(Watching { stream, behind, opening: *opening, who, from });
+                    let Caller { stream, bound, from, .. } = self;
+                    return Some(Watching { stream, bound, behind, opening: *opening, who, from });
                 }
                 Outcome::Gone => return None,
             };
-            let then = if number == REQUESTS_MAX || admin.has_ended() { Then::End } else { then };
+            let then = if number == REQUESTS_MAX || !admin.is_at(&self.bound) { Then::End } else { then };
             // Whoever takes an answer slowly keeps no other out.
             if self.place.is_none() {
                 self.place = Some(admin.waiting.enter(self.address, &self.stream.socket).0);
@@ -189,7 +193,12 @@ impl Caller {
         input: &mut Vec<u8>,
         deadline: Instant,
     ) -> Result<Heard, Unheard> {
-        guard::check(call, &self.listener.settings)?;
+        // One generation says all that is to be known of the caller.
+        let generation = admin.shared.generation();
+        let Some(door) = generation.admin_door_at(&self.bound).filter(|_| !admin.has_ended()) else {
+            return Err(Unheard::Gone);
+        };
+        guard::check(call, &door.settings)?;
         let (route, parameters) = match routes::find(call.method, call.path) {
             Found::Route(route, parameters) => (route, parameters),
             Found::Answer(answer) => return Err(answer.into()),
@@ -199,9 +208,10 @@ impl Caller {
         // Its head has what a WebSocket needs, or it is an ordinary request.
         let request = route.watch.map(|_| request::judge(head)).transpose()?;
         if let Some(right) = route.right {
-            *who = self.identify(admin, call, request.as_ref(), head, deadline)?;
+            *who = self.identify(admin, &generation, call, request.as_ref(), head, deadline)?;
             access::check(who, right)?;
         }
+        drop(generation);
         self.read_body(call, input, deadline)?;
         if !self.place.take().is_some_and(HandshakePlace::finish) {
             debug!("admin: {}: its connection had to give way to a newer one", self.from);
@@ -225,6 +235,7 @@ impl Caller {
     fn identify(
         &self,
         admin: &Admin,
+        generation: &Generation,
         call: &Call<'_>,
         request: Option<&Request<'_>>,
         head: &[u8],
@@ -234,7 +245,8 @@ impl Caller {
         let places = Places { subprotocol: request.is_some(), ..Places::default() };
         let plain = call.as_request();
         let asked = AccessRequest { call, request: request.unwrap_or(&plain), places: &places, head };
-        access::identify(&admin.shared, &self.stream, &asked, self.address, deadline).map_err(|denied| match denied {
+        let who = access::identify(&admin.shared, generation, &self.stream, &asked, self.address, deadline);
+        who.map_err(|denied| match denied {
             Denied::Refused(_, refusal) => {
                 info!(target: ADMIN, "admin: {}: {refusal}", self.from);
                 refusal.into()

@@ -76,8 +76,8 @@ pub fn look(admin: &Admin) -> Info {
     Info {
         name: generation.gateway.name.clone(),
         version: env!("CARGO_PKG_VERSION"),
-        started_at: iso_8601(admin.started_at),
-        uptime_seconds: admin.since.elapsed().as_millis() as f64 / 1000.0,
+        started_at: iso_8601(shared.counters.started()),
+        uptime_seconds: shared.counters.uptime().as_millis() as f64 / 1000.0,
         is_ready: shared.readiness().is_ready(),
         connections: shared.connections.in_use(),
         max_connections: shared.connections.limit(),

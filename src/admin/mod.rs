@@ -28,98 +28,41 @@ mod state;
 mod watch;
 mod watchers;
 
-use std::io;
 use std::sync::Arc;
-use std::thread::JoinHandle;
-
-use crossbeam_channel::Sender;
-use log::{info, warn};
 
 use crate::accept::{Refusals, Trouble, is_exhaustion};
 use crate::admin::caller::Caller;
-use crate::admin::state::{Admin, WAITING_MAX};
-use crate::config::Settings;
-use crate::listener::{ListenError, Listener};
-use crate::shared::Shared;
-use crate::system::thread::{spawn_client, spawn_vital};
+use crate::admin::state::WAITING_MAX;
+use crate::listener::Bound;
+use crate::system::thread::spawn_client;
 
 pub use errands::Errands;
+pub use sampler::run as sample;
+pub use state::Admin;
 
 /// The stack of a caller's thread, in bytes of address space.
 const STACK: usize = 512 << 10;
 
-/// The admin listener and its thread.
-#[derive(Debug)]
-pub struct AdminThread {
-    admin: Arc<Admin>,
-    listener: Arc<Listener>,
-    thread: JoinHandle<()>,
-    sampler: JoinHandle<()>,
-    /// Disconnected, it ends the sampler.
-    sampler_stop: Sender<()>,
-}
-
-/// Binds the admin listener, if there is to be one. The default one is no reason not to start.
-///
-/// # Errors
-/// One that the configuration asks for cannot be had.
-pub fn bind(settings: &Settings) -> Result<Option<Listener>, ListenError> {
-    let Some(listener) = &settings.admin.listener else { return Ok(None) };
-    match Listener::bind(listener) {
-        Err(error) if !settings.admin.is_wanted => {
-            let advice = "write another address under [admin], or \"off\"";
-            warn!("admin: {error}; wsgate runs without its admin listener: {advice}");
-            Ok(None)
-        }
-        bound => bound.map(Some),
-    }
-}
-
-impl AdminThread {
-    /// Answers from now on. What it cannot do itself is asked for by `errands`.
-    ///
-    /// # Errors
-    /// The system has no thread for it.
-    pub fn start(shared: &Arc<Shared>, listener: Listener, errands: Errands) -> io::Result<AdminThread> {
-        let (bound, listener) = (listener.bound.bound_address(), Arc::new(listener));
-        let admin = Admin::new(Arc::clone(shared), errands);
-        let (of_thread, accepting) = (Arc::clone(&admin), Arc::clone(&listener));
-        let thread = spawn_vital(&format!("admin {bound}"), move || run(&of_thread, &accepting))?;
-        let (sampler_stop, stopped) = crossbeam_channel::bounded(0);
-        let sampled = Arc::clone(&admin);
-        let sampler = spawn_vital("sampler", move || sampler::run(&sampled, &stopped))?;
-        let secured = if listener.tls.is_some() { " (TLS)" } else { "" };
-        let open = if shared.generation().admin.auth.is_empty() { ", without authentication" } else { "" };
-        info!("admin: answering on {bound}{secured}{open}");
-        Ok(AdminThread { admin, listener, thread, sampler, sampler_stop })
-    }
-
-    /// The listener.
-    pub fn listener(&self) -> &Listener {
-        &self.listener
-    }
-
-    /// Ends it; answers that are on their way have a second.
-    pub fn stop(self) {
-        self.admin.begin_end();
-        self.listener.bound.close();
-        // One that panicked has ended the process.
-        let _ = self.thread.join();
-        self.admin.end();
-        drop(self.sampler_stop);
-        let _ = self.sampler.join();
-    }
-}
-
-/// Accepts callers until the end.
-fn run(admin: &Arc<Admin>, listener: &Arc<Listener>) {
+/// Accepts callers until the admin listener ends, or is elsewhere.
+pub fn run(admin: &Arc<Admin>, bound: &Arc<Bound>) {
     let (mut trouble, mut refusals, mut given_way) = (Trouble::default(), Refusals::default(), Refusals::default());
-    let name = &listener.settings.name;
+    let generation = admin.shared.generation();
+    let Some(mut door) = generation.admin_door_at(bound).map(Arc::clone) else { return };
+    let mut of_generation = generation.number;
+    drop(generation);
     for number in 1_u64.. {
-        let accepted = listener.bound.socket.accept();
+        let accepted = bound.socket.accept();
         if admin.has_ended() {
             return;
         }
+        if let Some(newer) = admin.shared.newer_generation(of_generation) {
+            of_generation = newer.number;
+            match newer.admin_door_at(bound) {
+                Some(newer) => door = Arc::clone(newer),
+                None => return,
+            }
+        }
+        let name = &door.name;
         let (socket, peer) = match accepted {
             Ok(accepted) => accepted,
             Err(error) if is_exhaustion(&error) => {
@@ -130,7 +73,7 @@ fn run(admin: &Arc<Admin>, listener: &Arc<Listener>) {
             Err(_) => continue,
         };
         trouble.is_over(name);
-        let (caller, displaced) = Caller::new(admin, listener, socket, &peer);
+        let (caller, displaced) = Caller::new(admin, bound, door.tls.clone(), socket, &peer);
         if let Some(source) = displaced {
             given_way.log(name, &format!("{WAITING_MAX} connections wait, and most of them come from {source}"));
         }

@@ -28,7 +28,7 @@ pub fn run(admin: &Admin, stop: &Receiver<()>) {
         }
         shared.tap.begin_second();
         let generation = shared.generation();
-        admin.watchers.review(|identity| generation.auths.holds(identity));
+        admin.watchers.review(&generation);
         let (is_kept, is_told) = (second % STEP == 0, admin.feed.has_pages());
         if !is_kept && !is_told {
             continue;

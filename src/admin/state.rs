@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use crate::admin::errands::Errands;
 use crate::admin::feed::Feed;
 use crate::admin::watchers::Watchers;
+use crate::listener::Bound;
 use crate::permits::{Permit, Semaphore};
 use crate::shared::Shared;
 use crate::shared::handshakes::Handshakes;
@@ -46,9 +47,6 @@ pub struct Admin {
     ended: AtomicBool,
     /// Where others are asked for what the admin listener cannot do itself.
     pub errands: Errands,
-    /// Since when the gateway runs, by both clocks.
-    pub since: Instant,
-    pub started_at: SystemTime,
 }
 
 impl Admin {
@@ -64,8 +62,6 @@ impl Admin {
             feed: Feed::default(),
             ended: AtomicBool::new(false),
             errands,
-            since: Instant::now(),
-            started_at: SystemTime::now(),
         })
     }
 
@@ -85,14 +81,24 @@ impl Admin {
         self.ended.store(true, Ordering::SeqCst);
     }
 
-    /// Ends the connections that wait, and gives answers that are on their way a moment.
-    pub fn end(&self) {
+    /// Ends the connections that wait for a request, and those that watch.
+    pub fn end_waiting(&self) {
         self.waiting.end();
         self.watchers.end();
+    }
+
+    /// The same, and gives answers that are on their way a moment.
+    pub fn end(&self) {
+        self.end_waiting();
         let deadline = Instant::now() + PATIENCE;
         while self.callers.in_use() + self.watching.in_use() > 0 && Instant::now() < deadline {
             std::thread::sleep(SLICE);
         }
+    }
+
+    /// Whether connections of this socket may go on: it is that of the admin listener.
+    pub fn is_at(&self, socket: &Arc<Bound>) -> bool {
+        !self.has_ended() && self.shared.generation().admin_door_at(socket).is_some()
     }
 
     /// Whether nothing is taken any more.

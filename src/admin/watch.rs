@@ -12,7 +12,8 @@ use log::{debug, info};
 use crate::admin::access::Who;
 use crate::admin::asked::Asked;
 use crate::admin::state::{Admin, WATCHERS_MAX};
-use crate::admin::watchers;
+use crate::admin::watchers::{self, Watcher};
+use crate::auth::admin::Right;
 use crate::clock;
 use crate::config::{QueueSettings, WhenFull};
 use crate::connection::frame::{CorkLimits, Frame};
@@ -25,6 +26,7 @@ use crate::connection::tls::Session;
 use crate::http::answer::Answer;
 use crate::http::request::{self, Intent, Request};
 use crate::id::Id;
+use crate::listener::Bound;
 use crate::log_kind::ADMIN;
 use crate::message::Message;
 use crate::permits::Permit;
@@ -60,6 +62,16 @@ pub enum Show {
     Tail(TapFilter),
 }
 
+impl Show {
+    /// The right that it takes to see it.
+    pub fn right(&self) -> Right {
+        match self {
+            Show::Feed => Right::Read,
+            Show::Tail(_) => Right::Tail,
+        }
+    }
+}
+
 /// A WebSocket that is about to be opened.
 #[derive(Debug)]
 pub struct Opening {
@@ -73,6 +85,8 @@ pub struct Opening {
 #[derive(Debug)]
 pub struct Watching {
     pub stream: Stream,
+    /// The socket that it was accepted on.
+    pub bound: Arc<Bound>,
     /// What came behind the request.
     pub behind: Vec<u8>,
     pub opening: Opening,
@@ -130,9 +144,10 @@ pub fn open(admin: &Admin, show: Show, request: &Request<'_>) -> Result<Opening,
 
 /// Shows what was asked for until the connection ends.
 pub fn run(admin: &Admin, watching: Watching) {
-    let Watching { stream, behind, opening, who, from } = watching;
+    let Watching { mut stream, bound, behind, opening, who, from } = watching;
     let Opening { show, subprotocol, key, permit: _permit } = opening;
     let shared = &admin.shared;
+    let certificate = stream.proved.take();
     let (Some((socket, mut session)), Ok(id)) = (stream.into_parts(), Id::random(shared.mark)) else {
         return debug!("admin: {from}: its connection had to give way to a newer one");
     };
@@ -150,7 +165,9 @@ pub fn run(admin: &Admin, watching: Watching) {
     };
     info!(target: ADMIN, "admin: {from}{name}: {peer} is shown {shown}");
     peer.outbox.enqueue(Frame::joined(request::accept(&key, subprotocol).into(), 0));
-    let _watching = admin.watchers.enter(&peer, who.identity.clone());
+    let (own_name, rights) = (who.name.clone(), who.rights.iter().map(|right| right.word()).collect());
+    let right = show.right();
+    let _watching = admin.watchers.enter(Watcher { peer: Arc::clone(&peer), bound, certificate, who, right });
     let handshaken = Handshaken { is_tls, behind, is_session_ended };
     let read = || {
         peer.outbox.flush();
@@ -162,12 +179,7 @@ pub fn run(admin: &Admin, watching: Watching) {
     };
     match show {
         Show::Feed => {
-            let _member = admin.feed.enter(
-                shared,
-                &peer.outbox,
-                who.name.as_deref(),
-                who.rights.iter().map(|right| right.word()).collect(),
-            );
+            let _member = admin.feed.enter(shared, &peer.outbox, own_name.as_deref(), rights);
             read();
         }
         Show::Tail(filter) => {

@@ -14,7 +14,18 @@ pub enum TakesEffect {
 /// The options that do not take effect at once, by their tables; a star is every option that is not named before.
 const MARKS: [(&str, &[&str], TakesEffect); 7] = [
     ("[gateway]", &["memory", "close_timeout", "drain_timeout"], TakesEffect::AtOnce),
-    ("[gateway]", &["handshake_timeout"], TakesEffect::NewConnections),
+    (
+        "[gateway]",
+        &[
+            "max_connections",
+            "max_address_connections",
+            "address_rate",
+            "failed_credentials",
+            "max_handshakes",
+            "handshake_timeout",
+        ],
+        TakesEffect::NewConnections,
+    ),
     ("[gateway]", &["*"], TakesEffect::Restart),
     (
         "[[listen]]",
@@ -41,7 +52,7 @@ const MARKS: [(&str, &[&str], TakesEffect); 7] = [
         &["url", "headers", "forward_headers", "forward_query", "connect_timeout", "proxy", "origin", "tls"],
         TakesEffect::NewConnections,
     ),
-    ("[admin]", &["address", "hosts", "tls"], TakesEffect::Restart),
+    ("[admin]", &["hosts", "tls"], TakesEffect::NewConnections),
 ];
 
 /// Those of which only what begins later notices something.

@@ -118,7 +118,7 @@ fn admin(running: &Running<'_>) -> Value {
         "hosts": hosts(&listener.hosts),
         "tls": listener.tls.as_ref().map(tls),
         "auth": running.auths(&admin.auth),
-        "allow": admin.allow.as_ref().map(Vec::len),
+        "allow": admin.allow.as_ref().map(|rules| rules.len()),
     })
 }
 

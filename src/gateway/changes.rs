@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::config::{GatewaySettings, Settings, TakesEffect, takes_effect};
+use crate::config::{AdminSettings, GatewaySettings, Settings, TakesEffect, takes_effect};
 use crate::shared::generation::Generation;
 
 /// An option of the whole process.
@@ -59,11 +59,6 @@ pub(super) fn keep_what_takes_a_restart(settings: &mut Settings, before: &Genera
             (option.keep)(new, old);
         }
     }
-    let (new, old) = (&mut settings.admin, &before.admin);
-    if new.listener != old.listener || new.is_wanted != old.is_wanted {
-        (new.listener, new.is_wanted) = (old.listener.clone(), old.is_wanted);
-        restart.push("the address, hosts and tls of [admin]");
-    }
     restart
 }
 
@@ -101,7 +96,11 @@ pub(super) fn between(before: &Generation, next: &Generation) -> Vec<String> {
         let [old, new] = [before, next].map(|generation| generation.auths.get(id).map(at));
         told(format!("[[auth]] {:?}", auth.settings.name), old, new);
     }
-    if (&before.admin.auth, &before.admin.allow) != (&next.admin.auth, &next.admin.allow) {
+    let of_admin = |generation: &Generation| {
+        let AdminSettings { auth, allow, .. } = &generation.admin;
+        (auth.clone(), allow.clone(), generation.admin_door.as_ref().map(at))
+    };
+    if of_admin(before) != of_admin(next) {
         changes.push("[admin] changed".to_owned());
     }
     let changed = OPTIONS.iter().filter(|option| (option.differs)(&before.gateway, &next.gateway));

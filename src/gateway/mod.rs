@@ -16,7 +16,7 @@ use crossbeam_channel::{Receiver, Sender};
 use log::{info, warn};
 use rustix::event::{EventfdFlags, eventfd};
 
-use crate::admin::{self, AdminThread, Errands};
+use crate::admin::Errands;
 use crate::broadcaster::{self, Deliverers};
 use crate::clock;
 use crate::config::{ListenerSettings, Settings};
@@ -26,10 +26,11 @@ use crate::display::count;
 use crate::errand::Errand;
 use crate::flusher;
 use crate::heartbeat;
-use crate::listener::Listener;
-use crate::log_kind::LISTENERS;
+use crate::listener::Bound;
+use crate::log_kind::{ADMIN, LISTENERS};
 use crate::reload::Reloaded;
 use crate::shared::Shared;
+use crate::shared::addresses::Door;
 use crate::shared::drain::Draining;
 use crate::shared::generation::Generation;
 use crate::shared::rooms::{Ready, Rooms};
@@ -40,7 +41,7 @@ use crate::system::watchdog::{Progress, Watchdog};
 pub use error::StartError;
 use error::system;
 use prepare::{Prepared, prepare};
-use threads::{Issuing, LinkThreads, Listening, NewThreads, Running};
+use threads::{AdminThreads, Issuing, LinkThreads, Listening, NewThreads, Running, Serves};
 
 /// How often a stop looks whether a link has sent what waits for it.
 const LINK_SLICE: Duration = Duration::from_millis(5);
@@ -66,7 +67,9 @@ pub struct Gateway {
     issuers: Vec<Issuing>,
     links: Vec<LinkThreads>,
     listeners: Vec<Listening>,
-    admin: Option<AdminThread>,
+    /// The threads of listeners that a reload has closed; they end by themselves.
+    closed: Vec<JoinHandle<()>>,
+    admin: Option<AdminThreads>,
     /// What others ask for. One of each can wait while another one is done; whoever asks for a third is told so.
     errands: Errands,
     reloads: Receiver<Errand<Reloaded>>,
@@ -83,13 +86,10 @@ impl Gateway {
         passed: Vec<PassedSocket>,
         watchdog: Option<&Arc<Watchdog>>,
     ) -> Result<Gateway, StartError> {
-        let relayed = settings.most_relayed();
-        limits::raise_descriptors(settings.gateway.max_connections, relayed);
-        settings.gateway.max_connections = limits::within_mappings(settings.gateway.max_connections, relayed);
+        fit_into_the_system(&mut settings);
         let resolver = Resolver::keeping(settings.gateway.resolve_cache);
         let prepared = prepare(settings, &Generation::nothing(), &resolver, passed);
         let Prepared { settings, parts, .. } = prepared.map_err(|mut errors| errors.swap_remove(0))?;
-        let admin = admin::bind(&settings).map_err(StartError::Listen)?;
 
         let (rooms, ready) = Rooms::new();
         let poller = Arc::new(Poller::new().map_err(system("create an epoll"))?);
@@ -108,6 +108,7 @@ impl Gateway {
             issuers: Vec::new(),
             links: Vec::new(),
             listeners: Vec::new(),
+            closed: Vec::new(),
             admin: None,
             errands: Errands { reloads: reloads.0, drains: drains.0 },
             reloads: reloads.1,
@@ -115,7 +116,7 @@ impl Gateway {
             resolver,
             watchdog: watchdog.map(Arc::clone),
         };
-        match gateway.start_threads(ready, admin) {
+        match gateway.start_threads(ready) {
             Ok(()) => Ok(gateway),
             Err(error) => {
                 gateway.stop();
@@ -124,7 +125,7 @@ impl Gateway {
         }
     }
 
-    fn start_threads(&mut self, ready: Receiver<Ready>, admin: Option<Listener>) -> Result<(), StartError> {
+    fn start_threads(&mut self, ready: Receiver<Ready>) -> Result<(), StartError> {
         let (watchdog, clock) = (self.watchdog.clone(), Arc::clone(&self.shared.clock));
         let watched = || watchdog.as_ref().map(|watchdog| watchdog.watch(clock.now())).unwrap_or_default();
         let flusher = start_flusher(&self.shared, &self.flusher_ended, watched());
@@ -133,13 +134,9 @@ impl Gateway {
         let broadcaster = start_broadcaster(&self.shared, ready, deliverers, watched());
         self.broadcaster = Some(broadcaster.map_err(system("start the broadcaster"))?);
         self.start_heartbeat().map_err(system("start the heartbeat"))?;
-        if let Some(listener) = admin {
-            let started = AdminThread::start(&self.shared, listener, self.errands.clone());
-            self.admin = Some(started.map_err(system("start the admin listener"))?);
-        }
         let generation = self.shared.generation();
-        let threads = NewThreads::start(&self.shared, &generation, &self.running(), watchdog.as_ref());
-        let threads = threads.map_err(system("start a thread of an issuer, a link or a listener"))?;
+        let threads =
+            self.start_new(&generation).map_err(system("start a thread of an issuer, a link or a listener"))?;
         // They all run; a client or a health check that comes first must not be told that they do not.
         self.shared.set_started();
         self.begin(threads, &generation);
@@ -158,27 +155,22 @@ impl Gateway {
 
     /// Which threads of issuers, links and listeners there are.
     fn running(&self) -> Running<'_> {
-        Running { issuers: &self.issuers, links: &self.links, listeners: &self.listeners }
+        Running { issuers: &self.issuers, links: &self.links, listeners: &self.listeners, admin: self.admin.as_ref() }
+    }
+
+    /// Starts the threads of what this generation has and does not run yet.
+    fn start_new(&self, generation: &Generation) -> io::Result<NewThreads> {
+        NewThreads::start(&self.shared, generation, &self.running(), self.watchdog.as_ref(), &self.errands)
     }
 
     /// Has new threads begin with this generation, which is in force.
-    fn begin(&mut self, threads: NewThreads, generation: &Generation) {
-        let (issuers, links, listeners) = threads.begin();
-        self.issuers.extend(issuers);
-        self.links.extend(links);
-        for listening in listeners {
-            let bound = listening.bound.bound_address();
-            if let Some(door) = generation.door_at(&listening.bound) {
-                let secured = if door.tls.is_some() { " (TLS)" } else { "" };
-                let both = if door.settings.address.is_dual_stack() { " (IPv4 and IPv6)" } else { "" };
-                info!(
-                    target: LISTENERS, listener = &*door.name;
-                    "listener \"{}\": accepting on {bound}{both}{secured}", door.name
-                );
-                warn_if_open(generation, &door.settings, &bound);
-            }
-            self.listeners.push(listening);
-        }
+    fn begin(&mut self, mut threads: NewThreads, generation: &Generation) {
+        threads.begin();
+        self.issuers.append(&mut threads.issuers);
+        self.links.append(&mut threads.links);
+        self.admin = threads.admin.take().or(self.admin.take());
+        threads.listeners.iter().for_each(|listening| log_begin(generation, &listening.bound));
+        self.listeners.append(&mut threads.listeners);
     }
 
     /// `None` if there are none, and the broadcaster delivers itself.
@@ -210,11 +202,14 @@ impl Gateway {
         let drain = self.shared.generation().gateway.drain_timeout;
         let deadline = Instant::now() + drain;
         self.shared.begin_stopping();
-        self.stop_listeners();
+        self.stop_listeners(Serves::Clients);
         self.stop_clients(drain, deadline);
         self.stop_links(deadline);
         // It has told of the stop until here.
-        self.admin.take().into_iter().for_each(AdminThread::stop);
+        self.admin.iter().for_each(AdminThreads::begin_end);
+        self.stop_listeners(Serves::Operators);
+        join(self.closed.drain(..));
+        self.admin.take().into_iter().for_each(AdminThreads::stop);
         self.issuers.iter().for_each(|issuing| issuing.keys.end());
         join(self.issuers.drain(..).map(|issuing| issuing.thread));
         drop(self.heartbeat_stop.take());
@@ -231,9 +226,10 @@ impl Gateway {
         info!("stopped");
     }
 
-    fn stop_listeners(&mut self) {
-        self.listeners.iter().for_each(|listening| listening.bound.close());
-        join(self.listeners.drain(..).map(|listening| listening.thread));
+    fn stop_listeners(&mut self, of: Serves) {
+        let those = self.listeners.extract_if(.., |listening| listening.serves == of).collect::<Vec<_>>();
+        those.iter().for_each(|listening| listening.bound.close());
+        join(those.into_iter().map(|listening| listening.thread));
     }
 
     fn stop_clients(&self, drain: Duration, deadline: Instant) {
@@ -265,6 +261,34 @@ impl Gateway {
             own.link.counters.log(&own.outlet);
         }
     }
+}
+
+/// Lowers the number of connections to what the system has room for, and says so.
+fn fit_into_the_system(settings: &mut Settings) {
+    let relayed = settings.most_relayed();
+    limits::raise_descriptors(settings.gateway.max_connections, relayed);
+    settings.gateway.max_connections = limits::within_mappings(settings.gateway.max_connections, relayed);
+}
+
+/// Says where a listener accepts from now on.
+fn log_begin(generation: &Generation, bound: &Arc<Bound>) {
+    let address = bound.bound_address();
+    if let Some(door) = generation.door_at(bound) {
+        let both = if door.settings.address.is_dual_stack() { " (IPv4 and IPv6)" } else { "" };
+        info!(
+            target: LISTENERS, listener = &*door.name;
+            "listener \"{}\": accepting on {address}{both}{}", door.name, secured(door)
+        );
+        warn_if_open(generation, &door.settings, &address);
+    }
+    if let Some(door) = generation.admin_door_at(bound) {
+        let open = if generation.admin.auth.is_empty() { ", without authentication" } else { "" };
+        info!(target: ADMIN, "admin: answering on {address}{}{open}", secured(door));
+    }
+}
+
+fn secured(door: &Door) -> &'static str {
+    if door.tls.is_some() { " (TLS)" } else { "" }
 }
 
 /// Says which endpoints of a listener that other machines can reach let everybody in.

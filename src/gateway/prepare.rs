@@ -6,7 +6,9 @@ use std::sync::Arc;
 use log::warn;
 
 use crate::authenticators::{AuthError, Auths};
-use crate::config::{DialSettings, EndpointSettings, LinkSettings, ListenAddress, ListenerSettings, Numbers, Settings};
+use crate::config::{
+    AdminSettings, DialSettings, EndpointSettings, LinkSettings, ListenAddress, ListenerSettings, Numbers, Settings,
+};
 use crate::dial::{Dialer, Resolver, SetupError};
 use crate::gateway::error::StartError;
 use crate::listener::{Bound, load_tls, passed_listeners};
@@ -66,26 +68,29 @@ pub(super) fn prepare(
     let mut passed = passed.into_iter().map(Arc::new);
     let mut doors = Vec::new();
     for listener in &settings.listeners {
-        match door(listener, &settings.listeners, before, passed.next()) {
+        let bound = passed.next().or_else(|| bound_before(listener, &settings.listeners, before));
+        match door(listener, before.door(&listener.name), bound) {
             Ok(door) => doors.push(door),
             Err(error) => drop(no(error)),
         }
     }
+    let admin_door = admin_door(&settings.admin, before).unwrap_or_else(|error| {
+        drop(no(error));
+        None
+    });
     if wrong.is_empty() {
-        Ok(Prepared { settings, numbers, parts: Parts { auths, doors, relays, links } })
+        Ok(Prepared { settings, numbers, parts: Parts { auths, doors, admin_door, relays, links } })
     } else {
         Err(wrong)
     }
 }
 
-/// A listener with its socket.
+/// A listener with its socket: this one, if there is one already.
 fn door(
     listener: &ListenerSettings,
-    all: &[ListenerSettings],
-    before: &Generation,
-    passed: Option<Arc<Bound>>,
+    old: Option<&Arc<Door>>,
+    bound: Option<Arc<Bound>>,
 ) -> Result<Arc<Door>, StartError> {
-    let old = before.door(&listener.name);
     let tls = match old.filter(|old| old.settings.tls == listener.tls) {
         Some(old) => old.tls.clone(),
         None => load_tls(listener).map_err(StartError::Listen)?,
@@ -93,11 +98,26 @@ fn door(
     if let Some(same) = old.filter(|old| *old.settings == *listener) {
         return Ok(Arc::clone(same));
     }
-    let bound = match passed.or_else(|| bound_before(listener, all, before)) {
+    let bound = match bound {
         Some(bound) => bound,
         None => Arc::new(Bound::bind(&listener.address).map_err(StartError::Listen)?),
     };
     Ok(Arc::new(Door::new(Arc::new(listener.clone()), Some(bound), tls)))
+}
+
+/// The admin listener, if there is to be one. The default one is no reason not to start.
+fn admin_door(settings: &AdminSettings, before: &Generation) -> Result<Option<Arc<Door>>, StartError> {
+    let Some(listener) = &settings.listener else { return Ok(None) };
+    let old = before.admin_door.as_ref();
+    let same = old.filter(|old| old.settings.address == listener.address);
+    match door(listener, old, same.and_then(|same| same.socket.clone())) {
+        Err(error) if !settings.is_wanted => {
+            let advice = "write another address under [admin], or \"off\"";
+            warn!("admin: {error}; wsgate runs without its admin listener: {advice}");
+            Ok(None)
+        }
+        door => door.map(Some),
+    }
 }
 
 /// The socket that is bound to the address of a listener: its own, or that of another one that has given it up, since an

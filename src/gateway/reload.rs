@@ -9,12 +9,11 @@ use std::time::Instant;
 use log::{info, warn};
 
 use crate::config::{self, ConfigError, Settings};
-use crate::gateway::Gateway;
-use crate::gateway::changes;
 use crate::gateway::error::{StartError, system};
 use crate::gateway::prepare::{Prepared, prepare};
-use crate::gateway::threads::NewThreads;
-use crate::log_kind::{CONFIG, LISTENERS};
+use crate::gateway::threads::{AdminThreads, Listening, Serves};
+use crate::gateway::{Gateway, changes, fit_into_the_system};
+use crate::log_kind::{ADMIN, CONFIG, LISTENERS};
 use crate::logging;
 use crate::reload::{Fresh, Reloadable};
 use crate::shared::generation::Generation;
@@ -64,9 +63,11 @@ impl Gateway {
         let restart = changes::keep_what_takes_a_restart(&mut settings, &before);
         let (prepared, fresh) = self.prepare(settings, &before).map_err(ReloadError::Unprepared)?;
         let Prepared { mut settings, numbers, parts } = prepared;
+        fit_into_the_system(&mut settings);
         let warnings = std::mem::take(&mut settings.warnings);
         let next = Arc::new(before.next(settings, &numbers, parts));
-        let threads = self.start_new(&next).map_err(|error| ReloadError::Unprepared(vec![error.to_string()]))?;
+        let threads = self.start_new(&next).map_err(system("start a thread"));
+        let threads = threads.map_err(|error| ReloadError::Unprepared(vec![error.to_string()]))?;
         warnings.iter().for_each(|warning| warn!(target: CONFIG, "{warning}"));
         let read = fresh.into_iter().map(put_in_force).filter(|what| !what.is_empty()).collect();
         let changes = changes::between(&before, &next);
@@ -90,8 +91,7 @@ impl Gateway {
         let prepared = prepare(settings, before, &self.resolver, Vec::new());
         let prepared = prepared.map_err(|errors| errors.iter().map(StartError::to_string).collect::<Vec<_>>())?;
         let (mut fresh, mut wrong) = (Vec::new(), Vec::new());
-        let of_admin = self.admin.iter().filter_map(|admin| admin.listener().tls.clone());
-        for reloadable in kept(&prepared, before).into_iter().chain(of_admin.map(|tls| tls as Arc<dyn Reloadable>)) {
+        for reloadable in kept(&prepared, before) {
             match reloadable.read_again() {
                 Ok(one) => fresh.push(one),
                 Err(problem) => wrong.push(problem),
@@ -111,9 +111,22 @@ impl Gateway {
                 Some(new) => new.upstream.current().iter().for_each(|outbox| outbox.close(Some(1001), GOODBYE)),
             }
         }
-        for listening in self.listeners.iter().filter(|listening| next.door_at(&listening.bound).is_none()) {
-            info!(target: LISTENERS, "listener: no longer accepting on {}", listening.bound.bound_address());
-            listening.bound.close();
+        if next.admin_door.is_none() {
+            self.admin.take().into_iter().for_each(AdminThreads::turn_off);
+        }
+        let is_gone = |listening: &mut Listening| match listening.serves {
+            Serves::Clients => next.door_at(&listening.bound).is_none(),
+            Serves::Operators => next.admin_door_at(&listening.bound).is_none(),
+        };
+        for Listening { bound, thread, serves } in self.listeners.extract_if(.., is_gone) {
+            let address = bound.bound_address();
+            match serves {
+                Serves::Clients => info!(target: LISTENERS, "listener: no longer accepting on {address}"),
+                Serves::Operators => info!(target: ADMIN, "admin: no longer answering on {address}"),
+            }
+            bound.close();
+            // The socket itself, and the file of a Unix socket, go with the thread.
+            self.closed.push(thread);
         }
         let is_gone = |keys| !next.auths.issuers().any(|(_, kept)| Arc::ptr_eq(kept, keys));
         self.issuers.iter().filter(|issuing| is_gone(&issuing.keys)).for_each(|issuing| issuing.keys.end());
@@ -122,7 +135,7 @@ impl Gateway {
     /// Forgets the threads that have ended: those of what an earlier reload has removed.
     fn reap(&mut self) {
         self.issuers.retain(|issuing| !issuing.thread.is_finished());
-        self.listeners.retain(|listening| !listening.thread.is_finished());
+        self.closed.retain(|thread| !thread.is_finished());
         self.links.retain(|threads| {
             let is_over =
                 threads.own.link.is_removed() && threads.dialler.is_finished() && threads.sender.is_finished();
@@ -131,11 +144,6 @@ impl Gateway {
             }
             !is_over
         });
-    }
-
-    fn start_new(&self, next: &Generation) -> Result<NewThreads, StartError> {
-        let threads = NewThreads::start(&self.shared, next, &self.running(), self.watchdog.as_ref());
-        threads.map_err(system("start a thread"))
     }
 }
 
@@ -163,9 +171,9 @@ fn kept(prepared: &Prepared, before: &Generation) -> Vec<Arc<dyn Reloadable>> {
         let same = dialer.iter().filter(|dialer| old.is_some_and(|old| Arc::ptr_eq(old, dialer)));
         kept.extend(same.filter_map(|dialer| dialer.reloadable(format!("relay of {:?}", endpoint.path.to_string()))));
     }
-    for tls in parts.doors.iter().filter_map(|door| door.tls.as_ref()) {
+    for tls in parts.doors.iter().chain(&parts.admin_door).filter_map(|door| door.tls.as_ref()) {
         let is_old = |old: &Arc<_>| Arc::ptr_eq(old, tls);
-        if before.doors.iter().filter_map(|door| door.tls.as_ref()).any(is_old) {
+        if before.doors.iter().chain(&before.admin_door).filter_map(|door| door.tls.as_ref()).any(is_old) {
             kept.push(Arc::clone(tls) as _);
         }
     }

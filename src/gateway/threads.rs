@@ -9,6 +9,7 @@ use std::thread::JoinHandle;
 use crossbeam_channel::{Receiver, Sender};
 
 use crate::accept;
+use crate::admin::{self, Admin, Errands};
 use crate::authenticators::issuer_keys::IssuerKeys;
 use crate::config::LinkId;
 use crate::jwks;
@@ -32,6 +33,24 @@ pub(super) struct LinkThreads {
 pub(super) struct Listening {
     pub(super) bound: Arc<Bound>,
     pub(super) thread: JoinHandle<()>,
+    pub(super) serves: Serves,
+}
+
+/// Whom a listener serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Serves {
+    Clients,
+    /// It is the admin listener.
+    Operators,
+}
+
+/// What the admin listener tells, wherever it listens, and the thread that looks at it.
+#[derive(Debug)]
+pub(super) struct AdminThreads {
+    admin: Arc<Admin>,
+    sampler: JoinHandle<()>,
+    /// Disconnected, it ends the sampler.
+    sampler_stop: Sender<()>,
 }
 
 /// The thread of an issuer.
@@ -47,6 +66,8 @@ pub(super) struct NewThreads {
     pub(super) issuers: Vec<Issuing>,
     pub(super) links: Vec<LinkThreads>,
     pub(super) listeners: Vec<Listening>,
+    /// `None` if they run already, or there is no admin listener.
+    pub(super) admin: Option<AdminThreads>,
     gate: Gate,
 }
 
@@ -57,9 +78,10 @@ impl NewThreads {
         generation: &Generation,
         before: &Running<'_>,
         watchdog: Option<&Arc<Watchdog>>,
+        errands: &Errands,
     ) -> io::Result<NewThreads> {
-        let mut new =
-            NewThreads { issuers: Vec::new(), links: Vec::new(), listeners: Vec::new(), gate: Gate::closed() };
+        let (issuers, links, listeners, gate) = (Vec::new(), Vec::new(), Vec::new(), Gate::closed());
+        let mut new = NewThreads { issuers, links, listeners, admin: None, gate };
         for (name, keys) in generation.auths.issuers().filter(|(_, keys)| !before.has_issuer(keys)) {
             let (shared, owned, of_thread) = (Arc::clone(shared), name.to_owned(), Arc::clone(keys));
             let body = new.gate.before(move || jwks::run(&shared, &owned, &of_thread));
@@ -74,7 +96,18 @@ impl NewThreads {
             let (shared, of_thread, handle) = (Arc::clone(shared), Arc::clone(bound), watchdog.map(Watchdog::handle));
             let body = new.gate.before(move || accept::run(&shared, &of_thread, handle));
             let thread = spawn_vital(&format!("accept {}", bound.bound_address()), body)?;
-            new.listeners.push(Listening { bound: Arc::clone(bound), thread });
+            new.listeners.push(Listening { bound: Arc::clone(bound), thread, serves: Serves::Clients });
+        }
+        let of_admin = generation.admin_door.as_ref().and_then(|door| door.socket.as_ref());
+        if let Some(bound) = of_admin.filter(|bound| !before.has_socket(bound)) {
+            let admin = match before.admin {
+                Some(running) => Arc::clone(&running.admin),
+                None => Arc::clone(&new.admin.insert(AdminThreads::start(shared, errands, &new.gate)?).admin),
+            };
+            let of_thread = Arc::clone(bound);
+            let body = new.gate.before(move || admin::run(&admin, &of_thread));
+            let thread = spawn_vital(&format!("admin {}", bound.bound_address()), body)?;
+            new.listeners.push(Listening { bound: Arc::clone(bound), thread, serves: Serves::Operators });
         }
         Ok(new)
     }
@@ -89,10 +122,43 @@ impl NewThreads {
         Ok(LinkThreads { own, dialler, sender })
     }
 
-    /// Has them begin.
-    pub(super) fn begin(self) -> (Vec<Issuing>, Vec<LinkThreads>, Vec<Listening>) {
+    /// Has them begin. They are left to the caller, in each row those of one kind.
+    pub(super) fn begin(&mut self) {
         self.gate.open();
-        (self.issuers, self.links, self.listeners)
+    }
+}
+
+impl AdminThreads {
+    fn start(shared: &Arc<Shared>, errands: &Errands, gate: &Gate) -> io::Result<AdminThreads> {
+        let admin = Admin::new(Arc::clone(shared), errands.clone());
+        let (sampler_stop, stopped) = crossbeam_channel::bounded(0);
+        let sampled = Arc::clone(&admin);
+        let sampler = spawn_vital("sampler", gate.before(move || admin::sample(&sampled, &stopped)))?;
+        Ok(AdminThreads { admin, sampler, sampler_stop })
+    }
+
+    /// Nothing that comes from now on is answered. The listener is to be closed behind it.
+    pub(super) fn begin_end(&self) {
+        self.admin.begin_end();
+    }
+
+    /// Ends it where the gateway goes on, and waits for nobody: whoever has asked for that gets the answer.
+    pub(super) fn turn_off(self) {
+        self.admin.begin_end();
+        self.admin.end_waiting();
+        self.end_sampler();
+    }
+
+    /// Ends it; answers that are on their way have a second.
+    pub(super) fn stop(self) {
+        self.admin.end();
+        self.end_sampler();
+    }
+
+    fn end_sampler(self) {
+        drop(self.sampler_stop);
+        // One that panicked has ended the process.
+        let _ = self.sampler.join();
     }
 }
 
@@ -102,6 +168,7 @@ pub(super) struct Running<'a> {
     pub(super) issuers: &'a [Issuing],
     pub(super) links: &'a [LinkThreads],
     pub(super) listeners: &'a [Listening],
+    pub(super) admin: Option<&'a AdminThreads>,
 }
 
 impl Running<'_> {
@@ -123,14 +190,14 @@ impl Running<'_> {
 struct Gate {
     is_open: Arc<AtomicBool>,
     /// Dropped, it ends every wait.
-    hold: Sender<()>,
+    hold: Option<Sender<()>>,
     wait: Receiver<()>,
 }
 
 impl Gate {
     fn closed() -> Gate {
         let (hold, wait) = crossbeam_channel::bounded(0);
-        Gate { is_open: Arc::default(), hold, wait }
+        Gate { is_open: Arc::default(), hold: Some(hold), wait }
     }
 
     /// Does `body` once it is open, and nothing if it is dropped before.
@@ -145,8 +212,8 @@ impl Gate {
         }
     }
 
-    fn open(self) {
+    fn open(&mut self) {
         self.is_open.store(true, Ordering::Release);
-        drop(self.hold);
+        self.hold = None;
     }
 }

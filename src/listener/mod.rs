@@ -37,16 +37,6 @@ pub struct Bound {
     closed: Option<OwnedFd>,
 }
 
-/// A bound socket with the settings of its listener.
-#[derive(Debug)]
-pub struct Listener {
-    /// As configured.
-    pub settings: Arc<ListenerSettings>,
-    pub bound: Bound,
-    /// Its TLS, if it has any.
-    pub tls: Option<Arc<ServerTls>>,
-}
-
 /// What a wait for a connection has come to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Waited {
@@ -90,14 +80,6 @@ pub fn passed_listeners(all: &[ListenerSettings], passed: Vec<PassedSocket>) -> 
     }
     let sockets = match_up(all, passed)?;
     all.iter().zip(sockets).map(|(settings, socket)| Bound::of_passed(settings, socket)).collect()
-}
-
-impl Listener {
-    /// Reads the certificate, if there is to be one, and binds.
-    pub fn bind(settings: &ListenerSettings) -> Result<Listener, ListenError> {
-        let tls = load_tls(settings)?;
-        Ok(Listener { settings: Arc::new(settings.clone()), bound: Bound::bind(&settings.address)?, tls })
-    }
 }
 
 impl Bound {

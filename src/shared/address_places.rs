@@ -19,16 +19,18 @@ use crate::sync::Mutex;
 /// these who has not come for the longest time. What is forgotten is allowed anew.
 const ADDRESSES_MAX: usize = 1 << 16;
 
-/// The addresses that have come, if anything is limited.
+/// The addresses that have come. They are counted without a limit too: a reload can bring one, and it holds at once.
 #[derive(Debug)]
 pub struct AddressPlaces {
     table: Mutex<Table>,
-    max_connections: Option<usize>,
-    rate: Option<Rate>,
 }
 
 #[derive(Debug, Default)]
 struct Table {
+    /// How many connections an address may have.
+    most: Option<usize>,
+    /// How many it may open.
+    rate: Option<Rate>,
     entries: HashMap<Source, Entry>,
     /// The number of the next entry, and of the next connection.
     next: u64,
@@ -61,7 +63,7 @@ pub enum AddressFull {
     Rate(Source, Duration),
 }
 
-/// That a connection counts: for the gateway, and for its address if that is limited.
+/// That a connection counts: for the gateway, and for its address if it has one.
 #[derive(Debug)]
 pub struct Counted {
     _connection: Permit,
@@ -71,7 +73,19 @@ pub struct Counted {
 impl AddressPlaces {
     /// Nobody has come yet. What is `None` is not limited.
     pub fn new(max_connections: Option<usize>, rate: Option<Rate>) -> Arc<AddressPlaces> {
-        Arc::new(AddressPlaces { table: Mutex::default(), max_connections, rate })
+        Arc::new(AddressPlaces { table: Mutex::new(Table { most: max_connections, rate, ..Table::default() }) })
+    }
+
+    /// From now on these are the limits. Whoever has more connections keeps them.
+    pub fn set_limits(&self, max_connections: Option<usize>, rate: Option<Rate>) {
+        let mut table = self.table.lock();
+        (table.most, table.rate) = (max_connections, rate);
+        if rate.is_none() {
+            table.entries.retain(|_, entry| {
+                entry.opened = None;
+                entry.connections > 0
+            });
+        }
     }
 
     /// Counts a connection for the address that it is taken to come from: that of its socket, or the one that a trusted
@@ -81,35 +95,31 @@ impl AddressPlaces {
     /// Its address has enough for now. It is not counted then.
     pub fn enter(self: &Arc<Self>, address: Option<IpAddr>, now: Instant) -> Result<Option<AddressPlace>, AddressFull> {
         let source = Source::of(address);
-        if source == Source::Local || (self.max_connections.is_none() && self.rate.is_none()) {
+        if source == Source::Local {
             return Ok(None);
         }
-        let number = self.table.lock().enter(source, self.max_connections, self.rate, now)?;
+        let number = self.table.lock().enter(source, now)?;
         Ok(Some(AddressPlace { addresses: Arc::clone(self), source, number }))
     }
 }
 
 impl Table {
     /// The number of the entry.
-    fn enter(
-        &mut self,
-        source: Source,
-        most: Option<usize>,
-        rate: Option<Rate>,
-        now: Instant,
-    ) -> Result<u64, AddressFull> {
+    fn enter(&mut self, source: Source, now: Instant) -> Result<u64, AddressFull> {
+        let (most, rate) = (self.most, self.rate);
         if self.entries.len() >= ADDRESSES_MAX && !self.entries.contains_key(&source) {
             self.forget_quietest();
         }
         let last = self.next;
         self.next += 1;
-        let new = || Entry { number: last, connections: 0, opened: rate.map(|rate| Bucket::new(rate, now)), last };
+        let new = || Entry { number: last, connections: 0, opened: None, last };
         let entry = self.entries.entry(source).or_insert_with(new);
         entry.last = last;
         if let Some(most) = most.filter(|most| entry.connections >= *most) {
             return Err(AddressFull::Connections(source, most));
         }
-        if let (Some(bucket), Some(rate)) = (&mut entry.opened, rate) {
+        if let Some(rate) = rate {
+            let bucket = entry.opened.get_or_insert_with(|| Bucket::new(rate, now));
             bucket.try_take(rate, now).map_err(|wait| AddressFull::Rate(source, wait))?;
         }
         entry.connections += 1;
@@ -139,7 +149,7 @@ impl Drop for AddressPlace {
 }
 
 impl Counted {
-    /// A connection that has a place in the gateway, and one of its address if that is limited.
+    /// A connection that has a place in the gateway, and one of its address if it has one.
     pub fn new(connection: Permit, address: Option<AddressPlace>) -> Counted {
         Counted { _connection: connection, address }
     }
@@ -226,6 +236,27 @@ mod tests {
         }
         assert_eq!(enter(1000), Ok(()));
         assert!(addresses.enter(address("192.0.2.2"), now).is_ok());
+    }
+
+    #[test]
+    fn l2_limits_that_come_and_go_count_who_is_there_and_take_nothing_away() {
+        let addresses = AddressPlaces::new(None, None);
+        let now = Instant::now();
+        let enter = || addresses.enter(address("192.0.2.1"), now);
+        let mut held: Vec<_> = (0..3).map(|_| enter().unwrap()).collect();
+        addresses.set_limits(Some(2), None);
+        for expected in [false, false, true] {
+            assert_eq!(enter().is_ok(), expected, "{} are there", held.len());
+            held.pop();
+        }
+        addresses.set_limits(None, Some(Rate { per_second: 1, burst: 2 }));
+        assert_eq!([(); 3].map(|()| enter().is_ok()), [true, true, false]);
+        // A lower burst is what is saved at most, and a higher one is not given away at once.
+        addresses.set_limits(None, Some(Rate { per_second: 1, burst: 100 }));
+        assert!(enter().is_err());
+        addresses.set_limits(None, None);
+        assert!(enter().is_ok());
+        assert_eq!(addresses.table.lock().entries.len(), 0, "an address is remembered that has no connection");
     }
 
     #[test]

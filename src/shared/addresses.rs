@@ -99,6 +99,11 @@ impl Door {
         }
     }
 
+    /// Whether it accepts on this socket.
+    pub fn is_at(&self, socket: &Arc<Bound>) -> bool {
+        self.socket.as_ref().is_some_and(|own| Arc::ptr_eq(own, socket))
+    }
+
     /// Judges where a socket comes from. Gives the proxies that are trusted, if it is one of them: then it has yet to say
     /// whose connection it is, and that one is to be judged.
     ///

@@ -1,7 +1,7 @@
 //! What the gateway as a whole has counted.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use crate::shared::handshake_failures::HandshakeFailures;
 use crate::system::memory::Memory;
@@ -17,6 +17,7 @@ pub struct Counters {
     pub memory: Memory,
     accepted: AtomicU64,
     started: SystemTime,
+    since: Instant,
 }
 
 /// How often the configuration or its files were read again since the start.
@@ -34,12 +35,18 @@ impl Counters {
     pub fn new() -> Counters {
         let (handshake_failures, started) = (HandshakeFailures::default(), SystemTime::now());
         let reloads = Reloaded::never(started);
-        Counters { handshake_failures, reloads, memory: Memory::of_process(), accepted: AtomicU64::new(0), started }
+        let (memory, accepted, since) = (Memory::of_process(), AtomicU64::new(0), Instant::now());
+        Counters { handshake_failures, reloads, memory, accepted, started, since }
     }
 
     /// When the gateway started.
     pub fn started(&self) -> SystemTime {
         self.started
+    }
+
+    /// For how long it has run.
+    pub fn uptime(&self) -> Duration {
+        self.since.elapsed()
     }
 
     /// A connection was accepted.

@@ -17,12 +17,11 @@ const ADDRESSES_MAX: usize = 1 << 16;
 #[derive(Debug)]
 pub struct Failures {
     table: Mutex<Table>,
-    /// What a wrong credential takes out of a bucket, and how it is filled.
-    limit: Option<(u64, Rate)>,
 }
 
 #[derive(Debug, Default)]
 struct Table {
+    limit: Option<FailedCredentials>,
     /// Each with the number of its last failure.
     entries: HashMap<Source, (Bucket, u64)>,
     next: u64,
@@ -31,18 +30,21 @@ struct Table {
 impl Failures {
     /// None so far.
     pub fn new(limit: Option<FailedCredentials>) -> Failures {
-        let limit = limit.map(|FailedCredentials { most, within }| {
-            // In shares of one that make the rate a whole number.
-            let cost = u64::try_from(within.as_millis()).unwrap_or(u64::MAX).max(1);
-            (cost, Rate { per_second: most.saturating_mul(1000), burst: most.saturating_mul(cost) })
-        });
-        Failures { table: Mutex::default(), limit }
+        Failures { table: Mutex::new(Table { limit, ..Table::default() }) }
+    }
+
+    /// From now on this is the limit. If it is another one, what was counted so far is forgotten.
+    pub fn set_limit(&self, limit: Option<FailedCredentials>) {
+        let mut table = self.table.lock();
+        if table.limit != limit {
+            *table = Table { limit, ..Table::default() };
+        }
     }
 
     /// For how many seconds no credential from this address is looked at; `None` if one is.
     pub fn locked_out(&self, address: Option<IpAddr>, now: Instant) -> Option<u64> {
-        let (cost, rate) = self.limit?;
         let mut table = self.table.lock();
+        let (cost, rate) = table.limit.map(shares)?;
         let (bucket, _) = table.entries.get_mut(&Source::of(address))?;
         bucket.settle(rate, now);
         let left = bucket.time_until(cost, rate, now);
@@ -51,11 +53,12 @@ impl Failures {
 
     /// A credential from this address was wrong. Those of Unix sockets are all from one place, and not counted.
     pub fn count(&self, address: Option<IpAddr>, now: Instant) {
-        let (Some((cost, rate)), source) = (self.limit, Source::of(address)) else { return };
+        let source = Source::of(address);
         if source == Source::Local {
             return;
         }
         let mut table = self.table.lock();
+        let Some((cost, rate)) = table.limit.map(shares) else { return };
         if table.entries.len() >= ADDRESSES_MAX && !table.entries.contains_key(&source) {
             table.forget_quietest();
         }
@@ -66,6 +69,12 @@ impl Failures {
         bucket.settle(rate, now);
         bucket.take(cost);
     }
+}
+
+/// What a wrong credential takes out of a bucket, and how that is filled: in shares of one that make the rate a whole number.
+fn shares(FailedCredentials { most, within }: FailedCredentials) -> (u64, Rate) {
+    let cost = u64::try_from(within.as_millis()).unwrap_or(u64::MAX).max(1);
+    (cost, Rate { per_second: most.saturating_mul(1000), burst: most.saturating_mul(cost) })
 }
 
 impl Table {
@@ -104,6 +113,23 @@ mod tests {
         // Some that were looked at all at once.
         failures.count(address(1), now + Duration::from_secs(10));
         assert_eq!(failures.locked_out(address(1), now + Duration::from_secs(11)), Some(19));
+    }
+
+    #[test]
+    fn s20_another_limit_counts_from_the_beginning_and_the_same_goes_on() {
+        let limit = |most, seconds| Some(FailedCredentials { most, within: Duration::from_secs(seconds) });
+        let failures = Failures::new(limit(2, 60));
+        let now = Instant::now();
+        (0..2).for_each(|_| failures.count(address(1), now));
+        failures.set_limit(limit(2, 60));
+        assert_eq!(failures.locked_out(address(1), now), Some(30));
+        failures.set_limit(limit(1, 10));
+        assert_eq!(failures.locked_out(address(1), now), None);
+        failures.count(address(1), now);
+        assert_eq!(failures.locked_out(address(1), now), Some(10));
+        failures.set_limit(None);
+        failures.count(address(1), now);
+        assert_eq!(failures.locked_out(address(1), now), None);
     }
 
     #[test]

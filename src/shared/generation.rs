@@ -33,6 +33,8 @@ pub struct Generation {
     pub doors: Vec<Arc<Door>>,
     /// Who is answered by the admin listener.
     pub admin: AdminSettings,
+    /// The admin listener, if there is one.
+    pub admin_door: Option<Arc<Door>>,
     /// Which path leads where.
     pub routes: Routes,
     /// The endpoints.
@@ -56,6 +58,8 @@ pub struct Parts {
     pub auths: Auths,
     /// The listeners, in the order of the settings.
     pub doors: Vec<Arc<Door>>,
+    /// The admin listener, if there is to be one.
+    pub admin_door: Option<Arc<Door>>,
     /// The dialers of the endpoints that are relays; one entry for each endpoint.
     pub relays: Vec<Option<Arc<Dialer>>>,
     /// The dialers of the links; one entry for each link. `None` is never dialled.
@@ -69,6 +73,7 @@ impl Parts {
         Parts {
             auths: Auths::default(),
             doors: settings.listeners.iter().map(door).collect(),
+            admin_door: None,
             relays: vec![None; settings.endpoints.len()],
             links: vec![None; settings.links.len()],
         }
@@ -89,6 +94,7 @@ impl Generation {
             number: 0,
             gateway: GatewaySettings::default(),
             admin: AdminSettings::default(),
+            admin_door: None,
             doors: Vec::new(),
             routes: Routes::default(),
             endpoints: Table::default(),
@@ -187,6 +193,7 @@ impl Generation {
             number: self.number + 1,
             gateway,
             admin,
+            admin_door: parts.admin_door,
             doors: parts.doors,
             routes: Routes::of(all, links.iter().map(|(id, link)| (id, &link.settings))),
             outlets: links.values().map(outlet).collect(),
@@ -225,9 +232,14 @@ impl Generation {
         self.doors.iter().find(|door| door.settings.name == listener)
     }
 
-    /// The listener that accepts on this socket.
+    /// The listener that accepts clients on this socket.
     pub fn door_at(&self, socket: &Arc<Bound>) -> Option<&Arc<Door>> {
-        self.doors.iter().find(|door| door.socket.as_ref().is_some_and(|own| Arc::ptr_eq(own, socket)))
+        self.doors.iter().find(|door| door.is_at(socket))
+    }
+
+    /// The admin listener, if it accepts on this socket.
+    pub fn admin_door_at(&self, socket: &Arc<Bound>) -> Option<&Arc<Door>> {
+        self.admin_door.as_ref().filter(|door| door.is_at(socket))
     }
 }
 

@@ -16,11 +16,12 @@ use crate::sync::Mutex;
 #[derive(Debug)]
 pub struct Handshakes {
     state: Mutex<Unfinished>,
-    limit: usize,
 }
 
 #[derive(Debug, Default)]
 struct Unfinished {
+    /// How many there may be.
+    limit: usize,
     /// By where they come from, the oldest first; none is empty.
     by_source: HashMap<Source, VecDeque<Handshake>>,
     count: usize,
@@ -45,7 +46,13 @@ pub struct HandshakePlace {
 impl Handshakes {
     /// Places for at most `limit` handshakes at once, at least one.
     pub fn new(limit: usize) -> Arc<Handshakes> {
-        Arc::new(Handshakes { state: Mutex::default(), limit: limit.max(1) })
+        Arc::new(Handshakes { state: Mutex::new(Unfinished { limit: limit.max(1), ..Unfinished::default() }) })
+    }
+
+    /// From now on there are so many places, at least one. Where more are taken, all are kept, and whoever comes takes the
+    /// place of another one.
+    pub fn set_limit(&self, limit: usize) {
+        self.state.lock().limit = limit.max(1);
     }
 
     /// How many of the places are taken.
@@ -55,7 +62,7 @@ impl Handshakes {
 
     /// How many places there are.
     pub fn limit(&self) -> usize {
-        self.limit
+        self.state.lock().limit
     }
 
     /// Takes a place for a connection that was accepted from this address, if need be that of another one, which is shut
@@ -63,7 +70,7 @@ impl Handshakes {
     pub fn enter(self: &Arc<Self>, address: Option<IpAddr>, socket: &Arc<Socket>) -> (HandshakePlace, Option<Source>) {
         let source = Source::of(address);
         let mut state = self.state.lock();
-        let given_way = (state.count >= self.limit).then(|| state.remove_oldest_of_most()).flatten();
+        let given_way = (state.count >= state.limit).then(|| state.remove_oldest_of_most()).flatten();
         let number = state.next;
         state.next += 1;
         state.count += 1;
@@ -215,6 +222,27 @@ mod tests {
         assert_eq!(flood.map(|(place, ..)| place.finish()), [false, true]);
         assert!(quiet.finish() && last.finish());
         assert!(handshakes.state.lock().by_source.is_empty() && handshakes.state.lock().count == 0);
+    }
+
+    #[test]
+    fn a_lowered_limit_has_nobody_give_way_but_for_whoever_comes() {
+        let handshakes = Handshakes::new(3);
+        let enter = || {
+            let (ours, theirs) = socket();
+            (handshakes.enter(address("192.0.2.1"), &ours).0, theirs)
+        };
+        let mut held: Vec<_> = (0..3).map(|_| enter()).collect();
+        handshakes.set_limit(1);
+        assert!(held.iter().all(|(_, theirs)| !is_shut_down(theirs)));
+        held.push(enter());
+        let shut_down =
+            |held: &[(HandshakePlace, UnixStream)]| held.iter().map(|one| is_shut_down(&one.1)).collect::<Vec<_>>();
+        assert_eq!(shut_down(&held), [true, false, false, false]);
+        assert_eq!(handshakes.unfinished(), 3);
+        drop(held.drain(..2));
+        handshakes.set_limit(4);
+        held.extend([enter(), enter()]);
+        assert_eq!(shut_down(&held), [false; 4]);
     }
 
     #[test]

@@ -47,7 +47,7 @@ use serde_json::Map;
 
 use crate::auth::allow::{self, Rights};
 use crate::clock::Clock;
-use crate::config::{EndpointSettings, Settings};
+use crate::config::{EndpointSettings, GatewaySettings, Settings};
 use crate::connection::buffer_pool::BufferPool;
 use crate::connection::frame::Frame;
 use crate::connection::outbox::Outbox;
@@ -252,6 +252,7 @@ impl Shared {
     /// any more; returns how many that are whose access was withdrawn.
     pub fn replace_generation(&self, next: Arc<Generation>) -> usize {
         let before = self.generation();
+        self.hold_to(&next.gateway);
         next.endpoints.values().for_each(|endpoint| endpoint.limit_places());
         for (id, link) in next.links.iter() {
             if before.links.get(id).is_some_and(|old| !Arc::ptr_eq(old, link)) {
@@ -262,6 +263,14 @@ impl Shared {
         self.in_force.replace(Arc::clone(&next));
         self.visits.all().iter_mut().for_each(|visit| visit.take_up(&next));
         self.registry.all().iter().filter(|client| self.close_if_withdrawn(client, &before)).count()
+    }
+
+    /// From now on these are the limits of the whole process. Nobody who is here is thrown out for one.
+    fn hold_to(&self, settings: &GatewaySettings) {
+        self.connections.set_limit(settings.max_connections);
+        self.address_places.set_limits(settings.max_address_connections, settings.address_rate);
+        self.failures.set_limit(settings.failed_credentials);
+        self.handshakes.set_limit(settings.max_handshakes);
     }
 
     /// What ends a dial, or a wait for the next one, when the gateway stops.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use crate::auth::admin::{AdminRule, Right};
 use crate::auth::allow::Glob;
@@ -72,7 +73,7 @@ pub(super) fn admin(section: &Section<'_>, base_dir: &Path) -> RawAdmin {
     }
     let auth = section.get("auth").map(|value| names(&value));
     let allow = section.get("allow");
-    settings.allow = allow.as_ref().map(rules);
+    settings.allow = allow.as_ref().map(|value| Arc::new(rules(value)));
     let of_listener = ["hosts", "tls", "auth", "allow"].into_iter().find_map(|key| Some((key, section.get(key)?.at())));
     RawAdmin { settings, address_at, valid, auth, allow_at: allow.map(|value| value.at()), of_listener }
 }

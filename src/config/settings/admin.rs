@@ -1,6 +1,7 @@
 //! `[admin]`: where wsgate is looked at and changed while it runs.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use crate::auth::admin::AdminRule;
 
@@ -20,7 +21,7 @@ pub struct AdminSettings {
     /// address of this machine, or certificates that are required, can have.
     pub auth: Vec<AuthId>,
     /// What those may do who are answered: the first rule that fits decides, and without one nothing. `None`: all.
-    pub allow: Option<Vec<AdminRule>>,
+    pub allow: Option<Arc<Vec<AdminRule>>>,
 }
 
 impl AdminSettings {
