@@ -127,6 +127,7 @@ pub mod internals {
         pub mod body { pub use crate::http::body::{AnswerBody, BodyError}; }
         pub mod head { pub use crate::http::head::{ResponseHead, ResponseHeadParser}; }
         pub mod forwarded { pub use crate::http::forwarded::{Said, Unreadable, forwarded, x_forwarded}; }
+        pub mod posted { pub use crate::http::posted::Form; }
         pub mod refusal { pub use crate::http::refusal::{Body, Refusal}; }
         pub mod request { pub use crate::http::request::{HEAD_MAX, Intent, Request, accept, header_values, judge}; }
     }

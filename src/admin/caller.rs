@@ -34,6 +34,9 @@ const IDLE: Duration = Duration::from_secs(75);
 /// Requests on one connection; the last is answered with `Connection: close`.
 const REQUESTS_MAX: usize = 1000;
 
+/// The longest body, in bytes; more is 413.
+const BODY_MAX: usize = 1 << 20;
+
 /// A peer that takes an answer more slowly is cut.
 const WRITE: Duration = Duration::from_secs(20);
 
@@ -160,7 +163,7 @@ impl Caller {
     fn hear(&mut self, admin: &Admin, head: Head, deadline: Instant) -> Outcome {
         let body = if request::is_head(&head.bytes) { Body::LeftOut } else { Body::Whole };
         let refused = |answer| Outcome::Answered { answer, body, then: Then::End, behind: Vec::new() };
-        let call = match call::parse(&head.bytes) {
+        let call = match call::parse(&head.bytes, BODY_MAX) {
             Ok(call) => call,
             Err(refusal) => {
                 info!(target: ADMIN, "admin: {}: {refusal}", self.from);

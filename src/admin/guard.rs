@@ -74,7 +74,7 @@ mod tests {
 
     fn judge(listener: &ListenerSettings, lines: &str) -> u16 {
         let head = format!("GET / HTTP/1.1\r\n{lines}\r\n");
-        let call = call::parse(head.as_bytes()).unwrap();
+        let call = call::parse(head.as_bytes(), 0).unwrap();
         check(&call, listener).map_or_else(|refusal| refusal.status, |()| 200)
     }
 
@@ -107,7 +107,8 @@ mod tests {
 
     #[test]
     fn s2_a_credential_in_the_query_is_refused_without_showing_it() {
-        let of = |query: &str| call::parse(format!("GET /?{query} HTTP/1.0\r\n\r\n").as_bytes()).unwrap().parameters();
+        let of =
+            |query: &str| call::parse(format!("GET /?{query} HTTP/1.0\r\n\r\n").as_bytes(), 0).unwrap().parameters();
         let judge = |text: &str| query(of(text).unwrap(), &["limit", "after"]);
         assert_eq!(judge("limit=1&after=").unwrap().len(), 2);
         for (text, words) in [("Token=hunter2", "credential"), ("x=1", "'x'"), ("limit=1&limit=2", "twice")] {

@@ -34,15 +34,7 @@ pub fn admit<'a, 's>(
     listener: &ListenerSettings,
     host: &AskedHost,
 ) -> Result<Admission<'a>, Refusal> {
-    let reachable = |id: EndpointId| settings(id).is_some_and(|settings| settings.is_on(listener));
-    let found = routes.find(request.path, reachable).and_then(|room| Some((settings(room.endpoint())?, room)));
-    let (endpoint, room) = found.ok_or_else(|| {
-        // One that would fit but for an encoded slash is told so.
-        let decoded = request.path.replace("%2F", "-").replace("%2f", "-");
-        let is_slash = decoded != request.path && routes.find(&decoded, reachable).is_some();
-        let why = if is_slash { ": a parameter takes no encoded slash (%2F), use values without '/'" } else { "" };
-        Refusal::new(404, format!("there is no endpoint at '{:.PATH_SHOWN$}'{why}", request.path))
-    })?;
+    let (endpoint, room) = find(request, routes, settings, listener)?;
     let Intent::Upgrade { key } = request.intent else {
         return Err(Refusal::new(426, "this is a WebSocket endpoint: connect with ws:// or wss://"));
     };
@@ -51,6 +43,27 @@ pub fn admit<'a, 's>(
     }
     let subprotocol = endpoint.subprotocols.iter().find(|ours| request.subprotocols.contains(&ours.as_str())).cloned();
     Ok(Admission { room, key, subprotocol })
+}
+
+/// The room that a request over this listener asks for, and its endpoint: one of those that have settings.
+///
+/// # Errors
+/// 404 for a path that leads nowhere on this listener.
+pub fn find<'s>(
+    request: &Request<'_>,
+    routes: &Routes,
+    settings: impl Fn(EndpointId) -> Option<&'s EndpointSettings>,
+    listener: &ListenerSettings,
+) -> Result<(&'s EndpointSettings, Room), Refusal> {
+    let reachable = |id: EndpointId| settings(id).is_some_and(|settings| settings.is_on(listener));
+    let found = routes.find(request.path, reachable).and_then(|room| Some((settings(room.endpoint())?, room)));
+    found.ok_or_else(|| {
+        // One that would fit but for an encoded slash is told so.
+        let decoded = request.path.replace("%2F", "-").replace("%2f", "-");
+        let is_slash = decoded != request.path && routes.find(&decoded, reachable).is_some();
+        let why = if is_slash { ": a parameter takes no encoded slash (%2F), use values without '/'" } else { "" };
+        Refusal::new(404, format!("there is no endpoint at '{:.PATH_SHOWN$}'{why}", request.path))
+    })
 }
 
 #[cfg(test)]

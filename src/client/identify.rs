@@ -7,18 +7,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::authenticators::Attempt;
-use crate::client::admission::Admission;
 use crate::client::authenticate::{self, Access, Denied, authenticate};
-use crate::client::rejection::{Rejection, refused, unauthorized};
 use crate::config::EndpointSettings;
 use crate::connection::handshake::Stream;
 use crate::dial::CancelToken;
 use crate::http::refusal::Refusal;
 use crate::http::request::Request;
+use crate::route::Room;
 use crate::shared::Shared;
 use crate::shared::auth_failures::AuthFailure;
 use crate::shared::generation::Generation;
-use crate::shared::handshake_failures::Failure;
 use crate::shared::refused::Cause;
 
 /// Whoever sends a request, by its connection, the head of its request and its address.
@@ -30,17 +28,17 @@ pub(super) struct Requester<'a> {
     pub(super) address: Option<IpAddr>,
 }
 
-/// Who sends a request, if its endpoint asks, unless its address has sent too many wrong credentials.
+/// Who sends a request for this room, if its endpoint asks, unless its address has sent too many wrong credentials.
 #[inline(never)]
 pub(super) fn identify(
     shared: &Shared,
     generation: &Generation,
-    admission: &Admission<'_>,
+    room: &Room,
     requester: &Requester<'_>,
     deadline: Instant,
-) -> Result<Access, Rejection> {
+) -> Result<Access, Denied> {
     let Requester { stream, head, request, address } = *requester;
-    let endpoint = generation.endpoint(admission.room.endpoint());
+    let endpoint = generation.endpoint(room.endpoint());
     if endpoint.settings.auth.is_empty() {
         return Ok(Access::of_anybody());
     }
@@ -48,7 +46,7 @@ pub(super) fn identify(
     let failures = &endpoint.counters.auth_failures;
     is_heard().map_err(|refusal| {
         failures.count(AuthFailure::LockedOut);
-        refused(refusal).because_of(Failure::Authentication)
+        Denied::Refused(AuthFailure::LockedOut, refusal)
     })?;
     let takes_certificates = authenticate::takes_certificates(&generation.auths, &endpoint.settings);
     let certificate = takes_certificates.then(|| stream.client_certificate()).flatten();
@@ -58,20 +56,18 @@ pub(super) fn identify(
         certificate: certificate.as_ref(),
         address,
         endpoint: endpoint.settings.path.as_str(),
-        path: &admission.room.to_string(),
+        path: &room.to_string(),
         deadline,
         cancel: &until_nobody_waits(shared, generation, stream, &endpoint.settings),
         is_heard: &is_heard,
         has_failed: &|| shared.failures.count(address, Instant::now()),
         has_left: &|| stream.socket.wait_hung_up(Duration::ZERO),
     };
-    authenticate(&generation.auths, &endpoint.settings, &attempt).map_err(|denied| match denied {
-        Denied::Refused(failure, refusal) => {
-            failures.count(failure);
-            unauthorized(generation, admission, request, endpoint, refusal)
-        }
-        Denied::Gone => Rejection::gone("it left while its credentials waited to be checked".to_owned()),
-    })
+    let access = authenticate(&generation.auths, &endpoint.settings, &attempt);
+    if let Err(Denied::Refused(failure, _)) = &access {
+        failures.count(*failure);
+    }
+    access
 }
 
 /// What ends the wait for a service that is asked who a client is: the stop, or that the client has left.

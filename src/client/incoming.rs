@@ -45,7 +45,27 @@ pub struct Incoming {
     pub handshake: Option<HandshakePlace>,
 }
 
+/// How a connection stands before a request says whose it is: a proxy may send those of many clients over one.
+#[derive(Debug)]
+pub(super) struct Unnamed {
+    address: Option<IpAddr>,
+    from: String,
+    is_named: bool,
+}
+
 impl Incoming {
+    /// How it stands now.
+    pub(super) fn unnamed(&self) -> Unnamed {
+        Unnamed { address: self.address, from: self.from.clone(), is_named: self.is_named }
+    }
+
+    /// The next request is to say anew whose it is.
+    pub(super) fn forget_name(&mut self, unnamed: &Unnamed) {
+        let Unnamed { address, from, is_named } = unnamed;
+        (self.address, self.is_named, self.endpoint) = (*address, *is_named, None);
+        self.from.clone_from(from);
+    }
+
     /// A proxy has said whose connection this is.
     fn is_from(&mut self, address: Option<IpAddr>, shown: &str) {
         self.address = address;

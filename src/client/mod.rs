@@ -2,12 +2,14 @@
 //! sends until the end, leave.
 
 pub mod admission;
+mod asked;
 pub mod authenticate;
 mod health;
 pub mod identify;
 pub mod incoming;
 pub mod open;
 mod origin;
+mod post;
 mod rejection;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -257,7 +259,7 @@ mod tests {
         let (rights, presence, undelivered, begun) = (Rights::ALL, Arc::default(), Undelivered::default(), true.into());
         let client = Client { room, publisher, peer, origin, entrance, rights, presence, counters, undelivered, begun };
         let client = Arc::new(client);
-        shared.step(&client.peer, &client.publisher, &client.room, Step::Join(Arc::clone(client.outbox())));
+        shared.step((&*client.peer).into(), &client.publisher, &client.room, Step::Join(Arc::clone(client.outbox())));
         (client, theirs)
     }
 

@@ -5,20 +5,23 @@
 //! long as it is there, and it is deepest here: so it should hold what one step needs, and not what all need together.
 
 use std::os::fd::AsFd;
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
 
 use log::{debug, info};
 
 use crate::approach::Approach;
 use crate::client::admission::{self, Admission};
-use crate::client::authenticate::{self, Access};
+use crate::client::asked::Asked;
+use crate::client::authenticate::{self, Access, Denied};
 use crate::client::health;
 use crate::client::identify::{Requester, identify};
 use crate::client::incoming::{Incoming, approach, count_address, hear, may_not_come};
-use crate::client::rejection::{LastWords, Rejection, Why, forbidden, no_place, refused, refused_as};
-use crate::clock::{self, Ticks};
+use crate::client::post;
+use crate::client::rejection::{
+    LastWords, Rejection, Why, forbidden, leaving, no_place, refused, refused_as, too_many, unauthorized,
+};
 use crate::config::{EventKind, RelaySettings, Welcome};
 use crate::connection::frame::Frame;
 use crate::connection::handshake::Head;
@@ -37,7 +40,6 @@ use crate::message::{Kind, Message, Origin};
 use crate::relay::reach::{ClientRequest, ReachError, Reached, reach};
 use crate::route;
 use crate::shared::Shared;
-use crate::shared::address_places::AddressFull;
 use crate::shared::endpoint::Endpoint;
 use crate::shared::entrance::Entrance;
 use crate::shared::generation::Generation;
@@ -51,9 +53,6 @@ use crate::shared::undelivered::Undelivered;
 
 /// How long a refused peer may take to read why.
 const LINGER: Duration = Duration::from_secs(2);
-
-/// How many bytes of a User-Agent are kept: it is in every message of the format `n8n`.
-const USER_AGENT_MAX: usize = 256;
 
 /// A client in its room.
 #[derive(Debug)]
@@ -90,11 +89,14 @@ struct Granted<'a> {
 #[inline(never)]
 pub fn open(shared: &Arc<Shared>, mut incoming: Box<Incoming>) -> Option<Admitted> {
     let deadline = Instant::now() + shared.generation().gateway.handshake_timeout;
-    let opened = match hear(shared, &mut incoming, deadline) {
-        Ok(Head { bytes, behind }) => match judge(shared, &mut incoming, &bytes, deadline) {
+    let heard = hear(shared, &mut incoming, deadline);
+    let heard = heard.and_then(|head| post::answer_all(shared, &mut incoming, head, deadline));
+    let opened = match heard {
+        Ok(Some((Head { bytes, behind }, deadline))) => match judge(shared, &mut incoming, &bytes, deadline) {
             Ok(granted) => return enter(shared, incoming, granted, behind),
             Err(rejection) => rejection,
         },
+        Ok(None) => return None,
         Err(rejection) => rejection,
     };
     if let Some(failure) = opened.failure {
@@ -102,11 +104,6 @@ pub fn open(shared: &Arc<Shared>, mut incoming: Box<Incoming>) -> Option<Admitte
     }
     reject(incoming, opened);
     None
-}
-
-fn too_many(shared: &Shared, full: &AddressFull) -> Refusal {
-    shared.refused.count(full.cause());
-    full.refusal().with_advice(full.to_string())
 }
 
 /// Finds out whether a request is let in, and takes its place; a relay's upstream is reached on the way.
@@ -122,8 +119,21 @@ fn judge<'a>(
     let generation = shared.generation();
     let (admission, approach) = find_room(shared, incoming, &generation, head, &request)?;
     let requester = Requester { stream: &incoming.stream, head, request: &request, address: approach.address };
-    let access = identify(shared, &generation, &admission, &requester, deadline)?;
+    let access = identify(shared, &generation, &admission.room, &requester, deadline)
+        .map_err(|denied| not_let_in(&generation, &admission, &request, denied))?;
     grant(shared, incoming, &generation, admission, access, (head, &request, &approach))
+}
+
+/// What becomes of a request whose client is not let in by who it is.
+#[inline(never)]
+fn not_let_in(generation: &Generation, admission: &Admission<'_>, request: &Request<'_>, denied: Denied) -> Rejection {
+    match denied {
+        Denied::Refused(_, refusal) => {
+            let endpoint = generation.endpoint(admission.room.endpoint());
+            unauthorized(generation, admission, request, endpoint, refusal)
+        }
+        Denied::Gone => Rejection::gone("it left while its credentials waited to be checked".to_owned()),
+    }
 }
 
 /// Takes the place of a request whose client may come, and reaches its upstream.
@@ -139,7 +149,7 @@ fn grant<'a>(
     let endpoint = &**generation.endpoint(admission.room.endpoint());
     let places = endpoint.waiting.as_ref().unwrap_or(&endpoint.places);
     let place = take_place(shared, incoming, &admission, (endpoint, places), access.identity.as_ref())?;
-    let asked = Asked::new(shared, generation, &admission, request, access);
+    let asked = Asked::new(shared, generation, &admission.room, request, access);
     let granted = Granted { admission, asked, place, reached: None, generation: Arc::clone(generation) };
     match &endpoint.settings.relay {
         None => Ok(granted),
@@ -241,42 +251,6 @@ fn reject(mut incoming: Box<Incoming>, Rejection { why, last_words, .. }: Reject
     }
 }
 
-/// What a client's request says of it to those who get its messages.
-#[derive(Debug)]
-struct Asked {
-    user_agent: Option<Arc<str>>,
-    description: OnceLock<Arc<str>>,
-    access: Access,
-    /// When its credential ends, and what it is told then. Fixed here: its upstream may yet take long to answer.
-    expires_at: Option<(Ticks, &'static str)>,
-}
-
-impl Asked {
-    #[inline(never)]
-    fn new(
-        shared: &Shared,
-        generation: &Generation,
-        admission: &Admission<'_>,
-        request: &Request<'_>,
-        access: Access,
-    ) -> Asked {
-        let room = &admission.room;
-        let endpoint = generation.endpoint(room.endpoint());
-        let secrets = authenticate::places(&generation.auths, &endpoint.settings);
-        let query = request.query.map(|query| authenticate::query(&secrets, query));
-        let parameters = room.parameters(&endpoint.settings.path);
-        let describe = || format::describe(&room.to_string(), parameters, query.as_deref());
-        let at = |time| shared.clock.now().saturating_add(clock::ticks(time));
-        let expires_at = access.left.map(|left| (at(left.time), left.reason));
-        Asked {
-            access,
-            expires_at,
-            user_agent: request.user_agent.map(|agent| agent[..agent.floor_char_boundary(USER_AGENT_MAX)].into()),
-            description: if endpoint.describes { OnceLock::from(describe()) } else { OnceLock::new() },
-        }
-    }
-}
-
 /// Takes a place on the endpoint, in the room and of the identity, perhaps that of an old client, which does not have to
 /// agree.
 #[inline(never)]
@@ -346,7 +320,7 @@ fn enter(shared: &Arc<Shared>, incoming: Box<Incoming>, granted: Granted<'_>, be
     let connected = || What::Connected { subprotocol: admission.subprotocol.clone() };
     tell_of_client(shared, &client, EventKind::Connect, connected);
     if rights.receive {
-        shared.step(&client.peer, &client.publisher, &client.room, Step::Join(Arc::clone(client.outbox())));
+        shared.step((&*client.peer).into(), &client.publisher, &client.room, Step::Join(Arc::clone(client.outbox())));
     }
     // Whoever sends it something now would write the 101 too, which is right from here on.
     client.set_begun();
@@ -367,15 +341,6 @@ fn turn_away(shared: &Shared, client: &Client, from: &str, endpoint: Option<Stri
     client.outbox().abort("the server is shutting down");
     info!(target: REFUSALS, client:% = id, address = from, endpoint; "client {id} ({from}): {refusal}");
     shared.counters.handshake_failures.count(Failure::Stopping);
-}
-
-/// What a client is answered that comes while the gateway drains or stops.
-fn leaving(shared: &Shared) -> Refusal {
-    if shared.is_stopping() {
-        return Refusal::new(503, "the server is shutting down");
-    }
-    let seconds = shared.generation().gateway.drain_timeout.as_secs();
-    Refusal::new(503, "the server is about to restart").with_retry_after(seconds.max(1))
 }
 
 fn welcome(welcome: &Welcome, now: SystemTime) -> Option<Message> {

@@ -16,6 +16,7 @@ use crate::id::Id;
 use crate::identity::Identity;
 use crate::log_kind::{HANDSHAKES, REFUSALS};
 use crate::shared::Shared;
+use crate::shared::address_places::AddressFull;
 use crate::shared::addresses::Shut;
 use crate::shared::endpoint::Endpoint;
 use crate::shared::generation::Generation;
@@ -101,6 +102,21 @@ impl Why {
             Why::TlsFailed(why) => log!(info, HANDSHAKES, "TLS handshake failed: {why}"),
         }
     }
+}
+
+/// What a client is answered whose address has enough.
+pub(super) fn too_many(shared: &Shared, full: &AddressFull) -> Refusal {
+    shared.refused.count(full.cause());
+    full.refusal().with_advice(full.to_string())
+}
+
+/// What a client is answered that comes while the gateway drains or stops.
+pub(super) fn leaving(shared: &Shared) -> Refusal {
+    if shared.is_stopping() {
+        return Refusal::new(503, "the server is shutting down");
+    }
+    let seconds = shared.generation().gateway.drain_timeout.as_secs();
+    Refusal::new(503, "the server is about to restart").with_retry_after(seconds.max(1))
 }
 
 /// A refusal that is answered as such.

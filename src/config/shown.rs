@@ -10,8 +10,8 @@ use super::log_words::level_word;
 use super::settings::{
     AddressSource, AdminSettings, AtCapacity, AuthId, AuthKind, AuthServer, AuthSettings, Destination, DialSettings,
     EndpointId, EndpointSettings, EventKind, Format, GatewaySettings, Hosts, KeySource, LinkDestination, LinkId,
-    LinkSettings, ListenerSettings, ListenerTls, LogFormat, LogSettings, Origins, OutletPolicy, Proxy, RateSettings,
-    Refuse, RelaySettings, Welcome, WhenFull, WhenIdentityFull, WhenOver,
+    LinkSettings, ListenerSettings, ListenerTls, LogFormat, LogSettings, Origins, OutletPolicy, Proxy, QueueSettings,
+    RateSettings, Refuse, RelaySettings, Welcome, WhenFull, WhenIdentityFull, WhenOver,
 };
 use super::units::{write_duration, write_size};
 
@@ -173,15 +173,7 @@ fn endpoint(endpoint: &EndpointSettings, all: &Running<'_>) -> Value {
         "pong_timeout": duration(endpoint.pong_timeout),
         "message_timeout": endpoint.message_timeout.map_or_else(off, duration),
         "write_timeout": endpoint.write_timeout.map_or_else(off, duration),
-        "queue": {
-            "messages": endpoint.queue.messages,
-            "bytes": size(endpoint.queue.bytes),
-            "when_full": match endpoint.queue.when_full {
-                WhenFull::DropOldest => "drop_oldest",
-                WhenFull::DropNewest => "drop_newest",
-                WhenFull::Disconnect => "disconnect",
-            },
-        },
+        "queue": queue(&endpoint.queue),
         "rate": endpoint.rate.as_ref().map_or_else(off, rate),
         "origins": origins(&endpoint.origins),
         "auth": all.auths(&endpoint.auth),
@@ -191,8 +183,22 @@ fn endpoint(endpoint: &EndpointSettings, all: &Running<'_>) -> Value {
         "deny_addresses": endpoint.addresses.deny.as_ref().map(addresses),
         "address_sessions": endpoint.address_sessions,
         "choose_rooms": endpoint.choose_rooms,
+        "post": endpoint.post,
+        "max_body": size(endpoint.body_max()),
         "relay": endpoint.relay.as_ref().map(relay),
         "events": events(&endpoint.events),
+    })
+}
+
+fn queue(queue: &QueueSettings) -> Value {
+    json!({
+        "messages": queue.messages,
+        "bytes": size(queue.bytes),
+        "when_full": match queue.when_full {
+            WhenFull::DropOldest => "drop_oldest",
+            WhenFull::DropNewest => "drop_newest",
+            WhenFull::Disconnect => "disconnect",
+        },
     })
 }
 

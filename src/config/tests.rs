@@ -268,7 +268,8 @@ fn the_examples_of_the_keys_are_valid_themselves() {
         let is_alone = |key: &str| !alone.contains(&key) && !key.contains("identity");
         for (key, _) in keys.keys.iter().filter(|(key, _)| is_alone(key)) {
             let listen = "[[listen]]\nname = \"main\"\n".repeat(usize::from(keys.table != "[[listen]]"));
-            read(&format!("{listen}{}\n{key} = {}\n", keys.table, value(keys, key)));
+            let needs = if *key == "max_body" { "post = true\n" } else { "" };
+            read(&format!("{listen}{}\n{needs}{key} = {}\n", keys.table, value(keys, key)));
         }
     }
     for (key, _) in raw::endpoint::QUEUE.keys {
@@ -627,6 +628,8 @@ fn every_option_reaches_its_field() {
         deny_addresses = ["::/0", "unix"]
         address_sessions = true
         choose_rooms = true
+        post = true
+        max_body = "2MiB"
         auth = ["devices"]
         refuse = "close"
         allow = [{ who = "press-*", path = "/rooms/{identity}", send = false, receive = false, claims = { a = "b", c = ["d"], e = true, f = 7 } }]
@@ -738,6 +741,8 @@ fn every_option_reaches_its_field() {
                 addresses: AddressRules { allow: Some(addresses("")), deny: Some(addresses("::/0\nunix")) },
                 address_sessions: true,
                 choose_rooms: true,
+                post: true,
+                max_body: Some(2 << 20),
                 auth: vec![AuthId(0)],
                 refuse: Refuse::Close,
                 allow: Some(vec![Rule {

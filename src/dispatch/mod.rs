@@ -1,6 +1,8 @@
 //! From a sender's messages to what others get: formats, targets, and the corks that make one
 //! write of all that one read brought.
 
+mod sender;
+
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -20,26 +22,12 @@ use crate::shared::outlet::Outlet;
 use crate::shared::publisher::Publisher;
 use crate::shared::registry::Client;
 use crate::shared::rooms::LiveRoom;
+use crate::shared::sending::Sending;
 use crate::shared::tap::Tapped;
 use crate::shared::undelivered::Undelivered;
 use crate::system::large;
-
-/// Who sends, and what its messages are taken for.
-#[derive(Debug, Clone, Copy)]
-struct Sender<'a> {
-    /// Its connection, whose thread this is.
-    peer: &'a Peer,
-    /// How it publishes.
-    publisher: &'a Publisher,
-    /// Who it is, for the formats.
-    origin: &'a Origin,
-    /// What of its messages does not go where it was to go, because of what is in them.
-    undelivered: &'a Undelivered,
-    /// The client; `None` is a link's remote.
-    client: Option<&'a Client>,
-    /// Where it belongs.
-    place: Place,
-}
+pub use sender::PostSender;
+use sender::{Sender, SenderKind};
 
 /// How a sender's messages are taken, by the settings of its endpoint or link.
 #[derive(Debug)]
@@ -61,8 +49,8 @@ pub struct Dispatch<'a> {
     shared: &'a Shared,
     source: Sender<'a>,
     rules: Rules,
-    /// The client whose messages these are, unless they are a link's, and to whom they are shown.
-    tapped: Option<(&'a Client, Tapped)>,
+    /// To whom its messages are shown, unless they are a link's.
+    tapped: Option<Tapped>,
 }
 
 /// One destination and what has been collected for it.
@@ -133,24 +121,29 @@ impl Lane {
 
     /// Hands over what was collected. What cannot be, because its destination takes nothing any more or the sender's
     /// connection ends while it waits for room, is lost.
-    fn hand_over(&mut self, shared: &Shared, peer: &Peer, publisher: &Publisher) {
+    fn hand_over(&mut self, shared: &Shared, by: Sending<'_>, publisher: &Publisher) {
         if self.cork.is_empty() {
             return;
         }
         let corked = self.cork.take();
         let to_room = |room: &Option<Arc<LiveRoom>>, except, frame: &Frame| {
-            room.iter().for_each(|room| shared.publish(peer, publisher, room, except, frame));
+            room.iter().for_each(|room| shared.publish(by, publisher, room, except, frame));
         };
         for frame in corked.as_slice() {
             match &self.target {
                 Target::Reply => {
+                    // What is posted has no replies.
+                    let Sending::Peer(peer) = by else { continue };
                     peer.while_blocked_on(BlockedOn::Outbox, || peer.outbox.reply(frame));
                 }
-                Target::Room { except_sender, .. } => to_room(&self.room, except_sender.then(|| peer.id()), frame),
+                Target::Room { except_sender, .. } => to_room(&self.room, except_sender.then(|| by.id()), frame),
                 Target::Picked(_) => to_room(&self.room, None, frame),
                 Target::Outlet(id) => {
-                    let push = || self.outlet.iter().for_each(|outlet| outlet.push(frame, || peer.outbox.is_closing()));
-                    peer.while_blocked_on(BlockedOn::Outlet(id.number()), push);
+                    let blocked_on = BlockedOn::Outlet(id.number());
+                    let push = || self.outlet.iter().all(|outlet| outlet.push(frame, || by.gives_up()));
+                    if !by.while_blocked_on(blocked_on, push) {
+                        by.note_refused(blocked_on);
+                    }
                 }
             }
         }
@@ -160,20 +153,23 @@ impl Lane {
 impl Rules {
     /// What the sender's endpoint or link says in this generation; `None` where it has none.
     fn of(shared: &Shared, generation: &Generation, source: &Sender<'_>) -> Option<Rules> {
-        let (format, addresses, targets) = match (source.place, source.client) {
-            (Place::Endpoint(id), Some(client)) => {
+        let (format, addresses) = match source.place {
+            Place::Endpoint(id) => {
                 let settings = &generation.endpoint(id).settings;
-                (settings.format, settings.address_sessions, client.targets(&generation.routes))
+                (settings.format, settings.address_sessions)
             }
-            (Place::Link(id), _) => {
-                (generation.links.get(id)?.settings.format, true, generation.routes.targets_of_link(id))
-            }
-            (Place::Endpoint(_), None) => return None,
+            Place::Link(id) => (generation.links.get(id)?.settings.format, true),
         };
+        let targets = source.targets(&generation.routes);
         let lane = |target| Lane::new(shared, generation, source.place, target);
         let mut lanes: Vec<_> = targets.into_iter().filter_map(lane).collect();
-        // Replies first: the own outbox is flushed before anything else may hold this thread.
-        lanes.sort_by_key(|lane| lane.target != Target::Reply);
+        // Replies first: the own outbox is flushed before anything else may hold this thread. What is posted goes to
+        // outlets first: they may have no room for it, and then rooms had better not have it either.
+        lanes.sort_by_key(|lane| match (&lane.target, source.kind) {
+            (Target::Reply, _) => 0,
+            (Target::Outlet(_), SenderKind::Poster(..)) => 1,
+            _ => 2,
+        });
         let is_verbatim = format == Format::Payload
             && lanes.iter().all(|lane| lane.format == Format::Payload && !matches!(lane.target, Target::Picked(_)));
         Some(Rules { number: generation.number, format, addresses, lanes, is_verbatim })
@@ -188,11 +184,18 @@ impl Rules {
 impl<'a> Dispatch<'a> {
     /// The way out of a client.
     pub fn of_client(shared: &'a Shared, client: &'a Client) -> Dispatch<'a> {
-        let (peer, publisher, origin, undelivered) =
-            (&*client.peer, &client.publisher, &client.origin, &client.undelivered);
-        let place = Place::Endpoint(client.room.endpoint());
-        let source = Sender { peer, publisher, origin, undelivered, client: Some(client), place };
-        Dispatch { tapped: Some((client, Tapped::default())), ..Dispatch::new(shared, source) }
+        let Client { publisher, origin, undelivered, .. } = client;
+        let (by, place) = (Sending::Peer(&client.peer), Place::Endpoint(client.room.endpoint()));
+        let source = Sender { by, publisher, origin, undelivered, kind: SenderKind::Client(client), place };
+        Dispatch { tapped: Some(Tapped::default()), ..Dispatch::new(shared, source) }
+    }
+
+    /// The way out of a request over HTTP. Whether everything was handed over is said by its `Post::refused`.
+    pub fn of_post(shared: &'a Shared, sender: PostSender<'a>) -> Dispatch<'a> {
+        let PostSender { post, publisher, origin, undelivered, counters, room } = sender;
+        let (by, place) = (Sending::Post(post), Place::Endpoint(room.endpoint()));
+        let source = Sender { by, publisher, origin, undelivered, kind: SenderKind::Poster(counters, room), place };
+        Dispatch { tapped: Some(Tapped::default()), ..Dispatch::new(shared, source) }
     }
 
     /// The way out of a link's remote.
@@ -204,7 +207,8 @@ impl<'a> Dispatch<'a> {
         origin: &'a Origin,
         undelivered: &'a Undelivered,
     ) -> Dispatch<'a> {
-        Dispatch::new(shared, Sender { peer, publisher, origin, undelivered, client: None, place: Place::Link(id) })
+        let (by, kind) = (Sending::Peer(peer), SenderKind::Remote);
+        Dispatch::new(shared, Sender { by, publisher, origin, undelivered, kind, place: Place::Link(id) })
     }
 
     fn new(shared: &'a Shared, source: Sender<'a>) -> Dispatch<'a> {
@@ -219,7 +223,7 @@ impl<'a> Dispatch<'a> {
     fn take_up(&mut self, generation: &Generation) -> Option<ReadLimits> {
         self.hand_over();
         self.rules.number = generation.number;
-        if let Some(client) = self.source.client {
+        if let SenderKind::Client(client) = self.source.kind {
             client.describe(generation.endpoint(client.room.endpoint()));
         }
         let profile = generation.profile(self.source.place)?;
@@ -227,23 +231,30 @@ impl<'a> Dispatch<'a> {
         Some(ReadLimits { max_message: profile.max_message, intake: profile.intake })
     }
 
-    /// Hands over what was collected: to every destination, whatever becomes of the others.
+    /// Hands over what was collected: to every destination, whatever becomes of the others. A request ends at the first
+    /// that has no room for it.
     fn hand_over(&mut self) {
-        let Dispatch { shared, source: Sender { peer, publisher, .. }, rules, .. } = self;
-        rules.lanes.iter_mut().for_each(|lane| lane.hand_over(shared, peer, publisher));
+        let Dispatch { shared, source: Sender { by, publisher, .. }, rules, .. } = self;
+        for lane in &mut rules.lanes {
+            if by.is_refused() {
+                return;
+            }
+            lane.hand_over(shared, *by, publisher);
+        }
     }
 
     /// Shows a message to the operators that want to see it.
     #[inline]
     fn show(&mut self, kind: Kind, payload: &[u8]) {
-        if let Some((client, tapped)) = &mut self.tapped {
-            tapped.show(client, kind, payload);
+        let Dispatch { source, tapped, .. } = self;
+        if let Some(tapped) = tapped {
+            tapped.show(|| source.tappable(), kind, payload);
         }
     }
 
     /// Sends a message to the one client that it addresses, if that client's messages come here.
     fn address(&mut self, address: Address, decoded: &Decoded, whole: usize) {
-        let Sender { peer: from, undelivered, .. } = self.source;
+        let Sender { by: from, undelivered, .. } = self.source;
         let Address::Session(id) = address else {
             return undelivered.unknown(from, format_args!("its _session is not the id of a session"));
         };
@@ -265,15 +276,16 @@ impl<'a> Dispatch<'a> {
         // Its own size: the message may be a part of a buffer that is larger.
         let frame = Frame::message(&Message { data: Bytes::copy_from_slice(&message.data), ..message });
         let step = Step::To(Arc::clone(to.outbox()), frame);
-        self.shared.step(self.source.peer, self.source.publisher, &to.room, step);
+        self.shared.step(self.source.by, self.source.publisher, &to.room, step);
     }
 }
 
 impl Handler for Dispatch<'_> {
     #[inline]
     fn begin(&mut self) -> Option<ReadLimits> {
-        if let Some((client, tapped)) = &mut self.tapped {
-            tapped.begin(&self.shared.tap, client);
+        let Dispatch { shared, source, tapped, .. } = self;
+        if let Some(tapped) = tapped {
+            tapped.begin(&shared.tap, || source.tappable());
         }
         let newer = self.shared.newer_generation(self.rules.number)?;
         self.take_up(&newer)
@@ -310,18 +322,18 @@ impl Handler for Dispatch<'_> {
                     }
                 };
                 if lane.room.as_ref().is_none_or(|picked| picked.path != room) {
-                    lane.hand_over(shared, source.peer, source.publisher);
+                    lane.hand_over(shared, source.by, source.publisher);
                     lane.room = shared.rooms.find(&room);
                 }
             }
             if lane.push(&decoded, source.origin, now, whole, expected) {
                 taken = true;
             } else if !std::mem::replace(&mut has_no_payload, true) {
-                undelivered.without_payload(source.peer, &lane.show());
+                undelivered.without_payload(source.by, &lane.show());
             }
         }
         if has_picked_none {
-            undelivered.unroutable(source.peer, &lines, taken);
+            undelivered.unroutable(source.by, &lines, taken);
         }
     }
 
@@ -337,7 +349,7 @@ impl Handler for Dispatch<'_> {
 
     fn flush(&mut self) {
         self.hand_over();
-        if let Some((_, tapped)) = &mut self.tapped {
+        if let Some(tapped) = &mut self.tapped {
             tapped.flush();
         }
     }

@@ -233,7 +233,7 @@ impl Gateway {
     }
 
     fn stop_clients(&self, drain: Duration, deadline: Instant) {
-        let registry = &self.shared.registry;
+        let (registry, posts) = (&self.shared.registry, &self.shared.posts);
         info!("stopping: closing {}, for at most {drain:?}", count(registry.len(), "client"));
         self.shared.rooms.stop(self.shared.clock.now().saturating_add(clock::ticks(drain)));
         let left = registry.wait_empty(deadline);
@@ -242,6 +242,8 @@ impl Gateway {
             registry.all().iter().for_each(|client| client.outbox().abort("the server has stopped"));
             registry.wait_empty(Instant::now() + ABORT_PATIENCE);
         }
+        // They wait for no room any more, and what they have taken is still to go out over links.
+        posts.wait_none(deadline.max(Instant::now() + ABORT_PATIENCE));
     }
 
     /// Lets the links send what waits for them, at most until the deadline, and ends them. Where clients have used up

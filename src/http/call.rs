@@ -1,4 +1,4 @@
-//! A request to the admin listener, as its head says it: its method, its target, its body's length, and what a browser
+//! A request that opens no WebSocket, as its head says it: its method, its target, its body's length, and what a browser
 //! says of where it comes from.
 
 use std::borrow::Cow;
@@ -6,9 +6,6 @@ use std::borrow::Cow;
 use super::refusal::Refusal;
 use super::request::{FIELDS_MAX, Fields, Intent, Request, RequestTarget, take_apart};
 use crate::path::percent_decoded;
-
-/// The longest body, in bytes; more is 413.
-pub const BODY_MAX: usize = 1 << 20;
 
 /// A request, borrowed from its head.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,25 +22,48 @@ pub struct Call<'a> {
     pub origin: Option<&'a str>,
     /// The Sec-Fetch-Site header, which browsers send to addresses of this machine and over TLS.
     pub fetch_site: Option<&'a str>,
+    /// What a browser asks before it sends a request of a page of another origin (Access-Control-Request-Headers): the
+    /// names of the headers that the request would have. `None` if it does not ask.
+    pub preflight: Option<&'a str>,
+    /// The User-Agent header.
+    pub user_agent: Option<&'a str>,
     /// The Content-Type header.
     pub content_type: Option<&'a str>,
+    /// The Content-Encoding header: how the body is compressed.
+    pub content_encoding: Option<&'a str>,
     /// The If-None-Match header: what the caller has already.
     pub if_none_match: Option<&'a str>,
-    /// The bytes of its body, at most [`BODY_MAX`].
+    /// The bytes of its body.
     pub body_len: usize,
+    /// Whether its head has a Content-Length.
+    pub has_length: bool,
     /// Whether it waits for 100 before it sends its body (RFC 9110 section 10.1.1).
     pub expects_continue: bool,
     /// Whether another request may follow on its connection.
     pub keeps_alive: bool,
 }
 
-/// Reads a request from its head. HTTP/1.0 is good too: health checks speak it.
+/// The method and the path that a head asks for, whatever else is wrong with it.
+pub fn asked(head: &[u8]) -> Option<(&str, &str)> {
+    let mut fields = vec![httparse::EMPTY_HEADER; FIELDS_MAX];
+    let mut parsed = httparse::Request::new(&mut fields);
+    // A fault behind the first line leaves what that line says.
+    let _ = parsed.parse(head);
+    let RequestTarget { path, .. } = RequestTarget::parse(parsed.path?).ok()?;
+    Some((parsed.method?, path))
+}
+
+/// Reads a request from its head. HTTP/1.0 is good too: health checks speak it. `body_max` is the longest body, in bytes.
 ///
 /// # Errors
 /// 400 for what is no HTTP, for a host or a length that is there twice, and for a body in both forms; 411 for a body
 /// in chunks, 413 for one that is too long, 417 for another expectation than 100, 431 for too many fields, 505 for
 /// another version of HTTP.
-pub fn parse(head: &[u8]) -> Result<Call<'_>, Refusal> {
+pub fn parse(head: &[u8], body_max: usize) -> Result<Call<'_>, Refusal> {
+    // The parser takes LF alone for the end of a line; then another reader may see other lines, and another end.
+    if head.iter().zip(head.iter().skip(1)).any(|(before, byte)| *byte == b'\n' && *before != b'\r') {
+        return Err(Refusal::new(400, "the lines of a request end in CR LF"));
+    }
     let mut fields = vec![httparse::EMPTY_HEADER; FIELDS_MAX];
     let mut parsed = httparse::Request::new(&mut fields);
     take_apart(&mut parsed, head, |error| match error {
@@ -68,6 +88,8 @@ pub fn parse(head: &[u8]) -> Result<Call<'_>, Refusal> {
         Some(expected) if expected.eq_ignore_ascii_case("100-continue") => is_1_1,
         Some(_) => return Err(Refusal::new(417, "no other expectation than 100-continue is known")),
     };
+    let length = body_len(&fields, body_max)?;
+    let is_preflight = fields.all("Access-Control-Request-Method").next().is_some();
     Ok(Call {
         method,
         path,
@@ -75,16 +97,20 @@ pub fn parse(head: &[u8]) -> Result<Call<'_>, Refusal> {
         host: authority.or(host),
         origin: fields.once("Origin")?,
         fetch_site: fields.once("Sec-Fetch-Site")?,
+        preflight: is_preflight.then(|| fields.first("Access-Control-Request-Headers").unwrap_or_default()),
+        user_agent: fields.first("User-Agent"),
         content_type: fields.once("Content-Type")?,
+        content_encoding: fields.once("Content-Encoding")?,
         if_none_match: fields.first("If-None-Match"),
-        body_len: body_len(&fields)?,
+        body_len: length.unwrap_or(0),
+        has_length: length.is_some(),
         expects_continue,
         keeps_alive: is_1_1 && !fields.has_token("Connection", "close"),
     })
 }
 
-/// How long the body is. Lengths that can be understood in two ways are how requests are smuggled (RFC 9112 section 6.3).
-fn body_len(fields: &Fields<'_, '_>) -> Result<usize, Refusal> {
+/// How long the body is, if the head says so. Lengths that can be understood in two ways are how requests are smuggled (RFC 9112 section 6.3).
+fn body_len(fields: &Fields<'_, '_>, body_max: usize) -> Result<Option<usize>, Refusal> {
     let length = fields.once("Content-Length")?;
     if fields.all("Transfer-Encoding").next().is_some() {
         return Err(match length {
@@ -92,13 +118,13 @@ fn body_len(fields: &Fields<'_, '_>) -> Result<usize, Refusal> {
             None => Refusal::new(411, "a body needs a Content-Length, chunks are not taken"),
         });
     }
-    let Some(length) = length else { return Ok(0) };
+    let Some(length) = length else { return Ok(None) };
     // A number that is too large for us is a number; with a sign it is none.
     let is_number = !length.is_empty() && length.bytes().all(|byte| byte.is_ascii_digit());
     match length.parse::<usize>() {
         _ if !is_number => Err(Refusal::new(400, "the Content-Length header is no number")),
-        Ok(length) if length <= BODY_MAX => Ok(length),
-        _ => Err(Refusal::new(413, format!("a body has at most {BODY_MAX} bytes"))),
+        Ok(length) if length <= body_max => Ok(Some(length)),
+        _ => Err(Refusal::new(413, format!("a body has at most {body_max} bytes"))),
     }
 }
 
@@ -110,7 +136,7 @@ impl<'a> Call<'a> {
             query: self.query,
             host: self.host.unwrap_or_default(),
             origin: self.origin,
-            user_agent: None,
+            user_agent: self.user_agent,
             subprotocols: Vec::new(),
             intent: Intent::Plain,
         }
@@ -142,6 +168,10 @@ fn form_decoded(text: &str) -> Result<String, Refusal> {
 mod tests {
     use super::*;
 
+    fn parse(head: &[u8]) -> Result<Call<'_>, Refusal> {
+        super::parse(head, 1 << 20)
+    }
+
     #[test]
     fn a_request_is_understood() {
         let head = "POST /api/v1/publish/a%20b?x=1+2&y&%7A=%C3%BC HTTP/1.1\r\nHost: h:1\r\nOrigin: http://h:1\r\n\
@@ -153,6 +183,20 @@ mod tests {
         let parameters = call.parameters().unwrap();
         let parameters: Vec<_> = parameters.iter().map(|(name, value)| (&**name, &**value)).collect();
         assert_eq!(parameters, [("x", "1 2"), ("y", ""), ("z", "ü")]);
+    }
+
+    #[test]
+    fn what_is_asked_for_is_known_although_the_rest_is_wrong() {
+        for (head, expected) in [
+            ("PUT /a?b HTTP/1.1\r\nHost: h\r\n\r\n", Some(("PUT", "/a"))),
+            ("POST http://h/a HTTP/1.0\r\n\r\n", Some(("POST", "/a"))),
+            ("POST /a HTTP/1.1\r\nHost h\r\n\r\n", Some(("POST", "/a"))),
+            ("POST /a HTTP/1.1\r\nA: b\r\n c\r\n\r\n", Some(("POST", "/a"))),
+            ("POST * HTTP/1.1\r\n\r\n", None),
+            ("nonsense", None),
+        ] {
+            assert_eq!(asked(head.as_bytes()), expected, "{head}");
+        }
     }
 
     #[test]
@@ -183,6 +227,7 @@ mod tests {
             ("Content-Length: 0\r\nExpect: 200-ok\r\n", 417),
             ("Content-Length: 0\r\nHost: again\r\n", 400),
             ("Content-Length: 0\n\r\n", 400),
+            ("Content-Length: 0\nA: b\r\n", 400),
         ] {
             let head = format!("POST / HTTP/1.1\r\nHost: h\r\n{line}\r\n");
             assert_eq!(parse(head.as_bytes()).map_or_else(|refusal| refusal.status, |_| 0), status, "{line:?}");

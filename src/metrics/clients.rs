@@ -5,13 +5,14 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use crate::config::EndpointSettings;
 use crate::connection::peer::BlockedOn;
 use crate::histogram::Reading;
 use crate::metrics::families::Families;
 use crate::shared::Shared;
 use crate::shared::auth_failures::AuthFailure;
 use crate::shared::counts::Worded;
-use crate::shared::endpoint_counters::{CLOSE_CODES, EndpointCounters};
+use crate::shared::endpoint_counters::{CLOSE_CODES, EndpointCounters, POST_STATUSES};
 use crate::shared::generation::Generation;
 use crate::shared::registry::Client;
 use crate::shared::traffic::Traffic;
@@ -31,6 +32,8 @@ struct EndpointSample {
     events_dropped: u64,
     /// By cause; empty where nobody is asked.
     auth_failures: Vec<u64>,
+    /// By status; empty where nobody may post.
+    posts: Vec<u64>,
     round_trips: Reading,
 }
 
@@ -54,9 +57,7 @@ fn sample(shared: &Shared) -> (Vec<EndpointSample>, BTreeMap<String, u64>) {
     let generation = shared.generation();
     let (clients, mut samples) = shared.registry.all_and(|| {
         let endpoints = generation.endpoints.values();
-        endpoints
-            .map(|endpoint| EndpointSample::of(&endpoint.counters, !endpoint.settings.auth.is_empty()))
-            .collect::<Vec<_>>()
+        endpoints.map(|endpoint| EndpointSample::of(&endpoint.counters, &endpoint.settings)).collect::<Vec<_>>()
     });
     let places: HashMap<_, _> = generation
         .endpoints
@@ -109,7 +110,7 @@ fn holder(shared: &Shared, by: BlockedOn) -> String {
 
 impl EndpointSample {
     /// What was counted of an endpoint's clients that have left, and of all of them.
-    fn of(counters: &EndpointCounters, has_auth: bool) -> EndpointSample {
+    fn of(counters: &EndpointCounters, settings: &EndpointSettings) -> EndpointSample {
         let auth_failures = counters.auth_failures.all().map(|(_, count)| count);
         EndpointSample {
             path: counters.path.clone(),
@@ -121,7 +122,8 @@ impl EndpointSample {
             queued_bytes: 0,
             longest_queue: 0,
             events_dropped: counters.events_dropped.load(Ordering::Relaxed),
-            auth_failures: if has_auth { auth_failures.collect() } else { Vec::new() },
+            auth_failures: if settings.auth.is_empty() { Vec::new() } else { auth_failures.collect() },
+            posts: if settings.post { counters.posts().collect() } else { Vec::new() },
             round_trips: counters.round_trips.read(),
         }
     }
@@ -145,10 +147,13 @@ impl EndpointSample {
         self.events_dropped += other.events_dropped;
         self.round_trips.add(&other.round_trips);
         self.disconnects.iter_mut().zip(&other.disconnects).for_each(|(count, more)| *count += more);
-        if self.auth_failures.is_empty() {
-            self.auth_failures.clone_from(&other.auth_failures);
-        } else {
-            self.auth_failures.iter_mut().zip(&other.auth_failures).for_each(|(count, more)| *count += more);
+        let pairs = [(&mut self.auth_failures, &other.auth_failures), (&mut self.posts, &other.posts)];
+        for (counts, more) in pairs {
+            if counts.is_empty() {
+                counts.clone_from(more);
+            } else {
+                counts.iter_mut().zip(more).for_each(|(count, more)| *count += more);
+            }
         }
     }
 
@@ -206,6 +211,12 @@ fn connections(endpoints: &[EndpointSample], families: &mut Families<'_>) -> fmt
         "Requests to an endpoint with auth that were not let in, by cause.",
         failures,
     )?;
+    let statuses: Vec<String> = POST_STATUSES.iter().map(u16::to_string).chain(["other".to_owned()]).collect();
+    let posts = endpoints.iter().flat_map(|endpoint| {
+        let counts = statuses.iter().zip(&endpoint.posts);
+        counts.map(|(status, count)| (endpoint.labels("status", status), *count))
+    });
+    families.counters("wsgate_posts", "Requests to an endpoint with post, by the status of the answer.", posts)?;
     families.histograms(
         "wsgate_ping_round_trip_seconds",
         "From a ping to the client's answer, with what the ping waited for a socket that took nothing.",
@@ -216,7 +227,7 @@ fn connections(endpoints: &[EndpointSample], families: &mut Families<'_>) -> fmt
 fn messages(endpoints: &[EndpointSample], families: &mut Families<'_>) -> fmt::Result {
     families.counters(
         "wsgate_received_messages",
-        "Messages from clients.",
+        "Messages from clients, over WebSockets and by POST.",
         each(endpoints, |endpoint| endpoint.traffic.received.messages),
     )?;
     families.counters(

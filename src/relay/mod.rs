@@ -354,7 +354,7 @@ impl Handler for ToUpstream<'_> {
 
     #[inline]
     fn begin(&mut self) -> Option<ReadLimits> {
-        self.tapped.begin(&self.side.shared.tap, &self.side.client);
+        self.tapped.begin(&self.side.shared.tap, || Some(self.side.client.tappable()));
         let newer = self.side.shared.newer_generation(self.number)?;
         self.side.limits(&newer, &mut self.number, &mut self.cork)
     }
@@ -363,7 +363,7 @@ impl Handler for ToUpstream<'_> {
         if !self.side.client.rights.send {
             return self.side.client.close_for_sending();
         }
-        self.tapped.show(&self.side.client, message.kind, &message.data);
+        self.tapped.show(|| Some(self.side.client.tappable()), message.kind, &message.data);
         self.cork.push_owned(message, expected);
     }
 
@@ -371,7 +371,7 @@ impl Handler for ToUpstream<'_> {
         if !self.side.client.rights.send {
             return self.side.client.close_for_sending();
         }
-        self.tapped.show(&self.side.client, kind, payload);
+        self.tapped.show(|| Some(self.side.client.tappable()), kind, payload);
         self.cork.push_borrowed(kind, payload, expected);
     }
 

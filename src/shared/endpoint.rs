@@ -8,6 +8,7 @@ use crate::dial::Dialer;
 use crate::shared::addresses::AddressGate;
 use crate::shared::endpoint_counters::EndpointCounters;
 use crate::shared::places::Places;
+use crate::shared::post_rates::PostRates;
 use crate::shared::profile::Profile;
 
 /// An endpoint while it runs. What is in an `Arc` lives on when a reload changes the rest.
@@ -21,6 +22,8 @@ pub struct Endpoint {
     /// Those for clients that still wait for their server, where a relay's new client can replace an old one: it does so
     /// only once its server has let it in, or whoever knows a path could throw out its client without a password.
     pub waiting: Option<Arc<Places>>,
+    /// What each of its clients has posted, where that is limited.
+    pub post_rates: Arc<PostRates>,
     /// Whether its clients are described to their destinations: one of them is elsewhere and takes more than payloads.
     pub describes: bool,
     /// What holds for their connections.
@@ -45,6 +48,7 @@ impl Endpoint {
             counters: Arc::new(EndpointCounters::new(settings.path.to_string())),
             addresses: AddressGate::new(&settings.addresses),
             places: Places::new(&settings),
+            post_rates: Arc::default(),
             waiting: (settings.relay.is_some() && settings.replaces()).then(|| Places::new(&settings)),
             profile: Profile::of_endpoint(&settings, close_timeout),
             settings,
@@ -63,6 +67,7 @@ impl Endpoint {
         let new = Endpoint::new(settings, dialer, close_timeout, describes);
         Endpoint {
             places: Arc::clone(&self.places),
+            post_rates: Arc::clone(&self.post_rates),
             waiting: new.waiting.map(|new| self.waiting.clone().unwrap_or(new)),
             counters: Arc::clone(&self.counters),
             ..new

@@ -4,15 +4,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use crate::connection::peer::Received;
 use crate::histogram::Histogram;
 use crate::shared::auth_failures::AuthFailures;
 use crate::shared::counts::Counts;
 use crate::shared::traffic::Traffic;
+use crate::shared::undelivered::UndeliveredCounts;
 use crate::sync::Mutex;
 
 /// The close codes that are counted by themselves; all others together are behind them. 1005 is a Close without a code, and
 /// 1006 the end of a connection without a Close.
 pub const CLOSE_CODES: [u16; 14] = [1000, 1001, 1002, 1003, 1005, 1006, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014];
+
+/// The statuses of answers to POST that are counted by themselves; all others together are behind them.
+pub const POST_STATUSES: [u16; 14] = [202, 400, 401, 403, 405, 408, 411, 413, 415, 417, 429, 431, 503, 505];
 
 /// The bounds for round trips of pings.
 const ROUND_TRIPS: [Duration; 13] = [
@@ -42,10 +47,11 @@ pub struct EndpointCounters {
     pub events_dropped: AtomicU64,
     /// Requests that were not authenticated.
     pub auth_failures: AuthFailures,
+    posts: Counts<{ POST_STATUSES.len() + 1 }>,
     connected: AtomicU64,
     disconnects: Counts<{ CLOSE_CODES.len() + 1 }>,
-    /// The sum of the clients that have left. It changes under the lock of the registry alone: whoever has that lock sees
-    /// each client either there or in here.
+    /// The sum of the clients that have left, which changes under the lock of the registry alone: whoever has that lock sees
+    /// each client either there or in here. And what was posted.
     left: Mutex<Traffic>,
 }
 
@@ -62,6 +68,7 @@ impl EndpointCounters {
             round_trips: round_trips(),
             events_dropped: AtomicU64::new(0),
             auth_failures: AuthFailures::default(),
+            posts: Counts::default(),
             connected: AtomicU64::new(0),
             disconnects: Counts::default(),
             left: Mutex::default(),
@@ -89,12 +96,28 @@ impl EndpointCounters {
         self.disconnects.all()
     }
 
+    /// A request was answered with this status.
+    pub fn count_post(&self, status: u16) {
+        let kind = POST_STATUSES.iter().position(|known| *known == status).unwrap_or(POST_STATUSES.len());
+        self.posts.count(kind);
+    }
+
+    /// How many requests were answered with each of the [`POST_STATUSES`], and behind these with any other.
+    pub fn posts(&self) -> impl Iterator<Item = u64> {
+        self.posts.all()
+    }
+
+    /// So much was posted, and so much of it has not gone where it was to go.
+    pub fn add_posted(&self, received: Received, undelivered: UndeliveredCounts) {
+        *self.left.lock() += Traffic { received, undelivered, ..Traffic::default() };
+    }
+
     /// A client has left whose traffic was this. For the registry alone.
     pub fn add_left(&self, traffic: Traffic) {
         *self.left.lock() += traffic;
     }
 
-    /// The traffic of the clients that have left.
+    /// The traffic of the clients that have left, and what was posted.
     pub fn left(&self) -> Traffic {
         *self.left.lock()
     }

@@ -23,6 +23,8 @@ pub mod members;
 pub mod memory;
 pub mod outlet;
 pub mod places;
+pub mod post_rates;
+pub mod posts;
 pub mod profile;
 pub mod publisher;
 pub mod readiness;
@@ -30,6 +32,7 @@ pub mod refused;
 pub mod registry;
 pub mod rooms;
 pub mod send_queue;
+pub mod sending;
 pub mod summary;
 pub mod tap;
 pub mod timers;
@@ -73,12 +76,14 @@ use crate::shared::generation::{Generation, InForce, Parts};
 use crate::shared::handshakes::Handshakes;
 use crate::shared::link::Link;
 use crate::shared::members::Step;
+use crate::shared::posts::Posts;
 use crate::shared::profile::Profile;
 use crate::shared::publisher::Publisher;
 use crate::shared::readiness::{Life, Readiness, Stage};
 use crate::shared::refused::Refused;
 use crate::shared::registry::{Client, Registry};
 use crate::shared::rooms::{Item, LiveRoom, Rooms};
+use crate::shared::sending::Sending;
 use crate::shared::tap::Tap;
 use crate::shared::timers::TimerQueue;
 use crate::shared::visit::Visit;
@@ -111,6 +116,8 @@ pub struct Shared {
     pub is_short_of_memory: AtomicBool,
     /// Those whose handshake is not done.
     pub handshakes: Arc<Handshakes>,
+    /// Those that post over HTTP.
+    pub posts: Posts,
     /// Where clients are, and the way to the broadcaster.
     pub rooms: Arc<Rooms>,
     /// What all senders may have on its way to rooms.
@@ -151,6 +158,7 @@ impl Shared {
             failures: Failures::new(settings.gateway.failed_credentials),
             is_short_of_memory: AtomicBool::new(false),
             handshakes: Handshakes::new(settings.gateway.max_handshakes),
+            posts: Posts::new(settings.gateway.max_connections),
             rooms,
             tap: Tap::default(),
             events: Publisher::of_events(&budget),
@@ -216,12 +224,14 @@ impl Shared {
     pub fn begin_draining(&self) {
         self.life.advance(Stage::Draining);
         self.registry.close();
+        self.posts.end_idle();
     }
 
     /// From now on nobody is let in.
     pub fn begin_stopping(&self) {
         self.life.advance(Stage::Stopping);
         self.registry.close();
+        self.posts.end();
         // It fails only when it was done before.
         let _ = rustix::io::write(&self.stop, &1u64.to_ne_bytes());
     }
@@ -301,20 +311,31 @@ impl Shared {
         peer
     }
 
-    /// Publishes a frame for a peer, in its own thread, which waits while it has no credit; gives up when the connection
-    /// is ending.
-    pub fn publish(&self, peer: &Peer, publisher: &Publisher, room: &Arc<LiveRoom>, except: Option<Id>, frame: &Frame) {
+    /// Publishes a frame for a sender, in its own thread, which waits while it has no credit; gives up when the sender
+    /// does.
+    pub fn publish(
+        &self,
+        by: Sending<'_>,
+        publisher: &Publisher,
+        room: &Arc<LiveRoom>,
+        except: Option<Id>,
+        frame: &Frame,
+    ) {
         if !publisher.try_publish(room, except, frame) {
-            let wait = || publisher.publish(room, except, frame, || peer.outbox.is_closing());
-            peer.while_blocked_on(BlockedOn::Broadcaster, wait);
+            let wait = || publisher.publish(room, except, frame, || by.gives_up());
+            if !by.while_blocked_on(BlockedOn::Broadcaster, wait) {
+                by.note_refused(BlockedOn::Broadcaster);
+            }
         }
     }
 
     /// As [`publish`](Shared::publish), for a step.
-    pub fn step(&self, peer: &Peer, publisher: &Publisher, room: &Arc<LiveRoom>, step: Step) {
+    pub fn step(&self, by: Sending<'_>, publisher: &Publisher, room: &Arc<LiveRoom>, step: Step) {
         if let Err(step) = publisher.try_step(room, step) {
-            let wait = || publisher.step(room, step, || peer.outbox.is_closing());
-            peer.while_blocked_on(BlockedOn::Broadcaster, wait);
+            let wait = || publisher.step(room, step, || by.gives_up());
+            if !by.while_blocked_on(BlockedOn::Broadcaster, wait) {
+                by.note_refused(BlockedOn::Broadcaster);
+            }
         }
     }
 

@@ -74,17 +74,24 @@ impl Outlet {
     }
 
     /// Hands a frame over; waits for room where its policy says so. What is dropped is counted. `give_up` as for
-    /// [`SendQueue::push`].
-    pub fn push(&self, frame: &Frame, give_up: impl Fn() -> bool) {
+    /// [`SendQueue::push`]. Says whether it was taken, or dropped by that policy.
+    pub fn push(&self, frame: &Frame, give_up: impl Fn() -> bool) -> bool {
         match self.queue.push(frame, give_up) {
             Enqueued::Taken => {}
             Enqueued::DroppedWhileDown(count) => self.count_dropped(count, "it is down and its queue is full"),
             Enqueued::DroppedWhileSlow(count) => {
                 self.count_dropped(count, "it accepts data too slowly and its queue is full");
             }
-            Enqueued::GivenUp => self.count_dropped(frame.messages(), "a sender disconnected while it waited for room"),
-            Enqueued::Ended => self.count_ended(frame.messages()),
+            Enqueued::GivenUp => {
+                self.count_dropped(frame.messages(), "a sender has left, or has waited too long for room");
+                return false;
+            }
+            Enqueued::Ended => {
+                self.count_ended(frame.messages());
+                return false;
+            }
         }
+        true
     }
 
     /// Hands a frame over if less than half of the room is taken: for what must neither block anybody nor drive out

@@ -112,6 +112,10 @@ pub struct Place {
     age: u64,
 }
 
+/// The place of a request that is no client and replaces none; dropping it, also by a panic, gives it back.
+#[derive(Debug)]
+pub struct Visitor(Arc<Places>);
+
 /// A client that has lost its place to a new one. It has to be told, without any lock.
 #[derive(Debug)]
 #[must_use]
@@ -175,8 +179,7 @@ impl Places {
         };
         let other = match state.full_without(room, own) {
             None => None,
-            Some((full, _)) if !state.limits.replaces => return Err(full),
-            Some((_, oldest)) => Some(oldest),
+            Some((full, oldest)) => Some(oldest.filter(|_| state.limits.replaces).ok_or(full)?),
         };
         let leaving = state.closing.len() + state.cut.len() + own.iter().chain(&other).count();
         if (own.is_some() || other.is_some()) && leaving > LEAVING_MAX {
@@ -197,6 +200,20 @@ impl Places {
         Ok((Place { places: Arc::clone(self), counted, age }, replaced))
     }
 
+    /// Takes a place on the endpoint for a request, whatever its room and its identity are.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn visit(self: &Arc<Self>) -> Result<Visitor, Full> {
+        let mut state = self.state.lock();
+        let limit = state.limits.endpoint;
+        if state.in_use >= limit {
+            return Err(Full::Endpoint(limit));
+        }
+        state.in_use += 1;
+        Ok(Visitor(Arc::clone(self)))
+    }
+
     /// Whether an identity may have a further connection, perhaps in the place of another one.
     ///
     /// # Errors
@@ -213,19 +230,19 @@ impl Places {
 }
 
 impl State {
-    /// Whether the room or the endpoint is full, and who has been there for the longest time; both without the client of this
-    /// age.
-    fn full_without(&self, room: &Room, own: Option<u64>) -> Option<(Full, u64)> {
+    /// Whether the room or the endpoint is full, and which client has been there for the longest time, if there is one; both
+    /// without the client of this age.
+    fn full_without(&self, room: &Room, own: Option<u64>) -> Option<(Full, Option<u64>)> {
         let Limits { endpoint, room: room_limit, .. } = self.limits;
         let mut in_room = self.rooms.get(room).into_iter().flatten().copied().filter(|age| Some(*age) != own);
         let count =
             self.rooms.get(room).map_or(0, |ages| ages.len() - usize::from(own.is_some_and(|own| ages.contains(&own))));
         if let Some(limit) = room_limit.filter(|limit| count >= *limit) {
-            return Some((Full::Room(limit), in_room.next()?));
+            return Some((Full::Room(limit), in_room.next()));
         }
         let is_full = self.in_use - usize::from(own.is_some()) >= endpoint;
         let oldest = || self.holders.keys().copied().find(|age| Some(*age) != own);
-        is_full.then(oldest).flatten().map(|oldest| (Full::Endpoint(endpoint), oldest))
+        is_full.then(|| (Full::Endpoint(endpoint), oldest()))
     }
 
     /// Takes the place of a client, which is closing from now on.
@@ -324,6 +341,12 @@ enum Standing {
 impl Drop for Place {
     fn drop(&mut self) {
         self.lock().leave(self.age, &self.counted);
+    }
+}
+
+impl Drop for Visitor {
+    fn drop(&mut self) {
+        self.0.state.lock().in_use -= 1;
     }
 }
 
@@ -436,6 +459,22 @@ mod tests {
             assert!(take(&places, &one, 4).is_ok());
             assert_eq!(places.in_use(), 1);
         }
+    }
+
+    #[test]
+    fn b10_a_request_takes_a_place_and_nobodys() {
+        let (places, [one, _]) = places(AtCapacity::Replace, 2, Some(1));
+        let (client, _) = take(&places, &one, 1).unwrap();
+        // Whatever its room.
+        let visitor = places.visit().unwrap();
+        assert_eq!(places.visit().map(drop).unwrap_err(), Full::Endpoint(2));
+        assert!(!client.is_replaced());
+        drop(client);
+        let another = places.visit().unwrap();
+        assert_eq!(take(&places, &one, 2).map(drop), Err(Full::Endpoint(2)), "there is nobody to be replaced");
+        drop((visitor, another));
+        assert!(take(&places, &one, 3).is_ok());
+        assert_eq!(places.in_use(), 0);
     }
 
     #[test]

@@ -19,6 +19,7 @@ use crate::shared::entrance::Entrance;
 use crate::shared::places::Place;
 use crate::shared::publisher::Publisher;
 use crate::shared::rooms::LiveRoom;
+use crate::shared::tap::Tappable;
 use crate::shared::traffic::Traffic;
 use crate::shared::undelivered::Undelivered;
 use crate::sync::{Mutex, MutexGuard, Signal};
@@ -108,6 +109,12 @@ impl Client {
         let status = self.outbox().status();
         let (received, undelivered) = (self.peer.received(), self.undelivered.counts());
         (Traffic { received, sent: status.totals, undelivered }, status)
+    }
+
+    /// As operators are shown its messages.
+    pub fn tappable(&self) -> Tappable<'_> {
+        let identity = self.origin.identity.as_ref().map(|identity| &*identity.name);
+        Tappable { id: self.id(), endpoint: &self.counters.path, room: &self.room.path, identity }
     }
 
     /// What it has yet to get.

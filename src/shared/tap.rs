@@ -15,7 +15,7 @@ use crate::connection::frame::Frame;
 use crate::connection::outbox::{Delivery, Outbox};
 use crate::id::Id;
 use crate::message::{Kind, Message};
-use crate::shared::registry::Client;
+use crate::route::Room;
 use crate::sync::Mutex;
 
 /// Messages that one operator is shown in a second. Further ones are left out and counted.
@@ -168,6 +168,19 @@ enum Now {
     Counted,
 }
 
+/// Whose messages may be shown.
+#[derive(Debug, Clone, Copy)]
+pub struct Tappable<'a> {
+    /// The client's id, or that of the connection over which it posts.
+    pub id: Id,
+    /// The path of its endpoint, as it is configured.
+    pub endpoint: &'a str,
+    /// Its room.
+    pub room: &'a Room,
+    /// Who it is, if that is known.
+    pub identity: Option<&'a str>,
+}
+
 /// A message as it is shown.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -187,23 +200,25 @@ struct Shown<'a> {
 }
 
 impl Tapped {
-    /// A read has brought something. Costs one load unless there is something to find out.
+    /// A read of `by` has brought something. Costs one load unless there is something to find out.
     #[inline]
-    pub fn begin(&mut self, tap: &Tap, client: &Client) {
+    pub fn begin<'a>(&mut self, tap: &Tap, by: impl FnOnce() -> Option<Tappable<'a>>) {
         let changes = tap.changes.load(Ordering::Relaxed);
-        if changes != self.seen {
-            self.find_out(tap, client, changes);
+        if changes != self.seen
+            && let Some(by) = by()
+        {
+            self.find_out(tap, by, changes);
         }
     }
 
     /// Shows a message to whoever wants to see it. Costs nothing but a look at its own field while nobody does, and counts
     /// by itself while nobody may be shown more.
     #[inline]
-    pub fn show(&mut self, client: &Client, kind: Kind, payload: &[u8]) {
+    pub fn show<'a>(&mut self, by: impl FnOnce() -> Option<Tappable<'a>>, kind: Kind, payload: &[u8]) {
         match self.now {
             Now::Unseen => {}
             Now::Counted => self.left_out += 1,
-            Now::Shown => self.show_to_watches(client, kind, payload),
+            Now::Shown => by().into_iter().for_each(|by| self.show_to_watches(by, kind, payload)),
         }
     }
 
@@ -218,24 +233,24 @@ impl Tapped {
 
     #[cold]
     #[inline(never)]
-    fn find_out(&mut self, tap: &Tap, client: &Client, changes: u32) {
+    fn find_out(&mut self, tap: &Tap, by: Tappable<'_>, changes: u32) {
         // What was written before the number was changed is seen from here on.
         fence(Ordering::Acquire);
         self.seen = changes;
-        let (endpoint, path) = (&*client.counters.path, client.room.path.to_string());
+        let path = by.room.to_string();
         let watches = tap.watches.lock();
-        let fitting = watches.iter().filter(|watch| watch.filter.fits(endpoint, &path, client.id()));
+        let fitting = watches.iter().filter(|watch| watch.filter.fits(by.endpoint, &path, by.id));
         self.by = fitting.cloned().collect();
         self.now = if self.by.is_empty() { Now::Unseen } else { Now::Shown };
     }
 
     #[cold]
     #[inline(never)]
-    fn show_to_watches(&mut self, client: &Client, kind: Kind, payload: &[u8]) {
+    fn show_to_watches(&mut self, by: Tappable<'_>, kind: Kind, payload: &[u8]) {
         let mut shown = None;
         for watch in &self.by {
             if watch.take() {
-                watch.tell(shown.get_or_insert_with(|| describe(client, kind, payload)), 1);
+                watch.tell(shown.get_or_insert_with(|| describe(by, kind, payload)), 1);
             } else {
                 watch.leave_out(1);
             }
@@ -247,15 +262,15 @@ impl Tapped {
 }
 
 /// A message as JSON.
-fn describe(client: &Client, kind: Kind, payload: &[u8]) -> String {
+fn describe(by: Tappable<'_>, kind: Kind, payload: &[u8]) -> String {
     let part = &payload[..payload.len().min(BYTES_MAX)];
     let text = (kind == Kind::Text).then(|| whole_characters(part));
     let shown = Shown {
         r#type: "message",
         at: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64),
-        client: client.id().to_string(),
-        path: &client.room.path.to_string(),
-        identity: client.origin.identity.as_ref().map(|identity| &*identity.name),
+        client: by.id.to_string(),
+        path: &by.room.to_string(),
+        identity: by.identity,
         bytes: payload.len(),
         text,
         base64: text.is_none().then(|| BASE64.encode(part)),

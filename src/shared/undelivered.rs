@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use log::info;
 
-use crate::connection::peer::Peer;
 use crate::id::Id;
+use crate::shared::sending::Sending;
 
 /// How many messages of one sender are logged that name a session or a room in vain; the others are only counted.
 const LOGGED: u64 = 10;
@@ -42,7 +42,7 @@ fn add_one(counter: &AtomicU64) {
 
 impl Undelivered {
     /// A message names a session that is not here, or none that can be.
-    pub fn unknown(&self, from: &Peer, why: fmt::Arguments<'_>) {
+    pub fn unknown(&self, from: Sending<'_>, why: fmt::Arguments<'_>) {
         if self.is_logged() {
             info!(
                 client = from.client_id(), link = from.link_name();
@@ -53,7 +53,7 @@ impl Undelivered {
     }
 
     /// A message names a client whose endpoint does not send to the sender's.
-    pub fn denied(&self, from: &Peer, to: Id) {
+    pub fn denied(&self, from: Sending<'_>, to: Id) {
         if self.is_logged() {
             info!(
                 client = from.client_id(), link = from.link_name();
@@ -65,7 +65,7 @@ impl Undelivered {
 
     /// A message picks no room of some of its destinations, each with its reason. `has_others` says that it goes to
     /// another one.
-    pub fn unroutable(&self, from: &Peer, why: &[String], has_others: bool) {
+    pub fn unroutable(&self, from: Sending<'_>, why: &[String], has_others: bool) {
         let then = if has_others { "its other destinations get the message" } else { "the message is dropped" };
         for why in why {
             info!(client = from.client_id(), link = from.link_name(); "{from}: unroutable: {why}; {then}");
@@ -74,7 +74,7 @@ impl Undelivered {
     }
 
     /// A message has no payload for a destination, `to`, that takes payloads. Only the first is logged.
-    pub fn without_payload(&self, from: &Peer, to: &str) {
+    pub fn without_payload(&self, from: Sending<'_>, to: &str) {
         if self.counts().without_payload == 0 {
             info!(
                 client = from.client_id(), link = from.link_name();

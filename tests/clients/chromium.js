@@ -189,9 +189,9 @@ class Page {
   }
 }
 
-async function launch() {
+async function launch(more = []) {
   const profile = fs.mkdtempSync(path.join(os.tmpdir(), 'wsgate-chromium-'));
-  const options = [...OPTIONS, `--user-data-dir=${profile}`];
+  const options = [...OPTIONS, ...more, `--user-data-dir=${profile}`];
   // Chromium's sandbox refuses to work for root, as which CI machines run their tests.
   if (process.getuid() === 0) options.push('--no-sandbox');
   const child = spawn(process.env.CHROMIUM ?? 'chromium', options, {

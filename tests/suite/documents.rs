@@ -21,7 +21,7 @@ const README: &str = include_str!("../../README.md");
 const CONTRIBUTING: &str = include_str!("../../CONTRIBUTING.md");
 const SECURITY: &str = include_str!("../../SECURITY.md");
 
-const DOCUMENTS: [(&str, &str); 17] = [
+const DOCUMENTS: [(&str, &str); 18] = [
     ("README.md", README),
     ("CONTRIBUTING.md", CONTRIBUTING),
     ("SECURITY.md", SECURITY),
@@ -29,6 +29,7 @@ const DOCUMENTS: [(&str, &str); 17] = [
     ("docs/authentication.md", include_str!("../../docs/authentication.md")),
     ("docs/tls.md", include_str!("../../docs/tls.md")),
     ("docs/examples.md", include_str!("../../docs/examples.md")),
+    ("docs/http.md", include_str!("../../docs/http.md")),
     ("docs/links.md", include_str!("../../docs/links.md")),
     ("docs/relays.md", include_str!("../../docs/relays.md")),
     ("docs/events.md", include_str!("../../docs/events.md")),

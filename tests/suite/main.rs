@@ -59,6 +59,7 @@ mod node_red;
 mod ocpp;
 mod origins;
 mod package;
+mod posts;
 mod present;
 mod proxies;
 mod rates;

@@ -41,6 +41,7 @@ heartbeat = "1s"
 [[endpoint]]
 path = "/room"
 to = ["broadcast"]
+post = true
 queue = {{ messages = 2, bytes = "64KiB", when_full = "drop_newest" }}
 [[endpoint]]
 path = "/slow"
@@ -152,6 +153,9 @@ fn have_all_happen(gateway: &Gateway) -> Vec<Raw> {
     left.send_text("hello");
     assert_eq!(left.text(), "hello");
     leave(&mut left);
+    let mut poster = Raw::plain(port);
+    poster.send(b"POST /room HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\n\r\nx");
+    assert!(poster.head().starts_with("HTTP/1.1 202 "));
     // Of six clients five read.
     let mut room: Vec<Raw> = (0..5).map(|_| client("/room")).collect();
     let mut stuck = Raw::narrow(port);

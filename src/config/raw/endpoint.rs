@@ -51,6 +51,8 @@ pub(crate) static ENDPOINT: Keys = Keys {
         ("deny_addresses", "[\"10.0.0.7\"]"),
         ("address_sessions", "false"),
         ("choose_rooms", "false"),
+        ("post", "true"),
+        ("max_body", "\"1MiB\""),
         ("relay", "{ url = \"ws://127.0.0.1:9000/dev\" }"),
         ("events", "[\"connect\", \"disconnect\", \"error\"]"),
     ],
@@ -88,6 +90,8 @@ pub(crate) struct RawEndpoint {
     pub(crate) pong_timeout_at: Option<usize>,
     /// The place of `address_sessions` if it is true, and the format is what was meant.
     pub(crate) address_sessions_at: Option<usize>,
+    /// The place of `max_body` if it is written.
+    pub(crate) max_body_at: Option<usize>,
     /// The place of `events` if there are some, and the destinations are what was meant.
     pub(crate) events_at: Option<usize>,
     /// The names under `auth`, as they stand; `None` if there is no `auth`.
@@ -103,8 +107,8 @@ pub(crate) struct RawEndpoint {
 }
 
 /// The keys that have no meaning where every client talks with its own server.
-const NOT_OF_RELAY: [&str; 7] =
-    ["to", "format", "welcome", "subprotocols", "address_sessions", "choose_rooms", "events"];
+const NOT_OF_RELAY: [&str; 9] =
+    ["to", "format", "welcome", "subprotocols", "address_sessions", "choose_rooms", "post", "max_body", "events"];
 
 pub(super) fn endpoint(section: &Section<'_>, base_dir: &Path) -> RawEndpoint {
     let mut settings = EndpointSettings { addresses: rules(section, base_dir), ..EndpointSettings::default() };
@@ -135,10 +139,7 @@ pub(super) fn endpoint(section: &Section<'_>, base_dir: &Path) -> RawEndpoint {
     if let Some(section) = section.get("queue").and_then(|value| value.section(&QUEUE)) {
         queue(&section, &mut settings.queue);
     }
-    section.read("rate", &mut settings.rate, |v| rate(&v));
-    section.read("origins", &mut settings.origins, |v| origins(&v));
-    section.read("address_sessions", &mut settings.address_sessions, |v| v.boolean());
-    section.read("choose_rooms", &mut settings.choose_rooms, |v| v.boolean());
+    sending(section, &mut settings);
     section.read("events", &mut settings.events, |v| v.choices(&EVENTS_OF_CLIENTS));
     let (auth, allow, refuse_at) = guard(section, &mut settings);
     let addresses = section.get("address_sessions").filter(|_| settings.address_sessions && format != Some(None));
@@ -156,6 +157,7 @@ pub(super) fn endpoint(section: &Section<'_>, base_dir: &Path) -> RawEndpoint {
         max_identity_connections_at: section.get("max_identity_connections").map(|value| value.at()),
         pong_timeout_at: section.get("pong_timeout").map(|value| value.at()),
         address_sessions_at: addresses.map(|value| value.at()),
+        max_body_at: section.get("max_body").map(|value| value.at()),
         events_at: events.map(|value| value.at()),
         auth,
         refuse_at,
@@ -163,6 +165,16 @@ pub(super) fn endpoint(section: &Section<'_>, base_dir: &Path) -> RawEndpoint {
         relay,
         not_of_relay: NOT_OF_RELAY.into_iter().filter_map(|key| Some((key, section.get(key)?.at()))).collect(),
     }
+}
+
+/// What its clients may send, how fast, and from which pages.
+fn sending(section: &Section<'_>, settings: &mut EndpointSettings) {
+    section.read("rate", &mut settings.rate, |v| rate(&v));
+    section.read("origins", &mut settings.origins, |v| origins(&v));
+    section.read("address_sessions", &mut settings.address_sessions, |v| v.boolean());
+    section.read("choose_rooms", &mut settings.choose_rooms, |v| v.boolean());
+    section.read("post", &mut settings.post, |v| v.boolean());
+    section.read("max_body", &mut settings.max_body, |v| v.size(MAX_MESSAGE).map(Some));
 }
 
 /// Who is let in, and what else is said of that: the names, the rules, and where `refuse` stands if it is not the default.

@@ -119,6 +119,25 @@ pub(super) fn check_addresses(endpoint: &RawEndpoint, report: &Report<'_>) {
     }
 }
 
+/// Checks what is said about messages by POST.
+pub(super) fn check_post(endpoint: &RawEndpoint, report: &Report<'_>) {
+    if let (Some(at), false, None) = (endpoint.max_body_at, endpoint.settings.post, &endpoint.relay) {
+        report
+            .mistake(at, "\"max_body\" in [[endpoint]] has no meaning without post = true: add it, or remove max_body");
+    }
+    let Some(to) = endpoint.to.as_ref().filter(|_| endpoint.settings.post) else { return };
+    let Some((_, reply)) = to.iter().find(|(destination, _)| *destination == RawDestination::Reply) else { return };
+    if to.len() == 1 {
+        report.mistake(
+            reply.at,
+            "\"reply\" is the only destination, but what is posted (post = true) has no reply: add a destination for it, \
+             or remove post",
+        );
+    } else {
+        report.warning(reply.at, "\"reply\" is nothing to what is posted (post = true): only WebSockets get replies");
+    }
+}
+
 /// The destinations of an endpoint; those that name nothing are reported and left out.
 pub(super) fn route(raw: &Raw, endpoint: &RawEndpoint, report: &Report<'_>) -> Vec<Destination> {
     if endpoint.relay.is_some() {

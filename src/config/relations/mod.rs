@@ -31,6 +31,7 @@ pub(super) fn resolve(raw: Raw, report: &Report<'_>) -> Settings {
         endpoint::check_limits(&raw, endpoint, report);
         endpoint::check_capacity(&raw, endpoint, report);
         endpoint::check_addresses(endpoint, report);
+        endpoint::check_post(endpoint, report);
         let auth = auth::of_endpoint(&raw, endpoint, report);
         of_endpoints.push((endpoint::route(&raw, endpoint, report), auth, relay::resolve(endpoint, report)));
         if endpoint.relay.is_none() {

@@ -64,6 +64,10 @@ pub struct EndpointSettings {
     pub refuse: Refuse,
     /// Whether its clients may address other clients by `_session`. Default false.
     pub address_sessions: bool,
+    /// Whether it takes messages by POST too. Default false.
+    pub post: bool,
+    /// Bytes of the body of one POST; more is 413. `None` is the larger of 1 MiB and `max_message`.
+    pub max_body: Option<usize>,
     /// Whether its clients may pick a room of a destination by a field of their messages. Default false.
     pub choose_rooms: bool,
     /// The events of its clients that its destinations get; `reply` gets none.
@@ -74,6 +78,11 @@ impl EndpointSettings {
     /// Whether clients of this listener can reach it.
     pub fn is_on(&self, listener: &ListenerSettings) -> bool {
         self.listen.as_ref().is_none_or(|names| names.contains(&listener.name))
+    }
+
+    /// Bytes of the body of one POST.
+    pub fn body_max(&self) -> usize {
+        self.max_body.unwrap_or_else(|| self.max_message.max(1 << 20))
     }
 
     /// Whether a client may lose its place to a new one.
@@ -110,6 +119,8 @@ impl Default for EndpointSettings {
             allow: None,
             refuse: Refuse::default(),
             address_sessions: false,
+            post: false,
+            max_body: None,
             choose_rooms: false,
             events: BTreeSet::new(),
         }
