@@ -240,7 +240,9 @@ impl Routes {
         for (id, EndpointRoute { pattern, .. }) in self.endpoints.iter() {
             let Some(values) = pattern.matches(path).filter(|_| reachable(id)) else { continue };
             if best.as_ref().is_none_or(|best| pattern.precedes(&best.pattern)) {
-                best = Some(Room { endpoint: id, values: values.into(), pattern: Arc::clone(pattern) });
+                // The default is there already: a client whose path has no parameters takes no memory for their values.
+                let values = if values.is_empty() { Arc::default() } else { values.into() };
+                best = Some(Room { endpoint: id, values, pattern: Arc::clone(pattern) });
             }
         }
         best

@@ -163,6 +163,8 @@ impl Rules {
         let targets = source.targets(&generation.routes);
         let lane = |target| Lane::new(shared, generation, source.place, target);
         let mut lanes: Vec<_> = targets.into_iter().filter_map(lane).collect();
+        // Most have one, and would have memory for four.
+        lanes.shrink_to_fit();
         // Replies first: the own outbox is flushed before anything else may hold this thread. What is posted goes to
         // outlets first: they may have no room for it, and then rooms had better not have it either.
         lanes.sort_by_key(|lane| match (&lane.target, source.kind) {
