@@ -71,7 +71,7 @@ pub fn look(admin: &Admin) -> Info {
     let links = generation.links.values().map(|link| LinkSummary {
         name: link.settings.name.clone(),
         url: link.settings.shown.clone(),
-        up: link.upstream.current().is_some(),
+        up: link.is_up(),
     });
     Info {
         name: generation.gateway.name.clone(),

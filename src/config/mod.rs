@@ -38,12 +38,12 @@ pub use marks::{TakesEffect, takes_effect};
 pub use mistake::{ConfigError, Mistake};
 pub use numbers::Numbers;
 pub use settings::{
-    AddressRules, AddressSource, AdminSettings, AtCapacity, AuthId, AuthKind, AuthServer, AuthSettings,
-    CalloutSettings, ClientAddress, ClientCertificates, Destination, DialSettings, DialTls, EndpointId,
-    EndpointSettings, EventKind, FailedCredentials, Format, GatewaySettings, Hosts, IdentityLimit, JwksSettings,
-    KeySource, LinkDestination, LinkId, LinkSettings, ListenAddress, ListenerSettings, ListenerTls, LogFormat,
-    LogLevels, LogSettings, Origins, OutletPolicy, Proxy, QueueSettings, RateSettings, Refuse, RelaySettings,
-    RoomSource, Settings, TlsSettings, Welcome, WhenFull, WhenIdentityFull, WhenOver,
+    AddressRules, AddressSource, AdminSettings, AtCapacity, AuthId, AuthKind, AuthServer, AuthSettings, BatchFormat,
+    BatchSettings, CalloutSettings, ClientAddress, ClientCertificates, Destination, DialSettings, DialTls, EndpointId,
+    EndpointSettings, EventKind, FailedCredentials, Format, GatewaySettings, Hosts, HttpLinkSettings, IdentityLimit,
+    JwksSettings, KeySource, LinkDestination, LinkId, LinkSettings, ListenAddress, ListenerSettings, ListenerTls,
+    LogFormat, LogLevels, LogSettings, Origins, OutletPolicy, Proxy, QueueSettings, RateSettings, Refuse,
+    RelaySettings, RoomSource, Settings, TlsSettings, Welcome, WhenFull, WhenIdentityFull, WhenOver,
 };
 pub(crate) use shown::{Running, shown};
 pub(crate) use units::{write_duration, write_size};

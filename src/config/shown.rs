@@ -8,10 +8,11 @@ use serde_json::{Map, Value, json};
 
 use super::log_words::level_word;
 use super::settings::{
-    AddressSource, AdminSettings, AtCapacity, AuthId, AuthKind, AuthServer, AuthSettings, Destination, DialSettings,
-    EndpointId, EndpointSettings, EventKind, Format, GatewaySettings, Hosts, KeySource, LinkDestination, LinkId,
-    LinkSettings, ListenerSettings, ListenerTls, LogFormat, LogSettings, Origins, OutletPolicy, Proxy, QueueSettings,
-    RateSettings, Refuse, RelaySettings, Welcome, WhenFull, WhenIdentityFull, WhenOver,
+    AddressSource, AdminSettings, AtCapacity, AuthId, AuthKind, AuthServer, AuthSettings, BatchFormat, Destination,
+    DialSettings, EndpointId, EndpointSettings, EventKind, Format, GatewaySettings, Hosts, HttpLinkSettings, KeySource,
+    LinkDestination, LinkId, LinkSettings, ListenerSettings, ListenerTls, LogFormat, LogSettings, Origins,
+    OutletPolicy, Proxy, QueueSettings, RateSettings, Refuse, RelaySettings, Welcome, WhenFull, WhenIdentityFull,
+    WhenOver,
 };
 use super::units::{write_duration, write_size};
 
@@ -273,7 +274,21 @@ fn link(link: &LinkSettings, all: &Running<'_>) -> Value {
         "events": events(&link.events),
     });
     join(&mut shown, own);
+    join(&mut shown, posting(link.http.as_ref()));
     shown
+}
+
+/// The keys of a link that posts; without a value for any other.
+fn posting(http: Option<&HttpLinkSettings>) -> Value {
+    let batch = http.and_then(|http| http.batch).map(|batch| {
+        json!({
+            "messages": batch.messages,
+            "bytes": size(batch.bytes),
+            "wait": duration(batch.wait),
+            "format": if batch.format == BatchFormat::Json { "json" } else { "ndjson" },
+        })
+    });
+    json!({ "answer_timeout": http.map(|http| duration(http.answer_timeout)), "batch": batch })
 }
 
 fn auth(auth: &AuthSettings) -> Value {

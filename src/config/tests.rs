@@ -281,12 +281,16 @@ fn the_examples_of_the_keys_are_valid_themselves() {
     }
     for (key, example) in raw::link::LINK.keys {
         let name = if *key == "name" { "" } else { "name = \"x\"\n" };
+        let url = match *key {
+            "answer_timeout" | "batch" => "url = \"http://plc.example/in\"\n",
+            _ => with_url(key),
+        };
         let needs = match *key {
             "ping_every" => "ping_message = \"x\"\n",
             "events" => "to = [\"endpoint:/\"]\n",
             _ => "",
         };
-        read(&format!("[[link]]\n{name}{}{needs}{key} = {example}", with_url(key)));
+        read(&format!("[[link]]\n{name}{url}{needs}{key} = {example}"));
     }
     let auth = |skipped: &str| {
         let needed = raw::auth::AUTH.keys[..3].iter().filter(|(key, _)| *key != skipped);
@@ -458,6 +462,7 @@ fn every_option_of_a_link_and_of_a_relay_reaches_its_field() {
             when_slow: OutletPolicy::DropNewest,
         },
         backoff: BackoffSettings { first: seconds(1), most: seconds(2), reset_after: seconds(3), attempts: Some(4) },
+        http: None,
         allow_loop: true,
         required: true,
         events: [EventKind::Disconnect].into(),
@@ -766,6 +771,20 @@ fn every_option_reaches_its_field() {
             },
         ]
     );
+}
+
+#[test]
+fn every_option_of_a_link_that_posts_reaches_its_field() {
+    let http = |more: &str| {
+        let text = format!("[[link]]\nname = \"hook\"\nurl = \"HTTPS://flows.example/in\"\n{more}");
+        read(&text).links.remove(0).http.unwrap()
+    };
+    assert_eq!(http(""), HttpLinkSettings::default());
+    assert_eq!(http("batch = {}").batch, Some(BatchSettings::default()));
+    let more = "answer_timeout = \"3s\"\nbatch = { messages = 7, bytes = \"1KiB\", wait = \"5ms\", format = \"json\" }";
+    let (wait, format) = (Duration::from_millis(5), BatchFormat::Json);
+    let batch = BatchSettings { messages: 7, bytes: 1024, wait, format };
+    assert_eq!(http(more), HttpLinkSettings { answer_timeout: Duration::from_secs(3), batch: Some(batch) });
 }
 
 #[test]

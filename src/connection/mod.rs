@@ -8,7 +8,7 @@ pub mod ending;
 pub mod frame;
 pub mod handler;
 pub mod handshake;
-mod header;
+pub mod header;
 pub mod intake;
 pub mod keepalive;
 pub mod outbox;

@@ -21,6 +21,19 @@ pub enum HttpRequest<'a> {
     Get,
     /// What it makes of this JSON.
     PostJson(&'a [u8]),
+    /// To take this. Another request may follow on the connection.
+    Post(Posted<'a>),
+}
+
+/// What is posted.
+#[derive(Debug, Clone, Copy)]
+pub struct Posted<'a> {
+    /// The type of the body, unless the settings have one.
+    pub content_type: &'a str,
+    /// The Idempotency-Key: the same for what is posted again.
+    pub key: &'a str,
+    /// The whole body.
+    pub body: &'a [u8],
 }
 
 /// What all requests of a client have in common.
@@ -36,9 +49,10 @@ pub(super) struct RequestHead<'a> {
 /// A whole request, its body included.
 pub(super) fn request(asked: HttpRequest<'_>, parts: &RequestHead<'_>) -> Vec<u8> {
     let has = |name: &str| parts.headers.iter().any(|(own, _)| own.eq_ignore_ascii_case(name));
-    let (method, body) = match asked {
-        HttpRequest::Get => ("GET", None),
-        HttpRequest::PostJson(body) => ("POST", Some(body)),
+    let (method, body, content_type, key) = match asked {
+        HttpRequest::Get => ("GET", None, None, None),
+        HttpRequest::PostJson(body) => ("POST", Some(body), Some("application/json"), None),
+        HttpRequest::Post(Posted { content_type, key, body }) => ("POST", Some(body), Some(content_type), Some(key)),
     };
     let mut head = format!("{method} {} HTTP/1.1\r\n", parts.path_and_query);
     let mut add = |name: &str, value: &str| {
@@ -51,12 +65,15 @@ pub(super) fn request(asked: HttpRequest<'_>, parts: &RequestHead<'_>) -> Vec<u8
         ("Accept", Some("application/json")),
         ("Accept-Encoding", Some("identity")),
         ("Authorization", parts.authorization),
-        ("Content-Type", body.map(|_| "application/json")),
+        ("Content-Type", content_type),
+        ("Idempotency-Key", key),
     ];
     let usual = usual.into_iter().filter(|(name, _)| !has(name));
     usual.for_each(|(name, value)| value.into_iter().for_each(|value| add(name, value)));
-    // One connection for each: none is found dead that was kept, and nothing has to be sent twice.
-    add("Connection", "close");
+    if key.is_none() {
+        // One connection for each: none is found dead that was kept, and nothing has to be sent twice.
+        add("Connection", "close");
+    }
     body.iter().for_each(|body| add("Content-Length", &body.len().to_string()));
     parts.headers.iter().for_each(|(name, value)| add(name, value.expose()));
     let mut bytes = head.into_bytes();

@@ -10,6 +10,7 @@ mod connect;
 mod error;
 mod exchange;
 mod mask;
+mod poster;
 mod proxy;
 pub mod reconnecting;
 mod resolve;
@@ -25,7 +26,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use error::{Cause, DialError, Hints, ProxyCause, SetupError};
-pub use exchange::HttpRequest;
+pub use exchange::{HttpRequest, Posted};
+pub use poster::HttpPoster;
 pub use resolve::Resolver;
 pub use response::ServerRefusal;
 pub use wire::{CancelToken, Ready, WaitEnd, Wire};
@@ -206,6 +208,35 @@ impl Dialer {
         wire.read_decrypted(&mut behind).map_err(|error| attempt.unanswered(Cause::io(error)))?;
         let (socket, session) = wire.into_parts();
         Ok(Dialed { socket, session, behind, subprotocol })
+    }
+
+    /// Posts to its URL, over the connection that `poster` has kept for it, or else over a new one; says whether that was
+    /// opened. The head of the answer must be there within `time` once the server is connected; its body does not matter.
+    /// `cancel` ends it early with [`DialError::Cancelled`].
+    ///
+    /// # Errors
+    /// [`DialError::Refused`] for another status than 2xx. Whatever the error is, the server may have taken it.
+    pub fn post(
+        &self,
+        poster: &mut HttpPoster,
+        posted: &Posted<'_>,
+        time: Duration,
+        cancel: &CancelToken,
+    ) -> Result<bool, DialError> {
+        let path_and_query = &*self.target.path_and_query;
+        let (authority, authorization) = (&*self.target.authority(), self.authorization.as_deref());
+        let head = RequestHead { authority, path_and_query, authorization, headers: &self.headers };
+        let request = exchange::request(HttpRequest::Post(*posted), &head);
+        let attempt = |time| Attempt::new(self.shown(path_and_query), time, cancel).speaking(self.target.protocol);
+        if let Some(wire) = poster.take() {
+            match poster.ask(wire, &request, &self.secrets, &attempt(time)) {
+                // The server has ended it meanwhile, as it may at any time.
+                Err(error @ DialError::Unanswered { .. }) if !error.is_timeout() => {}
+                asked => return asked.map(|()| false),
+            }
+        }
+        let wire = self.open_stream(&attempt(self.connect_timeout))?;
+        poster.ask(wire, &request, &self.secrets, &attempt(time)).map(|()| true)
     }
 
     /// A stream to the server: through the proxy if there is one, and over TLS if the URL says so.

@@ -126,7 +126,7 @@ pub(super) fn write_string(out: &mut Vec<u8>, text: &str) {
 }
 
 /// Writes `bytes` as Node.js does: `{"type":"Buffer","data":[1,2,3]}`.
-pub(super) fn write_buffer(out: &mut Vec<u8>, bytes: &[u8]) {
+pub fn write_buffer(out: &mut Vec<u8>, bytes: &[u8]) {
     out.reserve(4 * bytes.len() + 32);
     out.extend_from_slice(br#"{"type":"Buffer","data":["#);
     for (index, &byte) in bytes.iter().enumerate() {

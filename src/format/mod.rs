@@ -73,6 +73,7 @@ use decoded::Content;
 
 pub use decoded::{Address, Audience, Decoded};
 pub use description::describe;
+pub use json::write_buffer;
 pub use n8n::{iso_8601, welcome as welcome_n8n};
 
 impl Decoded {

@@ -259,7 +259,7 @@ impl Gateway {
         }
         // All have heard it by now: remotes that do not answer are waited for together.
         for LinkThreads { own, dialler, sender } in self.links.drain(..) {
-            join([dialler, sender]);
+            join(dialler.into_iter().chain([sender]));
             own.link.counters.log(&own.outlet);
         }
     }

@@ -4,6 +4,7 @@
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
+use std::thread::JoinHandle;
 use std::time::Instant;
 
 use log::{info, warn};
@@ -137,8 +138,9 @@ impl Gateway {
         self.issuers.retain(|issuing| !issuing.thread.is_finished());
         self.closed.retain(|thread| !thread.is_finished());
         self.links.retain(|threads| {
-            let is_over =
-                threads.own.link.is_removed() && threads.dialler.is_finished() && threads.sender.is_finished();
+            let is_over = threads.own.link.is_removed()
+                && threads.dialler.as_ref().is_none_or(JoinHandle::is_finished)
+                && threads.sender.is_finished();
             if is_over {
                 threads.own.link.counters.log(&threads.own.outlet);
             }

@@ -24,7 +24,8 @@ use crate::system::watchdog::Watchdog;
 #[derive(Debug)]
 pub(super) struct LinkThreads {
     pub(super) own: Own,
-    pub(super) dialler: JoinHandle<()>,
+    /// One that posts has none.
+    pub(super) dialler: Option<JoinHandle<()>>,
     pub(super) sender: JoinHandle<()>,
 }
 
@@ -114,10 +115,13 @@ impl NewThreads {
 
     fn link(&self, shared: &Arc<Shared>, own: Own) -> io::Result<LinkThreads> {
         let (of_dialler, of_sender) = ((Arc::clone(shared), own.clone()), (Arc::clone(shared), own.clone()));
-        let name = Arc::clone(&own.link.name);
+        let (name, posts) = (Arc::clone(&own.link.name), own.link.settings.http.is_some());
         let dial = self.gate.before(move || link::run(&of_dialler.0, of_dialler.1));
-        let dialler = spawn_vital(&format!("link {name}"), dial)?;
-        let send = self.gate.before(move || link::send(&of_sender.0, of_sender.1));
+        let dialler = if posts { None } else { Some(spawn_vital(&format!("link {name}"), dial)?) };
+        let send = self.gate.before(move || match posts {
+            true => link::post::run(&of_sender.0, of_sender.1),
+            false => link::send(&of_sender.0, of_sender.1),
+        });
         let sender = spawn_vital(&format!("send {name}"), send)?;
         Ok(LinkThreads { own, dialler, sender })
     }

@@ -96,6 +96,11 @@ impl AnswerBody {
         }
     }
 
+    /// Whether only the end of the connection ends it.
+    pub fn is_until_end(&self) -> bool {
+        matches!(self.framing, Framing::UntilEnd)
+    }
+
     /// Whether nothing more is needed.
     pub fn is_complete(&self) -> bool {
         match &self.framing {

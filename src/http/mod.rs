@@ -15,4 +15,5 @@ pub mod origin;
 pub mod posted;
 pub mod refusal;
 pub mod request;
+pub mod retry_after;
 pub mod token;

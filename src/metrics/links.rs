@@ -20,6 +20,7 @@ struct LinkSample<'l> {
     /// Messages and bytes.
     queued: (usize, usize),
     dropped: u64,
+    refused: u64,
     events_dropped: u64,
     round_trips: Reading,
 }
@@ -36,6 +37,7 @@ impl<'l> LinkSample<'l> {
             traffic,
             queued: outlet.depth(),
             dropped: outlet.dropped(),
+            refused: counters.refused(),
             events_dropped: counters.events_dropped.load(Ordering::Relaxed),
             round_trips: counters.round_trips.read(),
         }
@@ -51,7 +53,11 @@ pub(super) fn encode(shared: &Shared, families: &mut Families<'_>) -> fmt::Resul
 
 fn state(links: &[LinkSample<'_>], families: &mut Families<'_>) -> fmt::Result {
     let each = |value: fn(&LinkSample<'_>) -> u64| links.iter().map(move |link| ([("link", link.name)], value(link)));
-    families.gauges("wsgate_link_up", "1 while the link is connected, else 0.", each(|link| link.is_up.into()))?;
+    families.gauges(
+        "wsgate_link_up",
+        "1 while the link is connected, or while its HTTP server takes messages, else 0.",
+        each(|link| link.is_up.into()),
+    )?;
     let attempts = links.iter().flat_map(|link| {
         let result = |result| [("link", link.name), ("result", result)];
         [(result("ok"), link.connects), (result("failed"), link.failures)]
@@ -69,7 +75,7 @@ fn state(links: &[LinkSample<'_>], families: &mut Families<'_>) -> fmt::Result {
     )?;
     families.histograms(
         "wsgate_link_ping_round_trip_seconds",
-        "From a ping to the answer of the link's server.",
+        "From a ping, or a request that was confirmed, to the answer of the link's server.",
         links.iter().map(|link| ([("link", link.name)], link.round_trips.clone())),
     )
 }
@@ -98,13 +104,13 @@ fn traffic(links: &[LinkSample<'_>], families: &mut Families<'_>) -> fmt::Result
     )?;
     let dropped = links.iter().flat_map(|link| {
         let undelivered = link.traffic.undelivered.by_reason();
-        let reasons = [("queue_full", link.dropped)].into_iter().chain(undelivered);
+        let reasons = [("queue_full", link.dropped), ("refused", link.refused)].into_iter().chain(undelivered);
         reasons.map(|(reason, count)| ([("link", link.name), ("reason", reason)], count))
     });
     families.counters(
         "wsgate_link_dropped_messages",
-        "Messages that were dropped, by reason: queue_full is for messages to the link, the others for messages \
-         from it.",
+        "Messages that were dropped, by reason: queue_full and refused (by an HTTP server, for themselves) are for \
+         messages to the link, the others for messages from it.",
         dropped,
     )?;
     families.counters(

@@ -139,7 +139,9 @@ impl Generation {
                 .links
                 .iter()
                 .map(|new| {
-                    let same = self.links.iter().find(|(_, old)| old.settings.name == new.name);
+                    // What is dialled is no longer the same link where it is posted to from now on, or the other way round.
+                    let is_same = |old: &LinkSettings| old.name == new.name && old.http.is_some() == new.http.is_some();
+                    let same = self.links.iter().find(|(_, old)| is_same(&old.settings));
                     same.map_or_else(|| LinkId(give(&mut next_link)), |(id, _)| id)
                 })
                 .collect(),

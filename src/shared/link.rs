@@ -73,6 +73,8 @@ pub struct LinkCounters {
     connects: AtomicU64,
     /// Attempts to connect that failed.
     failures: AtomicU64,
+    /// Messages that an HTTP server has refused for themselves.
+    refused: AtomicU64,
     /// What its connections have sent and received.
     traffic: Mutex<Successive>,
     /// From a ping to its pong.
@@ -90,6 +92,16 @@ impl LinkEnd {
             // Without a descriptor for it the link works, and only nobody can hurry it.
             redial: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).ok().map(Arc::new),
         }
+    }
+}
+
+impl LinkEnd {
+    /// Ends waits; `false` if it cannot.
+    fn wake(&self) -> bool {
+        let Some(redial) = &self.redial else { return false };
+        // It fails only when it was asked for before.
+        let _ = rustix::io::write(redial, &1u64.to_ne_bytes());
+        true
     }
 }
 
@@ -148,7 +160,9 @@ impl Link {
             while_slow: queue.when_slow,
         };
         let cork = Profile::of_link(settings, Duration::ZERO).cork;
-        (Encoding { format: settings.format, audience: Audience::Remote, cork }, bounds)
+        // What is posted has no answer that would have to find its way back.
+        let audience = if settings.http.is_some() { Audience::Consumer } else { Audience::Remote };
+        (Encoding { format: settings.format, audience, cork }, bounds)
     }
 
     /// The configuration has it no more. What waits for it may still be sent until then.
@@ -168,6 +182,16 @@ impl Link {
         self.end.removed.get().is_some_and(|until| Instant::now() >= *until)
     }
 
+    /// How long it has for what waited, if it was removed.
+    pub fn time_left(&self) -> Option<Duration> {
+        self.end.removed.get().map(|until| until.saturating_duration_since(Instant::now()))
+    }
+
+    /// Whether it is connected, or its HTTP server takes messages.
+    pub fn is_up(&self) -> bool {
+        self.counters.traffic.lock().is_up()
+    }
+
     /// Whether goodbye was said.
     pub fn is_over(&self) -> bool {
         self.end.is_over.load(Ordering::SeqCst)
@@ -176,9 +200,9 @@ impl Link {
     /// Has it dial at once: a wait for the next attempt ends, one that is given up begins again, and a connection is closed
     /// with 1000 and replaced. Says whether it will: not once goodbye was said, and not without a descriptor for it.
     pub fn redial(&self) -> bool {
-        let Some(redial) = self.end.redial.as_ref().filter(|_| !self.is_over()) else { return false };
-        // It fails only when it was asked for before.
-        let _ = rustix::io::write(redial, &1u64.to_ne_bytes());
+        if self.is_over() || !self.end.wake() {
+            return false;
+        }
         self.upstream.current().iter().for_each(|outbox| outbox.close(Some(1000), "Redial"));
         true
     }
@@ -197,8 +221,9 @@ impl Link {
     }
 
     /// It is dialled no more, unless somebody asks for it: what waits for it is dropped and counted, and so is what comes.
-    pub fn give_up(&self, outlet: &Outlet) {
-        outlet.close(self.upstream.end());
+    /// `more` are messages that its thread has.
+    pub fn give_up(&self, outlet: &Outlet, more: usize) {
+        outlet.close(self.upstream.end() + more);
     }
 
     /// It is dialled after all.
@@ -222,6 +247,10 @@ impl Link {
     pub fn say_goodbye(&self, all_sent: bool) {
         // First: a connection that comes about right now is not seen here, but sees this.
         self.end.is_over.store(true, Ordering::SeqCst);
+        if self.settings.http.is_some() {
+            // A request that is on its way ends.
+            self.end.wake();
+        }
         match self.upstream.current() {
             Some(outbox) if all_sent => outbox.close(Some(1001), GOODBYE),
             Some(outbox) if self.is_removed() => outbox.abort("the link was removed"),
@@ -243,6 +272,31 @@ impl LinkCounters {
     pub fn connected(&self, peer: &Arc<Peer>, undelivered: &Arc<Undelivered>) {
         self.connects.fetch_add(1, Ordering::Relaxed);
         self.traffic.lock().begin(peer, undelivered);
+    }
+
+    /// A connection to an HTTP server has come about.
+    pub fn opened(&self) {
+        self.connects.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// From now on an HTTP server takes messages, or does not.
+    pub fn set_posting(&self, is_posting: bool) {
+        self.traffic.lock().set_posting(is_posting);
+    }
+
+    /// An HTTP server has taken so many messages, in a body of so many bytes.
+    pub fn count_posted(&self, messages: u64, bytes: u64) {
+        self.traffic.lock().add_sent(messages, bytes);
+    }
+
+    /// An HTTP server has refused so many messages for themselves.
+    pub fn count_refused(&self, messages: u64) {
+        self.refused.fetch_add(messages, Ordering::Relaxed);
+    }
+
+    /// How many messages were refused for themselves.
+    pub fn refused(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
     }
 
     /// An attempt to connect has failed.
@@ -294,6 +348,7 @@ impl Default for LinkCounters {
         LinkCounters {
             connects: AtomicU64::new(0),
             failures: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
             traffic: Mutex::default(),
             round_trips: round_trips(),
             events_dropped: AtomicU64::new(0),

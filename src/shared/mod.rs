@@ -206,7 +206,7 @@ impl Shared {
     pub fn readiness(&self) -> Readiness {
         let generation = self.generation();
         let required = generation.links.values().filter(|link| link.settings.required);
-        let down = required.filter(|link| link.upstream.current().is_none());
+        let down = required.filter(|link| !link.is_up());
         Readiness::of(self.stage(), down.map(|link| Arc::clone(&link.name)))
     }
 

@@ -14,7 +14,7 @@ const STOP_MARGIN: Duration = Duration::from_secs(3);
 /// How many clients there are, which links are down and whether the last reload failed, in words. It looks at both as they are in this moment.
 pub fn summary(shared: &Shared) -> String {
     let links = &shared.generation().links;
-    let down = links.values().filter(|link| link.upstream.current().is_none()).map(|link| &*link.name);
+    let down = links.values().filter(|link| !link.is_up()).map(|link| &*link.name);
     let words = in_words(shared.stage(), shared.registry.len(), links.values().count(), &down.collect::<Vec<_>>());
     let failed = if shared.counters.reloads.has_last_failed() { "; the last reload failed, see the log" } else { "" };
     words + failed

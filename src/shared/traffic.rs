@@ -47,6 +47,8 @@ pub struct Successive {
     /// That of those that have ended.
     ended: Traffic,
     current: Option<Counted>,
+    /// It has no connection of its own, and takes messages.
+    is_posting: bool,
 }
 
 impl Successive {
@@ -62,9 +64,20 @@ impl Successive {
         last
     }
 
-    /// Whether there is a connection.
+    /// Whether there is a connection, or messages are taken without one.
     pub fn is_up(&self) -> bool {
-        self.current.is_some()
+        self.current.is_some() || self.is_posting
+    }
+
+    /// Whether messages are taken by requests, each by itself.
+    pub fn set_posting(&mut self, is_posting: bool) {
+        self.is_posting = is_posting;
+    }
+
+    /// A request has taken so much.
+    pub fn add_sent(&mut self, messages: u64, bytes: u64) {
+        self.ended.sent.messages += messages;
+        self.ended.sent.bytes += bytes;
     }
 
     /// That of all of them until now.

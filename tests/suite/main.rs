@@ -45,6 +45,7 @@ mod key_updates;
 mod limits;
 mod limits_of_addresses;
 mod lines;
+mod link_posts;
 mod links;
 mod links_down;
 mod links_slow;

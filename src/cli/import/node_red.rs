@@ -12,7 +12,7 @@ use super::plan::{Block, BlockKind, DECIDE, Plan};
 use super::values::{foreign_variable, quoted, resolved, shown, slug, written};
 use crate::config::substitute;
 use crate::path::{Pattern, percent_decoded};
-use crate::url;
+use crate::url::{self, Protocol};
 
 /// The name of the listener that stands in Node-RED's place.
 const LISTENER: &str = "node-red";
@@ -77,6 +77,11 @@ impl Address {
             (None, Ok(value)) if !is_url(value) => {
                 let remark = "Node-RED itself listens for a client whose address does not begin with ws:// or wss://. \
                               wsgate does not.";
+                if url::parse_as(Protocol::Http, value).is_ok() {
+                    // A link with this URL would post to it.
+                    let decide = format!("{DECIDE}the URL is not that of a WebSocket server: write one.");
+                    return block.set_url(None, &[remark.to_owned(), decide]);
+                }
                 block.set_url(Some(written(&self.text)), &[remark.to_owned()]);
             }
             _ => block.set_url(Some(written(&self.text)), &[]),

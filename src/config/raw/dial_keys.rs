@@ -36,6 +36,8 @@ pub(crate) static OF_LINK: DialKeys = DialKeys {
     tls: &Keys { table: "tls of [[link]]", keys: TLS },
     of_relay: false,
 };
+/// A link that posts.
+pub(crate) static OF_HTTP_LINK: DialKeys = DialKeys { protocol: Protocol::Http, ..OF_LINK };
 pub(crate) static OF_RELAY: DialKeys = DialKeys {
     url: "url",
     timeout: "connect_timeout",

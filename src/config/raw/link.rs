@@ -4,17 +4,20 @@ use std::ops::RangeInclusive;
 use std::path::Path;
 
 use crate::config::section::{Keys, Section, Value};
-use crate::config::settings::{BackoffSettings, LinkQueueSettings, LinkSettings, OutletPolicy};
+use crate::config::settings::{
+    BackoffSettings, BatchFormat, BatchSettings, HttpLinkSettings, LinkQueueSettings, LinkSettings, OutletPolicy,
+};
 use crate::config::text::Text;
 use crate::secret::Secret;
 
 use super::bounds::{MAX_MESSAGE, QUEUE_BYTES, QUEUE_MESSAGES};
 use super::dial::{RawDial, dial};
-use super::dial_keys::OF_LINK;
+use super::dial_keys::{OF_HTTP_LINK, OF_LINK};
 use super::http::subprotocols;
 use super::route::{RawLinkDestination, is_link_name, link_route};
 use super::words::{EVENTS, FORMATS};
 
+const BATCH_MESSAGES: RangeInclusive<usize> = 1..=1_000_000;
 const ATTEMPTS: RangeInclusive<usize> = 1..=u32::MAX as usize;
 
 pub(crate) static LINK: Keys = Keys {
@@ -40,6 +43,8 @@ pub(crate) static LINK: Keys = Keys {
         ("backoff", "{ first = \"500ms\", most = \"60s\", reset_after = \"30s\", attempts = \"forever\" }"),
         ("proxy", "\"environment\""),
         ("tls", "{ verify = true }"),
+        ("answer_timeout", "\"10s\""),
+        ("batch", "{ messages = 100, bytes = \"256KiB\", wait = \"100ms\", format = \"ndjson\" }"),
         ("allow_loop", "false"),
         ("required", "false"),
         ("events", "[\"connect\", \"disconnect\", \"error\"]"),
@@ -53,6 +58,28 @@ pub(crate) static BACKOFF: Keys = Keys {
     table: "backoff of [[link]]",
     keys: &[("first", "\"500ms\""), ("most", "\"60s\""), ("reset_after", "\"30s\""), ("attempts", "\"forever\"")],
 };
+
+pub(crate) static BATCH: Keys = Keys {
+    table: "batch of [[link]]",
+    keys: &[("messages", "100"), ("bytes", "\"256KiB\""), ("wait", "\"100ms\""), ("format", "\"ndjson\"")],
+};
+
+/// The keys that have no meaning for a link that posts, and those that have one only there.
+const OF_WEBSOCKETS: [&str; 12] = [
+    "subprotocols",
+    "origin",
+    "to",
+    "max_message",
+    "heartbeat",
+    "pong_timeout",
+    "message_timeout",
+    "write_timeout",
+    "ping_message",
+    "ping_every",
+    "open_messages",
+    "events",
+];
+const OF_HTTP: [&str; 2] = ["answer_timeout", "batch"];
 
 /// A `[[link]]` and where its parts stand.
 pub(crate) struct RawLink {
@@ -72,13 +99,16 @@ pub(crate) struct RawLink {
     pub(crate) backoff_at: Option<usize>,
     /// The place of `events` if there are some, and the destinations are what was meant.
     pub(crate) events_at: Option<usize>,
+    /// The keys that are written and have no meaning for its server, each with its place.
+    pub(crate) misplaced: Vec<(&'static str, usize)>,
 }
 
 pub(super) fn link(section: &Section<'_>, base_dir: &Path) -> RawLink {
     let name_value = section.require("name");
     let name = name_value.and_then(|value| link_name(&value));
     let valid = name.is_some();
-    let dial = dial(section, base_dir, &OF_LINK);
+    let is_http = section.get("url").and_then(|value| value.text()).is_some_and(|text| is_http(&text.value));
+    let dial = dial(section, base_dir, if is_http { &OF_HTTP_LINK } else { &OF_LINK });
     let mut settings = LinkSettings::new(&name.unwrap_or_default(), dial.settings.url.clone());
     settings.dial = dial.settings.clone();
     settings.shown = dial.shown.clone();
@@ -105,6 +135,7 @@ pub(super) fn link(section: &Section<'_>, base_dir: &Path) -> RawLink {
     if let Some(section) = backoff_value.and_then(|value| value.section(&BACKOFF)) {
         backoff_is_good = backoff(&section, &mut settings.backoff);
     }
+    settings.http = is_http.then(|| http(section));
     section.read("allow_loop", &mut settings.allow_loop, |v| v.boolean());
     section.read("required", &mut settings.required, |v| v.boolean());
     section.read("events", &mut settings.events, |v| v.choices(&EVENTS));
@@ -119,7 +150,39 @@ pub(super) fn link(section: &Section<'_>, base_dir: &Path) -> RawLink {
         idle_ping_every_at: ping_every.filter(|_| ping_message.is_none()).map(|value| value.at()),
         backoff_at: backoff_value.filter(|_| backoff_is_good).map(|value| value.at()),
         events_at: events.map(|value| value.at()),
+        misplaced: misplaced(section, is_http),
     }
+}
+
+/// Whether a link to this URL posts.
+fn is_http(url: &str) -> bool {
+    let scheme = url.split_once("://").map_or("", |(scheme, _)| scheme);
+    ["http", "https"].iter().any(|known| scheme.eq_ignore_ascii_case(known))
+}
+
+/// The keys that are written and have no meaning for its server, each with its place.
+fn misplaced(section: &Section<'_>, is_http: bool) -> Vec<(&'static str, usize)> {
+    let keys: &[&str] = if is_http { &OF_WEBSOCKETS } else { &OF_HTTP };
+    keys.iter().filter_map(|key| Some((*key, section.get(key)?.at()))).collect()
+}
+
+/// How a link posts.
+fn http(section: &Section<'_>) -> HttpLinkSettings {
+    let mut settings = HttpLinkSettings::default();
+    section.read("answer_timeout", &mut settings.answer_timeout, |v| v.duration());
+    section.read("batch", &mut settings.batch, |v| batch(&v).map(Some));
+    settings
+}
+
+fn batch(value: &Value<'_>) -> Option<BatchSettings> {
+    let section = value.section(&BATCH)?;
+    let mut settings = BatchSettings::default();
+    section.read("messages", &mut settings.messages, |v| v.integer(BATCH_MESSAGES));
+    section.read("bytes", &mut settings.bytes, |v| v.size(MAX_MESSAGE));
+    section.read("wait", &mut settings.wait, |v| v.duration());
+    let formats = [("ndjson", BatchFormat::Ndjson), ("json", BatchFormat::Json)];
+    section.read("format", &mut settings.format, |v| v.choice(&formats));
+    Some(settings)
 }
 
 fn link_name(value: &Value<'_>) -> Option<String> {

@@ -31,6 +31,13 @@ pub(super) fn check(earlier: &[RawLink], link: &RawLink, report: &Report<'_>) {
         let advice = "lower first, or raise most";
         report.mistake(at, format!("\"backoff\" in [[link]] begins with {first}, but is at most {most}: {advice}"));
     }
+    for (key, at) in &link.misplaced {
+        let why = match settings.http {
+            Some(_) => "for an HTTP server, to which the link posts: remove it, or write a ws:// or wss:// URL",
+            None => "for a WebSocket server: remove it, or write an http:// or https:// URL, to which the link posts",
+        };
+        report.mistake(*at, format!("{key:?} in [[link]] has no meaning {why}"));
+    }
     dial::check("[[link]]", &link.dial, report);
 }
 

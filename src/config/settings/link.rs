@@ -40,6 +40,8 @@ pub struct LinkSettings {
     pub queue: LinkQueueSettings,
     /// When it is dialled again.
     pub backoff: BackoffSettings,
+    /// How it posts, if its server is an HTTP server.
+    pub http: Option<HttpLinkSettings>,
     /// Whether a message may come back to where it came from. Default false.
     pub allow_loop: bool,
     /// Whether the gateway is not ready for clients while it is down. Default false.
@@ -66,6 +68,7 @@ impl LinkSettings {
             open_messages: Vec::new(),
             queue: LinkQueueSettings::default(),
             backoff: BackoffSettings::default(),
+            http: None,
             allow_loop: false,
             required: false,
             events: BTreeSet::new(),
@@ -94,6 +97,51 @@ impl Default for LinkQueueSettings {
         let (when_full, when_slow) = (OutletPolicy::DropOldest, OutletPolicy::Block);
         LinkQueueSettings { messages: 4096, bytes: 4 << 20, when_full, when_slow }
     }
+}
+
+/// How a link posts what it gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HttpLinkSettings {
+    /// From the request to the head of its answer. Default 10 s.
+    pub answer_timeout: Duration,
+    /// How messages are joined; `None` posts each by itself. Default.
+    pub batch: Option<BatchSettings>,
+}
+
+impl Default for HttpLinkSettings {
+    fn default() -> HttpLinkSettings {
+        HttpLinkSettings { answer_timeout: Duration::from_secs(10), batch: None }
+    }
+}
+
+/// `batch = { messages, bytes, wait, format }` of a link that posts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BatchSettings {
+    /// Messages in one request at most. Default 100.
+    pub messages: usize,
+    /// Bytes of their payloads at most; one message always fits. Default 256 KiB.
+    pub bytes: usize,
+    /// How long the first one waits for others. Default 100 ms.
+    pub wait: Duration,
+    /// The form of the body.
+    pub format: BatchFormat,
+}
+
+impl Default for BatchSettings {
+    fn default() -> BatchSettings {
+        let wait = Duration::from_millis(100);
+        BatchSettings { messages: 100, bytes: 256 << 10, wait, format: BatchFormat::default() }
+    }
+}
+
+/// The form of a body with several messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum BatchFormat {
+    /// A JSON value on each line.
+    #[default]
+    Ndjson,
+    /// A JSON array.
+    Json,
 }
 
 /// What happens to a message for an outlet whose queue is full.

@@ -24,7 +24,9 @@ pub use endpoint::{
     AtCapacity, EndpointSettings, IdentityLimit, Origins, RateSettings, Refuse, Welcome, WhenIdentityFull, WhenOver,
 };
 pub use gateway::{FailedCredentials, GatewaySettings};
-pub use link::{BackoffSettings, LinkQueueSettings, LinkSettings, OutletPolicy};
+pub use link::{
+    BackoffSettings, BatchFormat, BatchSettings, HttpLinkSettings, LinkQueueSettings, LinkSettings, OutletPolicy,
+};
 pub use listener::{ClientCertificates, Hosts, ListenAddress, ListenerSettings, ListenerTls, TlsSettings};
 pub use log::{LogFormat, LogLevels, LogSettings};
 pub use queue::{QueueSettings, WhenFull};

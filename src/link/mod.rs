@@ -1,5 +1,8 @@
 //! A link: one thread dials, reads until the connection ends, and dials again; another one sends
-//! what waits for it.
+//! what waits for it. A link to an HTTP server has one thread, which posts: see `post.rs`.
+
+mod batch;
+pub mod post;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -161,7 +164,7 @@ fn give_up(shared: &Shared, own: &mut Own, failure: LinkFailure, failures: u32) 
     let (outlet, attempts) = (Arc::clone(&own.outlet), count(failures, "attempt"));
     error!(link = outlet.link_name(); "{outlet}: {}; given up after {attempts}, as `attempts` says", failure.why);
     own.link.failed(failure.kept(true));
-    own.link.give_up(&outlet);
+    own.link.give_up(&outlet, 0);
     failure.tell(shared, own, failures, None);
     let then = wait_until(shared, own, None);
     if then != Then::Never {
