@@ -82,6 +82,7 @@ pub fn identify(
         head,
         request,
         certificate: certificate.as_ref(),
+        looks_at_claims: settings.allow.iter().any(|rules| rules.iter().any(|rule| !rule.claims.is_empty())),
         address,
         endpoint: "[admin]",
         path: call.path,
@@ -98,7 +99,7 @@ pub fn identify(
     };
     let (identity, left) = (checked.identity, checked.left);
     let (name, rules) = (Some(identity.name.clone()), settings.allow.clone());
-    Ok(Who { name, identity: Some(Arc::new(identity)), left, rights, rules })
+    Ok(Who { name, identity: Some(identity), left, rights, rules })
 }
 
 /// Whether somebody who was let in for this right would be again, as far as a reload can change that.

@@ -96,7 +96,8 @@ pub struct Credential {
 /// # Errors
 /// 400 for a place that is filled twice, and for a subprotocol with a token and no other beside it.
 pub fn find(places: &Places, scheme: Scheme, head: &[u8], request: &Request<'_>) -> Result<Vec<Credential>, Refusal> {
-    let mut found = Vec::new();
+    // Few have more than one, and what is freed stays at hand in the client's thread.
+    let mut found = Vec::with_capacity(1);
     let mut add = |place, texts: Vec<String>| {
         let mut texts = texts.into_iter();
         if let Some(text) = texts.next() {
@@ -108,7 +109,7 @@ pub fn find(places: &Places, scheme: Scheme, head: &[u8], request: &Request<'_>)
         }
     };
     if places.authorization {
-        add(Place::Authorization, authorization(head, scheme)?)?;
+        add(Place::Authorization, authorization(head, scheme)?.into_iter().collect())?;
     }
     if let Some(name) = &places.cookie {
         add(Place::Cookie, cookies(head, name))?;
@@ -125,12 +126,12 @@ pub fn find(places: &Places, scheme: Scheme, head: &[u8], request: &Request<'_>)
 /// What stands in the header Authorization behind the scheme. The functions for the places are not inlined into each other:
 /// a client's stack is deepest here.
 #[inline(never)]
-fn authorization(head: &[u8], scheme: Scheme) -> Result<Vec<String>, Refusal> {
-    let values = request::header_values(head, "Authorization");
+fn authorization(head: &[u8], scheme: Scheme) -> Result<Option<String>, Refusal> {
+    let mut values = request::header_values(head, "Authorization");
     if values.len() > 1 {
         return Err(Refusal::new(400, "more than one Authorization header"));
     }
-    Ok(values.iter().filter_map(|value| of_scheme(value, scheme)).collect())
+    Ok(values.pop().and_then(|value| of_scheme(&value, scheme)))
 }
 
 /// The tokens among the subprotocols.

@@ -15,6 +15,8 @@ pub struct Attempt<'a> {
     pub request: &'a Request<'a>,
     /// The certificate that the client has shown to its listener, if its endpoint looks at it.
     pub certificate: Option<&'a ClientCertificate>,
+    /// Whether the claims of a credential are looked at. Those of a signed token are left out otherwise.
+    pub looks_at_claims: bool,
     /// Where the client comes from; `None` on a Unix socket.
     pub address: Option<IpAddr>,
     /// The path of the endpoint, as it is written.

@@ -39,7 +39,7 @@ impl Auth {
                 self.check_each(credentials, &mut verdict, |text| self.check_with(&keys, text, attempt));
             }
             Source::Issuer(keys) => {
-                self.check_each(credentials, &mut verdict, |text| self.check_issued(text, keys, attempt.deadline));
+                self.check_each(credentials, &mut verdict, |text| self.check_issued(text, keys, attempt));
             }
             Source::Service(callout) if callout.is_concerned(credentials, attempt.head) => {
                 verdict.add(Shown::ToService, self.ask(callout, credentials, attempt));
@@ -77,7 +77,7 @@ impl Auth {
                 Ok(self.checked(name, digest, false))
             }
             Keys::Basic(users) => self.check_password(users, text, attempt),
-            Keys::Jwt(keys) => self.check_jwt(text, keys, attempt.deadline),
+            Keys::Jwt(keys) => self.check_jwt(text, keys, attempt),
         }
     }
 
@@ -115,10 +115,11 @@ impl Auth {
 
     /// Whose signed token this is. A thread of its own checks it, for which this one waits.
     #[inline(never)]
-    fn check_jwt(&self, token: &str, keys: &Arc<KeySet>, deadline: Instant) -> Result<Box<Checked>, NotChecked> {
+    fn check_jwt(&self, token: &str, keys: &Arc<KeySet>, attempt: &Attempt<'_>) -> Result<Box<Checked>, NotChecked> {
         let AuthKind::Jwt(settings, _) = &self.settings.kind else { return Err(NotChecked::Wrong(None)) };
         let (text, auth, keys, settings) = (Secret::new(token), self.id, Arc::clone(keys), Arc::clone(settings));
-        let checked = self.shared.tokens.check(SignedToken { text, auth, keys, settings }, deadline);
+        let token = SignedToken { text, auth, keys, settings, looks_at_claims: attempt.looks_at_claims };
+        let checked = self.shared.tokens.check(token, attempt.deadline);
         let checked =
             checked.ok_or_else(|| NotChecked::unknown("too many tokens wait to be checked", String::new()))?;
         checked.map_err(|flaw| NotChecked::Wrong(Some(flaw)))
@@ -126,7 +127,12 @@ impl Auth {
 
     /// As [`check_jwt`](Auth::check_jwt), with keys that may have to be asked for.
     #[inline(never)]
-    fn check_issued(&self, token: &str, issuer: &IssuerKeys, deadline: Instant) -> Result<Box<Checked>, NotChecked> {
+    fn check_issued(
+        &self,
+        token: &str,
+        issuer: &IssuerKeys,
+        attempt: &Attempt<'_>,
+    ) -> Result<Box<Checked>, NotChecked> {
         let missing = |why| match why {
             NoKeys::Missing => NotChecked::Unknown {
                 reason: "the keys for tokens are missing",
@@ -135,13 +141,13 @@ impl Auth {
             },
             NoKeys::Crowded => NotChecked::unknown("too many wait for the keys for tokens", String::new()),
         };
-        let keys = issuer.current(deadline).map_err(missing)?;
-        let checked = self.check_jwt(token, &keys, deadline);
+        let keys = issuer.current(attempt.deadline).map_err(missing)?;
+        let checked = self.check_jwt(token, &keys, attempt);
         if checked.as_ref().err() != Some(&NotChecked::Wrong(Some(jwt::NO_KEY))) {
             return checked;
         }
-        match issuer.newer(&keys, deadline).map_err(missing)? {
-            Some(keys) => self.check_jwt(token, &keys, deadline),
+        match issuer.newer(&keys, attempt.deadline).map_err(missing)? {
+            Some(keys) => self.check_jwt(token, &keys, attempt),
             None => checked,
         }
     }
@@ -190,7 +196,7 @@ impl Auth {
     /// A client of which nothing is known but its name.
     #[inline(never)]
     fn checked(&self, name: &str, digest: [u8; 32], is_heavy: bool) -> Box<Checked> {
-        let identity = Identity::new(name, BTreeMap::new(), Proof { auth: self.id.0, digest });
+        let identity = Arc::new(Identity::new(name, BTreeMap::new(), Proof { auth: self.id.0, digest }));
         Box::new(Checked { identity, claims: Map::new(), is_heavy, left: None })
     }
 }

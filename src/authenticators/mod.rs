@@ -252,6 +252,7 @@ mod tests {
                 head,
                 request: &request,
                 certificate: None,
+                looks_at_claims: false,
                 address: None,
                 endpoint: "/",
                 path: "/",

@@ -1,5 +1,6 @@
 //! What came of credentials: whose they are, or why they are nobody's.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Map, Value};
@@ -13,8 +14,8 @@ use crate::identity::{Identity, Proof};
 #[derive(Debug)]
 pub struct Checked {
     /// Who it is.
-    pub identity: Identity,
-    /// All that the credential says.
+    pub identity: Arc<Identity>,
+    /// All that the credential says, if that is looked at.
     pub claims: Map<String, Value>,
     /// Whether finding out has left something in its thread: a password was hashed, or a service asked over TLS.
     pub is_heavy: bool,
@@ -41,7 +42,7 @@ impl Checked {
         left: Option<Left>,
     ) -> Checked {
         let told = told.iter().filter_map(|name| Some((name.clone(), claims.get(name)?.clone()))).collect();
-        Checked { identity: Identity::new(name, told, proof), claims, is_heavy: false, left }
+        Checked { identity: Arc::new(Identity::new(name, told, proof)), claims, is_heavy: false, left }
     }
 }
 

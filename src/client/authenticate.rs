@@ -70,6 +70,11 @@ pub fn takes_certificates(auths: &Auths, endpoint: &EndpointSettings) -> bool {
     of_endpoint(auths, endpoint).any(Auth::takes_certificates)
 }
 
+/// Whether the rules of an endpoint look at what else is known of a client.
+pub fn looks_at_claims(endpoint: &EndpointSettings) -> bool {
+    endpoint.allow.iter().flatten().any(|rule| !rule.claims.is_empty())
+}
+
 /// Whether an endpoint has a service asked who its clients are, for whose answer somebody waits.
 pub fn asks_a_service(auths: &Auths, endpoint: &EndpointSettings) -> bool {
     of_endpoint(auths, endpoint).any(Auth::asks_a_service)
@@ -80,7 +85,8 @@ pub fn asks_a_service(auths: &Auths, endpoint: &EndpointSettings) -> bool {
 /// # Errors
 /// Those of [`verify`], and 403 if the identity may not connect there.
 pub fn authenticate(auths: &Auths, endpoint: &EndpointSettings, attempt: &Attempt<'_>) -> Result<Access, Denied> {
-    let asked: Vec<_> = of_endpoint(auths, endpoint).map(|auth| (auth, &auth.settings.places)).collect();
+    let mut asked = Vec::with_capacity(endpoint.auth.len());
+    asked.extend(of_endpoint(auths, endpoint).map(|auth| (auth, &auth.settings.places)));
     let checked = verify(&asked, "this endpoint", attempt)?;
     Ok(authorise(endpoint, *checked, attempt.path)?)
 }
@@ -228,7 +234,7 @@ fn authorise(endpoint: &EndpointSettings, checked: Checked, path: &str) -> Resul
         Some(rules) => allow::decide(rules, name, &claims, path),
     };
     match rights {
-        Some(rights) => Ok(Access { identity: Some(Arc::new(identity)), rights, is_heavy, left }),
+        Some(rights) => Ok(Access { identity: Some(identity), rights, is_heavy, left }),
         None => Err(refused(format!("no rule of \"allow\" fits '{name}' at '{path}'"))),
     }
 }

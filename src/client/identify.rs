@@ -54,6 +54,7 @@ pub(super) fn identify(
         head,
         request,
         certificate: certificate.as_ref(),
+        looks_at_claims: authenticate::looks_at_claims(&endpoint.settings),
         address,
         endpoint: endpoint.settings.path.as_str(),
         path: &room.to_string(),
