@@ -20,6 +20,7 @@ mod heartbeat;
 mod jwks;
 mod link;
 mod relay;
+mod store_thread;
 
 // From a sender to its destinations.
 mod dispatch;
@@ -42,6 +43,9 @@ mod authenticators;
 // Addresses that we accept on, and connections that we open.
 mod dial;
 mod listener;
+
+// Files of messages.
+mod store;
 
 // What the log shows, and how it gets out.
 mod logging;

@@ -24,6 +24,8 @@ pub const ADMIN: &str = "wsgate::admin";
 pub const LISTENERS: &str = "wsgate::listeners";
 /// What is worth knowing of relays before anybody uses them. No kind.
 pub const RELAYS: &str = "wsgate::relays";
+/// What happens to stores. No kind.
+pub const STORES: &str = "wsgate::stores";
 /// The warnings of the configuration, and what came of reading files again. No kind.
 pub const CONFIG: &str = "wsgate::config";
 
@@ -53,13 +55,14 @@ pub static KINDS: [Kind; 8] = [
 const GATEWAY: &str = "gateway";
 
 /// The parts by their names, each with the targets that begin so. The longest one that fits decides.
-const PARTS: [(&str, &[&str]); 9] = [
+const PARTS: [(&str, &[&str]); 10] = [
     (GATEWAY, &[]),
     ("config", &[CONFIG]),
     ("listeners", &[LISTENERS, "wsgate::accept"]),
     ("clients", &["wsgate::client", CONNECTS, DISCONNECTS, REFUSALS, HANDSHAKES, QUEUES]),
     ("relays", &["wsgate::relay", RELAYS, UPSTREAMS]),
     ("links", &["wsgate::link", "wsgate::shared::link", "wsgate::shared::outlet"]),
+    ("stores", &[STORES, "wsgate::store", "wsgate::store_thread"]),
     ("auth", &["wsgate::authenticators", "wsgate::jwks", SERVICES]),
     ("admin", &[ADMIN]),
     ("messages", &["wsgate::dispatch", "wsgate::events", "wsgate::shared::undelivered"]),

@@ -5,7 +5,9 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use crate::config::{Destination, EndpointId, EndpointSettings, LinkDestination, LinkId, LinkSettings, RoomSource};
+use crate::config::{
+    Destination, EndpointId, EndpointSettings, LinkDestination, LinkId, LinkSettings, RoomSource, StoreId,
+};
 use crate::path::{self, Pattern, Segment};
 use crate::table::Table;
 use crate::template::Source;
@@ -91,6 +93,8 @@ pub enum Target {
     Picked(Arc<Pick>),
     /// To an outlet.
     Outlet(OutletId),
+    /// Into a store.
+    Store(StoreId),
 }
 
 /// Which of the gateway's outlets.
@@ -271,6 +275,7 @@ impl Routes {
                 Some(Pick { endpoint: *id, pattern: self.pattern(*id)?, parts, shown }.into_target())
             }
             Destination::Link(id) => Some(Target::Outlet((*id).into())),
+            Destination::Store(id) => Some(Target::Store(*id)),
         };
         let route = self.endpoints.get(room.endpoint);
         route.into_iter().flat_map(|route| &route.to).filter_map(target).collect()
@@ -285,7 +290,7 @@ impl Routes {
     /// be addressed to them.
     pub fn leads(&self, from: EndpointId, to: Place) -> bool {
         let leads = |destination: &Destination| match destination {
-            Destination::Reply => false,
+            Destination::Reply | Destination::Store(_) => false,
             Destination::Broadcast | Destination::Others => to == Place::Endpoint(from),
             Destination::Endpoint { id, .. } | Destination::Picked { id, .. } => to == Place::Endpoint(*id),
             Destination::Link(id) => to == Place::Link(*id),
@@ -302,6 +307,7 @@ impl Routes {
         match destination {
             LinkDestination::Reply => Some(Target::Outlet(own.into())),
             LinkDestination::Link(other) => Some(Target::Outlet((*other).into())),
+            LinkDestination::Store(id) => Some(Target::Store(*id)),
             LinkDestination::Endpoint { id, template } => {
                 let part = |source: &Source| match source {
                     Source::Link => Part::Fixed(name.into()),
@@ -336,6 +342,7 @@ mod tests {
             Target::Reply => "reply".to_owned(),
             Target::Picked(_) => unreachable!("no endpoint here lets clients choose rooms"),
             Target::Outlet(link) => format!("link {}", link.number()),
+            Target::Store(store) => format!("store {}", store.0),
             Target::Room { room, except_sender } => {
                 format!("{room}{}", if *except_sender { " but the sender" } else { "" })
             }

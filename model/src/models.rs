@@ -4,7 +4,7 @@ use crate::config::{QueueSettings, WhenFull};
 use crate::kernel::{Line, Peer};
 use crate::redial::{self, Loss, Touch};
 use crate::scenario::{Last, MESSAGE, Script, Step};
-use Step::{Close, Cut, Decrypt, Deliver, LetGo, Open, Ping, Pong, Reply, Tick};
+use Step::{Acknowledge, Close, Cut, Decrypt, Deliver, LetGo, Open, Ping, Pong, Reply, Tick};
 
 /// A named set of scripts.
 pub struct Model {
@@ -210,6 +210,26 @@ pub fn all() -> Vec<Model> {
                     script(line, AMPLE, &[Pong, Pong], &[&[Deliver(1), Deliver(1)], &[Ping]], Last::Close).within(2)
                 })
                 .into(),
+        ),
+        models(
+            "acknowledgements beside a pong and messages in parts",
+            [NARROW, SIPPING]
+                .map(|line| {
+                    let others: &[&[_]] = &[&[Deliver(1), Deliver(1)], &[Acknowledge(1), Acknowledge(2)]];
+                    script(line, AMPLE, &[Pong], others, Last::CloseBehindAll).within(2)
+                })
+                .into(),
+        ),
+        models(
+            "acknowledgements and a Close, plain and over TLS",
+            lines
+                .into_iter()
+                .flat_map(|line| {
+                    let others: &[&[_]] = &[&[Acknowledge(1), Acknowledge(2)], &[Deliver(1)]];
+                    let script = script(line, AMPLE, &[], others, Last::Close).within(2);
+                    [script.clone(), script.over_tls()]
+                })
+                .collect(),
         ),
         models(
             "over TLS, a session that speaks",

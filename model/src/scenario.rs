@@ -35,6 +35,8 @@ pub enum Step {
     Reply,
     Pong,
     Ping,
+    /// Of so many messages; the numbers ascend, and one thread has all of them.
+    Acknowledge(u8),
     Close(u16),
     /// The peer has ended its direction: what is queued is written, and no Close behind it.
     LetGo,
@@ -243,6 +245,7 @@ impl Script {
             assert_eq!(ending.code == 1006, is_let_go, "{}", told());
         }
 
+        self.judge_acknowledgements(&frames, told);
         let mut last: HashMap<u8, u8> = HashMap::new();
         let mut arrived = 0;
         for (_, payload) in frames.iter().filter(|frame| frame.0 == 0x82) {
@@ -293,6 +296,18 @@ impl Script {
         }
     }
 
+    /// They arrive in order, and where nothing comes after the last one but the Close it arrives.
+    fn judge_acknowledgements(&self, frames: &[(u8, Vec<u8>)], told: impl Fn() -> String) {
+        let arrived: Vec<u8> = frames.iter().filter(|frame| frame.0 == 0x81).map(|frame| frame.1[0]).collect();
+        assert!(arrived.is_sorted_by(|before, after| before < after), "acknowledgements out of order: {}", told());
+        let steps = || self.others.iter().flatten().chain(&self.own);
+        let count = |step: &Step| if let Step::Acknowledge(count) = step { Some(*count) } else { None };
+        let closes_itself = steps().any(|step| matches!(step, Step::Close(_) | Step::LetGo));
+        if self.ends_in_order() && self.last == Last::CloseBehindAll && !closes_itself {
+            assert_eq!(arrived.last().copied(), steps().filter_map(count).max(), "the last acknowledgement: {}", told());
+        }
+    }
+
     /// What the peer got, decrypted if need be.
     fn plaintext(&self) -> Vec<u8> {
         let wire = kernel().wire(0);
@@ -334,6 +349,9 @@ impl Actor {
                 self.outbox.pong(&pong, || pong.clone());
             }
             Step::Ping => self.outbox.ping(),
+            Step::Acknowledge(count) => {
+                self.outbox.acknowledge(Frame::joined(Bytes::copy_from_slice(&[0x81, 1, count]), 0));
+            }
             Step::Close(code) => self.outbox.close(Some(code), "end"),
             Step::LetGo => self.outbox.finish_writing("the peer has ended its direction"),
             Step::Cut => self.outbox.abort("gone"),

@@ -25,6 +25,7 @@ mod routes;
 mod sampler;
 mod settings;
 mod state;
+mod stores;
 mod watch;
 mod watchers;
 

@@ -4,7 +4,7 @@
 use crate::admin::asked::Asked;
 use crate::admin::watch::Show;
 use crate::admin::{clients, document, drain, health, info, levels, links};
-use crate::admin::{messages, metrics, page, reload, settings, watch};
+use crate::admin::{messages, metrics, page, reload, settings, stores, watch};
 use crate::auth::admin::Right;
 use crate::http::answer::Answer;
 
@@ -58,6 +58,8 @@ pub static ROUTES: &[Route] = &[
     get("/api/v1/links", Some(Right::Read), links::list),
     get("/api/v1/links/{name}", Some(Right::Read), links::show),
     act("POST", "/api/v1/links/{name}/redial", links::redial),
+    get("/api/v1/stores", Some(Right::Read), stores::list),
+    get("/api/v1/stores/{name}", Some(Right::Read), stores::show),
     get("/api/v1/config", Some(Right::Read), settings::settings),
     act("POST", "/api/v1/reload", reload::reload),
     act("POST", "/api/v1/drain", drain::drain),

@@ -12,6 +12,7 @@ pub fn settings(asked: &Asked<'_>) -> Result<Answer, Answer> {
         listeners: generation.doors.iter().map(|door| &*door.settings).collect(),
         endpoints: generation.endpoints.iter().map(|(id, endpoint)| (id, &endpoint.settings)).collect(),
         links: generation.links.iter().map(|(id, link)| (id, &link.settings)).collect(),
+        stores: generation.stores.iter().map(|(id, store)| (id, &store.settings)).collect(),
         auths: generation.auths.iter().map(|(id, auth)| (id, &auth.settings)).collect(),
         admin: &generation.admin,
     })))

@@ -10,10 +10,10 @@ use std::time::Duration;
 use super::exit;
 use super::failure::tell;
 use crate::config::{
-    self, AddressRules, AtCapacity, ClientAddress, ClientCertificates, ConfigError, Destination, DialSettings,
-    EndpointSettings, EventKind, Format, Hosts, IdentityLimit, LinkDestination, LinkSettings, ListenerSettings,
-    Origins, OutletPolicy, Proxy, RateSettings, Settings, Welcome, WhenIdentityFull, WhenOver, write_duration,
-    write_size,
+    self, Ack, AddressRules, AtCapacity, ClientAddress, ClientCertificates, ConfigError, Destination, DialSettings,
+    Durability, EndpointSettings, EventKind, Format, Hosts, IdentityLimit, LinkDestination, LinkSettings,
+    ListenerSettings, Origins, OutletPolicy, Proxy, RateSettings, Settings, StoreSettings, Welcome, WhenIdentityFull,
+    WhenOver, write_duration, write_size,
 };
 use crate::display::{count, for_terminal};
 
@@ -36,7 +36,7 @@ pub fn run(config: Option<&Path>) -> ExitCode {
     }
 }
 
-/// What `run` prints: a line that says ok, then one for each listener, endpoint and link.
+/// What `run` prints: a line that says ok, then one for each listener, endpoint, link and store.
 pub fn report(config: Option<&Path>) -> Result<String, ConfigError> {
     read(config).map(|(summary, _)| summary)
 }
@@ -52,6 +52,9 @@ fn read(config: Option<&Path>) -> Result<(String, Settings), ConfigError> {
     if !settings.links.is_empty() {
         let _ = write!(text, ", {}", count(settings.links.len(), "link"));
     }
+    if !settings.stores.is_empty() {
+        let _ = write!(text, ", {}", count(settings.stores.len(), "store"));
+    }
     if !settings.warnings.is_empty() {
         let _ = write!(text, ", {}", count(settings.warnings.len(), "warning"));
     }
@@ -64,6 +67,9 @@ fn read(config: Option<&Path>) -> Result<(String, Settings), ConfigError> {
     }
     for link in &settings.links {
         text.push_str(&describe_link(link, &settings));
+    }
+    for store in &settings.stores {
+        text.push_str(&describe_store(store));
     }
     text.push_str(&describe_admin(&settings));
     Ok((text, settings))
@@ -193,15 +199,23 @@ fn describe_endpoint(endpoint: &EndpointSettings, all: &Settings) -> String {
             let _ = write!(text, ", {} what they may do", count_say(rules.len()));
         }
     }
+    describe_messages(&mut text, endpoint);
+    describe_events(&mut text, &endpoint.events);
+    text.push('\n');
+    text
+}
+
+/// What is special about the messages of an endpoint's clients.
+fn describe_messages(text: &mut String, endpoint: &EndpointSettings) {
     if endpoint.address_sessions {
         text.push_str(", clients may address each other");
     }
     if endpoint.choose_rooms {
         text.push_str(", clients may choose rooms");
     }
-    describe_events(&mut text, &endpoint.events);
-    text.push('\n');
-    text
+    if endpoint.ack == Ack::Stored {
+        text.push_str(", clients are told what is stored");
+    }
 }
 
 fn describe_identity_limit(limit: Option<IdentityLimit>) -> String {
@@ -245,6 +259,28 @@ fn describe_link(link: &LinkSettings, all: &Settings) -> String {
     describe_events(&mut text, &link.events);
     text.push('\n');
     text
+}
+
+fn describe_store(store: &StoreSettings) -> String {
+    let durability = match store.durability {
+        Durability::Disk => "each commit waits for the disk",
+        Durability::Os => "commits do not wait for the disk",
+    };
+    let then = match store.queue.when_full {
+        OutletPolicy::DropOldest => "the oldest are dropped",
+        OutletPolicy::DropNewest => "the newest are dropped",
+        OutletPolicy::Block => "the senders wait",
+    };
+    let (messages, bytes) = (count(store.queue.messages, "message"), write_size(store.queue.bytes as u64));
+    let gather = match store.gather {
+        Duration::ZERO => String::new(),
+        gather => format!(" and gathers for {}", write_duration(gather)),
+    };
+    format!(
+        "  store {} {}: {durability}{gather}; {messages} or {bytes} wait, then {then}\n",
+        store.name,
+        store.path.display()
+    )
 }
 
 fn describe_route(text: &mut String, mut to: Vec<String>, format: Format) {
@@ -314,6 +350,7 @@ fn describe_destination(destination: &Destination, all: &Settings) -> String {
         Destination::Endpoint { id, .. } => format!("endpoint:{}", all.endpoints[id.0].path),
         Destination::Picked { template, .. } => format!("endpoint:{template}"),
         Destination::Link(id) => format!("link:{}", all.links[id.0].name),
+        Destination::Store(id) => format!("store:{}", all.stores[id.0].name),
     }
 }
 
@@ -322,5 +359,6 @@ fn describe_link_destination(destination: &LinkDestination, all: &Settings) -> S
         LinkDestination::Reply => "reply".to_owned(),
         LinkDestination::Endpoint { template, .. } => format!("endpoint:{template}"),
         LinkDestination::Link(id) => format!("link:{}", all.links[id.0].name),
+        LinkDestination::Store(id) => format!("store:{}", all.stores[id.0].name),
     }
 }

@@ -191,7 +191,8 @@ fn exit_code(error: &StartError) -> u8 {
         StartError::Listen(ListenError::Bind { .. }) => exit::UNAVAILABLE,
         StartError::Listen(ListenError::Tls { .. } | ListenError::Passed(_))
         | StartError::Auth(_)
-        | StartError::Dial { .. } => exit::CONFIG,
+        | StartError::Dial { .. }
+        | StartError::Store { .. } => exit::CONFIG,
         StartError::System { .. } => exit::SYSTEM,
     }
 }

@@ -37,6 +37,7 @@ const MARKS: [(&str, &[&str], TakesEffect); 7] = [
         &[
             "welcome",
             "subprotocols",
+            "ack",
             "max_connections",
             "max_room_connections",
             "at_capacity",

@@ -7,7 +7,7 @@ use toml::de::DeValue;
 
 use super::remedy;
 use super::section::Value;
-use super::units::{parse_duration, parse_size, write_duration, write_size};
+use super::units::{parse_duration, parse_long_duration, parse_size, write_duration, write_size};
 
 /// Every duration is at most this, so that a point in time plus a duration always exists.
 const DURATION_MAX: Duration = Duration::from_secs(24 * 60 * 60);
@@ -88,6 +88,28 @@ impl Value<'_> {
     /// A duration, or `"off"`, which is `Some(None)`.
     pub(super) fn duration_or_off(&self) -> Option<Option<Duration>> {
         self.any_duration(true)
+    }
+
+    /// A duration within the bounds, which may be days: `"30d"`.
+    pub(super) fn duration_within(&self, bounds: RangeInclusive<Duration>) -> Option<Duration> {
+        if !self.is_string() {
+            self.wrong_type_or("a duration", self.meant_duration(false));
+            return None;
+        }
+        let text = self.text()?;
+        let Some(duration) = parse_long_duration(&text.value) else {
+            self.mistake(format_args!(
+                "is {:?}, which is no duration: write a whole number of ms, s, m, h or d, for example {} = {}",
+                text.written, self.key, self.example
+            ));
+            return None;
+        };
+        if !bounds.contains(&duration) {
+            let [least, most] = [*bounds.start(), *bounds.end()].map(write_duration);
+            self.mistake(format_args!("is {:?}, but must be from {least} to {most}", text.written));
+            return None;
+        }
+        Some(duration)
     }
 
     fn any_duration(&self, may_be_off: bool) -> Option<Option<Duration>> {

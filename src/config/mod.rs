@@ -17,6 +17,7 @@ mod secret_file;
 mod section;
 mod settings;
 mod shown;
+mod shown_store;
 mod syntax;
 mod text;
 mod units;
@@ -38,12 +39,13 @@ pub use marks::{TakesEffect, takes_effect};
 pub use mistake::{ConfigError, Mistake};
 pub use numbers::Numbers;
 pub use settings::{
-    AddressRules, AddressSource, AdminSettings, AtCapacity, AuthId, AuthKind, AuthServer, AuthSettings, BatchFormat,
-    BatchSettings, CalloutSettings, ClientAddress, ClientCertificates, Destination, DialSettings, DialTls, EndpointId,
-    EndpointSettings, EventKind, FailedCredentials, Format, GatewaySettings, Hosts, HttpLinkSettings, IdentityLimit,
-    JwksSettings, KeySource, LinkDestination, LinkId, LinkSettings, ListenAddress, ListenerSettings, ListenerTls,
-    LogFormat, LogLevels, LogSettings, Origins, OutletPolicy, Proxy, QueueSettings, RateSettings, Refuse,
-    RelaySettings, RoomSource, Settings, TlsSettings, Welcome, WhenFull, WhenIdentityFull, WhenOver,
+    Ack, AddressRules, AddressSource, AdminSettings, AtCapacity, AuthId, AuthKind, AuthServer, AuthSettings,
+    BatchFormat, BatchSettings, CalloutSettings, ClientAddress, ClientCertificates, Destination, DialSettings, DialTls,
+    Durability, EndpointId, EndpointSettings, EventKind, FailedCredentials, Format, GatewaySettings, Hosts,
+    HttpLinkSettings, IdentityLimit, JwksSettings, KeySource, LinkDestination, LinkId, LinkSettings, ListenAddress,
+    ListenerSettings, ListenerTls, LogFormat, LogLevels, LogSettings, Origins, OutletPolicy, Proxy, QueueSettings,
+    RateSettings, Refuse, RelaySettings, RoomSource, Settings, StoreId, StoreQueueSettings, StoreSettings, TlsSettings,
+    Welcome, WhenFull, WhenIdentityFull, WhenOver,
 };
 pub(crate) use shown::{Running, shown};
 pub(crate) use units::{write_duration, write_size};

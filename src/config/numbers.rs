@@ -2,14 +2,15 @@
 //! gateway stay the same from one reload to the next.
 
 use super::settings::{
-    AuthId, Destination, EndpointId, EndpointSettings, LinkDestination, LinkId, LinkSettings, Settings,
+    AuthId, Destination, EndpointId, EndpointSettings, LinkDestination, LinkId, LinkSettings, Settings, StoreId,
 };
 
-/// The number of each endpoint, link and `[[auth]]`, in the order of the settings.
+/// The number of each endpoint, link, store and `[[auth]]`, in the order of the settings.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Numbers {
     pub endpoints: Vec<EndpointId>,
     pub links: Vec<LinkId>,
+    pub stores: Vec<StoreId>,
     pub auths: Vec<AuthId>,
 }
 
@@ -27,6 +28,7 @@ impl Numbers {
                     LinkDestination::Reply => {}
                     LinkDestination::Endpoint { id, .. } => *id = self.endpoints[id.0],
                     LinkDestination::Link(id) => *id = self.links[id.0],
+                    LinkDestination::Store(id) => *id = self.stores[id.0],
                 }
             }
         }
@@ -37,6 +39,7 @@ impl Numbers {
             Destination::Reply | Destination::Broadcast | Destination::Others => {}
             Destination::Endpoint { id, .. } | Destination::Picked { id, .. } => *id = self.endpoints[id.0],
             Destination::Link(id) => *id = self.links[id.0],
+            Destination::Store(id) => *id = self.stores[id.0],
         }
     }
 }

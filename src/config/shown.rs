@@ -8,12 +8,13 @@ use serde_json::{Map, Value, json};
 
 use super::log_words::level_word;
 use super::settings::{
-    AddressSource, AdminSettings, AtCapacity, AuthId, AuthKind, AuthServer, AuthSettings, BatchFormat, Destination,
-    DialSettings, EndpointId, EndpointSettings, EventKind, Format, GatewaySettings, Hosts, HttpLinkSettings, KeySource,
-    LinkDestination, LinkId, LinkSettings, ListenerSettings, ListenerTls, LogFormat, LogSettings, Origins,
-    OutletPolicy, Proxy, QueueSettings, RateSettings, Refuse, RelaySettings, Welcome, WhenFull, WhenIdentityFull,
-    WhenOver,
+    Ack, AddressSource, AdminSettings, AtCapacity, AuthId, AuthKind, AuthServer, AuthSettings, BatchFormat,
+    Destination, DialSettings, EndpointId, EndpointSettings, EventKind, Format, GatewaySettings, Hosts,
+    HttpLinkSettings, KeySource, LinkDestination, LinkId, LinkSettings, ListenerSettings, ListenerTls, LogFormat,
+    LogSettings, Origins, Proxy, QueueSettings, RateSettings, Refuse, RelaySettings, StoreId, StoreSettings, Welcome,
+    WhenFull, WhenIdentityFull, WhenOver,
 };
+use super::shown_store::store;
 use super::units::{write_duration, write_size};
 
 /// What stands in the place of a text that is not shown.
@@ -25,6 +26,7 @@ pub(crate) struct Running<'a> {
     pub(crate) listeners: Vec<&'a ListenerSettings>,
     pub(crate) endpoints: Vec<(EndpointId, &'a EndpointSettings)>,
     pub(crate) links: Vec<(LinkId, &'a LinkSettings)>,
+    pub(crate) stores: Vec<(StoreId, &'a StoreSettings)>,
     /// In the order of their ids.
     pub(crate) auths: Vec<(AuthId, &'a AuthSettings)>,
     pub(crate) admin: &'a AdminSettings,
@@ -40,6 +42,7 @@ pub(crate) fn shown(running: &Running<'_>) -> Value {
         "listen": running.listeners.iter().map(|one| listener(one)).collect::<Vec<_>>(),
         "endpoint": running.endpoints.iter().map(|(_, one)| endpoint(one, running)).collect::<Vec<_>>(),
         "link": running.links.iter().map(|(_, one)| link(one, running)).collect::<Vec<_>>(),
+        "store": running.stores.iter().map(|(_, one)| store(one)).collect::<Vec<_>>(),
         "auth": running.auths.iter().map(|(_, one)| auth(one)).collect::<Vec<_>>(),
         "admin": admin(running),
     })
@@ -52,6 +55,10 @@ impl Running<'_> {
 
     fn link(&self, id: LinkId) -> &str {
         self.links.iter().find(|(own, _)| *own == id).map_or("", |(_, link)| &link.name)
+    }
+
+    fn store(&self, id: StoreId) -> &str {
+        self.stores.iter().find(|(own, _)| *own == id).map_or("", |(_, store)| &store.name)
     }
 
     fn auths(&self, ids: &[AuthId]) -> Vec<&str> {
@@ -145,6 +152,7 @@ fn endpoint(endpoint: &EndpointSettings, all: &Running<'_>) -> Value {
         Destination::Endpoint { id, .. } => format!("endpoint:{}", all.path(*id)),
         Destination::Picked { template, .. } => format!("endpoint:{template}"),
         Destination::Link(id) => format!("link:{}", all.link(*id)),
+        Destination::Store(id) => format!("store:{}", all.store(*id)),
     };
     json!({
         "path": endpoint.path.as_str(),
@@ -186,6 +194,7 @@ fn endpoint(endpoint: &EndpointSettings, all: &Running<'_>) -> Value {
         "choose_rooms": endpoint.choose_rooms,
         "post": endpoint.post,
         "max_body": size(endpoint.body_max()),
+        "ack": if endpoint.ack == Ack::Stored { "stored" } else { "off" },
         "relay": endpoint.relay.as_ref().map(relay),
         "events": events(&endpoint.events),
     })
@@ -236,11 +245,7 @@ fn link(link: &LinkSettings, all: &Running<'_>) -> Value {
         LinkDestination::Reply => "reply".to_owned(),
         LinkDestination::Endpoint { template, .. } => format!("endpoint:{template}"),
         LinkDestination::Link(id) => format!("link:{}", all.link(*id)),
-    };
-    let policy = |policy| match policy {
-        OutletPolicy::DropOldest => "drop_oldest",
-        OutletPolicy::DropNewest => "drop_newest",
-        OutletPolicy::Block => "block",
+        LinkDestination::Store(id) => format!("store:{}", all.store(*id)),
     };
     let mut shown = dial(&link.dial, &link.shown);
     let own = json!({
@@ -260,8 +265,8 @@ fn link(link: &LinkSettings, all: &Running<'_>) -> Value {
         "queue": {
             "messages": link.queue.messages,
             "bytes": size(link.queue.bytes),
-            "when_full": policy(link.queue.when_full),
-            "when_slow": policy(link.queue.when_slow),
+            "when_full": link.queue.when_full.word(),
+            "when_slow": link.queue.when_slow.word(),
         },
         "backoff": {
             "first": duration(link.backoff.first),
@@ -455,6 +460,7 @@ mod tests {
             listeners: settings.listeners.iter().collect(),
             endpoints: settings.endpoints.iter().enumerate().map(|(id, one)| (EndpointId(id), one)).collect(),
             links: settings.links.iter().enumerate().map(|(id, one)| (LinkId(id), one)).collect(),
+            stores: settings.stores.iter().enumerate().map(|(id, one)| (StoreId(id), one)).collect(),
             auths: settings.auths.iter().enumerate().map(|(index, auth)| (AuthId(index), auth)).collect(),
             admin: &settings.admin,
         })
@@ -463,7 +469,8 @@ mod tests {
     #[test]
     fn every_option_is_shown() {
         let shown =
-            of("[[endpoint]]\npath = \"/\"\nrelay = { url = \"ws://h/\" }\n[[link]]\nname = \"a\"\nurl = \"ws://h\"\n");
+            of("[[endpoint]]\npath = \"/\"\nrelay = { url = \"ws://h/\" }\n[[link]]\nname = \"a\"\nurl = \"ws://h\"\n\
+                [[store]]\nname = \"a\"\npath = \"a.db\"\n");
         let has = |value: &Value, keys: &Keys| {
             for (key, _) in keys.keys {
                 assert!(value.get(key).is_some(), "{key} of {} is missing in {value}", keys.table);
@@ -478,6 +485,8 @@ mod tests {
         has(&shown["link"][0], &raw::link::LINK);
         has(&shown["link"][0]["queue"], &raw::link::QUEUE);
         has(&shown["link"][0]["backoff"], &raw::link::BACKOFF);
+        has(&shown["store"][0], &raw::store::STORE);
+        has(&shown["store"][0]["queue"], &raw::store::QUEUE);
         has(&shown["admin"], &raw::admin::ADMIN);
         assert_eq!(shown["gateway"]["max_connections"], 10_000);
         assert_eq!(shown["endpoint"][0]["heartbeat"], "30s");

@@ -85,14 +85,15 @@ fn uncommented(manual: &str) -> String {
     manual.lines().map(|line| commented_default(line).unwrap_or(line)).collect::<Vec<_>>().join("\n")
 }
 
-/// The parts of the manual: what is there without being asked for, the relay of an endpoint, the link, the ways to
-/// authenticate and the admin listener.
-fn manual() -> [&'static str; 5] {
+/// The parts of the manual: what is there without being asked for, the relay of an endpoint, the link, the store,
+/// the ways to authenticate and the admin listener.
+fn manual() -> [&'static str; 6] {
     let (rest, admin) = MANUAL.split_once("\n#[admin]\n").unwrap();
     let (rest, auth) = rest.split_once("\n#[[auth]]\n").unwrap();
+    let (rest, store) = rest.split_once("\n#[[store]]\n").unwrap();
     let (rest, link) = rest.split_once("\n#[[link]]\n").unwrap();
     let (rest, relay) = rest.split_once("\n#[endpoint.relay]\n").unwrap();
-    [rest, relay, link, auth, admin]
+    [rest, relay, link, store, auth, admin]
 }
 
 /// Reads the part on relays, or the one on links, with what has no default in place.
@@ -106,7 +107,7 @@ fn read_link(part: &str) -> Settings {
 
 #[test]
 fn the_manual_tells_the_true_defaults() {
-    let [rest, relay, link, auth, admin] = manual();
+    let [rest, relay, link, store, auth, admin] = manual();
     let defaults = MANUAL.lines().filter_map(commented_default).count();
     assert!(defaults > 50, "the defaults were not recognised: {defaults}");
     assert_eq!(read(&uncommented(rest)), Settings::default());
@@ -115,6 +116,10 @@ fn the_manual_tells_the_true_defaults() {
     assert_eq!(
         read(&format!("[[link]]\n{}", uncommented(link))).links,
         [LinkSettings::new("plc", url::parse("wss://plc.example/ws").unwrap())]
+    );
+    assert_eq!(
+        read(&format!("[[store]]\n{}", uncommented(store))).stores,
+        [StoreSettings::new("readings", "/etc/wsgate/readings.db".into())]
     );
     let [auth] = &read_beside_tokens(&format!("[[auth]]\n{}", uncommented(auth))).auths[..] else {
         panic!("one [[auth]]")
@@ -136,9 +141,14 @@ fn each_default_of_the_manual_is_read_and_not_just_skipped() {
         ("events", _) => "[\"error\"]".to_owned(),
         ("tls", _) => "{ verify = false }".to_owned(),
         ("backoff", _) => "{ first = \"7s\", most = \"8s\", reset_after = \"9s\", attempts = 10 }".to_owned(),
-        ("queue", _) if table == "link" => "{ messages = 2, bytes = 1024, when_full = \"block\" }".to_owned(),
+        ("queue", _) if table == "link" || table == "store" => {
+            "{ messages = 2, bytes = 1024, when_full = \"drop_newest\" }".to_owned()
+        }
         ("url", _) => "\"ws://other.example\"".to_owned(),
-        ("name", "\"plc\"") => "\"other\"".to_owned(),
+        ("name", "\"plc\"" | "\"readings\"") => "\"other\"".to_owned(),
+        ("path", "\"readings.db\"") => "\"other.db\"".to_owned(),
+        ("durability", _) => "\"os\"".to_owned(),
+        ("wal_limit", _) => "\"64MiB\"".to_owned(),
         // The address is also the name.
         ("name", _) => "\"main\"".to_owned(),
         ("proxy", _) => "\"off\"".to_owned(),
@@ -168,11 +178,13 @@ fn each_default_of_the_manual_is_read_and_not_just_skipped() {
         }
         .to_owned(),
     };
-    let [rest, relay, link, auth, admin] = manual();
-    for (table, part) in [("rest", rest), ("relay", relay), ("link", link), ("auth", auth), ("admin", admin)] {
+    let [rest, relay, link, store, auth, admin] = manual();
+    let parts = [("rest", rest), ("relay", relay), ("link", link), ("store", store), ("auth", auth), ("admin", admin)];
+    for (table, part) in parts {
         let given: &[&str] = match table {
             "relay" => &["url"],
             "link" => &["name", "url"],
+            "store" => &["name", "path"],
             "auth" => &["name", "kind", "file"],
             _ => &[],
         };
@@ -180,9 +192,11 @@ fn each_default_of_the_manual_is_read_and_not_just_skipped() {
             let (key, value) = line.split_once(" = ").unwrap();
             // Those of signed tokens have a test of their own.
             let is_of_jwt = raw::auth::AUTH.keys[7..].iter().any(|(own, _)| *own == key);
+            let needs_store = key == "ack";
             let needs_auth = matches!(key, "refuse" | "max_identity_connections" | "when_identity_full");
             if matches!(key, "kind" | "file" | "client_address")
                 || needs_auth
+                || needs_store
                 || table == "auth" && is_of_jwt
                 || (table, key) == ("auth", "name")
             {
@@ -202,6 +216,10 @@ fn each_default_of_the_manual_is_read_and_not_just_skipped() {
             let (changed, usual) = match table {
                 "relay" => (read_relay(&changed), read_relay("url = \"wss://plc.example/dev\"")),
                 "link" => (read(&format!("[[link]]\n{with}{changed}")), read_link(with)),
+                "store" => (
+                    read(&format!("[[store]]\n{changed}")),
+                    read("[[store]]\nname = \"readings\"\npath = \"readings.db\"\n"),
+                ),
                 "auth" => {
                     let usual = "name = \"devices\"\nkind = \"tokens\"\nfile = \"tokens.txt\"\ncookie = \"x\"";
                     let read = |text: &str| read_places(&format!("[[auth]]\n{text}"));
@@ -218,13 +236,14 @@ fn each_default_of_the_manual_is_read_and_not_just_skipped() {
 
 #[test]
 fn every_key_that_is_known_is_in_the_manual() {
-    let tables: [(&Keys, &str); 8] = [
+    let tables: [(&Keys, &str); 9] = [
         (&raw::gateway::GATEWAY, "[gateway]"),
         (&raw::log::LOG, "[log]"),
         (&raw::listen::LISTEN, "[[listen]]"),
         (&raw::endpoint::ENDPOINT, "[[endpoint]]"),
         (&raw::relay::RELAY, "#[endpoint.relay]"),
         (&raw::link::LINK, "#[[link]]"),
+        (&raw::store::STORE, "#[[store]]"),
         (&raw::auth::AUTH, "#[[auth]]"),
         (&raw::admin::ADMIN, "#[admin]"),
     ];
@@ -239,7 +258,7 @@ fn every_key_that_is_known_is_in_the_manual() {
             assert!(written, "{key} of {}", keys.table);
         }
     }
-    let inner: [&Keys; 14] = [
+    let inner: [&Keys; 15] = [
         &raw::admin::ALLOW,
         &raw::admin::TLS,
         &raw::addresses::ADDRESSES,
@@ -251,6 +270,7 @@ fn every_key_that_is_known_is_in_the_manual() {
         &raw::endpoint::QUEUE,
         &raw::link::QUEUE,
         &raw::link::BACKOFF,
+        &raw::store::QUEUE,
         raw::dial_keys::OF_LINK.tls,
         raw::dial_keys::OF_RELAY.tls,
         raw::dial_keys::OF_SERVICE.tls,
@@ -265,7 +285,7 @@ fn the_examples_of_the_keys_are_valid_themselves() {
     let value = |keys: &Keys, key: &str| keys.keys.iter().find(|(k, _)| *k == key).unwrap().1.to_owned();
     for keys in [&raw::gateway::GATEWAY, &raw::log::LOG, &raw::listen::LISTEN, &raw::endpoint::ENDPOINT] {
         let alone = ["tls", "auth", "refuse", "allow", "client_address", "trusted_proxies"];
-        let is_alone = |key: &str| !alone.contains(&key) && !key.contains("identity");
+        let is_alone = |key: &str| !alone.contains(&key) && key != "ack" && !key.contains("identity");
         for (key, _) in keys.keys.iter().filter(|(key, _)| is_alone(key)) {
             let listen = "[[listen]]\nname = \"main\"\n".repeat(usize::from(keys.table != "[[listen]]"));
             let needs = if *key == "max_body" { "post = true\n" } else { "" };
@@ -291,6 +311,11 @@ fn the_examples_of_the_keys_are_valid_themselves() {
             _ => "",
         };
         read(&format!("[[link]]\n{name}{url}{needs}{key} = {example}"));
+    }
+    for (key, example) in raw::store::STORE.keys {
+        let given = raw::store::STORE.keys[..2].iter().filter(|(given, _)| given != key);
+        let given: String = given.map(|(key, example)| format!("{key} = {example}\n")).collect();
+        read(&format!("[[store]]\n{given}{key} = {example}"));
     }
     let auth = |skipped: &str| {
         let needed = raw::auth::AUTH.keys[..3].iter().filter(|(key, _)| *key != skipped);
@@ -319,6 +344,14 @@ fn the_examples_of_the_keys_are_valid_themselves() {
     for (keys, name) in [(&raw::link::QUEUE, "queue"), (&raw::link::BACKOFF, "backoff")] {
         keys.keys.iter().for_each(|(key, example)| drop(read_link(&format!("{name} = {{ {key} = {example} }}"))));
     }
+}
+
+#[test]
+fn the_example_of_ingestion_is_valid() {
+    let settings = read(include_str!("../../config/ingest.toml"));
+    assert_eq!(settings.endpoints[0].to, [Destination::Store(StoreId(0))]);
+    assert_eq!(settings.endpoints[0].ack, Ack::Stored);
+    assert_eq!(settings.stores, [StoreSettings::new("readings", "/etc/wsgate/readings.db".into())]);
 }
 
 #[test]
@@ -746,6 +779,7 @@ fn every_option_reaches_its_field() {
                 addresses: AddressRules { allow: Some(addresses("")), deny: Some(addresses("::/0\nunix")) },
                 address_sessions: true,
                 choose_rooms: true,
+                ack: Ack::Off,
                 post: true,
                 max_body: Some(2 << 20),
                 auth: vec![AuthId(0)],

@@ -3,11 +3,18 @@
 use std::time::Duration;
 
 const DURATION_UNITS: [(&str, u64); 4] = [("ms", 1), ("s", 1000), ("m", 60_000), ("h", 3_600_000)];
+const DAY: (&str, u64) = ("d", 86_400_000);
 const SIZE_UNITS: [(&str, u64); 4] = [("", 1), ("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30)];
 
 /// `500ms`, `30s`, `5m`, `1h`: a whole number and its unit.
 pub(super) fn parse_duration(text: &str) -> Option<Duration> {
     parse(text, &DURATION_UNITS).map(Duration::from_millis)
+}
+
+/// The same where it may be days: `30d`.
+pub(super) fn parse_long_duration(text: &str) -> Option<Duration> {
+    let [ms, s, m, h] = DURATION_UNITS;
+    parse(text, &[ms, s, m, h, DAY]).map(Duration::from_millis)
 }
 
 /// `1MiB`, `64KiB`, `10GiB`, or a bare number of bytes.

@@ -78,6 +78,8 @@ pub enum BlockedOn {
     Rate,
     /// The queue of the outlet with this number is full.
     Outlet(u32),
+    /// The queue of the store with this number is full, or what was sent before is not stored yet.
+    Store(u32),
 }
 
 /// How often a thread that is held looks whether its connection is ending.
@@ -96,7 +98,8 @@ impl BlockedOn {
             BlockedOn::Outbox => 2,
             BlockedOn::Relay => 3,
             BlockedOn::Rate => 4,
-            BlockedOn::Outlet(number) => 5 + number,
+            BlockedOn::Outlet(number) => 5 + 2 * number,
+            BlockedOn::Store(number) => 6 + 2 * number,
         }
     }
 
@@ -107,7 +110,8 @@ impl BlockedOn {
             3 => Some(BlockedOn::Relay),
             4 => Some(BlockedOn::Rate),
             0 => None,
-            number => Some(BlockedOn::Outlet(number - 5)),
+            number if number % 2 == 1 => Some(BlockedOn::Outlet((number - 5) / 2)),
+            number => Some(BlockedOn::Store((number - 6) / 2)),
         }
     }
 }

@@ -75,14 +75,25 @@ pub struct Queue {
     /// Messages and bytes, queued or taken.
     messages: usize,
     bytes: usize,
-    /// The latest unsent pong; it goes out at the next frame boundary.
-    pong: Option<Box<Frame>>,
-    /// The ping that is to go out at the next frame boundary.
-    ping: Option<Box<Frame>>,
-    /// Whether what is taken has a pong and a ping of these. Only one batch is taken at a time.
-    taken_pong: bool,
-    taken_ping: bool,
+    /// What goes out at the next frame boundary, in this order. No bound counts it before, and no policy drops it.
+    slots: Slots<Option<Box<Frame>>>,
+    /// From which slots there is something in what is taken. Only one batch is taken at a time.
+    taken: Slots<bool>,
 }
+
+/// What waits for the next frame boundary in a place of its own, where a later one supersedes it.
+#[derive(Debug, Clone, Copy)]
+pub enum Slot {
+    /// The latest unsent pong.
+    Pong,
+    /// A ping.
+    Ping,
+    /// The latest unsent acknowledgement: it says what all before it have said.
+    Acknowledgement,
+}
+
+/// Something for each slot.
+type Slots<T> = [T; 3];
 
 /// Frames that a writer took out, and how much of the first is written already.
 #[derive(Debug)]
@@ -96,7 +107,7 @@ pub struct Taken {
 impl Queue {
     /// Whether nothing is queued or taken.
     pub fn is_empty(&self) -> bool {
-        self.bytes == 0 && self.ping.is_none() && self.pong.is_none()
+        self.bytes == 0 && self.slots.iter().all(Option::is_none)
     }
 
     /// How many bytes wait that nobody else has, and how many in all. Of a long queue a part is looked at.
@@ -113,7 +124,7 @@ impl Queue {
 
     /// Whether there is something to take.
     pub fn has_waiting(&self) -> bool {
-        !self.waiting.frames.is_empty() || self.ping.is_some() || self.pong.is_some()
+        !self.waiting.frames.is_empty() || self.slots.iter().any(Option::is_some)
     }
 
     /// Whether a frame is within the bounds; with no message in it, a queue takes any one frame.
@@ -197,14 +208,9 @@ impl Queue {
         self.bytes += frame.len();
     }
 
-    /// Queues a pong for the next frame boundary; an earlier one that still waits is superseded.
-    pub fn set_pong(&mut self, pong: Frame) {
-        self.pong = Some(Box::new(pong));
-    }
-
-    /// Queues a ping for the next frame boundary.
-    pub fn set_ping(&mut self, ping: Frame) {
-        self.ping = Some(Box::new(ping));
+    /// Queues a frame for the next frame boundary; an earlier one that still waits in this slot is superseded.
+    pub fn set(&mut self, slot: Slot, frame: Frame) {
+        self.slots[slot as usize] = Some(Box::new(frame));
     }
 
     /// Takes out what the next write should carry, about `bytes` and at most `frames` frames.
@@ -217,9 +223,9 @@ impl Queue {
             size = frames.iter().map(Frame::len).sum::<usize>() - offset;
         }
         // A frame boundary.
-        let (pong, ping) = (self.pong.take(), self.ping.take());
-        (self.taken_pong, self.taken_ping) = (pong.is_some(), ping.is_some());
-        for control in [pong, ping].into_iter().flatten().map(|control| *control) {
+        let slots = std::mem::take(&mut self.slots);
+        self.taken = slots.each_ref().map(Option::is_some);
+        for control in slots.into_iter().flatten().map(|control| *control) {
             self.count(&control);
             size += control.len();
             frames.push(control);
@@ -246,34 +252,29 @@ impl Queue {
             self.uncount(&frame);
             messages += frame.messages();
         }
-        let controls = (std::mem::take(&mut self.taken_pong), std::mem::take(&mut self.taken_ping));
+        let slots = std::mem::take(&mut self.taken);
         if rest.peek().is_some() {
             self.front_written = left;
             let boundary = usize::from(taken.offset > 0);
-            self.give_back(rest.collect(), done, boundary, controls);
+            self.give_back(rest.collect(), done, boundary, slots);
         }
         self.release();
         (messages, count)
     }
 
-    /// Takes back the frames of a batch from the one at `at` on. A pong or ping that is not begun
-    /// returns to its place, where a later one supersedes it: among the frames they would pile up behind
-    /// one that takes the peer many reads.
-    fn give_back(&mut self, rest: Vec<Frame>, at: usize, boundary: usize, (pong, ping): (bool, bool)) {
+    /// Takes back the frames of a batch from the one at `at` on. One of a slot that is not begun returns to it, where a
+    /// later one supersedes it: among the frames they would pile up behind one that takes the peer many reads.
+    fn give_back(&mut self, rest: Vec<Frame>, at: usize, boundary: usize, slots: Slots<bool>) {
         let is_begun = self.front_written > 0;
-        let ping_at = boundary + usize::from(pong);
         for (index, frame) in rest.into_iter().enumerate().rev() {
-            let at = at + index;
-            if index == 0 && is_begun {
-                self.waiting.push_front(frame);
-            } else if pong && at == boundary {
-                self.uncount(&frame);
-                self.pong.get_or_insert_with(|| Box::new(frame));
-            } else if ping && at == ping_at {
-                self.uncount(&frame);
-                self.ping.get_or_insert_with(|| Box::new(frame));
-            } else {
-                self.waiting.push_front(frame);
+            let mut taken = (0..slots.len()).filter(|slot| slots[*slot]);
+            let slot = (at + index).checked_sub(boundary).and_then(|behind| taken.nth(behind));
+            match slot {
+                Some(slot) if index > 0 || !is_begun => {
+                    self.uncount(&frame);
+                    self.slots[slot].get_or_insert_with(|| Box::new(frame));
+                }
+                _ => self.waiting.push_front(frame),
             }
         }
     }
@@ -297,8 +298,7 @@ impl Queue {
             forgotten += frame.messages();
         }
         self.front_written = 0;
-        self.pong = None;
-        self.ping = None;
+        self.slots = Default::default();
         forgotten
     }
 
@@ -396,18 +396,22 @@ mod tests {
     }
 
     #[test]
-    fn pongs_and_pings_do_not_pile_up_behind_a_frame_that_is_partly_written() {
+    fn what_has_a_slot_does_not_pile_up_behind_a_frame_that_is_partly_written() {
         let bounds = QueueSettings { messages: 10, bytes: 1000, when_full: WhenFull::DropOldest };
         let mut queue = Queue::default();
         assert_eq!(queue.offer(&frame(1, 900, 1), &bounds), Offer::Taken);
         for pong in 0..8 {
-            queue.set_pong(frame(pong, 3, 0));
-            queue.set_ping(Frame::control(Role::Server, Control::Ping, &[]));
+            queue.set(Slot::Pong, frame(pong, 3, 0));
+            queue.set(Slot::Ping, Frame::control(Role::Server, Control::Ping, &[]));
+            queue.set(Slot::Acknowledgement, frame(100 + pong, 2, 0));
             let taken = queue.take(64, 1000).unwrap();
-            // The first batch is at a boundary, and begins with the controls.
-            queue.settle(taken, if pong == 0 { 15 } else { 10 });
+            // The first batch is at a boundary, and begins with the slots.
+            queue.settle(taken, if pong == 0 { 17 } else { 10 });
         }
-        assert_eq!(wire(&queue.take(64, 1000).unwrap()), [vec![1; 820], vec![7; 3], vec![0x89, 0]].concat());
+        assert_eq!(
+            wire(&queue.take(64, 1000).unwrap()),
+            [vec![1; 820], vec![7; 3], vec![0x89, 0], vec![107; 2]].concat()
+        );
     }
 
     #[derive(Debug, Clone)]
@@ -417,8 +421,8 @@ mod tests {
             messages: u32,
         },
         Control,
-        Pong,
-        Ping,
+        /// Something comes into the slot with this number.
+        Slot(usize),
         Take {
             frames: usize,
             bytes: usize,
@@ -431,8 +435,7 @@ mod tests {
         let step = prop_oneof![
             6 => (1usize..60, 1u32..4).prop_map(|(len, messages)| Step::Offer { len, messages }),
             1 => Just(Step::Control),
-            1 => Just(Step::Pong),
-            1 => Just(Step::Ping),
+            3 => (0usize..3).prop_map(Step::Slot),
             3 => (1usize..6, 1usize..120).prop_map(|(frames, bytes)| Step::Take { frames, bytes }),
             3 => (0usize..17).prop_map(Step::Settle),
         ];
@@ -445,11 +448,9 @@ mod tests {
         entries: VecDeque<(Vec<u8>, usize)>,
         front_written: usize,
         taken: usize,
-        pong: Option<Vec<u8>>,
-        ping: bool,
-        /// Which of the entries are the pong and the ping that were taken.
-        taken_pong: Option<usize>,
-        taken_ping: Option<usize>,
+        slots: Slots<Option<Vec<u8>>>,
+        /// Which of the entries are those that were taken from the slots.
+        from_slots: Slots<Option<usize>>,
     }
 
     impl Model {
@@ -487,28 +488,26 @@ mod tests {
             }
         }
 
-        /// The controls that wait come to the frame boundary.
+        /// What waits in the slots comes to the frame boundary.
         fn boundary(&mut self) {
-            let boundary = usize::from(self.front_written > 0);
-            let ping = std::mem::take(&mut self.ping).then(|| vec![0x89, 0]);
-            self.taken_pong = self.pong.is_some().then_some(boundary);
-            self.taken_ping = ping.is_some().then_some(boundary + usize::from(self.pong.is_some()));
-            for (at, control) in (boundary..).zip(self.pong.take().into_iter().chain(ping)) {
-                self.entries.insert(at, (control, 0));
+            let mut at = usize::from(self.front_written > 0);
+            for (slot, taken) in self.slots.iter_mut().zip(&mut self.from_slots) {
+                *taken = slot.is_some().then_some(at);
+                if let Some(bytes) = slot.take() {
+                    self.entries.insert(at, (bytes, 0));
+                    at += 1;
+                }
             }
         }
 
-        /// Of the taken, `done` are written whole: the controls that are not begun wait again.
+        /// Of the taken, `done` are written whole: those of slots that are not begun wait again.
         fn settled(&mut self, done: usize) {
             let waits = |at: &usize| *at > done || (*at == done && self.front_written == 0);
-            let (pong, ping) = (self.taken_pong.take().filter(waits), self.taken_ping.take().filter(waits));
-            if let Some(at) = ping {
-                self.entries.remove(at - done);
-                self.ping = true;
-            }
-            if let Some(at) = pong {
-                let (pong, _) = self.entries.remove(at - done).unwrap();
-                self.pong.get_or_insert(pong);
+            for (slot, taken) in self.slots.iter_mut().zip(&mut self.from_slots).rev() {
+                if let Some(at) = taken.take().filter(waits) {
+                    let (bytes, _) = self.entries.remove(at - done).unwrap();
+                    slot.get_or_insert(bytes);
+                }
             }
         }
     }
@@ -542,16 +541,14 @@ mod tests {
                         queue.push(frame(fill, 4, 0));
                         model.entries.push_back((vec![fill; 4], 0));
                     }
-                    Step::Pong => {
-                        queue.set_pong(frame(fill, 3, 0));
-                        model.pong = Some(vec![fill; 3]);
-                    }
-                    Step::Ping => {
-                        queue.set_ping(Frame::control(Role::Server, Control::Ping, &[]));
-                        model.ping = true;
+                    Step::Slot(slot) => {
+                        let which = [Slot::Pong, Slot::Ping, Slot::Acknowledgement][slot];
+                        queue.set(which, frame(fill, 3, 0));
+                        model.slots[slot] = Some(vec![fill; 3]);
                     }
                     Step::Take { frames, bytes } if taken.is_none() => {
-                        prop_assert_eq!(queue.has_waiting(), !model.entries.is_empty() || model.pong.is_some() || model.ping);
+                        let has_some = model.slots.iter().any(Option::is_some);
+                        prop_assert_eq!(queue.has_waiting(), !model.entries.is_empty() || has_some);
                         model.boundary();
                         taken = queue.take(frames, bytes);
                         let Some(taken) = &taken else {
@@ -559,8 +556,8 @@ mod tests {
                             continue;
                         };
                         model.taken = taken.frames.len();
-                        // A begun frame and two controls may be there beyond the bounds.
-                        prop_assert!(model.taken <= frames.max(3));
+                        // A begun frame and one of each slot may be there beyond the bounds.
+                        prop_assert!(model.taken <= frames.max(4));
                         let expected: Vec<u8> =
                             model.entries.iter().take(model.taken).flat_map(|entry| entry.0.clone()).skip(model.front_written).collect();
                         prop_assert_eq!(wire(taken), expected);

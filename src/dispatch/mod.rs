@@ -2,16 +2,19 @@
 //! write of all that one read brought.
 
 mod sender;
+mod store_lane;
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use bytes::Bytes;
 
-use crate::config::{EndpointId, Format, LinkId};
+use crate::config::{Ack, EndpointId, Format, LinkId, StoreId};
+use crate::connection::close::Close;
 use crate::connection::frame::{Cork, Corked, Frame};
 use crate::connection::peer::{BlockedOn, Peer};
 use crate::connection::read_loop::{Handler, ReadLimits};
+use crate::dispatch::store_lane::StoreLane;
 use crate::format::{self, Address, Audience, Decoded};
 use crate::message::{Kind, Message, Origin};
 use crate::route::{OutletId, Place, Target};
@@ -20,6 +23,7 @@ use crate::shared::generation::Generation;
 use crate::shared::members::Step;
 use crate::shared::outlet::Outlet;
 use crate::shared::publisher::Publisher;
+use crate::shared::receipt::Receipt;
 use crate::shared::registry::Client;
 use crate::shared::rooms::LiveRoom;
 use crate::shared::sending::Sending;
@@ -39,6 +43,8 @@ struct Rules {
     /// Whether it may address clients by `_session`.
     addresses: bool,
     lanes: Vec<Lane>,
+    /// Those into stores, which get the messages as they came.
+    stores: Vec<StoreLane>,
     /// Nothing on the way needs another format than the bytes as they came.
     is_verbatim: bool,
 }
@@ -49,6 +55,8 @@ pub struct Dispatch<'a> {
     shared: &'a Shared,
     source: Sender<'a>,
     rules: Rules,
+    /// What it is told of its messages that are stored, if it is: from its first message to its last.
+    receipt: Option<Arc<Receipt>>,
     /// To whom its messages are shown, unless they are a link's.
     tapped: Option<Tapped>,
 }
@@ -67,7 +75,8 @@ pub struct Lane {
 }
 
 impl Lane {
-    /// The lane to a target, for senders of this place; `None` where there is no such endpoint or outlet any more.
+    /// The lane to a target, for senders of this place; `None` where there is no such endpoint or outlet any more, and for
+    /// a store.
     pub fn new(shared: &Shared, generation: &Generation, place: Place, target: Target) -> Option<Lane> {
         let of_endpoint = |id: EndpointId| {
             let endpoint = generation.endpoints.get(id)?;
@@ -84,6 +93,7 @@ impl Lane {
             (Target::Room { room, .. }, _) => of_endpoint(room.endpoint()),
             (Target::Picked(pick), _) => of_endpoint(pick.endpoint()),
             (Target::Outlet(id), _) => of_outlet(*id),
+            (Target::Store(_), _) => None,
         }?;
         let room = if let Target::Room { room, .. } = &target { Some(shared.rooms.open(room)) } else { None };
         let outlet = if let Target::Outlet(id) = target { generation.outlets.get(id).map(Arc::clone) } else { None };
@@ -111,6 +121,7 @@ impl Lane {
             Target::Room { room, .. } => format!("\"endpoint:{room}\""),
             Target::Picked(pick) => format!("\"{pick}\""),
             Target::Outlet(_) => self.outlet.iter().map(ToString::to_string).collect(),
+            Target::Store(_) => unreachable!("a store has a lane of its own kind"),
         }
     }
 
@@ -145,6 +156,7 @@ impl Lane {
                         by.note_refused(blocked_on);
                     }
                 }
+                Target::Store(_) => unreachable!("a store has a lane of its own kind"),
             }
         }
     }
@@ -152,7 +164,12 @@ impl Lane {
 
 impl Rules {
     /// What the sender's endpoint or link says in this generation; `None` where it has none.
-    fn of(shared: &Shared, generation: &Generation, source: &Sender<'_>) -> Option<Rules> {
+    fn of(
+        shared: &Shared,
+        generation: &Generation,
+        source: &Sender<'_>,
+        receipt: Option<&Arc<Receipt>>,
+    ) -> Option<Rules> {
         let (format, addresses) = match source.place {
             Place::Endpoint(id) => {
                 let settings = &generation.endpoint(id).settings;
@@ -161,6 +178,7 @@ impl Rules {
             Place::Link(id) => (generation.links.get(id)?.settings.format, true),
         };
         let targets = source.targets(&generation.routes);
+        let stores = store_lane::of(generation, source, receipt, &targets);
         let lane = |target| Lane::new(shared, generation, source.place, target);
         let mut lanes: Vec<_> = targets.into_iter().filter_map(lane).collect();
         // Most have one, and would have memory for four.
@@ -174,12 +192,19 @@ impl Rules {
         });
         let is_verbatim = format == Format::Payload
             && lanes.iter().all(|lane| lane.format == Format::Payload && !matches!(lane.target, Target::Picked(_)));
-        Some(Rules { number: generation.number, format, addresses, lanes, is_verbatim })
+        Some(Rules { number: generation.number, format, addresses, lanes, stores, is_verbatim })
     }
 
     /// Those of a sender whose endpoint or link is gone: its messages go nowhere.
     fn nowhere(number: u64) -> Rules {
-        Rules { number, format: Format::Payload, addresses: false, lanes: Vec::new(), is_verbatim: true }
+        Rules {
+            number,
+            format: Format::Payload,
+            addresses: false,
+            lanes: Vec::new(),
+            stores: Vec::new(),
+            is_verbatim: true,
+        }
     }
 }
 
@@ -215,8 +240,15 @@ impl<'a> Dispatch<'a> {
 
     fn new(shared: &'a Shared, source: Sender<'a>) -> Dispatch<'a> {
         let generation = shared.generation();
-        let rules = Rules::of(shared, &generation, &source).unwrap_or_else(|| Rules::nowhere(generation.number));
-        Dispatch { shared, source, rules, tapped: None }
+        let receipt = match source.kind {
+            SenderKind::Client(client) if generation.endpoint(client.room.endpoint()).settings.ack == Ack::Stored => {
+                Some(Arc::new(Receipt::new(client.outbox())))
+            }
+            _ => None,
+        };
+        let rules = Rules::of(shared, &generation, &source, receipt.as_ref());
+        let rules = rules.unwrap_or_else(|| Rules::nowhere(generation.number));
+        Dispatch { shared, source, rules, receipt, tapped: None }
     }
 
     /// From now on what this generation says holds. What was collected before goes out by what held then. A sender whose
@@ -229,20 +261,46 @@ impl<'a> Dispatch<'a> {
             client.describe(generation.endpoint(client.room.endpoint()));
         }
         let profile = generation.profile(self.source.place)?;
-        self.rules = Rules::of(self.shared, generation, &self.source)?;
+        let rules = Rules::of(self.shared, generation, &self.source, self.receipt.as_ref())?;
+        let stores = |rules: &Rules| rules.stores.iter().map(StoreLane::store).collect::<Vec<StoreId>>();
+        if self.receipt.is_some() && stores(&rules) != stores(&self.rules) {
+            // The messages that are stored are counted in their order, also where the next ones go elsewhere.
+            self.wait_stored(None);
+        }
+        self.rules = rules;
         Some(ReadLimits { max_message: profile.max_message, intake: profile.intake })
     }
 
     /// Hands over what was collected: to every destination, whatever becomes of the others. A request ends at the first
     /// that has no room for it.
     fn hand_over(&mut self) {
-        let Dispatch { shared, source: Sender { by, publisher, .. }, rules, .. } = self;
+        let Dispatch { shared, source: Sender { by, publisher, kind, .. }, rules, .. } = self;
+        // What is posted goes to stores first, as to outlets. Else they are the last: one that is full holds this thread,
+        // and nobody else is to wait for it.
+        let is_posted = matches!(kind, SenderKind::Poster(..));
+        if is_posted {
+            rules.stores.iter_mut().for_each(|lane| lane.hand_over(*by));
+        }
         for lane in &mut rules.lanes {
             if by.is_refused() {
                 return;
             }
             lane.hand_over(shared, *by, publisher);
         }
+        if !is_posted {
+            rules.stores.iter_mut().for_each(|lane| lane.hand_over(*by));
+        }
+    }
+
+    /// Waits until what was handed over to the stores is acknowledged, if it ever is.
+    fn wait_stored(&self, deadline: Option<Instant>) {
+        self.rules.stores.iter().for_each(|lane| lane.wait_stored(self.source.by, deadline));
+    }
+
+    /// Collects a message for the stores.
+    #[inline]
+    fn store(&mut self, kind: Kind, payload: &[u8], expected: usize) {
+        self.rules.stores.iter_mut().for_each(|lane| lane.push(kind, payload, expected));
     }
 
     /// Shows a message to the operators that want to see it.
@@ -300,14 +358,19 @@ impl Handler for Dispatch<'_> {
             for lane in &mut self.rules.lanes {
                 lane.cork.push(&message, expected);
             }
+            self.store(message.kind, &message.data, expected);
             return;
         }
         let whole = message.data.len();
+        let as_it_came = (!self.rules.stores.is_empty()).then(|| message.clone());
         let mut decoded = format::decode(self.rules.format, message);
         if self.rules.addresses
             && let Some(address) = decoded.take_address(self.shared.mark)
         {
             return self.address(address, &decoded, whole);
+        }
+        if let Some(Message { kind, data }) = as_it_came {
+            self.store(kind, &data, expected);
         }
         let Dispatch { shared, source, rules, .. } = self;
         let undelivered = source.undelivered;
@@ -346,6 +409,15 @@ impl Handler for Dispatch<'_> {
         self.show(kind, payload);
         for lane in &mut self.rules.lanes {
             lane.cork.push_borrowed(kind, payload, expected);
+        }
+        self.store(kind, payload, expected);
+    }
+
+    /// A client that is told what is stored is told that of all that it has sent before its Close is answered; for no longer
+    /// than a Close may take.
+    fn closing(&mut self, _close: &Close) {
+        if self.receipt.is_some() {
+            self.wait_stored(Some(Instant::now() + self.shared.generation().gateway.close_timeout));
         }
     }
 

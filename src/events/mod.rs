@@ -98,9 +98,10 @@ fn tell(
     let decoded = Decoded::event(event.into());
     let mut lost = 0;
     for target in targets {
-        // The subject itself is not told, and what picks its room by a field of a message finds none here.
+        // The subject itself is not told, what picks its room by a field of a message finds none here, and a store keeps
+        // messages.
         let is_own = match (&target, place) {
-            (Target::Reply | Target::Picked(_), _) => true,
+            (Target::Reply | Target::Picked(_) | Target::Store(_), _) => true,
             (Target::Outlet(outlet), Place::Link(link)) => *outlet == link.into(),
             _ => false,
         };
@@ -118,7 +119,7 @@ fn tell(
                     .find(room)
                     .is_none_or(|room| shared.events.try_publish(&room, Some(origin.session), frame)),
                 Target::Outlet(id) => generation.outlets.get(*id).is_none_or(|outlet| outlet.try_push(frame)),
-                Target::Reply | Target::Picked(_) => unreachable!("they were left out"),
+                Target::Reply | Target::Picked(_) | Target::Store(_) => unreachable!("they were left out"),
             };
             lost += u64::from(!is_taken);
         }

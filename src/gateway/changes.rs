@@ -91,6 +91,11 @@ pub(super) fn between(before: &Generation, next: &Generation) -> Vec<String> {
         let [old, new] = [before, next].map(|generation| generation.links.get(id).map(at));
         told(format!("link {:?}", &*link.name), old, new);
     }
+    let removed = before.stores.iter().filter(|(id, _)| next.stores.get(*id).is_none());
+    for (id, store) in removed.chain(next.stores.iter()) {
+        let [old, new] = [before, next].map(|generation| generation.stores.get(id).map(at));
+        told(format!("store {:?}", &*store.live.name), old, new);
+    }
     let removed = before.auths.iter().filter(|(id, _)| next.auths.get(*id).is_none());
     for (id, auth) in removed.chain(next.auths.iter()) {
         let [old, new] = [before, next].map(|generation| generation.auths.get(id).map(at));

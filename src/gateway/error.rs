@@ -6,6 +6,7 @@ use std::io;
 use crate::authenticators::AuthError;
 use crate::dial::SetupError;
 use crate::listener::ListenError;
+use crate::store::error::Refused;
 
 /// Why a gateway did not start. Nothing of it is left running.
 #[derive(Debug)]
@@ -19,6 +20,12 @@ pub enum StartError {
         /// Which.
         who: String,
         cause: SetupError,
+    },
+    /// The file of a store cannot be used.
+    Store {
+        /// The name of the store.
+        name: String,
+        cause: Refused,
     },
     /// The system refused a thread or another resource.
     System {
@@ -39,6 +46,7 @@ impl fmt::Display for StartError {
             StartError::Listen(error) => error.fmt(f),
             StartError::Auth(error) => error.fmt(f),
             StartError::Dial { who, cause } => write!(f, "failed to set up {who}: {cause}"),
+            StartError::Store { name, cause } => write!(f, "failed to open the store '{name}': {cause}"),
             StartError::System { what, cause } => write!(f, "failed to {what}: {cause}"),
         }
     }
@@ -50,6 +58,7 @@ impl std::error::Error for StartError {
             StartError::Listen(error) => error.source(),
             StartError::Auth(error) => error.source(),
             StartError::Dial { cause, .. } => Some(cause),
+            StartError::Store { cause, .. } => Some(cause),
             StartError::System { cause, .. } => Some(cause),
         }
     }

@@ -41,13 +41,16 @@ use crate::system::watchdog::{Progress, Watchdog};
 pub use error::StartError;
 use error::system;
 use prepare::{Prepared, prepare};
-use threads::{AdminThreads, Issuing, LinkThreads, Listening, NewThreads, Running, Serves};
+use threads::{AdminThreads, Issuing, LinkThreads, Listening, NewThreads, Running, Serves, StoreThread};
 
 /// How often a stop looks whether a link has sent what waits for it.
 const LINK_SLICE: Duration = Duration::from_millis(5);
 
 /// What links have for that at least, however long the clients took.
 const LINK_PATIENCE: Duration = Duration::from_millis(250);
+
+/// What stores have to store what waits for them at least.
+const STORE_PATIENCE: Duration = Duration::from_secs(1);
 
 /// How long the clients that outlived the drain have to notice that their connections were aborted.
 const ABORT_PATIENCE: Duration = Duration::from_secs(1);
@@ -65,6 +68,7 @@ pub struct Gateway {
     /// Dropped, it ends the heartbeat.
     heartbeat_stop: Option<Sender<()>>,
     issuers: Vec<Issuing>,
+    stores: Vec<StoreThread>,
     links: Vec<LinkThreads>,
     listeners: Vec<Listening>,
     /// The threads of listeners that a reload has closed; they end by themselves.
@@ -106,6 +110,7 @@ impl Gateway {
             heartbeat: None,
             heartbeat_stop: None,
             issuers: Vec::new(),
+            stores: Vec::new(),
             links: Vec::new(),
             listeners: Vec::new(),
             closed: Vec::new(),
@@ -135,8 +140,9 @@ impl Gateway {
         self.broadcaster = Some(broadcaster.map_err(system("start the broadcaster"))?);
         self.start_heartbeat().map_err(system("start the heartbeat"))?;
         let generation = self.shared.generation();
-        let threads =
-            self.start_new(&generation).map_err(system("start a thread of an issuer, a link or a listener"))?;
+        let threads = self
+            .start_new(&generation)
+            .map_err(system("start a thread of an issuer, a store, a link or a listener"))?;
         // They all run; a client or a health check that comes first must not be told that they do not.
         self.shared.set_started();
         self.begin(threads, &generation);
@@ -153,9 +159,15 @@ impl Gateway {
         self.drains.clone()
     }
 
-    /// Which threads of issuers, links and listeners there are.
+    /// Which threads of issuers, stores, links and listeners there are.
     fn running(&self) -> Running<'_> {
-        Running { issuers: &self.issuers, links: &self.links, listeners: &self.listeners, admin: self.admin.as_ref() }
+        Running {
+            issuers: &self.issuers,
+            stores: &self.stores,
+            links: &self.links,
+            listeners: &self.listeners,
+            admin: self.admin.as_ref(),
+        }
     }
 
     /// Starts the threads of what this generation has and does not run yet.
@@ -167,6 +179,7 @@ impl Gateway {
     fn begin(&mut self, mut threads: NewThreads, generation: &Generation) {
         threads.begin();
         self.issuers.append(&mut threads.issuers);
+        self.stores.append(&mut threads.stores);
         self.links.append(&mut threads.links);
         self.admin = threads.admin.take().or(self.admin.take());
         threads.listeners.iter().for_each(|listening| log_begin(generation, &listening.bound));
@@ -203,8 +216,10 @@ impl Gateway {
         let deadline = Instant::now() + drain;
         self.shared.begin_stopping();
         self.stop_listeners(Serves::Clients);
+        self.flush_stores(drain);
         self.stop_clients(drain, deadline);
         self.stop_links(deadline);
+        self.stop_stores(deadline);
         // It has told of the stop until here.
         self.admin.iter().for_each(AdminThreads::begin_end);
         self.stop_listeners(Serves::Operators);
@@ -230,6 +245,19 @@ impl Gateway {
         let those = self.listeners.extract_if(.., |listening| listening.serves == of).collect::<Vec<_>>();
         those.iter().for_each(|listening| listening.bound.close());
         join(those.into_iter().map(|listening| listening.thread));
+    }
+
+    /// Stores what clients have sent before they are told of the stop: for at most half of the time that they have.
+    fn flush_stores(&self, drain: Duration) {
+        let deadline = Instant::now() + drain / 2;
+        self.stores.iter().for_each(|threads| threads.store.live.flush(deadline));
+    }
+
+    /// Lets the stores store what waits for them, at most until the deadline, and closes them. Nobody sends any more.
+    fn stop_stores(&mut self, deadline: Instant) {
+        let deadline = deadline.max(Instant::now() + STORE_PATIENCE);
+        self.stores.iter().for_each(|threads| threads.store.live.queue.end(deadline));
+        join(self.stores.drain(..).map(|threads| threads.thread));
     }
 
     fn stop_clients(&self, drain: Duration, deadline: Instant) {

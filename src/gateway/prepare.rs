@@ -8,13 +8,17 @@ use log::warn;
 use crate::authenticators::{AuthError, Auths};
 use crate::config::{
     AdminSettings, DialSettings, EndpointSettings, LinkSettings, ListenAddress, ListenerSettings, Numbers, Settings,
+    StoreSettings,
 };
 use crate::dial::{Dialer, Resolver, SetupError};
 use crate::gateway::error::StartError;
 use crate::listener::{Bound, load_tls, passed_listeners};
-use crate::log_kind::RELAYS;
+use crate::log_kind::{RELAYS, STORES};
 use crate::shared::addresses::Door;
 use crate::shared::generation::{Generation, Parts};
+use crate::shared::store::StoreFile;
+use crate::store::place::Place;
+use crate::store::writer::Writer;
 use crate::system::passed_sockets::PassedSocket;
 
 /// Settings with all that they need.
@@ -60,6 +64,10 @@ pub(super) fn prepare(
         errors.into_iter().for_each(|error| drop(no(StartError::Auth(error))));
         Auths::default()
     });
+    let stores = store_files(&settings, &numbers, before).unwrap_or_else(|errors| {
+        errors.into_iter().for_each(|error| drop(no(error)));
+        Vec::new()
+    });
     let passed = passed_listeners(&settings.listeners, passed).map_err(StartError::Listen);
     let passed = passed.unwrap_or_else(|error| {
         drop(no(error));
@@ -79,10 +87,40 @@ pub(super) fn prepare(
         None
     });
     if wrong.is_empty() {
-        Ok(Prepared { settings, numbers, parts: Parts { auths, doors, admin_door, relays, links } })
+        Ok(Prepared { settings, numbers, parts: Parts { auths, doors, admin_door, relays, links, stores } })
     } else {
         Err(wrong)
     }
+}
+
+/// The files of the stores that are new; one entry for each store.
+fn store_files(
+    settings: &Settings,
+    numbers: &Numbers,
+    before: &Generation,
+) -> Result<Vec<Option<StoreFile>>, Vec<StartError>> {
+    let (mut files, mut wrong) = (Vec::new(), Vec::new());
+    for (store, id) in settings.stores.iter().zip(&numbers.stores) {
+        match before.stores.get(*id) {
+            Some(_) => files.push(None),
+            None => match store_file(store) {
+                Ok(file) => files.push(Some(file)),
+                Err(error) => wrong.push(error),
+            },
+        }
+    }
+    if wrong.is_empty() { Ok(files) } else { Err(wrong) }
+}
+
+/// The file of a store that is new, locked for this gateway.
+fn store_file(store: &StoreSettings) -> Result<StoreFile, StartError> {
+    let refused = |cause| StartError::Store { name: store.name.clone(), cause };
+    let (place, warning) = Place::take(&store.path).map_err(refused)?;
+    let writer = Writer::open_if_possible(&place, store.durability).map_err(refused)?;
+    if let Some(warning) = warning {
+        warn!(target: STORES, store = &*store.name; "store {}: {warning}", store.name);
+    }
+    Ok((place, writer))
 }
 
 /// A listener with its socket: this one, if there is one already.

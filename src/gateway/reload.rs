@@ -112,6 +112,9 @@ impl Gateway {
                 Some(new) => new.upstream.current().iter().for_each(|outbox| outbox.close(Some(1001), GOODBYE)),
             }
         }
+        for threads in self.stores.iter().filter(|threads| next.stores.get(threads.store.id).is_none()) {
+            threads.store.live.queue.end(until);
+        }
         if next.admin_door.is_none() {
             self.admin.take().into_iter().for_each(AdminThreads::turn_off);
         }
@@ -137,6 +140,7 @@ impl Gateway {
     fn reap(&mut self) {
         self.issuers.retain(|issuing| !issuing.thread.is_finished());
         self.closed.retain(|thread| !thread.is_finished());
+        self.stores.retain(|threads| !threads.thread.is_finished());
         self.links.retain(|threads| {
             let is_over = threads.own.link.is_removed()
                 && threads.dialler.as_ref().is_none_or(JoinHandle::is_finished)

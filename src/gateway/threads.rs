@@ -1,4 +1,4 @@
-//! The threads that come and go with links, listeners and issuers of keys. New ones are started before a generation is put in
+//! The threads that come and go with stores, links, listeners and issuers of keys. New ones are started before a generation is put in
 //! force, so that nothing is half done where the system has no further thread, and do nothing until then.
 
 use std::io;
@@ -11,12 +11,14 @@ use crossbeam_channel::{Receiver, Sender};
 use crate::accept;
 use crate::admin::{self, Admin, Errands};
 use crate::authenticators::issuer_keys::IssuerKeys;
-use crate::config::LinkId;
+use crate::config::{LinkId, StoreId};
 use crate::jwks;
 use crate::link::{self, Own};
 use crate::listener::Bound;
 use crate::shared::Shared;
 use crate::shared::generation::Generation;
+use crate::shared::store::Store;
+use crate::store_thread;
 use crate::system::thread::spawn_vital;
 use crate::system::watchdog::Watchdog;
 
@@ -27,6 +29,13 @@ pub(super) struct LinkThreads {
     /// One that posts has none.
     pub(super) dialler: Option<JoinHandle<()>>,
     pub(super) sender: JoinHandle<()>,
+}
+
+/// The thread of a store.
+#[derive(Debug)]
+pub(super) struct StoreThread {
+    pub(super) store: Arc<Store>,
+    pub(super) thread: JoinHandle<()>,
 }
 
 /// The thread of a socket that was bound.
@@ -65,6 +74,7 @@ pub(super) struct Issuing {
 #[derive(Debug)]
 pub(super) struct NewThreads {
     pub(super) issuers: Vec<Issuing>,
+    pub(super) stores: Vec<StoreThread>,
     pub(super) links: Vec<LinkThreads>,
     pub(super) listeners: Vec<Listening>,
     /// `None` if they run already, or there is no admin listener.
@@ -81,12 +91,18 @@ impl NewThreads {
         watchdog: Option<&Arc<Watchdog>>,
         errands: &Errands,
     ) -> io::Result<NewThreads> {
-        let (issuers, links, listeners, gate) = (Vec::new(), Vec::new(), Vec::new(), Gate::closed());
-        let mut new = NewThreads { issuers, links, listeners, admin: None, gate };
+        let (issuers, stores, links, listeners) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let mut new = NewThreads { issuers, stores, links, listeners, admin: None, gate: Gate::closed() };
         for (name, keys) in generation.auths.issuers().filter(|(_, keys)| !before.has_issuer(keys)) {
             let (shared, owned, of_thread) = (Arc::clone(shared), name.to_owned(), Arc::clone(keys));
             let body = new.gate.before(move || jwks::run(&shared, &owned, &of_thread));
             new.issuers.push(Issuing { keys: Arc::clone(keys), thread: spawn_vital(&format!("jwks {name}"), body)? });
+        }
+        for (_, store) in generation.stores.iter().filter(|(id, _)| !before.has_store(*id)) {
+            let (shared, of_thread, number) = (Arc::clone(shared), Arc::clone(store), generation.number);
+            let body = new.gate.before(move || store_thread::run(&shared, of_thread, number));
+            let thread = spawn_vital(&format!("store {}", store.live.name), body)?;
+            new.stores.push(StoreThread { store: Arc::clone(store), thread });
         }
         let links = generation.links.iter().filter(|(id, _)| !before.has_link(*id));
         for own in links.filter_map(|(id, _)| Own::of(generation, id)) {
@@ -170,6 +186,7 @@ impl AdminThreads {
 #[derive(Debug)]
 pub(super) struct Running<'a> {
     pub(super) issuers: &'a [Issuing],
+    pub(super) stores: &'a [StoreThread],
     pub(super) links: &'a [LinkThreads],
     pub(super) listeners: &'a [Listening],
     pub(super) admin: Option<&'a AdminThreads>,
@@ -178,6 +195,10 @@ pub(super) struct Running<'a> {
 impl Running<'_> {
     fn has_issuer(&self, keys: &Arc<IssuerKeys>) -> bool {
         self.issuers.iter().any(|issuing| Arc::ptr_eq(&issuing.keys, keys))
+    }
+
+    fn has_store(&self, id: StoreId) -> bool {
+        self.stores.iter().any(|threads| threads.store.id == id)
     }
 
     fn has_link(&self, id: LinkId) -> bool {

@@ -94,7 +94,8 @@ fn together(samples: Vec<EndpointSample>) -> Vec<EndpointSample> {
 fn nobody_is_held(shared: &Shared, generation: &Generation) -> BTreeMap<String, u64> {
     let fixed = [BlockedOn::Broadcaster, BlockedOn::Outbox, BlockedOn::Relay, BlockedOn::Rate];
     let links = generation.links.values().map(|link| BlockedOn::Outlet(link.outlet.number()));
-    fixed.into_iter().chain(links).map(|by| (holder(shared, by), 0)).collect()
+    let stores = generation.stores.values().map(|store| BlockedOn::Store(store.id.0 as u32));
+    fixed.into_iter().chain(links).chain(stores).map(|by| (holder(shared, by), 0)).collect()
 }
 
 fn holder(shared: &Shared, by: BlockedOn) -> String {
@@ -103,8 +104,8 @@ fn holder(shared: &Shared, by: BlockedOn) -> String {
         BlockedOn::Outbox => "outbox".to_owned(),
         BlockedOn::Relay => "relay".to_owned(),
         BlockedOn::Rate => "rate".to_owned(),
-        // Its name in the log: `link plc`.
-        BlockedOn::Outlet(_) => shared.name_of(by),
+        // Its name in the log: `link plc`, `store readings`.
+        BlockedOn::Outlet(_) | BlockedOn::Store(_) => shared.name_of(by),
     }
 }
 

@@ -8,6 +8,7 @@ mod families;
 mod gateway;
 mod links;
 mod process;
+mod stores;
 
 use std::fmt;
 use std::sync::Arc;
@@ -43,6 +44,7 @@ impl Collector for Scrape {
         gateway::encode(shared, &mut families)?;
         clients::encode(shared, &mut families)?;
         links::encode(shared, &mut families)?;
+        stores::encode(shared, &mut families)?;
         process::encode(shared, &mut families)
     }
 }

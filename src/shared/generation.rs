@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::authenticators::Auths;
 use crate::config::{
     AdminSettings, AuthId, Destination, EndpointId, EndpointSettings, Format, GatewaySettings, LinkId, LinkSettings,
-    ListenerSettings, Numbers, Settings,
+    ListenerSettings, Numbers, Settings, StoreId, StoreSettings,
 };
 use crate::dial::Dialer;
 use crate::listener::Bound;
@@ -19,6 +19,7 @@ use crate::shared::endpoint::Endpoint;
 use crate::shared::link::Link;
 use crate::shared::outlet::Outlet;
 use crate::shared::profile::Profile;
+use crate::shared::store::{Store, StoreFile};
 use crate::sync::Mutex;
 use crate::table::Table;
 
@@ -47,8 +48,10 @@ pub struct Generation {
     pub links: Table<LinkId, Arc<Link>>,
     /// What routes can send to besides rooms.
     pub outlets: Table<OutletId, Arc<Outlet>>,
-    /// The numbers of the next endpoint, link and `[[auth]]` that are new: each is given once.
-    next: [usize; 3],
+    /// The files that keep messages.
+    pub stores: Table<StoreId, Arc<Store>>,
+    /// The numbers of the next endpoint, link, store and `[[auth]]` that are new: each is given once.
+    next: [usize; 4],
 }
 
 /// What settings need besides themselves, read and set up.
@@ -64,6 +67,8 @@ pub struct Parts {
     pub relays: Vec<Option<Arc<Dialer>>>,
     /// The dialers of the links; one entry for each link. `None` is never dialled.
     pub links: Vec<Option<Arc<Dialer>>>,
+    /// The files of the stores that are new; one entry for each store.
+    pub stores: Vec<Option<StoreFile>>,
 }
 
 impl Parts {
@@ -76,6 +81,7 @@ impl Parts {
             admin_door: None,
             relays: vec![None; settings.endpoints.len()],
             links: vec![None; settings.links.len()],
+            stores: settings.stores.iter().map(|_| None).collect(),
         }
     }
 }
@@ -102,16 +108,17 @@ impl Generation {
             auths: Auths::default(),
             links: Table::default(),
             outlets: Table::default(),
-            next: [0; 3],
+            stores: Table::default(),
+            next: [0; 4],
         }
     }
 
     /// The numbers that what the settings hold has in the next generation: an endpoint that of the one with the same shape of
     /// path and the same listeners, or else with the same shape if there is only one, but a relay never that of another
     /// endpoint, whose clients have no server; a link or an `[[auth]]` that of the one
-    /// with the same name.
+    /// with the same name; a store that of the one with the same name and file.
     pub fn numbers(&self, settings: &Settings) -> Numbers {
-        let [mut next_endpoint, mut next_link, mut next_auth] = self.next;
+        let [mut next_endpoint, mut next_link, mut next_store, mut next_auth] = self.next;
         let mut endpoints: Vec<Option<EndpointId>> = vec![None; settings.endpoints.len()];
         let known = || self.endpoints.iter().chain(self.leaving.iter());
         for is_exact in [true, false] {
@@ -145,6 +152,14 @@ impl Generation {
                     same.map_or_else(|| LinkId(give(&mut next_link)), |(id, _)| id)
                 })
                 .collect(),
+            stores: settings
+                .stores
+                .iter()
+                .map(|new| {
+                    let same = self.stores.iter().find(|(_, old)| is_same_file(&old.settings, new));
+                    same.map_or_else(|| StoreId(give(&mut next_store)), |(id, _)| id)
+                })
+                .collect(),
             auths: settings
                 .auths
                 .iter()
@@ -158,7 +173,7 @@ impl Generation {
 
     /// The generation after this one, of settings that have these numbers already. What has not changed is the same as here.
     pub fn next(&self, settings: Settings, numbers: &Numbers, parts: Parts) -> Generation {
-        let Settings { gateway, endpoints, links, admin, .. } = settings;
+        let Settings { gateway, endpoints, links, stores, admin, .. } = settings;
         let formats = Formats::of(numbers, &endpoints, &links);
         let close_timeout = gateway.close_timeout;
         let is_same_time = close_timeout == self.gateway.close_timeout;
@@ -179,6 +194,7 @@ impl Generation {
             };
             (id, link)
         };
+        let store = |((id, settings), file)| (id, self.next_store(id, settings, file));
         let endpoints = numbers.endpoints.iter().copied().zip(endpoints).zip(parts.relays).map(endpoint);
         let endpoints: Table<EndpointId, _> = endpoints.collect();
         let links: Table<LinkId, _> = numbers.links.iter().copied().zip(links).zip(parts.links).map(link).collect();
@@ -199,15 +215,25 @@ impl Generation {
             doors: parts.doors,
             routes: Routes::of(all, links.iter().map(|(id, link)| (id, &link.settings))),
             outlets: links.values().map(outlet).collect(),
+            stores: numbers.stores.iter().copied().zip(stores).zip(parts.stores).map(store).collect(),
             next: [
                 after(numbers.endpoints.iter().map(|id| id.0).max(), self.next[0]),
                 after(numbers.links.iter().map(|id| id.0).max(), self.next[1]),
-                after(numbers.auths.iter().map(|id| id.0).max(), self.next[2]),
+                after(numbers.stores.iter().map(|id| id.0).max(), self.next[2]),
+                after(numbers.auths.iter().map(|id| id.0).max(), self.next[3]),
             ],
             endpoints,
             leaving,
             auths: parts.auths,
             links,
+        }
+    }
+
+    fn next_store(&self, id: StoreId, settings: StoreSettings, file: Option<StoreFile>) -> Arc<Store> {
+        match self.stores.get(id) {
+            None => Arc::new(Store::new(id, settings, file)),
+            Some(old) if old.settings == settings => Arc::clone(old),
+            Some(old) => Arc::new(old.changed(settings)),
         }
     }
 
@@ -245,6 +271,11 @@ impl Generation {
     }
 }
 
+/// Whether both settings are of the same store.
+fn is_same_file(old: &StoreSettings, new: &StoreSettings) -> bool {
+    (&old.name, &old.path) == (&new.name, &new.path)
+}
+
 /// The next number of a row.
 fn give(next: &mut usize) -> usize {
     *next += 1;
@@ -270,7 +301,7 @@ impl Formats {
     /// Whether messages of this endpoint's clients go to another place in a format that describes their sender.
     fn describe(&self, endpoint: &EndpointSettings) -> bool {
         endpoint.to.iter().any(|destination| match destination {
-            Destination::Reply | Destination::Broadcast | Destination::Others => false,
+            Destination::Reply | Destination::Broadcast | Destination::Others | Destination::Store(_) => false,
             Destination::Endpoint { id, .. } | Destination::Picked { id, .. } => self.endpoints[*id] != Format::Payload,
             Destination::Link(id) => self.links[*id] != Format::Payload,
         })

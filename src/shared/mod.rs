@@ -28,11 +28,14 @@ pub mod posts;
 pub mod profile;
 pub mod publisher;
 pub mod readiness;
+pub mod receipt;
 pub mod refused;
 pub mod registry;
 pub mod rooms;
 pub mod send_queue;
 pub mod sending;
+pub mod store;
+pub mod store_queue;
 pub mod summary;
 pub mod tap;
 pub mod timers;
@@ -50,7 +53,7 @@ use serde_json::Map;
 
 use crate::auth::allow::{self, Rights};
 use crate::clock::Clock;
-use crate::config::{EndpointSettings, GatewaySettings, Settings};
+use crate::config::{EndpointSettings, GatewaySettings, Settings, StoreId};
 use crate::connection::buffer_pool::BufferPool;
 use crate::connection::frame::Frame;
 use crate::connection::outbox::Outbox;
@@ -84,6 +87,7 @@ use crate::shared::refused::Refused;
 use crate::shared::registry::{Client, Registry};
 use crate::shared::rooms::{Item, LiveRoom, Rooms};
 use crate::shared::sending::Sending;
+use crate::shared::store::Standing;
 use crate::shared::tap::Tap;
 use crate::shared::timers::TimerQueue;
 use crate::shared::visit::Visit;
@@ -207,7 +211,13 @@ impl Shared {
         let generation = self.generation();
         let required = generation.links.values().filter(|link| link.settings.required);
         let down = required.filter(|link| !link.is_up());
-        Readiness::of(self.stage(), down.map(|link| Arc::clone(&link.name)))
+        let stores = generation.stores.values().map(|store| (Arc::clone(&store.live.name), store.live.standing()));
+        let unfit = stores.filter(|(_, standing)| *standing != Standing::Open);
+        Readiness::of(
+            self.stage(),
+            down.map(|link| Arc::clone(&link.name)),
+            unfit.map(|(name, standing)| (name, standing.word())),
+        )
     }
 
     /// The endpoint of a client that is here.
@@ -268,6 +278,11 @@ impl Shared {
             if before.links.get(id).is_some_and(|old| !Arc::ptr_eq(old, link)) {
                 let (encoding, bounds) = Link::outlet_settings(&link.settings);
                 next.outlets[link.outlet].change(encoding, bounds);
+            }
+        }
+        for (id, store) in next.stores.iter() {
+            if before.stores.get(id).is_some_and(|old| !Arc::ptr_eq(old, store)) {
+                store.live.queue.set_bounds(store.settings.queue);
             }
         }
         self.in_force.replace(Arc::clone(&next));
@@ -346,6 +361,10 @@ impl Shared {
             BlockedOn::Outbox => "its own outbox".to_owned(),
             BlockedOn::Relay => "the other side of its relay".to_owned(),
             BlockedOn::Rate => "its rate".to_owned(),
+            BlockedOn::Store(number) => {
+                let stores = &self.generation().stores;
+                stores.get(StoreId(number as usize)).map(|store| store.live.to_string()).unwrap_or_default()
+            }
             BlockedOn::Outlet(number) => {
                 self.generation().outlets.get(OutletId::numbered(number)).map(ToString::to_string).unwrap_or_default()
             }

@@ -1,5 +1,5 @@
-//! Whether load balancers should send clients here: the stage of the gateway's life, and the links without which it is of
-//! no use. It is said in one place, for every listener that is asked for it.
+//! Whether load balancers should send clients here: the stage of the gateway's life, the links without which it is of no
+//! use, and whether its stores store. It is said in one place, for every listener that is asked for it.
 
 use std::fmt;
 use std::sync::Arc;
@@ -53,6 +53,8 @@ pub enum Unready {
     Stage(Stage),
     /// A link with `required = true` is not connected; this is its name.
     LinkDown(Arc<str>),
+    /// A store does not store; this is its name, and how it stands in a word.
+    StoreUnfit(Arc<str>, &'static str),
 }
 
 impl Unready {
@@ -64,6 +66,7 @@ impl Unready {
             Unready::Stage(Stage::Draining) => "draining",
             Unready::Stage(Stage::Stopping) => "stopping",
             Unready::LinkDown(_) => "a required link is down",
+            Unready::StoreUnfit(..) => "a store cannot store",
         }
     }
 }
@@ -73,6 +76,7 @@ impl fmt::Display for Unready {
         match self {
             Unready::Stage(_) => f.write_str(self.in_public()),
             Unready::LinkDown(name) => write!(f, "link {name} is down"),
+            Unready::StoreUnfit(name, how) => write!(f, "store {name} is {how}"),
         }
     }
 }
@@ -82,10 +86,16 @@ impl fmt::Display for Unready {
 pub struct Readiness(Vec<Unready>);
 
 impl Readiness {
-    /// That of a gateway at this stage, of whose required links these are down.
-    pub fn of(stage: Stage, down: impl IntoIterator<Item = Arc<str>>) -> Readiness {
+    /// That of a gateway at this stage, of whose required links these are down, and whose stores that cannot store stand so.
+    pub fn of(
+        stage: Stage,
+        down: impl IntoIterator<Item = Arc<str>>,
+        unfit: impl IntoIterator<Item = (Arc<str>, &'static str)>,
+    ) -> Readiness {
         let stage = (stage != Stage::Running).then_some(Unready::Stage(stage));
-        Readiness(stage.into_iter().chain(down.into_iter().map(Unready::LinkDown)).collect())
+        let links = down.into_iter().map(Unready::LinkDown);
+        let stores = unfit.into_iter().map(|(name, how)| Unready::StoreUnfit(name, how));
+        Readiness(stage.into_iter().chain(links).chain(stores).collect())
     }
 
     /// Whether clients should be sent here.
@@ -140,10 +150,13 @@ mod tests {
                 "not ready: draining; a required link is down",
             ),
         ] {
-            let readiness = Readiness::of(stage, links);
+            let readiness = Readiness::of(stage, links, []);
             assert_eq!((readiness.to_string(), readiness.in_public()), (words.to_owned(), public.to_owned()));
             assert_eq!(readiness.is_ready(), words == "ready");
         }
+        let full = Readiness::of(Stage::Running, [], [("readings".into(), "full")]);
+        assert_eq!(full.to_string(), "not ready: store readings is full");
+        assert_eq!(full.in_public(), "not ready: a store cannot store");
     }
 
     #[test]

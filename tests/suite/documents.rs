@@ -21,7 +21,7 @@ const README: &str = include_str!("../../README.md");
 const CONTRIBUTING: &str = include_str!("../../CONTRIBUTING.md");
 const SECURITY: &str = include_str!("../../SECURITY.md");
 
-const DOCUMENTS: [(&str, &str); 18] = [
+const DOCUMENTS: [(&str, &str); 19] = [
     ("README.md", README),
     ("CONTRIBUTING.md", CONTRIBUTING),
     ("SECURITY.md", SECURITY),
@@ -37,6 +37,7 @@ const DOCUMENTS: [(&str, &str); 18] = [
     ("docs/origins.md", include_str!("../../docs/origins.md")),
     ("docs/proxies.md", include_str!("../../docs/proxies.md")),
     ("docs/command-line.md", include_str!("../../docs/command-line.md")),
+    ("docs/stores.md", include_str!("../../docs/stores.md")),
     ("docs/metrics.md", include_str!("../../docs/metrics.md")),
     ("docs/operations.md", include_str!("../../docs/operations.md")),
     ("docs/benchmarks.md", include_str!("../../docs/benchmarks.md")),

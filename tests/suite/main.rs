@@ -83,6 +83,8 @@ mod service_watchdog;
 mod soak;
 mod standard_error;
 mod stop;
+mod stores;
+mod stores_ack;
 mod tidy;
 mod time;
 mod tls;

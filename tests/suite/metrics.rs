@@ -57,6 +57,13 @@ to = ["link:up"]
 path = "/away"
 to = ["link:away"]
 events = ["connect"]
+[[store]]
+name = "readings"
+path = "readings.db"
+queue = {{ messages = 2, bytes = "64KiB", when_full = "drop_newest" }}
+[[endpoint]]
+path = "/stored"
+to = ["store:readings"]
 [[link]]
 name = "up"
 url = {up:?}
@@ -186,6 +193,28 @@ fn have_all_happen(gateway: &Gateway) -> Vec<Raw> {
     kept
 }
 
+/// Has a store keep a large message, and then one, two that wait and one that is dropped while its file is locked.
+/// It is locked until what is returned is dropped.
+fn store_while_locked(gateway: &Gateway) -> (rusqlite::Connection, Raw) {
+    let mut client = Raw::plain(gateway.port("plain"));
+    client.upgrade("/stored", &[]);
+    client.send_frame(0x82, &vec![7; 100_000]);
+    let is = |series: &str, value: f64| scrape(gateway).value(series) == value;
+    eventually("it is stored", DEADLINE, || is("wsgate_store_messages{store=\"readings\"}", 1.0));
+    let writer = rusqlite::Connection::open(gateway.file("readings.db")).unwrap();
+    writer.execute_batch("BEGIN IMMEDIATE").unwrap();
+    client.send_text("taken");
+    eventually("it is locked", DEADLINE, || is("wsgate_store_state{store=\"readings\",state=\"locked\"}", 1.0));
+    for text in ["waits", "waits", "dropped"] {
+        client.send_text(text);
+        // What comes in one read stays together.
+        client.send_frame(0x89, b"x");
+        client.message();
+    }
+    eventually("one is dropped", DEADLINE, || is("wsgate_store_dropped_messages_total{store=\"readings\"}", 1.0));
+    (writer, client)
+}
+
 /// What the gateway says now.
 pub(crate) fn scrape(gateway: &Gateway) -> Scrape {
     Scrape::of(gateway.admin_port())
@@ -221,11 +250,13 @@ fn the_table_has_every_metric_and_each_moves() {
         client
     });
     let kept = have_all_happen(&gateway);
+    let (locked, _stored) = store_while_locked(&gateway);
     // A link that comes back finds no room for its event.
     up.go();
     linked.shutdown(Shutdown::Both).unwrap();
     eventually("the link is down", DEADLINE, || scrape(&gateway).value("wsgate_link_up{link=\"up\"}") == 0.0);
     moved.look(&scrape(&gateway));
+    drop(locked);
     up.come();
     let linked = answer(up.accept());
     let late = Instant::now() + 3 * DEADLINE;

@@ -12,12 +12,12 @@ const FLOORS: [&[&str]; 19] = [
     &["admin"],
     &["accept"],
     &["client"],
-    &["broadcaster", "flusher", "heartbeat", "jwks", "link", "relay"],
+    &["broadcaster", "flusher", "heartbeat", "jwks", "link", "relay", "store_thread"],
     &["events"],
     &["dispatch", "metrics"],
     &["shared"],
     &["approach", "authenticators", "format", "route"],
-    &["dial", "listener"],
+    &["dial", "listener", "store"],
     &["connection"],
     &["logging"],
     &["config"],
@@ -487,7 +487,7 @@ fn the_map_names_every_thread() {
             }
         }
     }
-    assert_eq!(seen, 16, "threads that were seen starting");
+    assert_eq!(seen, 17, "threads that were seen starting");
 }
 
 #[test]

@@ -17,7 +17,7 @@ use crate::http::token::is_token;
 use super::dial::{RawDial, dial};
 use super::dial_keys::{DialKeys, OF_ISSUER, OF_SERVICE};
 use super::http::header_names;
-use super::route::is_link_name;
+use super::route::is_name;
 
 pub(crate) static AUTH: Keys = Keys {
     table: "[[auth]]",
@@ -243,7 +243,7 @@ fn callout(section: &Section<'_>, server: AuthServer) -> AuthKind {
 
 fn auth_name(value: &Value<'_>) -> Option<String> {
     let text = value.text()?;
-    if !is_link_name(&text.value) {
+    if !is_name(&text.value) {
         value.mistake(format_args!(
             "is {:?}, but a name has only letters, digits, \"-\" and \"_\", 128 at most: write for example \"devices\"",
             text.written

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::auth::credentials::is_bearer;
 use crate::config::section::{Keys, Section, Value};
 use crate::config::settings::{
-    AtCapacity, EndpointSettings, IdentityLimit, QueueSettings, RateSettings, Refuse, Welcome, WhenFull,
+    Ack, AtCapacity, EndpointSettings, IdentityLimit, QueueSettings, RateSettings, Refuse, Welcome, WhenFull,
     WhenIdentityFull, WhenOver,
 };
 use crate::config::text::Text;
@@ -53,6 +53,7 @@ pub(crate) static ENDPOINT: Keys = Keys {
         ("choose_rooms", "false"),
         ("post", "true"),
         ("max_body", "\"1MiB\""),
+        ("ack", "\"stored\""),
         ("relay", "{ url = \"ws://127.0.0.1:9000/dev\" }"),
         ("events", "[\"connect\", \"disconnect\", \"error\"]"),
     ],
@@ -92,6 +93,8 @@ pub(crate) struct RawEndpoint {
     pub(crate) address_sessions_at: Option<usize>,
     /// The place of `max_body` if it is written.
     pub(crate) max_body_at: Option<usize>,
+    /// The place of `ack` if it is not off, and the destinations are what was meant.
+    pub(crate) ack_at: Option<usize>,
     /// The place of `events` if there are some, and the destinations are what was meant.
     pub(crate) events_at: Option<usize>,
     /// The names under `auth`, as they stand; `None` if there is no `auth`.
@@ -107,8 +110,18 @@ pub(crate) struct RawEndpoint {
 }
 
 /// The keys that have no meaning where every client talks with its own server.
-const NOT_OF_RELAY: [&str; 9] =
-    ["to", "format", "welcome", "subprotocols", "address_sessions", "choose_rooms", "post", "max_body", "events"];
+const NOT_OF_RELAY: [&str; 10] = [
+    "to",
+    "format",
+    "welcome",
+    "subprotocols",
+    "address_sessions",
+    "choose_rooms",
+    "ack",
+    "post",
+    "max_body",
+    "events",
+];
 
 pub(super) fn endpoint(section: &Section<'_>, base_dir: &Path) -> RawEndpoint {
     let mut settings = EndpointSettings { addresses: rules(section, base_dir), ..EndpointSettings::default() };
@@ -144,6 +157,7 @@ pub(super) fn endpoint(section: &Section<'_>, base_dir: &Path) -> RawEndpoint {
     let (auth, allow, refuse_at) = guard(section, &mut settings);
     let addresses = section.get("address_sessions").filter(|_| settings.address_sessions && format != Some(None));
     let relay = section.get("relay").and_then(|value| value.section(&RELAY)).map(|section| relay(&section, base_dir));
+    let ack_at = ack(section, &mut settings.ack).filter(|_| to_is_good.unwrap_or(true));
     let events = section.get("events").filter(|value| to_is_good.unwrap_or(true) && !value.is_empty_list());
     RawEndpoint {
         settings,
@@ -158,6 +172,7 @@ pub(super) fn endpoint(section: &Section<'_>, base_dir: &Path) -> RawEndpoint {
         pong_timeout_at: section.get("pong_timeout").map(|value| value.at()),
         address_sessions_at: addresses.map(|value| value.at()),
         max_body_at: section.get("max_body").map(|value| value.at()),
+        ack_at,
         events_at: events.map(|value| value.at()),
         auth,
         refuse_at,
@@ -175,6 +190,12 @@ fn sending(section: &Section<'_>, settings: &mut EndpointSettings) {
     section.read("choose_rooms", &mut settings.choose_rooms, |v| v.boolean());
     section.read("post", &mut settings.post, |v| v.boolean());
     section.read("max_body", &mut settings.max_body, |v| v.size(MAX_MESSAGE).map(Some));
+}
+
+/// What clients are told; gives its place if they are told something.
+fn ack(section: &Section<'_>, ack: &mut Ack) -> Option<usize> {
+    section.read("ack", ack, |v| v.choice(&[("off", Ack::Off), ("stored", Ack::Stored)]));
+    section.get("ack").filter(|_| *ack != Ack::Off).map(|value| value.at())
 }
 
 /// Who is let in, and what else is said of that: the names, the rules, and where `refuse` stands if it is not the default.

@@ -14,7 +14,7 @@ use super::bounds::{MAX_MESSAGE, QUEUE_BYTES, QUEUE_MESSAGES};
 use super::dial::{RawDial, dial};
 use super::dial_keys::{OF_HTTP_LINK, OF_LINK};
 use super::http::subprotocols;
-use super::route::{RawLinkDestination, is_link_name, link_route};
+use super::route::{RawLinkDestination, is_name, link_route};
 use super::words::{EVENTS, FORMATS};
 
 const BATCH_MESSAGES: RangeInclusive<usize> = 1..=1_000_000;
@@ -187,7 +187,7 @@ fn batch(value: &Value<'_>) -> Option<BatchSettings> {
 
 fn link_name(value: &Value<'_>) -> Option<String> {
     let text = value.text()?;
-    if is_link_name(&text.value) {
+    if is_name(&text.value) {
         return Some(text.value);
     }
     value.mistake(format_args!(

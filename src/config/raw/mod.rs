@@ -17,6 +17,7 @@ pub(super) mod log;
 mod origins;
 pub(super) mod relay;
 pub(super) mod route;
+pub(super) mod store;
 pub(super) mod tls;
 mod words;
 
@@ -36,6 +37,7 @@ use gateway::GATEWAY;
 use link::{LINK, RawLink};
 use listen::{LISTEN, RawListener};
 use log::{LOG, RawLog};
+use store::{RawStore, STORE};
 
 pub(super) static ROOT: Keys = Keys {
     table: "the file",
@@ -45,12 +47,13 @@ pub(super) static ROOT: Keys = Keys {
         ("listen", "[[listen]]"),
         ("endpoint", "[[endpoint]]"),
         ("link", "[[link]]"),
+        ("store", "[[store]]"),
         ("auth", "[[auth]]"),
         ("admin", "[admin]"),
     ],
 };
 /// The tables that stand at the top of the file.
-static TABLES: [&Keys; 7] = [&GATEWAY, &LOG, &LISTEN, &ENDPOINT, &LINK, &AUTH, &ADMIN];
+static TABLES: [&Keys; 8] = [&GATEWAY, &LOG, &LISTEN, &ENDPOINT, &LINK, &STORE, &AUTH, &ADMIN];
 
 /// The file as it was read. A value that was wrong has its default, and its mistake is reported.
 #[derive(Default)]
@@ -62,6 +65,7 @@ pub(super) struct Raw {
     /// Empty without an `[[endpoint]]`.
     pub(super) endpoints: Vec<RawEndpoint>,
     pub(super) links: Vec<RawLink>,
+    pub(super) stores: Vec<RawStore>,
     pub(super) auths: Vec<RawAuth>,
     /// `None` without an `[admin]`.
     pub(super) admin: Option<RawAdmin>,
@@ -89,6 +93,7 @@ pub(super) fn read<'a>(root: &'a DeTable<'a>, base_dir: &Path, report: &'a Repor
     raw.listeners = tables("listen", &LISTEN).iter().map(|section| listen::listener(section, base_dir)).collect();
     raw.endpoints = tables("endpoint", &ENDPOINT).iter().map(|section| endpoint::endpoint(section, base_dir)).collect();
     raw.links = tables("link", &LINK).iter().map(|section| link::link(section, base_dir)).collect();
+    raw.stores = tables("store", &STORE).iter().map(|section| store::store(section, base_dir)).collect();
     raw.auths = tables("auth", &AUTH).iter().map(|section| auth::auth(section, base_dir)).collect();
     raw
 }
@@ -116,7 +121,7 @@ fn unknown_at_top(name: &str, is_table: bool, root: &DeTable<'_>) -> String {
     if name == "relay" {
         return "a relay belongs to an endpoint: write relay = { url = \"ws://...\" } under [[endpoint]]".to_owned();
     }
-    if matches!(name, "store" | "bridge" | "cluster") {
+    if matches!(name, "bridge" | "cluster") {
         return format!("this build has no {name:?}: remove the table");
     }
     let what = format!("unknown table {name:?}");

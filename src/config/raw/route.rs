@@ -20,8 +20,10 @@ impl Sender {
     /// The destinations that its route may have, for people.
     fn known(self) -> &'static str {
         match self {
-            Sender::Endpoint => "\"reply\", \"broadcast\", \"others\", \"endpoint:/path\" or \"link:NAME\"",
-            Sender::Link => "\"reply\", \"endpoint:/path\" or \"link:NAME\"",
+            Sender::Endpoint => {
+                "\"reply\", \"broadcast\", \"others\", \"endpoint:/path\", \"link:NAME\" or \"store:NAME\""
+            }
+            Sender::Link => "\"reply\", \"endpoint:/path\", \"link:NAME\" or \"store:NAME\"",
         }
     }
 }
@@ -36,6 +38,7 @@ pub(crate) enum RawDestination {
     /// A path of an endpoint that has keys of a message in its braces.
     Picked(Template),
     Link(String),
+    Store(String),
 }
 
 /// A destination of a link's remote, as it is written.
@@ -44,6 +47,7 @@ pub(crate) enum RawLinkDestination {
     Reply,
     Endpoint(Template),
     Link(String),
+    Store(String),
 }
 
 /// A destination of which the path is not read.
@@ -53,6 +57,7 @@ enum Words<'t> {
     Others,
     Endpoint(&'t str),
     Link(&'t str),
+    Store(&'t str),
 }
 
 /// Destinations, each with its text, and whether all that are written are good.
@@ -70,6 +75,7 @@ pub(super) fn endpoint_route(value: &Value<'_>) -> Route<RawDestination> {
                 (pattern, _) => RawDestination::Endpoint(good(value, text, pattern)?),
             },
             Words::Link(name) => RawDestination::Link(name.to_owned()),
+            Words::Store(name) => RawDestination::Store(name.to_owned()),
         })
     })
 }
@@ -91,6 +97,7 @@ pub(super) fn link_route(value: &Value<'_>) -> Route<RawLinkDestination> {
             }
             Words::Endpoint(path) => RawLinkDestination::Endpoint(good(value, text, Template::parse(path))?),
             Words::Link(name) => RawLinkDestination::Link(name.to_owned()),
+            Words::Store(name) => RawLinkDestination::Store(name.to_owned()),
         })
     })
 }
@@ -137,24 +144,27 @@ fn words<'t>(value: &Value<'_>, text: &'t Text, sender: Sender) -> Option<Words<
             }
         },
         Some(("endpoint", path)) => return Some(Words::Endpoint(path)),
-        Some(("link", name)) if is_link_name(name) => return Some(Words::Link(name)),
-        Some(("link", _)) => mistake(format!(
-            "has {written:?}, but the name of a link has only letters, digits, \"-\" and \"_\", 128 at most: write for example \"link:plc\""
-        )),
+        Some(("link", name)) if is_name(name) => return Some(Words::Link(name)),
+        Some(("store", name)) if is_name(name) => return Some(Words::Store(name)),
+        Some((kind @ ("link" | "store"), _)) => {
+            let example = if kind == "link" { "link:plc" } else { "store:readings" };
+            mistake(format!(
+                "has {written:?}, but the name of a {kind} has only letters, digits, \"-\" and \"_\", 128 at most: write for example {example:?}"
+            ));
+        }
         Some(("relay", _)) => mistake(format!(
             "has {written:?}, but a relay is no destination: write relay = {{ url = \"ws://...\" }} in the [[endpoint]] \
              whose clients it is for"
         )),
-        Some((kind @ ("store" | "bridge"), _)) => {
-            mistake(format!("has {written:?}, but this build has no {kind}s: remove it"));
-        }
+        Some(("bridge", _)) => mistake(format!("has {written:?}, but this build has no bridges: remove it")),
         Some(_) => mistake(format!("has the unknown destination {written:?}: write {}", sender.known())),
     }
     None
 }
 
-/// Whether a link can be called this: it stands in destinations, in the log and, as `{link}`, in the path of a room.
-pub(super) fn is_link_name(text: &str) -> bool {
+/// Whether a link or a store can be called this: it stands in destinations, in the log and, as `{link}`, in the path of a
+/// room.
+pub(super) fn is_name(text: &str) -> bool {
     (1..=VALUE_BYTES_MAX).contains(&text.len())
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
 }

@@ -40,8 +40,8 @@ pub(super) fn check_is_no_relay(target: &RawEndpoint, text: &Text, report: &Repo
     }
 }
 
-/// Events go to the destinations of messages, except `reply` and those that need a field of a message. `others` has an
-/// item for each destination but `reply`: whether it needs a field.
+/// Events go to the destinations of messages, except `reply`, stores, and those that need a field of a message. `others`
+/// has an item for each destination but the first two kinds: whether it needs a field.
 pub(super) fn check_events(
     table: &str,
     at: Option<usize>,
@@ -50,7 +50,7 @@ pub(super) fn check_events(
 ) {
     let (Some(at), first) = (at, others.next()) else { return };
     let problem = match first {
-        None => "but it has no destination except reply",
+        None => "but it has none that takes events",
         Some(true) if others.all(|needs_field| needs_field) => {
             "but each of these needs a field of the message, and an event has no fields"
         }

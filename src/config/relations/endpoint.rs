@@ -10,7 +10,7 @@ use crate::config::text::Text;
 use crate::path::Pattern;
 use crate::template::{Source, Template};
 
-use super::{destination, heartbeat};
+use super::{destination, heartbeat, store};
 
 /// The name in the braces of a destination that is who the sender is.
 const IDENTITY: &str = "identity";
@@ -167,14 +167,18 @@ pub(super) fn route(raw: &Raw, endpoint: &RawEndpoint, report: &Report<'_>) -> V
         RawDestination::Link(name) => {
             destination::link_called(&raw.links, name, text, report).into_iter().map(Destination::Link).collect()
         }
+        RawDestination::Store(name) => {
+            store::called(raw, name, text, report).into_iter().map(Destination::Store).collect()
+        }
     };
     to.iter().flat_map(resolved).collect()
 }
 
-/// For each destination of an endpoint but the reply, whether it needs a field of a message.
+/// For each destination of an endpoint that takes events, whether it needs a field of a message.
 pub(super) fn others(endpoint: &RawEndpoint) -> impl Iterator<Item = bool> {
     let is_default_broadcast = endpoint.to.is_none();
-    let others = endpoint.to.iter().flatten().filter(|(destination, _)| *destination != RawDestination::Reply);
+    let takes_none = |to: &RawDestination| matches!(to, RawDestination::Reply | RawDestination::Store(_));
+    let others = endpoint.to.iter().flatten().filter(move |(destination, _)| !takes_none(destination));
     others.map(|(destination, _)| needs_field(endpoint, destination)).chain(is_default_broadcast.then_some(false))
 }
 

@@ -9,7 +9,7 @@ use crate::config::text::Text;
 use crate::config::units::write_duration;
 use crate::template::Source;
 
-use super::{destination, dial, heartbeat};
+use super::{destination, dial, heartbeat, store};
 
 /// Checks a link, and its name against those of the earlier links.
 pub(super) fn check(earlier: &[RawLink], link: &RawLink, report: &Report<'_>) {
@@ -59,14 +59,17 @@ pub(super) fn route(raw: &Raw, link: &RawLink, report: &Report<'_>) -> Vec<LinkD
         RawLinkDestination::Link(name) => {
             destination::link_called(&raw.links, name, text, report).into_iter().map(LinkDestination::Link).collect()
         }
+        RawLinkDestination::Store(name) => {
+            store::called(raw, name, text, report).into_iter().map(LinkDestination::Store).collect()
+        }
     };
     link.to.iter().flat_map(resolved).collect()
 }
 
-/// For each destination of a link but the reply, whether it needs a field of a message.
+/// For each destination of a link that takes events, whether it needs a field of a message.
 pub(super) fn others(link: &RawLink) -> impl Iterator<Item = bool> {
     link.to.iter().filter_map(|(destination, _)| match destination {
-        RawLinkDestination::Reply => None,
+        RawLinkDestination::Reply | RawLinkDestination::Store(_) => None,
         RawLinkDestination::Endpoint(template) => {
             Some(template.sources().iter().any(|source| matches!(source, Source::Field(_))))
         }

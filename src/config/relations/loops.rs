@@ -144,7 +144,7 @@ fn steps<'m>(raw: &'m Raw, map: &'m Map) -> Vec<Step<'m>> {
                 }
                 // Whether another program answers an answer is its own affair.
                 RawLinkDestination::Reply if homes[index].is_some() => steps.push(step(into, vec![])),
-                RawLinkDestination::Reply => {}
+                RawLinkDestination::Reply | RawLinkDestination::Store(_) => {}
             }
         }
         let Some(own) = &homes[index] else {
@@ -169,6 +169,7 @@ fn steps<'m>(raw: &'m Raw, map: &'m Map) -> Vec<Step<'m>> {
                     let heard = listening(&|other| is_for(destination, &map.endpoints[other.endpoint].pattern));
                     steps.extend(heard.into_iter().map(|to| step(Waypoint::From(to), path(to))));
                 }
+                RawDestination::Store(_) => {}
                 RawDestination::Link(name) => steps.extend(link_called(name).map(|to| step(Waypoint::Into(to), None))),
             }
         }

@@ -12,6 +12,7 @@ mod listeners;
 mod log;
 mod loops;
 mod relay;
+mod store;
 
 use super::mistake::Report;
 use super::raw::Raw;
@@ -32,6 +33,7 @@ pub(super) fn resolve(raw: Raw, report: &Report<'_>) -> Settings {
         endpoint::check_capacity(&raw, endpoint, report);
         endpoint::check_addresses(endpoint, report);
         endpoint::check_post(endpoint, report);
+        store::check_ack(&raw, endpoint, report);
         let auth = auth::of_endpoint(&raw, endpoint, report);
         of_endpoints.push((endpoint::route(&raw, endpoint, report), auth, relay::resolve(endpoint, report)));
         if endpoint.relay.is_none() {
@@ -42,6 +44,9 @@ pub(super) fn resolve(raw: Raw, report: &Report<'_>) -> Settings {
         link::check(&raw.links[..i], link, report);
         of_links.push(link::route(&raw, link, report));
         destination::check_events("[[link]]", link.events_at, link::others(link), report);
+    }
+    for (i, store) in raw.stores.iter().enumerate() {
+        store::check(&raw.stores[..i], store, report);
     }
     log::check(&raw, report);
     loops::check(&raw, report);
@@ -62,6 +67,7 @@ pub(super) fn resolve(raw: Raw, report: &Report<'_>) -> Settings {
         listeners: if listeners.is_empty() { defaults.listeners } else { listeners },
         endpoints: if endpoints.is_empty() { defaults.endpoints } else { endpoints },
         links,
+        stores: raw.stores.into_iter().map(|store| store.settings).collect(),
         auths: raw.auths.into_iter().map(|auth| auth.settings).collect(),
         admin,
         warnings: Vec::new(),

@@ -70,6 +70,8 @@ pub struct EndpointSettings {
     pub max_body: Option<usize>,
     /// Whether its clients may pick a room of a destination by a field of their messages. Default false.
     pub choose_rooms: bool,
+    /// Whether its clients are told which of their messages are stored. Default `Off`.
+    pub ack: Ack,
     /// The events of its clients that its destinations get; `reply` gets none.
     pub events: BTreeSet<EventKind>,
 }
@@ -122,9 +124,20 @@ impl Default for EndpointSettings {
             post: false,
             max_body: None,
             choose_rooms: false,
+            ack: Ack::default(),
             events: BTreeSet::new(),
         }
     }
+}
+
+/// What clients are told of their messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Ack {
+    /// Nothing.
+    #[default]
+    Off,
+    /// How many of them are stored.
+    Stored,
 }
 
 /// `rate = { messages, bytes, burst, when_over }`: what one client may send in a second. At least one of the two is limited.

@@ -155,6 +155,17 @@ pub enum OutletPolicy {
     Block,
 }
 
+impl OutletPolicy {
+    /// As it is written.
+    pub fn word(self) -> &'static str {
+        match self {
+            OutletPolicy::DropOldest => "drop_oldest",
+            OutletPolicy::DropNewest => "drop_newest",
+            OutletPolicy::Block => "block",
+        }
+    }
+}
+
 /// `backoff = { ... }`: how long a link waits before it dials again; the wait is random, up to a bound that doubles.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BackoffSettings {

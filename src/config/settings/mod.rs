@@ -15,13 +15,15 @@ mod log;
 mod queue;
 mod relay;
 mod route;
+mod store;
 
 pub use addresses::{AddressRules, AddressSource, ClientAddress};
 pub use admin::AdminSettings;
 pub use auth::{AuthId, AuthKind, AuthServer, AuthSettings, CalloutSettings, JwksSettings, KeySource};
 pub use dial::{DialSettings, DialTls, Proxy};
 pub use endpoint::{
-    AtCapacity, EndpointSettings, IdentityLimit, Origins, RateSettings, Refuse, Welcome, WhenIdentityFull, WhenOver,
+    Ack, AtCapacity, EndpointSettings, IdentityLimit, Origins, RateSettings, Refuse, Welcome, WhenIdentityFull,
+    WhenOver,
 };
 pub use gateway::{FailedCredentials, GatewaySettings};
 pub use link::{
@@ -31,7 +33,8 @@ pub use listener::{ClientCertificates, Hosts, ListenAddress, ListenerSettings, L
 pub use log::{LogFormat, LogLevels, LogSettings};
 pub use queue::{QueueSettings, WhenFull};
 pub use relay::RelaySettings;
-pub use route::{Destination, EndpointId, EventKind, Format, LinkDestination, LinkId, RoomSource};
+pub use route::{Destination, EndpointId, EventKind, Format, LinkDestination, LinkId, RoomSource, StoreId};
+pub use store::{Durability, StoreQueueSettings, StoreSettings};
 
 /// Everything `wsgate serve` runs on.
 #[derive(Debug, Clone, PartialEq)]
@@ -44,6 +47,8 @@ pub struct Settings {
     pub endpoints: Vec<EndpointSettings>,
     /// The connections that we dial and redial; no two of the same name.
     pub links: Vec<LinkSettings>,
+    /// The files that keep messages; no two of the same name or path.
+    pub stores: Vec<StoreSettings>,
     /// The ways to authenticate clients; no two of the same name.
     pub auths: Vec<AuthSettings>,
     /// Where wsgate is looked at and changed while it runs.
@@ -75,6 +80,7 @@ impl Default for Settings {
             listeners: vec![ListenerSettings::default()],
             endpoints: vec![EndpointSettings::default()],
             links: Vec::new(),
+            stores: Vec::new(),
             auths: Vec::new(),
             admin: AdminSettings::default(),
             warnings: Vec::new(),

@@ -11,6 +11,10 @@ pub struct EndpointId(pub usize);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LinkId(pub usize);
 
+/// A store, numbered as endpoints are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StoreId(pub usize);
+
 /// Where the messages of an endpoint's clients go: one entry of its `to`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Destination {
@@ -38,6 +42,8 @@ pub enum Destination {
     },
     /// `link:NAME`: to the remote of a link.
     Link(LinkId),
+    /// `store:NAME`: into a store.
+    Store(StoreId),
 }
 
 /// Where the value of a parameter comes from that picks a room for a client's message.
@@ -65,6 +71,8 @@ pub enum LinkDestination {
     },
     /// `link:NAME`: to the remote of another link.
     Link(LinkId),
+    /// `store:NAME`: into a store.
+    Store(StoreId),
 }
 
 /// How a message looks on the wire.

@@ -9,6 +9,7 @@
 //! The order on the wire is the order of the pushes, except that a pong or ping goes out at the
 //! next frame boundary. The Close is always last: after it nothing is accepted.
 
+mod deadlines;
 mod state;
 mod writing;
 
@@ -19,6 +20,7 @@ use super::ending::{EndCause, Ending, Totals};
 use super::frame::{Control, Frame, Role};
 use super::keepalive::PingState;
 use super::poller::Poller;
+use super::queue::Slot;
 use super::socket::Socket;
 use super::tls::{Decrypted, Session};
 use crate::clock::{Clock, Ticks};
@@ -196,7 +198,18 @@ impl Outbox {
         if state.is_idle_for(all) {
             self.write(state, Some(all));
         } else if state.stage == Stage::Open {
-            state.queue.set_pong(latest());
+            state.queue.set(Slot::Pong, latest());
+            self.write(state, None);
+        }
+    }
+
+    /// Says to the peer what of its messages is stored, in a frame that says what all earlier ones have said too: one that
+    /// still waits is superseded, so a peer that reads nothing has one.
+    pub fn acknowledge(self: &Arc<Self>, frame: Frame) {
+        let mut state = self.lock();
+        if state.stage == Stage::Open {
+            // Always by its slot: one that the socket does not take would be overtaken there by the next.
+            state.queue.set(Slot::Acknowledgement, frame);
             self.write(state, None);
         }
     }
@@ -205,7 +218,7 @@ impl Outbox {
     pub fn ping(self: &Arc<Self>) {
         let mut state = self.lock();
         if state.stage == Stage::Open {
-            state.queue.set_ping(Frame::control(self.role, Control::Ping, &[]));
+            state.queue.set(Slot::Ping, Frame::control(self.role, Control::Ping, &[]));
             state.ping_asked = true;
             self.write(state, None);
         }
@@ -373,34 +386,6 @@ impl Outbox {
         let mut state = self.lock();
         state.stalled = false;
         self.write_batches(state, None);
-    }
-
-    /// Cuts a stalled outbox of which the kernel has taken nothing for the write timeout.
-    pub(super) fn check_write_deadline(&self, now: Ticks) {
-        let state = self.lock();
-        let Some(timeout) = state.limits.write_timeout else { return };
-        if state.stalled && now.saturating_sub(state.progress) >= timeout {
-            let reason = "Too slow: nothing was taken within the write timeout";
-            self.cut_locked(state, reason, EndCause::WriteTimeout);
-        }
-    }
-
-    /// Cuts a closing outbox that is over its deadline, and hurries one that is near it; says whether it has to be
-    /// watched further.
-    pub(super) fn check_close_deadline(self: &Arc<Self>, now: Ticks) -> bool {
-        let mut state = self.lock();
-        if state.stage == Stage::Aborted {
-            return false;
-        }
-        let Some(end) = &state.end else { return true };
-        if now >= end.deadline {
-            self.cut_locked(state, "over its close deadline", EndCause::Ended);
-            return false;
-        }
-        if now >= end.hurry_at && state.stage == Stage::Closing {
-            state.hurry();
-        }
-        true
     }
 
     /// Feeds received ciphertext to the TLS session, as much as `cipher` holds, and decrypts into

@@ -391,6 +391,12 @@ fn stress(socket: Socket, session: Option<Session>, theirs: impl Read + Send + '
                     if number % 100 == 0 {
                         outbox.ping();
                     }
+                    if number % 7 == 0 {
+                        outbox.acknowledge(Frame::joined(
+                            [vec![0x81, 4], number.to_be_bytes().to_vec()].concat().into(),
+                            0,
+                        ));
+                    }
                 }
             })
         })
@@ -407,6 +413,8 @@ fn stress(socket: Socket, session: Option<Session>, theirs: impl Read + Send + '
     assert_eq!(ending.code, 1000);
     let closes: Vec<_> = frames.iter().enumerate().filter(|(_, frame)| frame.0 == 0x88).map(|(at, _)| at).collect();
     assert_eq!(closes, [frames.len() - 1], "the Close is not the last, or not there once");
+    let acknowledgements: Vec<_> = frames.iter().filter(|frame| frame.0 == 0x81).map(|frame| &frame.1).collect();
+    assert!(acknowledgements.is_sorted() && !acknowledgements.is_empty(), "{acknowledgements:?}");
     let mut last: HashMap<u8, u32> = HashMap::new();
     let mut received = 0;
     for (_, payload) in frames.iter().filter(|frame| frame.0 == 0x82) {
