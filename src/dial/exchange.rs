@@ -23,6 +23,8 @@ pub enum HttpRequest<'a> {
     PostJson(&'a [u8]),
     /// To take this. Another request may follow on the connection.
     Post(Posted<'a>),
+    /// What this method makes of a body of this type, if there is one.
+    Other(&'a str, Option<(&'a str, &'a [u8])>),
 }
 
 /// What is posted.
@@ -34,6 +36,26 @@ pub struct Posted<'a> {
     pub key: &'a str,
     /// The whole body.
     pub body: &'a [u8],
+}
+
+/// A request of any kind.
+#[derive(Debug, Clone, Copy)]
+pub struct HttpCall<'a> {
+    /// In upper case.
+    pub method: &'a str,
+    /// It begins with `/` and is percent-encoded.
+    pub path_and_query: &'a str,
+    /// The type of the body, and the body.
+    pub body: Option<(&'a str, &'a [u8])>,
+}
+
+/// An answer, whatever it says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HttpAnswer {
+    /// From 200 to 999.
+    pub status: u16,
+    /// The whole body.
+    pub body: Vec<u8>,
 }
 
 /// What all requests of a client have in common.
@@ -53,6 +75,7 @@ pub(super) fn request(asked: HttpRequest<'_>, parts: &RequestHead<'_>) -> Vec<u8
         HttpRequest::Get => ("GET", None, None, None),
         HttpRequest::PostJson(body) => ("POST", Some(body), Some("application/json"), None),
         HttpRequest::Post(Posted { content_type, key, body }) => ("POST", Some(body), Some(content_type), Some(key)),
+        HttpRequest::Other(method, body) => (method, body.map(|(_, body)| body), body.map(|(of, _)| of), None),
     };
     let mut head = format!("{method} {} HTTP/1.1\r\n", parts.path_and_query);
     let mut add = |name: &str, value: &str| {

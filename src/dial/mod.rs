@@ -26,7 +26,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use error::{Cause, DialError, Hints, ProxyCause, SetupError};
-pub use exchange::{HttpRequest, Posted};
+pub use exchange::{HttpAnswer, HttpCall, HttpRequest, Posted};
 pub use poster::HttpPoster;
 pub use resolve::Resolver;
 pub use response::ServerRefusal;
@@ -341,6 +341,12 @@ impl HttpClient {
         Ok(HttpClient { dialer: Dialer::new(settings, resolver)?, body_max })
     }
 
+    /// Connects to this Unix socket instead of the host of the URL, and through no proxy.
+    #[must_use]
+    pub fn over_unix_socket(self, path: PathBuf) -> HttpClient {
+        HttpClient { dialer: self.dialer.over_unix_socket(path), ..self }
+    }
+
     /// Has errors show the server as `shown`, which must hold no secret.
     #[must_use]
     pub fn shown_as(self, shown: &str) -> HttpClient {
@@ -369,12 +375,9 @@ impl HttpClient {
     /// # Errors
     /// [`DialError::Refused`] for another status, [`DialError::Answer`] for one that is no HTTP or too long.
     pub fn ask(&self, asked: HttpRequest<'_>, time: Duration, cancel: &CancelToken) -> Result<Vec<u8>, DialError> {
-        let Dialer { target, headers, authorization, connect_timeout, .. } = &self.dialer;
-        let path_and_query = &*target.path_and_query;
-        let attempt = Attempt::new(self.dialer.shown(path_and_query), time.min(*connect_timeout), cancel);
-        let attempt = attempt.speaking(target.protocol);
-        let (authority, authorization) = (&*target.authority(), authorization.as_deref());
-        let request = exchange::request(asked, &RequestHead { authority, path_and_query, authorization, headers });
+        let path_and_query = &*self.dialer.target.path_and_query;
+        let attempt = self.attempt(path_and_query, time.min(self.dialer.connect_timeout), cancel);
+        let request = self.request(asked, path_and_query);
         let mut wire = self.dialer.open_stream(&attempt)?;
         let head = exchange::exchange(&request, &mut wire, &attempt)?;
         if !(200..300).contains(&head.status) {
@@ -385,6 +388,38 @@ impl HttpClient {
         let body = exchange::read_body(head, self.body_max, &mut wire, &attempt)?;
         wire.say_goodbye();
         Ok(body)
+    }
+
+    /// The answer to a request to another path of the same server, whatever its status is. The connection is opened in the
+    /// time that the settings have for it; from then on all of it takes at most `time`.
+    ///
+    /// # Errors
+    /// As for [`ask`](HttpClient::ask), except for statuses.
+    pub fn call(&self, call: &HttpCall<'_>, time: Duration, cancel: &CancelToken) -> Result<HttpAnswer, DialError> {
+        let opening = self.attempt(call.path_and_query, self.dialer.connect_timeout, cancel);
+        let request = self.request(HttpRequest::Other(call.method, call.body), call.path_and_query);
+        let mut wire = self.dialer.open_stream(&opening)?;
+        let attempt = self.attempt(call.path_and_query, time, cancel);
+        wire.set_deadline(Some(attempt.deadline));
+        let head = exchange::exchange(&request, &mut wire, &attempt)?;
+        let status = head.status;
+        let mut body = exchange::read_body(head, self.body_max, &mut wire, &attempt)?;
+        wire.say_goodbye();
+        if !(200..300).contains(&status) {
+            // What is no answer of the server that was meant may repeat the request.
+            body = self.dialer.secrets.hide(&body, usize::MAX);
+        }
+        Ok(HttpAnswer { status, body })
+    }
+
+    fn attempt<'a>(&self, path_and_query: &str, time: Duration, cancel: &'a CancelToken) -> Attempt<'a> {
+        Attempt::new(self.dialer.shown(path_and_query), time, cancel).speaking(self.dialer.target.protocol)
+    }
+
+    fn request(&self, asked: HttpRequest<'_>, path_and_query: &str) -> Vec<u8> {
+        let Dialer { target, headers, authorization, .. } = &self.dialer;
+        let (authority, authorization) = (&*target.authority(), authorization.as_deref());
+        exchange::request(asked, &RequestHead { authority, path_and_query, authorization, headers })
     }
 }
 
