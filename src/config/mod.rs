@@ -33,6 +33,7 @@ use crate::reload::read_file;
 
 pub(crate) use log_words::{asked_levels, level_word};
 pub(crate) use mistake::Environment;
+pub(crate) use raw::admin::AdminPlace;
 pub(crate) use raw::dial::{is_server_name, proxy_of};
 
 pub use marks::{TakesEffect, takes_effect};
@@ -56,7 +57,7 @@ pub(crate) use variables::substitute;
 /// Relative paths in it are relative to its directory, and `${NAME}` in its strings is a variable
 /// of the environment. The files it names for TLS are opened and must hold what they are named for.
 pub fn load(path: &Path) -> Result<Settings, ConfigError> {
-    read(path, fs::read(path))
+    load_with(path, fs::read(path), settings_of)
 }
 
 /// The same for a gateway that runs: it waits for nobody who writes into a pipe, and a file in which there is nothing is one
@@ -66,17 +67,31 @@ pub fn load_again(path: &Path) -> Result<Settings, ConfigError> {
         [] => Err(io::Error::other("it is empty (for the defaults, write a comment into it)")),
         _ => Ok(bytes),
     });
-    read(path, bytes)
+    load_with(path, bytes, settings_of)
 }
 
-fn read(path: &Path, bytes: io::Result<Vec<u8>>) -> Result<Settings, ConfigError> {
+/// Reads where the admin listener of a configuration file is. Mistakes elsewhere in the file do not matter, and the files
+/// that it names are not opened: whoever asks wsgate may not be allowed to.
+pub fn load_admin_place(path: &Path) -> Result<AdminPlace, ConfigError> {
+    load_with(path, fs::read(path), |text, file_name, base_dir, report| {
+        let place = syntax::parse(text, &report).map(|table| raw::read_admin_place(table.get_ref(), base_dir, &report));
+        found(place, file_name, report).map(|(place, _)| place)
+    })
+}
+
+/// Has the text of a file judged, by its name and the directory that paths in it are relative to.
+fn load_with<T>(
+    path: &Path,
+    bytes: io::Result<Vec<u8>>,
+    judge: impl FnOnce(&str, &str, &Path, Report<'_>) -> Result<T, ConfigError>,
+) -> Result<T, ConfigError> {
     let bytes = bytes.map_err(|source| ConfigError::Unreadable { file: path.to_owned(), source })?;
     let file_name = path.display().to_string();
     let base_dir = path.parent().unwrap_or(Path::new(""));
     match str::from_utf8(&bytes) {
         Ok(text) => {
             let report = Report::new(text, &|name| env::var(name));
-            report_on(text, &file_name, base_dir, report.read_by_everybody(is_for_everybody(path)))
+            judge(text, &file_name, base_dir, report.read_by_everybody(is_for_everybody(path)))
         }
         Err(error) => {
             let valid = String::from_utf8_lossy(&bytes[..error.valid_up_to()]);
@@ -101,19 +116,23 @@ pub(crate) fn parse_in(
     base_dir: &Path,
     environment: Environment<'_>,
 ) -> Result<Settings, ConfigError> {
-    report_on(text, file_name, base_dir, Report::new(text, environment))
+    settings_of(text, file_name, base_dir, Report::new(text, environment))
 }
 
-fn report_on(text: &str, file_name: &str, base_dir: &Path, report: Report<'_>) -> Result<Settings, ConfigError> {
+fn settings_of(text: &str, file_name: &str, base_dir: &Path, report: Report<'_>) -> Result<Settings, ConfigError> {
     let settings = syntax::parse(text, &report)
         .map(|table| relations::resolve(raw::read(table.get_ref(), base_dir, &report), &report));
-    let (mistakes, warnings) = report.into_findings();
     let told = |Mistake { line, column, text }| format!("{file_name}:{line}:{column}: warning: {text}");
-    match settings {
-        Some(settings) if mistakes.is_empty() => {
-            Ok(Settings { warnings: warnings.into_iter().map(told).collect(), ..settings })
-        }
-        settings => Err(ConfigError::Mistakes { file: file_name.to_owned(), mistakes, complete: settings.is_some() }),
+    let (settings, warnings) = found(settings, file_name, report)?;
+    Ok(Settings { warnings: warnings.into_iter().map(told).collect(), ..settings })
+}
+
+/// What was read, and the warnings; or the mistakes, if there are any.
+fn found<T>(read: Option<T>, file_name: &str, report: Report<'_>) -> Result<(T, Vec<Mistake>), ConfigError> {
+    let (mistakes, warnings) = report.into_findings();
+    match read {
+        Some(read) if mistakes.is_empty() => Ok((read, warnings)),
+        read => Err(ConfigError::Mistakes { file: file_name.to_owned(), mistakes, complete: read.is_some() }),
     }
 }
 

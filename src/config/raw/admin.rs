@@ -1,14 +1,14 @@
 //! `[admin]`.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::auth::admin::{AdminRule, Right};
 use crate::auth::allow::Glob;
 use crate::config::remedy;
 use crate::config::section::{Keys, Section, Value};
-use crate::config::settings::AdminSettings;
+use crate::config::settings::{AdminSettings, ListenAddress};
 use crate::config::text::Text;
 
 use super::allow::{claims, who};
@@ -53,14 +53,10 @@ pub(super) fn admin(section: &Section<'_>, base_dir: &Path) -> RawAdmin {
     let (mut valid, mut address_at) = (true, section.at);
     if let Some(value) = section.get("address") {
         address_at = value.at();
-        let is_off = value.is_off_or("an address");
-        let text = is_off.and_then(|_| value.text_or(|port| remedy::address(None, Some(port))));
-        let address = text.filter(|_| is_off == Some(false)).and_then(|text| listen_address(&value, &text, base_dir));
-        valid = is_off == Some(true) || address.is_some();
-        match (is_off, address) {
-            (Some(true), _) => settings.listener = None,
-            (_, Some(address)) => settings.listener = Some(AdminSettings::listener_at(address)),
-            (_, None) => {}
+        let address = address(&value, base_dir);
+        valid = address.is_some();
+        if let Some(address) = address {
+            settings.listener = address.map(AdminSettings::listener_at);
         }
     }
     // They are read, and their mistakes told, also where there is no listener.
@@ -76,6 +72,43 @@ pub(super) fn admin(section: &Section<'_>, base_dir: &Path) -> RawAdmin {
     settings.allow = allow.as_ref().map(|value| Arc::new(rules(value)));
     let of_listener = ["hosts", "tls", "auth", "allow"].into_iter().find_map(|key| Some((key, section.get(key)?.at())));
     RawAdmin { settings, address_at, valid, auth, allow_at: allow.map(|value| value.at()), of_listener }
+}
+
+/// An address; `Some(None)` is none, `None` a wrong one.
+fn address(value: &Value<'_>, base_dir: &Path) -> Option<Option<ListenAddress>> {
+    let is_off = value.is_off_or("an address")?;
+    let text = value.text_or(|port| remedy::address(None, Some(port)));
+    match is_off {
+        true => Some(None),
+        false => listen_address(value, &text?, base_dir).map(Some),
+    }
+}
+
+/// Where an admin listener is, for whoever asks it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct AdminPlace {
+    /// `None` is no admin listener.
+    pub(crate) address: Option<ListenAddress>,
+    /// The file of its certificate, if it is over TLS.
+    pub(crate) certificate: Option<PathBuf>,
+}
+
+impl Default for AdminPlace {
+    fn default() -> AdminPlace {
+        AdminPlace { address: AdminSettings::default().listener.map(|listener| listener.address), certificate: None }
+    }
+}
+
+/// Reads only this.
+pub(super) fn place(section: &Section<'_>, base_dir: &Path) -> AdminPlace {
+    let mut place = AdminPlace::default();
+    if let Some(address) = section.get("address").and_then(|value| address(&value, base_dir)) {
+        place.address = address;
+    }
+    let tls = section.get("tls").and_then(|value| value.section(&TLS));
+    let certificate = tls.and_then(|section| section.get("certificate")).and_then(|value| value.text());
+    place.certificate = certificate.map(|text| base_dir.join(&text.value));
+    place
 }
 
 fn names(value: &Value<'_>) -> Vec<Text> {

@@ -30,7 +30,7 @@ use super::mistake::Report;
 use super::section::{Keys, Value, nearest};
 use super::settings::GatewaySettings;
 
-use admin::{ADMIN, RawAdmin};
+use admin::{ADMIN, AdminPlace, RawAdmin};
 use auth::{AUTH, RawAuth};
 use endpoint::{ENDPOINT, RawEndpoint};
 use gateway::GATEWAY;
@@ -96,6 +96,12 @@ pub(super) fn read<'a>(root: &'a DeTable<'a>, base_dir: &Path, report: &'a Repor
     raw.stores = tables("store", &STORE).iter().map(|section| store::store(section, base_dir)).collect();
     raw.auths = tables("auth", &AUTH).iter().map(|section| auth::auth(section, base_dir)).collect();
     raw
+}
+
+/// Reads where the admin listener is, and nothing else.
+pub(super) fn read_admin_place<'a>(root: &'a DeTable<'a>, base_dir: &Path, report: &'a Report<'a>) -> AdminPlace {
+    let admin = Value::of_file(report, &ROOT, root, "admin").and_then(|value| value.table(&ADMIN, &TABLES));
+    admin.map(|section| admin::place(&section, base_dir)).unwrap_or_default()
 }
 
 /// `[name]` or `[[name]]`, as opposed to `name = value`.
