@@ -35,7 +35,7 @@ const IDLE: Duration = Duration::from_secs(75);
 const REQUESTS_MAX: usize = 1000;
 
 /// The longest body, in bytes; more is 413.
-const BODY_MAX: usize = 1 << 20;
+pub const BODY_MAX: usize = 1 << 20;
 
 /// A peer that takes an answer more slowly is cut.
 const WRITE: Duration = Duration::from_secs(20);

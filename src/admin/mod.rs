@@ -37,6 +37,7 @@ use crate::admin::state::WAITING_MAX;
 use crate::listener::Bound;
 use crate::system::thread::spawn_client;
 
+pub use caller::BODY_MAX;
 pub use errands::Errands;
 pub use sampler::run as sample;
 pub use state::Admin;

@@ -5,7 +5,7 @@ use std::fs;
 use super::call_error::CallError;
 use super::dial_arguments::DialArguments;
 use super::server_connection::ServerConnection;
-use crate::config::{self, DialTls, TlsSettings};
+use crate::config;
 use crate::dial::{self, CancelToken, Dialer, RequestExtras, Resolver};
 use crate::display::{cause, printable};
 use crate::http::token::{Reserved, is_header_value, is_token, reserved, value_of_file};
@@ -46,14 +46,7 @@ impl Caller {
                 return Err(CallError::Usage(format!("failed to offer the subprotocol '{name}' twice: name it once")));
             }
         }
-        let tls =
-            [("--certificate", arguments.certificate.is_some()), ("--server-name", arguments.server_name.is_some())];
-        if let Some((name, _)) = tls.iter().find(|(_, is_set)| *is_set && !url.secure) {
-            return Err(CallError::Usage(format!(
-                "failed to use '{name}': '{shown}' has no TLS (write wss://, or leave '{name}' out)"
-            )));
-        }
-        let identity = arguments.certificate.zip(arguments.private_key);
+        let tls = arguments.tls.settings(url.secure, &shown)?;
         let settings = config::DialSettings {
             url,
             headers,
@@ -62,12 +55,7 @@ impl Caller {
             origin: None,
             connect_timeout: arguments.connect_timeout,
             proxy: arguments.proxy,
-            tls: DialTls {
-                ca: arguments.ca,
-                identity: identity.map(|(certificate, private_key)| TlsSettings { certificate, private_key }),
-                server_name: arguments.server_name,
-                verify: !arguments.insecure,
-            },
+            tls,
         };
         let mut dialer = Dialer::new(&settings, Resolver::new()).map_err(CallError::Setup)?.shown_as(&shown);
         if let Some(path) = arguments.unix_socket {

@@ -125,7 +125,7 @@ fn write_on_one_line(json: &str, out: &mut impl Write) -> io::Result<()> {
 }
 
 /// A line of JSON with JSON's own escapes for what a terminal must not get: such characters stand only in its strings.
-fn json_for_terminal(line: &str) -> String {
+pub(super) fn json_for_terminal(line: &str) -> String {
     let mut safe = String::with_capacity(line.len());
     for c in line.chars() {
         match c {

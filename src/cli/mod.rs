@@ -11,7 +11,9 @@ mod generate;
 pub mod import;
 mod input_lines;
 mod listen;
+mod message_input;
 mod message_output;
+mod operate;
 mod send;
 mod serve;
 mod server_connection;
@@ -45,6 +47,7 @@ Examples:
   wsgate check --config /etc/wsgate.toml
   wsgate listen ws://127.0.0.1:8080/             print what arrives, until Ctrl-C
   wsgate send ws://127.0.0.1:8080/ 'hello'       send one message, print the answer
+  wsgate clients                                 list the clients of the wsgate that runs here
   wsgate import flows.json -o wsgate.toml        translate Node-RED flows or n8n workflows
   wsgate token new press-3 2>>tokens.txt         print a new token, add its line to a file
 
@@ -72,6 +75,8 @@ enum Command {
     /// Connect and print every message until Ctrl-C, one JSON object per line; send lines too
     #[command(after_help = listen::AFTER_HELP)]
     Listen(listen::ListenArguments),
+    #[command(flatten)]
+    Operate(operate::OperateCommand),
     /// Translate the WebSocket part of Node-RED flows or n8n workflows into a config file
     #[command(after_help = import::AFTER_HELP)]
     Import(import::ImportArguments),
@@ -132,6 +137,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Check(arguments) => return check::run(arguments.file()),
         Command::Send(arguments) => send::run(arguments),
         Command::Listen(arguments) => listen::run(arguments),
+        Command::Operate(command) => operate::run(command),
         Command::Import(arguments) => import::run(&arguments),
         Command::Token(arguments) => token::run(arguments),
         Command::Generate(arguments) => generate::run(&arguments, &Arguments::command()),

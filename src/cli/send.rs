@@ -2,8 +2,6 @@
 
 use std::ffi::OsString;
 use std::fmt;
-use std::io::{self, IsTerminal, Read};
-use std::os::unix::ffi::OsStringExt;
 use std::time::{Duration, Instant};
 
 use clap::Args;
@@ -13,12 +11,12 @@ use super::call_error::{CallError, Closed};
 use super::dial::Caller;
 use super::dial_arguments::DialArguments;
 use super::duration::duration;
-use super::exit;
 use super::failure::{Failure, output_failed, tell};
+use super::message_input::{self, Source};
 use super::message_output::{MessageOutput, Shape};
 use super::server_connection::{ConnectionEnd, MESSAGE_MAX, ServerConnection};
 use crate::dial::CancelToken;
-use crate::display::{Seconds, cause};
+use crate::display::Seconds;
 
 pub(super) const AFTER_HELP: &str = "\
 Examples:
@@ -168,40 +166,9 @@ impl fmt::Display for Answers {
 
 /// The message from the argument or from standard input.
 fn message(data: Option<OsString>, binary: bool) -> Result<Message, Failure> {
-    let wrong = |text: &str| Failure { text: text.into(), exit_code: exit::DATA };
-    let (mut bytes, from_stdin) = match data.filter(|data| data != "-") {
-        Some(data) => (data.into_vec(), false),
-        None => (read_stdin()?, true),
-    };
-    if bytes.len() > MESSAGE_MAX {
-        return Err(wrong(&format!("failed to send the message: it is over the limit of {MESSAGE_MAX} bytes")));
-    }
-    if binary {
-        return Ok(Message::binary(bytes));
-    }
-    if from_stdin && bytes.last() == Some(&b'\n') {
-        bytes.pop();
-        if bytes.last() == Some(&b'\r') {
-            bytes.pop();
-        }
-    }
-    let text = String::from_utf8(bytes).map_err(|error| {
-        let at = error.utf8_error().valid_up_to();
-        wrong(&format!("failed to send the message as text: it is not UTF-8 at byte {at} (use '--binary')"))
-    })?;
-    Ok(Message::text(text))
-}
-
-fn read_stdin() -> Result<Vec<u8>, Failure> {
-    let stdin = io::stdin();
-    if stdin.is_terminal() {
-        tell("reading the message from the terminal: end it with Ctrl-D");
-    }
-    let mut bytes = Vec::new();
-    // One byte more than allowed is enough to know that it is too much.
-    stdin.lock().take(MESSAGE_MAX as u64 + 1).read_to_end(&mut bytes).map_err(|error| Failure {
-        text: format!("failed to read standard input: {}", cause(&error)),
-        exit_code: exit::IO,
-    })?;
-    Ok(bytes)
+    let bytes = message_input::read(Source::of(data), binary, MESSAGE_MAX)?;
+    Ok(match binary {
+        true => Message::binary(bytes),
+        false => Message::text(String::from_utf8(bytes).expect("text was checked")),
+    })
 }

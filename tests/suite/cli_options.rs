@@ -391,7 +391,7 @@ fn b42_a_terminal_gets_no_control_character_and_a_pipe_gets_all() {
 }
 
 /// What a command prints whose standard output is a terminal.
-fn at_terminal(arguments: &[&str]) -> String {
+pub(crate) fn at_terminal(arguments: &[&str]) -> String {
     let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
     grantpt(&terminal).unwrap();
     unlockpt(&terminal).unwrap();

@@ -58,6 +58,7 @@ mod metrics;
 mod names;
 mod node_red;
 mod ocpp;
+mod operate;
 mod origins;
 mod package;
 mod posts;
