@@ -1,7 +1,7 @@
 // chromium_admin.js ADMIN_PORT PLAIN_PORT PYTHON CLIENTS [SHOTS]: the page of the admin listener in headless Chromium.
 //
 // The gateway has the endpoints /room, /x/{name} and /named/{name} on its plain port; at the last one a token stands for an
-// identity that is called as EVIL_NAME says. CLIENTS clients are connected to it by this script,
+// identity that is called as EVIL_NAME says. It has a link "plc" that is given up. CLIENTS clients are connected to it by this script,
 // and one by PYTHON (a Python with the package `websockets`). Each check prints `ok NAME`; the first that fails ends the run
 // with its reason and exit status 1. With SHOTS, a directory, screenshots of all views are left there.
 'use strict';
@@ -171,6 +171,22 @@ async function checkTail(page, talker) {
   console.log('ok tail');
 }
 
+async function checkActs(page) {
+  await view(page, 'overview');
+  await page.until(`${text('#links tbody tr .state')} === 'Given up'`);
+  await page.click('#links tbody tr td.actions button');
+  await page.until(`${text('#links-outcome')} === 'plc is about to be dialled.'`);
+  expect('the level of the log', await page.evaluate(`${$('#log-level')}.value`), '');
+  const select = (level) => `${$('#log-level')}.value = '${level}'; ${$('#log-level')}.dispatchEvent(new Event('change'))`;
+  await page.evaluate(select('warn'));
+  await page.until(`${text('#log-outcome')} === 'The level is warn until the next reload.'`);
+  await page.click('#reload-button');
+  await page.until(`${$('#log-level')}.value === ''`, 'a reload takes the level back');
+  await page.evaluate(select('debug'));
+  await page.until(`${text('#log-outcome')} === 'The level is debug until the next reload.'`);
+  console.log('ok acts');
+}
+
 async function checkTexts(page) {
   const name = encodeURIComponent(EVIL.replaceAll('/', '|'));
   const evil = await connect(`/named/${name}`, { headers: { 'User-Agent': EVIL, Authorization: `Bearer ${TOKEN}` } });
@@ -220,6 +236,7 @@ async function run(browser) {
     await checkKeyboard(page);
     await checkMessages(page, talker);
     await checkTail(page, talker);
+    await checkActs(page);
     await checkTexts(page);
     if (shots) await takeShots(page);
     if (page.wrong.length > 0) throw new Error(`the page has done wrong: ${page.wrong.join('; ')}`);

@@ -31,6 +31,12 @@ to = []
 path = "/named/{name}"
 to = []
 auth = ["names"]
+
+[[link]]
+name = "plc"
+url = "ws://127.0.0.1:1/"
+to = []
+backoff = { first = "1ms", most = "1ms", attempts = 1 }
 "#;
 
 fn start() -> (TempDir, Gateway) {
@@ -90,7 +96,9 @@ fn headless_chromium_shows_clients_sends_follows_and_disconnects() {
     let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{stdout}{stderr}");
     let passed: Vec<&str> = stdout.lines().collect();
-    let checks = ["counts", "search", "keyboard", "messages", "tail", "texts", "kick", "clean"];
+    let checks = ["counts", "search", "keyboard", "messages", "tail", "acts", "texts", "kick", "clean"];
     assert_eq!(passed, checks.map(|name| format!("ok {name}")));
     stderr.lines().for_each(|line| measured("page", line));
+    gateway.wait_for_logs("link plc: dialling at once, as was asked for", 1);
+    assert_eq!(Caller::of(&gateway).get("/api/v1/log").json()["level"], "debug");
 }

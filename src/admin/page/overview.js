@@ -1,10 +1,11 @@
 // The first view: figures, charts, endpoints, links and listeners.
 
+import { ApiError } from '/page/api.js';
 import { byId, el, fillRows, show, write } from '/page/dom.js';
 import { bytes, count, duration, rate } from '/page/format.js';
 import * as charts from '/page/charts.js';
 import * as clients from '/page/clients.js';
-import { reload, sendToRoom } from '/page/send.js';
+import { askLevel, redial, reload, sendToRoom, showLevel } from '/page/send.js';
 import * as tail from '/page/tail.js';
 
 const FIGURES = [
@@ -23,7 +24,11 @@ let latest = null;
 
 export function start() {
   charts.start();
-  byId('reload-button').addEventListener('click', () => reload(byId('reload-outcome')));
+  byId('reload-button').addEventListener('click', async () => {
+    // Levels that were asked for end with it.
+    if (await reload(byId('reload-outcome'))) lookAtLevel();
+  });
+  byId('log-level').addEventListener('change', () => askLevel(byId('log-level'), byId('log-outcome')));
   byId('figures').replaceChildren(...FIGURES.map(([name]) => el('div', {}, el('dt', {}, name), el('dd', {}, '–'))));
 }
 
@@ -31,6 +36,17 @@ export function hello(message, mayDo) {
   rights = mayDo;
   charts.begin(message.history);
   show(byId('reload'), rights.has('act'));
+  show(byId('log'), rights.has('act'));
+  lookAtLevel();
+}
+
+// Without an answer it shows what it has shown before.
+async function lookAtLevel() {
+  try {
+    await showLevel(byId('log-level'));
+  } catch (error) {
+    if (!(error instanceof ApiError)) throw error;
+  }
 }
 
 export function shown(value) {
@@ -104,14 +120,17 @@ function writeEndpoint(row, endpoint) {
 
 function linkRow() {
   const row = el('tr', {}, el('th', { scope: 'row' }), el('td', {}, el('span', { class: 'state' })), el('td', { class: 'mono server' }),
-    ...Array.from({ length: 3 }, () => el('td', { class: 'number' })), el('td', { class: 'failure' }));
+    ...Array.from({ length: 3 }, () => el('td', { class: 'number' })), el('td', { class: 'failure' }), el('td', { class: 'actions' }));
+  const act = () => redial(row.link, byId('links-outcome'));
+  row.lastElementChild.append(el('button', { type: 'button', class: 'quiet', click: act }, 'Redial'));
   return titled(row, 'links');
 }
 
 const LINK_STATES = { up: ['good', 'Connected'], down: ['bad', 'Down'], givenUp: ['bad', 'Given up'] };
 
 function writeLink(row, link) {
-  const [name, state, server, received, sent, dropped, failure] = row.cells;
+  row.link = link.name;
+  const [name, state, server, received, sent, dropped, failure, actions] = row.cells;
   const [mood, words] = LINK_STATES[link.state] ?? ['bad', link.state];
   write(name, link.name);
   state.firstElementChild.dataset.state = mood;
@@ -122,6 +141,8 @@ function writeLink(row, link) {
   write(dropped, count(link.droppedMessages));
   const last = link.lastFailure;
   write(failure, last ? `${duration(latest.at - Date.parse(last.at))} ago: ${last.message}` : '');
+  actions.firstElementChild.setAttribute('aria-label', `Redial '${link.name}'`);
+  show(actions.firstElementChild, rights.has('act'));
 }
 
 function writeListener(row, listener) {

@@ -1,4 +1,5 @@
-// What changes something: a message to a client or to a room, the end of a connection, a reload.
+// What changes something: a message to a client or to a room, the end of a connection, a redial, the level of the log, a
+// reload.
 
 import { ApiError, ask } from '/page/api.js';
 import { byId, el, write } from '/page/dom.js';
@@ -74,6 +75,32 @@ export function reload(line) {
   return tell(line, async () => {
     const { reloaded } = await ask('POST', '/api/v1/reload', '');
     return reloaded.length > 0 ? `Read again: ${reloaded.join('; ')}.` : 'There was nothing to read again.';
+  });
+}
+
+// Has a link dialled at once, and says so in this line.
+export function redial(name, line) {
+  return tell(line, async () => {
+    await ask('POST', `/api/v1/links/${encodeURIComponent(name)}/redial`, '');
+    return `${name} is about to be dialled.`;
+  });
+}
+
+// The levels of the log that were asked for.
+let levels = {};
+
+// Shows in this <select> which level was asked for.
+export async function showLevel(select) {
+  levels = await ask('GET', '/api/v1/log');
+  select.value = levels.level ?? '';
+}
+
+// Has the log show this level; the levels of parts and endpoints that were asked for stay.
+export function askLevel(select, line) {
+  return tell(line, async () => {
+    const wanted = { ...levels, level: select.value === '' ? null : select.value };
+    levels = await ask('PUT', '/api/v1/log', JSON.stringify(wanted), 'application/json');
+    return levels.level === null ? 'The configuration decides.' : `The level is ${levels.level} until the next reload.`;
   });
 }
 
