@@ -1,5 +1,7 @@
 //! What differs between two generations, for people, and what of new settings has to wait for a restart.
 
+use std::collections::HashMap;
+use std::hash::Hash;
 use std::sync::Arc;
 
 use crate::config::{AdminSettings, GatewaySettings, Settings, TakesEffect, takes_effect};
@@ -64,43 +66,20 @@ pub(super) fn keep_what_takes_a_restart(settings: &mut Settings, before: &Genera
 
 /// What has changed: `endpoint '/a' changed`, `link "plc" added`.
 pub(super) fn between(before: &Generation, next: &Generation) -> Vec<String> {
-    let mut changes = Vec::new();
-    let mut told = |what: String, old: Option<*const ()>, new: Option<*const ()>| {
-        let how = match (old, new) {
-            (None, _) => "added",
-            (_, None) => "removed",
-            (Some(old), Some(new)) if !std::ptr::eq(old, new) => "changed",
-            _ => return,
-        };
-        changes.push(format!("{what} {how}"));
-    };
-    fn at<T>(thing: &Arc<T>) -> *const () {
-        Arc::as_ptr(thing).cast()
-    }
-    for door in before.doors.iter().filter(|old| next.door(&old.name).is_none()).chain(&next.doors) {
-        let [old, new] = [before, next].map(|generation| generation.door(&door.name).map(at));
-        told(format!("listener {:?}", &*door.name), old, new);
-    }
-    let removed = before.endpoints.iter().filter(|(id, _)| next.endpoints.get(*id).is_none());
-    for (id, endpoint) in removed.chain(next.endpoints.iter()) {
-        let [old, new] = [before, next].map(|generation| generation.endpoints.get(id).map(at));
-        told(format!("endpoint '{}'", endpoint.settings.path), old, new);
-    }
-    let removed = before.links.iter().filter(|(id, _)| next.links.get(*id).is_none());
-    for (id, link) in removed.chain(next.links.iter()) {
-        let [old, new] = [before, next].map(|generation| generation.links.get(id).map(at));
-        told(format!("link {:?}", &*link.name), old, new);
-    }
-    let removed = before.stores.iter().filter(|(id, _)| next.stores.get(*id).is_none());
-    for (id, store) in removed.chain(next.stores.iter()) {
-        let [old, new] = [before, next].map(|generation| generation.stores.get(id).map(at));
-        told(format!("store {:?}", &*store.live.name), old, new);
-    }
-    let removed = before.auths.iter().filter(|(id, _)| next.auths.get(*id).is_none());
-    for (id, auth) in removed.chain(next.auths.iter()) {
-        let [old, new] = [before, next].map(|generation| generation.auths.get(id).map(at));
-        told(format!("[[auth]] {:?}", auth.settings.name), old, new);
-    }
+    let doors = [before, next].map(|generation| generation.doors.iter().map(|door| (&*door.name, door)).collect());
+    let endpoints = [before, next].map(|generation| generation.endpoints.iter().collect());
+    let links = [before, next].map(|generation| generation.links.iter().collect());
+    let stores = [before, next].map(|generation| generation.stores.iter().collect());
+    let auths = [before, next].map(|generation| generation.auths.iter().collect());
+    let mut changes = [
+        told(doors, |door| format!("listener {:?}", &*door.name)),
+        told(endpoints, |endpoint| format!("endpoint '{}'", endpoint.settings.path)),
+        told(links, |link| format!("link {:?}", &*link.name)),
+        told(stores, |store| format!("store {:?}", &*store.live.name)),
+        told(auths, |auth| format!("[[auth]] {:?}", auth.settings.name)),
+    ]
+    .concat();
+    let at = |door: &Arc<_>| Arc::as_ptr(door);
     let of_admin = |generation: &Generation| {
         let AdminSettings { auth, allow, .. } = &generation.admin;
         (auth.clone(), allow.clone(), generation.admin_door.as_ref().map(at))
@@ -111,4 +90,16 @@ pub(super) fn between(before: &Generation, next: &Generation) -> Vec<String> {
     let changed = OPTIONS.iter().filter(|option| (option.differs)(&before.gateway, &next.gateway));
     changes.extend(changed.map(|option| format!("{} changed", option.shown)));
     changes
+}
+
+/// What of one kind is removed, added or another one now, each by what it is called.
+fn told<K: Copy + Eq + Hash, T>([before, next]: [Vec<(K, &Arc<T>)>; 2], name: impl Fn(&T) -> String) -> Vec<String> {
+    let [old, new] = [&before, &next].map(|all| all.iter().copied().collect::<HashMap<_, _>>());
+    let removed = before.iter().filter(|(id, _)| !new.contains_key(id)).map(|(_, one)| (*one, "removed"));
+    let here = next.iter().filter_map(|(id, one)| match old.get(id) {
+        None => Some((*one, "added")),
+        Some(old) if !Arc::ptr_eq(old, one) => Some((*one, "changed")),
+        Some(_) => None,
+    });
+    removed.chain(here).map(|(one, how)| format!("{} {how}", name(one))).collect()
 }
