@@ -278,7 +278,7 @@ impl Gateway {
     /// the time, what can be sent at once still is.
     fn stop_links(&mut self, deadline: Instant) {
         let deadline = deadline.max(Instant::now() + LINK_PATIENCE);
-        self.links.iter().for_each(|threads| threads.own.outlet.end(None));
+        self.links.iter().for_each(|threads| threads.own.outlet.end());
         for LinkThreads { own, sender, .. } in &self.links {
             while !sender.is_finished() && Instant::now() < deadline {
                 std::thread::sleep(LINK_SLICE);

@@ -169,7 +169,7 @@ impl Link {
     pub fn remove(&self, outlet: &Outlet, until: Instant) {
         // It is removed once: a link of the same name that comes later is another one.
         let _ = self.end.removed.set(until);
-        outlet.end(Some(until));
+        outlet.leave(until);
     }
 
     /// Whether the configuration has it no more.

@@ -121,10 +121,14 @@ impl Outlet {
         self.queue.set_up(false);
     }
 
-    /// Accepts nothing any more. What waits is still given out while it is up. At `until`, if there is such a time, its
-    /// thread is called, if it waits.
-    pub fn end(&self, until: Option<Instant>) {
-        self.queue.end(until);
+    /// Accepts nothing any more. What waits is still given out while it is up.
+    pub fn end(&self) {
+        self.queue.end();
+    }
+
+    /// The same in a moment: what senders had read for it before is still accepted. At `until` its thread is called.
+    pub fn leave(&self, until: Instant) {
+        self.queue.leave(until);
     }
 
     /// Accepts nothing any more and drops what waits and `more` messages that its thread has.

@@ -3,12 +3,15 @@
 //! Whether the outlet is up or down and what a full queue does about that are decided at the same place under one lock,
 //! so a sender that waits when the outlet goes down is let go if it need not wait any more.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::config::{OutletPolicy, QueueSettings, WhenFull};
 use crate::connection::frame::Frame;
 use crate::connection::queue::{Offer, Queue};
 use crate::sync::{Mutex, MutexGuard, Signal};
+
+/// For how long a queue that is about to end takes what other threads had read for it before.
+const ON_ITS_WAY: Duration = Duration::from_millis(250);
 
 /// The bounds of a queue and what happens to the next message at them.
 #[derive(Debug, Clone, Copy)]
@@ -81,6 +84,8 @@ struct QueueState {
     is_closed: bool,
     /// When what is queued is given out no more, once it has ended.
     until: Option<Instant>,
+    /// It is about to end: when it does. Nobody waits for room any more.
+    ends: Option<Instant>,
     /// Its thread is to look whether something has changed.
     is_called: bool,
 }
@@ -108,6 +113,7 @@ impl SendQueue {
             is_ended: false,
             is_closed: false,
             until: None,
+            ends: None,
             is_called: false,
         };
         SendQueue { state: Mutex::new(state), filled: Signal::default(), emptied: Signal::default() }
@@ -119,7 +125,8 @@ impl SendQueue {
         let must_wait = |state: &QueueState| {
             // What happens to a frame that does not fit is said by the policy, so here it does not matter.
             let room = state.bounds.to_queue(WhenFull::DropNewest);
-            state.policy() == OutletPolicy::Block && state.is_open() && !state.queue.fits(frame, &room)
+            let waits = state.policy() == OutletPolicy::Block && state.is_open() && state.ends.is_none();
+            waits && !state.queue.fits(frame, &room)
         };
         let Some(mut state) = self.emptied.wait_while(&self.state, self.lock(), must_wait, give_up) else {
             // This sender may have been told of room that another one can use.
@@ -179,13 +186,15 @@ impl SendQueue {
                 self.emptied.notify_one();
                 return Next::Frame(frame);
             }
+            state.is_ended |= state.ends.is_some_and(|at| Instant::now() >= at);
             if state.is_ended && state.queue.is_empty() {
                 return Next::End;
             }
             if std::mem::take(&mut state.is_called) {
                 return Next::Nothing;
             }
-            let until = deadline.into_iter().chain(state.until).min();
+            let ends = state.ends.filter(|_| !state.is_ended);
+            let until = deadline.into_iter().chain(state.until).chain(ends).min();
             let Some(changed) = self.filled.wait_until(state, until) else { return Next::Nothing };
             state = changed;
         }
@@ -209,13 +218,19 @@ impl SendQueue {
         self.tell_all();
     }
 
-    /// Takes nothing any more; what is queued can still be taken out, once the link is up. At `until`, if there is such a
-    /// time, its thread is called, if it waits.
-    pub fn end(&self, until: Option<Instant>) {
+    /// Takes nothing any more; what is queued can still be taken out, once the link is up.
+    pub fn end(&self) {
+        self.lock().is_ended = true;
+        self.tell_all();
+    }
+
+    /// The same in a moment: until then it takes what other threads have read for it already, and nobody waits for room.
+    /// At `until` its thread is called, if it waits.
+    pub fn leave(&self, until: Instant) {
         let mut state = self.lock();
-        state.is_ended = true;
-        state.until = until;
-        state.is_called |= until.is_some();
+        state.ends = Some(Instant::now() + ON_ITS_WAY);
+        state.until = Some(until);
+        state.is_called = true;
         drop(state);
         self.tell_all();
     }
@@ -268,7 +283,6 @@ impl SendQueue {
 mod tests {
     use std::sync::Arc;
     use std::thread;
-    use std::time::Duration;
 
     use super::*;
     use crate::config::OutletPolicy::{Block, DropNewest, DropOldest};
@@ -329,7 +343,7 @@ mod tests {
         assert_eq!(queue.push(&frame(3), || false), Enqueued::Taken);
         assert_eq!(left(&queue), [3]);
         queue.close();
-        queue.end(None);
+        queue.end();
         queue.open();
         assert_eq!(queue.push(&frame(4), || false), Enqueued::Ended);
         assert!(matches!(queue.take(None), Next::End));
@@ -376,7 +390,7 @@ mod tests {
         assert_eq!(queue.push(&frame(5), || false), Enqueued::Taken);
         assert_eq!(queue.push(&frame(6), || false), Enqueued::Taken);
         assert_eq!(left(&queue), [1, 2, 5, 6]);
-        queue.end(None);
+        queue.end();
         assert!(!queue.try_push(&frame(7)));
     }
 
@@ -399,6 +413,25 @@ mod tests {
             }
             assert!(sender.join().unwrap().iter().all(|handed| *handed == Enqueued::Taken));
         }
+    }
+
+    #[test]
+    fn about_to_end_it_takes_what_is_on_its_way_and_holds_nobody() {
+        let queue = new(Block, Block);
+        assert_eq!(queue.push(&frame(1), || false), Enqueued::Taken);
+        let late = Instant::now() + Duration::from_secs(10);
+        queue.leave(late);
+        assert_eq!(queue.push(&frame(2), || false), Enqueued::Taken);
+        assert_eq!(queue.push(&frame(3), || false), Enqueued::DroppedWhileDown(1));
+        assert!(matches!(queue.take(Some(late)), Next::Nothing), "it was called");
+        queue.set_up(true);
+        for number in 1..3 {
+            let Next::Frame(frame) = next(&queue, Some(late)) else { panic!("nothing came") };
+            assert_eq!(frame.as_one(), Some(&[number; 3][..]));
+        }
+        assert!(matches!(queue.take(Some(late)), Next::End));
+        assert!(Instant::now() < late);
+        assert_eq!(queue.push(&frame(4), || false), Enqueued::Ended);
     }
 
     #[test]
@@ -463,13 +496,13 @@ mod tests {
         assert_eq!(sender.join().unwrap(), Enqueued::DroppedWhileDown(1));
         let queue = full();
         let sender = blocked(&queue);
-        queue.end(None);
+        queue.end();
         assert_eq!(sender.join().unwrap(), Enqueued::Ended);
         assert_eq!(left(&queue), [1, 2]);
         assert!(matches!(next(&queue, None), Next::End));
         let queue = full();
         queue.set_up(false);
-        queue.end(None);
+        queue.end();
         // Nothing is lost as long as there may be a last connection.
         assert!(matches!(next(&queue, Some(Instant::now())), Next::Nothing));
         assert_eq!(queue.abandon(), 2);

@@ -3,9 +3,11 @@
 
 use std::fs;
 use std::net::TcpListener;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 
 use crate::harness::reloads::{LISTEN, Reloads, endpoint};
-use crate::harness::{DEADLINE, Gateway, Raw, Remote, Wire, eventually, request};
+use crate::harness::{DEADLINE, Gateway, Linked, Raw, Remote, Wire, eventually, measured, request};
 
 /// Free ports.
 fn free_ports<const N: usize>() -> [u16; N] {
@@ -116,7 +118,7 @@ fn an_endpoint_that_becomes_a_relay_or_is_one_no_more_sends_its_clients_to_come_
     // It has no server that it could be relayed to, and nothing of it goes elsewhere meanwhile.
     echoed.closed_with(1001, "Endpoint removed");
     let come = || {
-        std::thread::scope(|scope| {
+        thread::scope(|scope| {
             let client = scope.spawn(|| gateway.client(Wire::Plain, "/"));
             (server.accept(), client.join().unwrap())
         })
@@ -160,6 +162,59 @@ fn a_link_that_is_renamed_is_another_one_and_gets_what_comes_from_then_on() {
     for number in 100..200 {
         assert_eq!(new.text(), number.to_string());
     }
+}
+
+/// The numbers that come over a connection, until its Close.
+fn numbers(mut linked: Linked) -> Vec<u64> {
+    std::iter::from_fn(|| linked.message().into_text().ok().filter(|text| !text.is_empty()))
+        .map_while(|text| text.parse().ok())
+        .collect()
+}
+
+#[test]
+fn no_message_is_lost_while_a_link_is_renamed_again_and_again() {
+    const ROUNDS: usize = 15;
+    let remote = Remote::up();
+    let queue = "queue = { messages = 100000, bytes = \"64MiB\" }";
+    let config = |round: usize| {
+        let name = format!("plc-{round}");
+        endpoint("/", &format!("to = [\"link:{name}\", \"reply\"]")) + &link(&name, &remote.url(), queue)
+    };
+    let gateway = Gateway::start(&format!("{LISTEN}{}", config(0)));
+    let mut reloads = Reloads::of(&gateway);
+    let mut sender = gateway.client(Wire::Plain, "/");
+    let rounds = AtomicUsize::new(0);
+    let (sent, mut came) = thread::scope(|scope| {
+        let talk = || {
+            let mut sent = 0_u64;
+            while rounds.load(Ordering::Relaxed) < ROUNDS {
+                (sent..sent + 16).for_each(|number| sender.send_text(&number.to_string()));
+                (sent..sent + 16).for_each(|number| assert_eq!(sender.text(), number.to_string()));
+                sent += 16;
+            }
+            sent
+        };
+        let sending = scope.spawn(talk);
+        let mut reading = vec![scope.spawn({
+            let linked = remote.accept();
+            move || numbers(linked)
+        })];
+        for round in 1..=ROUNDS {
+            reloads.put(&config(round));
+            let linked = remote.accept();
+            reading.push(scope.spawn(move || numbers(linked)));
+            rounds.store(round, Ordering::Relaxed);
+        }
+        let sent = sending.join().unwrap();
+        reloads.put(&endpoint("/", "to = [\"reply\"]"));
+        (sent, reading.into_iter().map(|reading| reading.join().unwrap()).collect::<Vec<_>>())
+    });
+    // Each connection has its own in order, and all together have each once.
+    assert!(came.iter().all(|numbers| numbers.is_sorted()));
+    let mut all: Vec<u64> = came.drain(..).flatten().collect();
+    all.sort_unstable();
+    assert!(all.iter().copied().eq(0..sent), "of {sent} messages {} came", all.len());
+    measured("R4", format!("a link renamed {ROUNDS} times: {sent} of {sent} messages came, each once"));
 }
 
 #[test]
