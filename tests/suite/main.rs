@@ -8,6 +8,7 @@ mod harness;
 mod addresses;
 mod admin;
 mod admin_acts;
+mod admin_auth;
 mod admin_document;
 mod admin_gateway;
 mod admin_page;

@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
+use crate::admin::ADMIN;
 use crate::harness::reloads::{LISTEN, Reloads, endpoint};
+use crate::harness::scrape::Scrape;
 use crate::harness::{DEADLINE, Gateway, Raw, Remote, Wire, eventually, measured, pass};
 
 /// A link with this URL and these lines.
@@ -324,7 +326,7 @@ fn r4_reloads_of_two_configurations_in_turns_lose_nothing() {
         } else {
             "[[listen]]\nname = \"other\"\naddress = \"127.0.0.1:0\"\n".to_owned()
         };
-        config
+        config + ADMIN
     };
     let gateway = start(&config(true));
     let mut reloads = Reloads::of(&gateway);
@@ -363,6 +365,16 @@ fn r4_reloads_of_two_configurations_in_turns_lose_nothing() {
     });
     let grown = gateway.memory_kib().saturating_sub(memory);
     let messages = sent * clients.len();
+    // The endpoints have counted the same.
+    let scrape = Scrape::of(gateway.admin_port());
+    for number in 0..ENDPOINTS {
+        let of_endpoint = sent * (number..count).step_by(ENDPOINTS).count();
+        for metric in ["received", "sent"] {
+            let counted = scrape.value(&format!("wsgate_{metric}_messages_total{{endpoint=\"/{number}\"}}"));
+            assert_eq!(counted, of_endpoint as f64, "{metric} at /{number}");
+        }
+    }
+    assert!(done >= length * 100 / 60, "{done} reloads in {length} s");
     measured(
         "R4",
         format!("{done} reloads in {length} s: {count} clients got {messages} of {messages} messages; +{grown} KiB"),
