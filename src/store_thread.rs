@@ -280,7 +280,7 @@ impl Keeper {
 
     fn close(self) {
         let Some(writer) = self.writer else { return };
-        if let Err(trouble) = writer.close() {
+        if let Err(trouble) = writer.close(&self.place) {
             warn!(target: STORES, store = &*self.live.name; "{}: failed to close it: {trouble}", self.live);
         }
     }

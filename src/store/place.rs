@@ -2,14 +2,14 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use jiff::Timestamp;
 
 use super::error::Refused;
-use super::lock::{Lock, beside};
+use super::lock::{self, Lock, beside};
 use super::schema;
 
 /// What SQLite puts beside a database.
@@ -19,7 +19,7 @@ const COMPANIONS: [&str; 2] = ["-wal", "-shm"];
 #[derive(Debug)]
 pub struct Place {
     path: PathBuf,
-    _lock: Lock,
+    lock: Lock,
 }
 
 impl Place {
@@ -37,7 +37,7 @@ impl Place {
             Err(error) if error.kind() == io::ErrorKind::NotFound => make_file(path, directory)?,
             Err(error) => return Err(Refused::by_system(path, "open the store", &error)),
         }
-        Ok((Place { path: path.to_owned(), _lock: lock }, warning(directory)))
+        Ok((Place { path: path.to_owned(), lock }, warning(directory)))
     }
 
     /// The database file.
@@ -47,8 +47,19 @@ impl Place {
 
     /// How many bytes the database file has, and how many its write-ahead log.
     pub fn sizes(&self) -> (u64, u64) {
-        let size = |path: &Path| fs::metadata(path).map_or(0, |metadata| metadata.len());
-        (size(&self.path), size(&beside(&self.path, "-wal")))
+        sizes(&self.path)
+    }
+
+    /// Which file it is, also under another name: a copy is another one. `None` where the system does not say.
+    pub(super) fn file_id(&self) -> Option<String> {
+        let metadata = fs::metadata(&self.path).ok()?;
+        let born = metadata.created().ok()?.duration_since(SystemTime::UNIX_EPOCH).ok()?;
+        Some(format!("{}-{}", metadata.ino(), born.as_nanos()))
+    }
+
+    /// The lock of this place, which knows how often the store in it was opened.
+    pub(super) fn lock(&self) -> &Lock {
+        &self.lock
     }
 
     /// Gives a damaged file, with what is beside it, another name, and makes an empty one in its place. Says the name.
@@ -72,8 +83,19 @@ impl Place {
     }
 }
 
+/// How many bytes the database file at this path has, and how many its write-ahead log.
+pub fn sizes(path: &Path) -> (u64, u64) {
+    let size = |path: &Path| fs::metadata(path).map_or(0, |metadata| metadata.len());
+    (size(path), size(&beside(path, "-wal")))
+}
+
+/// The number of the process whose store this is now.
+pub fn user(path: &Path) -> Option<u32> {
+    lock::holder(path)
+}
+
 /// The directory that a file is in.
-fn directory_of(path: &Path) -> &Path {
+pub(super) fn directory_of(path: &Path) -> &Path {
     path.parent().filter(|directory| !directory.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
@@ -103,7 +125,7 @@ fn new_file(path: &Path) -> io::Result<()> {
     OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map(drop)
 }
 
-fn sync_directory(directory: &Path) -> io::Result<()> {
+pub(super) fn sync_directory(directory: &Path) -> io::Result<()> {
     File::open(directory)?.sync_all()
 }
 

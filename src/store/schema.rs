@@ -22,7 +22,9 @@ const TABLES: &str = "
     CREATE TABLE store (
         origin TEXT NOT NULL,
         next_seq INTEGER NOT NULL,
-        opened_as TEXT
+        opened_as TEXT,
+        openings INTEGER NOT NULL,
+        file TEXT
     );
     CREATE TABLE messages (
         seq INTEGER PRIMARY KEY,
@@ -55,6 +57,12 @@ impl From<rusqlite::Error> for Unusable {
     fn from(error: rusqlite::Error) -> Unusable {
         Unusable::Trouble(error.into())
     }
+}
+
+/// Looks whether there is a store at this path.
+pub(super) fn check_file(path: &Path) -> Result<(), Refused> {
+    let file = File::open(path).map_err(|error| Refused::by_system(path, "open the store", &error))?;
+    check_header(path, &file)
 }
 
 /// Looks at the header of a file that was there (<https://www.sqlite.org/fileformat.html>, section 1.3), without SQLite:
@@ -122,7 +130,7 @@ fn of_another_program(path: &Path) -> Refused {
 
 fn create(connection: &Connection, origin: &str) -> rusqlite::Result<()> {
     connection.execute_batch(&format!(
-        "BEGIN IMMEDIATE; {TABLES} INSERT INTO store (origin, next_seq) VALUES ('{origin}', 1); \
+        "BEGIN IMMEDIATE; {TABLES} INSERT INTO store (origin, next_seq, openings) VALUES ('{origin}', 1, 0); \
          PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {VERSION}; COMMIT;"
     ))
 }

@@ -17,10 +17,11 @@ use super::place::Place;
 use super::record::Batch;
 use super::schema::{self, Unusable};
 use crate::config::Durability;
+use crate::display::cause;
 use crate::message::Kind;
 
 /// How long SQLite itself waits for the lock of another program.
-const BUSY: Duration = Duration::from_millis(250);
+pub(super) const BUSY: Duration = Duration::from_millis(250);
 
 /// The write-ahead log is copied into the database when about this much was written to it: in small steps, since nothing
 /// is stored meanwhile.
@@ -65,6 +66,25 @@ impl Contents {
     }
 }
 
+/// What a store's file says of its past.
+struct State {
+    /// The durability with which it was opened; `None` if it was closed in order.
+    opened_as: Option<String>,
+    /// How often it was opened and closed.
+    openings: u64,
+    /// Which file it was then.
+    file: Option<String>,
+}
+
+impl State {
+    /// Whether it has all messages that were ever given a number under its origin, unless retention has removed them.
+    fn is_complete(&self, place: &Place) -> bool {
+        let is_new = self.openings == 0;
+        let is_copy = self.file != place.file_id() || self.openings < place.lock().openings();
+        is_new || (!is_copy && self.opened_as.as_deref() != Some(Durability::Os.word()))
+    }
+}
+
 impl Writer {
     /// Opens the file at this place, and makes its tables if it is empty.
     ///
@@ -83,7 +103,7 @@ impl Writer {
         let mut writer = Writer { connection, origin: String::new(), next: 0, is_doubtful: false, logged: 0 };
         writer.set_durability(durability)?;
         writer.begin_log().map_err(Unusable::Trouble)?;
-        writer.begin(durability, &new_origin)?;
+        writer.begin(place, durability, &new_origin).map_err(Unusable::Trouble)?;
         Ok(writer)
     }
 
@@ -101,22 +121,26 @@ impl Writer {
 
     /// Finds out where the numbers go on, and notes that the file is in use.
     ///
-    /// After an end without [`close`](Writer::close) a store that was not synced may have lost messages whose numbers
-    /// others know: it gets another origin, and its numbers another meaning.
-    fn begin(&mut self, durability: Durability, new_origin: &str) -> rusqlite::Result<()> {
+    /// A store gets another origin, and its numbers another meaning, if it may lack messages whose numbers others know: a
+    /// copy, an older copy that was put back, and one that was not synced and not [closed](Writer::close).
+    fn begin(&mut self, place: &Place, durability: Durability, new_origin: &str) -> Result<(), Trouble> {
         let transaction = self.connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
-        let (origin, next, opened_as): (String, u64, Option<String>) =
-            transaction.query_row("SELECT origin, next_seq, opened_as FROM store", [], |row| {
-                Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+        let (origin, next, state) =
+            transaction.query_row("SELECT origin, next_seq, opened_as, openings, file FROM store", [], |row| {
+                let state = State { opened_as: row.get(2)?, openings: row.get(3)?, file: row.get(4)? };
+                Ok((row.get(0)?, row.get::<_, u64>(1)?, state))
             })?;
         let last: Option<u64> = transaction.query_row("SELECT max(seq) FROM messages", [], |row| row.get(0))?;
         self.next = next.max(last.map_or(1, |last| last + 1));
-        self.origin = if opened_as.as_deref() == Some(Durability::Os.word()) { new_origin.to_owned() } else { origin };
+        self.origin = if state.is_complete(place) { origin } else { new_origin.to_owned() };
+        let openings = state.openings.max(place.lock().openings()) + 1;
         transaction.execute(
-            "UPDATE store SET origin = ?1, next_seq = ?2, opened_as = ?3",
-            (&self.origin, self.next, durability.word()),
+            "UPDATE store SET origin = ?1, next_seq = ?2, opened_as = ?3, openings = ?4, file = ?5",
+            (&self.origin, self.next, durability.word(), openings, place.file_id()),
         )?;
-        transaction.commit()
+        transaction.commit()?;
+        // Not before: a note that is ahead of the store would make it another one.
+        place.lock().note_openings(openings).map_err(|error| Trouble::Failed(cause(&error)))
     }
 
     /// Which store this is: 16 hex digits.
@@ -232,8 +256,13 @@ impl Writer {
     }
 
     /// Ends the use of the file in order: all is in the database, and the log is gone if nobody else uses it.
-    pub fn close(self) -> Result<(), Trouble> {
-        self.connection.execute_batch("UPDATE store SET opened_as = NULL")?;
+    ///
+    /// # Errors
+    /// The system or another program is in the way. What was committed is there all the same.
+    pub fn close(self, place: &Place) -> Result<(), Trouble> {
+        let openings = place.lock().openings() + 1;
+        self.connection.execute("UPDATE store SET opened_as = NULL, openings = ?1", [openings])?;
+        place.lock().note_openings(openings).map_err(|error| Trouble::Failed(cause(&error)))?;
         Ok(self.connection.close().map_err(|(_, error)| error)?)
     }
 }
@@ -251,14 +280,14 @@ fn bind_source(insert: &mut Statement<'_>, batch: &Batch) -> rusqlite::Result<()
 
 /// A time as the file has it: ISO 8601 in UTC with six digits behind the point, always, so that the order of the texts is
 /// that of the times.
-pub(super) fn time(time: SystemTime) -> String {
+pub fn time(time: SystemTime) -> String {
     // Only a time beyond the year 9999 is out of range.
     let timestamp = Timestamp::try_from(time).unwrap_or(Timestamp::MAX);
     format!("{timestamp:.6}")
 }
 
 /// An origin for a new file: nobody can have another store with the same one.
-fn new_origin() -> Result<String, Trouble> {
+pub(super) fn new_origin() -> Result<String, Trouble> {
     let random = getrandom::u64().map_err(|error| Trouble::Failed(format!("failed to make an id: {error}")))?;
     Ok(format!("{random:016x}"))
 }
@@ -316,7 +345,7 @@ mod tests {
         writer.commit(&[batch(&["a", "b"])]).unwrap();
         let origin = writer.origin().to_owned();
         writer.connection.execute_batch("DELETE FROM messages").unwrap();
-        writer.close().unwrap();
+        writer.close(&place).unwrap();
         let mut writer = Writer::open(&place, Durability::Disk).unwrap();
         assert_eq!((writer.commit(&[batch(&["c"])]).unwrap(), writer.origin()), (3, &*origin));
         // Without a close, as after a crash: still the same store, since each commit was synced.
@@ -326,6 +355,31 @@ mod tests {
         drop(writer);
         let writer = Writer::open(&place, Durability::Disk).unwrap();
         assert_ne!(writer.origin(), origin, "what was not synced may have been lost, with its numbers");
+    }
+
+    #[test]
+    fn a_copy_has_an_origin_of_its_own_and_so_has_an_older_copy_that_is_put_back() {
+        let (directory, place, mut writer) = store();
+        writer.commit(&[batch(&["a"])]).unwrap();
+        let origin = writer.origin().to_owned();
+        writer.close(&place).unwrap();
+        let old = fs::read(place.path()).unwrap();
+        let elsewhere = directory.path().join("copy.db");
+        fs::copy(place.path(), &elsewhere).unwrap();
+        let (elsewhere, _) = Place::take(&elsewhere).unwrap();
+        assert_ne!(Writer::open(&elsewhere, Durability::Disk).unwrap().origin(), origin);
+
+        let mut writer = Writer::open(&place, Durability::Disk).unwrap();
+        assert_eq!(writer.origin(), origin, "it has another name, or another time: it is the same file");
+        writer.commit(&[batch(&["b"])]).unwrap();
+        writer.close(&place).unwrap();
+        // Into the same file, as cp does it.
+        fs::write(place.path(), &old).unwrap();
+        let writer = Writer::open(&place, Durability::Disk).unwrap();
+        let renewed = writer.origin().to_owned();
+        assert_ne!(renewed, origin, "number 2 was given out before");
+        drop(writer);
+        assert_eq!(Writer::open(&place, Durability::Disk).unwrap().origin(), renewed);
     }
 
     #[test]
@@ -376,7 +430,7 @@ mod tests {
         let path = directory.path().join("x.db");
         let newer = |version: i32| {
             let (place, _) = Place::take(&path).unwrap();
-            Writer::open(&place, Durability::Disk).unwrap().close().unwrap();
+            Writer::open(&place, Durability::Disk).unwrap().close(&place).unwrap();
             Connection::open(&path).unwrap().pragma_update(None, "user_version", version).unwrap();
         };
         let other = || Connection::open(&path).unwrap().execute_batch("CREATE TABLE mine (x)").unwrap();
@@ -412,7 +466,7 @@ mod tests {
     fn a_damaged_file_is_set_aside_whole_and_a_new_store_begins() {
         let (directory, place, writer) = store();
         let origin = writer.origin().to_owned();
-        writer.close().unwrap();
+        writer.close(&place).unwrap();
         let mut bytes = fs::read(place.path()).unwrap();
         bytes[100..2000].fill(0xa5);
         fs::write(place.path(), &bytes).unwrap();
