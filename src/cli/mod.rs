@@ -18,6 +18,7 @@ mod send;
 mod serve;
 mod server_connection;
 mod stop;
+mod store;
 mod supervisor;
 mod token;
 mod version;
@@ -49,6 +50,7 @@ Examples:
   wsgate send ws://127.0.0.1:8080/ 'hello'       send one message, print the answer
   wsgate clients                                 list the clients of the wsgate that runs here
   wsgate import flows.json -o wsgate.toml        translate Node-RED flows or n8n workflows
+  wsgate store readings -c wsgate.toml tail      print the last messages of a store
   wsgate token new press-3 2>>tokens.txt         print a new token, add its line to a file
 
 Exit codes (after sysexits.h):
@@ -83,6 +85,9 @@ enum Command {
     /// Make a token for a client, or the line of one for the file of an auth table
     #[command(after_help = token::AFTER_HELP)]
     Token(token::TokenArguments),
+    /// Look at a store: what it holds, its messages, its health; copy it, remove messages
+    #[command(after_help = store::AFTER_HELP)]
+    Store(store::StoreArguments),
     /// Write the man pages and the completions for bash, zsh and fish, for a package
     #[command(hide = true)]
     Generate(generate::GenerateArguments),
@@ -140,6 +145,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Operate(command) => operate::run(command),
         Command::Import(arguments) => import::run(&arguments),
         Command::Token(arguments) => token::run(arguments),
+        Command::Store(arguments) => store::run(&arguments),
         Command::Generate(arguments) => generate::run(&arguments, &Arguments::command()),
     };
     match result {

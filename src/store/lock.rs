@@ -93,11 +93,12 @@ pub(super) fn holder(store: &Path) -> Option<u32> {
     let mut file = File::open(path_of(store)).ok()?;
     let place = file.metadata().ok()?;
     let (device, inode) = (place.dev(), place.ino());
-    let name = format!("{:02x}:{:02x}:{inode}", rustix::fs::major(device), rustix::fs::minor(device));
+    let place_in_locks = format!("{:02x}:{:02x}:{inode}", rustix::fs::major(device), rustix::fs::minor(device));
     // proc(5): "1: FLOCK ADVISORY WRITE 1234 08:01:5678 0 EOF".
     let locks = fs::read_to_string("/proc/locks").ok()?;
-    let is_held =
-        locks.lines().any(|line| line.contains(" FLOCK ") && line.split_whitespace().any(|word| word == name));
+    let is_held = locks
+        .lines()
+        .any(|line| line.contains(" FLOCK ") && line.split_whitespace().any(|word| word == place_in_locks));
     is_held.then(|| Noted::read(&mut file).process).flatten()
 }
 

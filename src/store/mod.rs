@@ -4,9 +4,12 @@
 //! saying what went wrong in words that say what to do. When that happens is decided by the store's thread. The tables
 //! are described in `docs/stores.md`; they are an interface.
 
+pub mod backup;
 pub mod error;
 mod lock;
 pub mod place;
+pub mod prune;
+pub mod reader;
 pub mod record;
 pub mod schema;
 pub mod writer;

@@ -85,6 +85,7 @@ mod service_watchdog;
 mod soak;
 mod standard_error;
 mod stop;
+mod store_command;
 mod stores;
 mod stores_ack;
 mod tidy;
