@@ -63,6 +63,7 @@ mod operate;
 mod origins;
 mod package;
 mod posts;
+mod power_loss;
 mod present;
 mod proxies;
 mod rates;

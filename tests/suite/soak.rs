@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::harness::{DEADLINE, Gateway, LISTENERS, Raw, Wire, eventually, masked, measured, pass, with_program};
+use crate::harness::{DEADLINE, Dice, Gateway, LISTENERS, Raw, Wire, eventually, masked, measured, pass, with_program};
 
 const CLIENTS: usize = 200;
 const ROOMS: usize = 20;
@@ -33,18 +33,6 @@ struct Tally {
     received: AtomicU64,
     /// Set at the end, or when one has failed: then the others need not go on.
     is_over: AtomicBool,
-}
-
-/// Small random numbers, by xorshift: the same for the same seed.
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % bound
-    }
 }
 
 /// What the gateway has at a moment.

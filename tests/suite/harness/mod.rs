@@ -4,6 +4,8 @@ mod attack;
 mod canary;
 pub(crate) mod certificates;
 pub(crate) mod command;
+mod dice;
+mod disk;
 mod figure;
 mod flow;
 mod gateway;
@@ -26,6 +28,8 @@ mod way;
 
 pub(crate) use attack::Attack;
 pub(crate) use canary::Canary;
+pub(crate) use dice::Dice;
+pub(crate) use disk::Disk;
 pub(crate) use figure::measured;
 pub(crate) use flow::Flow;
 pub(crate) use gateway::{ADMIN_LINE, Gateway, port_in};
