@@ -298,13 +298,16 @@ struct Life {
 fn came_up(shared: &Shared, own: &Own, peer: &Peer, origin: &Origin, subprotocol: Option<String>) {
     let Own { id, link, outlet, .. } = own;
     let (session, shown) = (origin.session, &link.settings.shown);
+    // This connection is what was asked for until now.
+    link.redials();
+    link.upstream.connected(&peer.outbox, link.settings.open_messages.iter().map(|text| unkept(text.expose())));
+    // Behind it: who reads this line and asks for another connection must find this one.
     match &subprotocol {
         None => info!(link = peer.link_name(); "{peer}: connected to '{shown}' as {session}"),
         Some(subprotocol) => {
             info!(link = peer.link_name(); "{peer}: connected to '{shown}' as {session} with subprotocol '{subprotocol}'");
         }
     }
-    link.upstream.connected(&peer.outbox, link.settings.open_messages.iter().map(|text| unkept(text.expose())));
     outlet.set_up();
     link.repeat_goodbye(&peer.outbox);
     if own.is_outdated(shared) {
