@@ -35,7 +35,7 @@ path. All of it works while a gateway uses the store, and without one.";
 
 #[derive(Args)]
 pub(super) struct StoreArguments {
-    /// The config file that has the [[store]]
+    /// The config file that has the store
     #[arg(short, long, value_name = "FILE", global = true)]
     config: Option<PathBuf>,
     /// The name of the store, or the path of its file
