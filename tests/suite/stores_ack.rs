@@ -157,7 +157,8 @@ fn d1_nothing_is_acknowledged_before_it_was_written_and_synced() {
     });
     acknowledged(&mut client, MESSAGES);
     sending.join().unwrap();
-    let child: u32 = fs::read_to_string(gateway.file("readings.db.lock")).unwrap().trim().parse().unwrap();
+    let lock = fs::read_to_string(gateway.file("readings.db.lock")).unwrap();
+    let child: u32 = lock.lines().next().unwrap().parse().unwrap();
     rustix::process::kill_process(rustix::process::Pid::from_raw(child as i32).unwrap(), Signal::TERM).unwrap();
     client.closed_with(1001, "Server shutting down");
     gateway.wait();
