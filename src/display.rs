@@ -29,6 +29,19 @@ pub fn count_were(number: impl PartialEq + From<u8> + fmt::Display, thing: &str)
     format!("{} {were}", count(number, thing))
 }
 
+/// About how many bytes, in the unit that reads best: `17 B`, `40.3 KiB`, `1.5 GiB`.
+pub fn bytes(bytes: u64) -> String {
+    let units = ["KiB", "MiB", "GiB", "TiB"];
+    let (mut size, mut unit) = (bytes as f64 / 1024.0, 0);
+    if bytes < 1024 {
+        return format!("{bytes} B");
+    }
+    while size >= 1024.0 && unit + 1 < units.len() {
+        (size, unit) = (size / 1024.0, unit + 1);
+    }
+    format!("{size:.1} {}", units[unit])
+}
+
 /// The text of an I/O error without the number and the capital.
 pub fn cause(error: &io::Error) -> String {
     let text = error.to_string();
@@ -107,6 +120,12 @@ mod tests {
             ["0 clients", "1 client", "2 clients"]
         );
         assert_eq!([count_were(1_u64, "message"), count_were(7, "message")], ["1 message was", "7 messages were"]);
+    }
+
+    #[test]
+    fn bytes_have_the_unit_that_reads_best() {
+        let cases = [(0, "0 B"), (1023, "1023 B"), (41_232, "40.3 KiB"), (3 << 29, "1.5 GiB"), (1 << 51, "2048.0 TiB")];
+        cases.iter().for_each(|(count, text)| assert_eq!(bytes(*count), *text));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use clap::Args;
 
 use super::progress;
 use crate::cli::failure::{Failure, tell};
-use crate::config::write_size;
+use crate::display::bytes;
 use crate::store::backup;
 use crate::store::reader::Reader;
 
@@ -50,6 +50,6 @@ pub(super) fn run(reader: &Reader, arguments: &BackupArguments) -> Result<(), Fa
     bar.finish_and_clear();
     copied?;
     let size = fs::metadata(&arguments.file).map_or(0, |file| file.len());
-    tell(&format!("{}: {}", arguments.file.display(), write_size(size)));
+    tell(&format!("{}: {}", arguments.file.display(), bytes(size)));
     Ok(())
 }

@@ -7,8 +7,7 @@ use clap::Args;
 use serde::Serialize;
 
 use crate::cli::failure::{Failure, output_failed};
-use crate::config::write_size;
-use crate::display::for_terminal;
+use crate::display::{bytes, for_terminal};
 use crate::store::place;
 use crate::store::reader::{Reader, Summary};
 
@@ -81,7 +80,7 @@ impl<'a> Info<'a> {
                 first.seq, last.seq, first.received, last.received
             );
         }
-        let (database, log) = (write_size(self.database_bytes), write_size(self.wal_bytes));
+        let (database, log) = (bytes(self.database_bytes), bytes(self.wal_bytes));
         let _ = write!(text, "\nrooms     {}\nsize      {database}, write-ahead log {log}\nused by   ", self.rooms);
         match self.used_by {
             Some(process) => {
