@@ -105,9 +105,10 @@ impl Source {
         name.split('/').next().unwrap()
     }
 
-    /// The lines above the unit tests. A file named tests.rs has none: it holds the unit tests of the file beside it.
+    /// The lines above the unit tests. A file named tests.rs, or in a folder of that name, has none: it holds the unit tests
+    /// of the file beside it.
     fn lines(&self) -> impl Iterator<Item = &str> {
-        let only_tests = self.name.ends_with("/tests.rs");
+        let only_tests = self.name.ends_with("/tests.rs") || self.name.contains("/tests/");
         self.text.lines().take_while(move |line| !only_tests && *line != "#[cfg(test)]")
     }
 
